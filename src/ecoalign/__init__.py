@@ -1,0 +1,1 @@
+"""EcoAlign: economical inference-time alignment for vision-language models."""

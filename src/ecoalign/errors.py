@@ -1,0 +1,98 @@
+"""The few errors of EcoAlign. Each message says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+__all__ = [
+    "BudgetExceeded",
+    "BudgetTooSmall",
+    "EcoAlignError",
+    "InputError",
+    "ModelError",
+    "SettingsError",
+    "VerdictError",
+]
+
+ModelFault = Literal["down", "timeout", "rate-limited", "rejected", "bad-response", "server"]
+
+
+class EcoAlignError(Exception):
+    """Base of every error raised on purpose. `exit_code` is the one the command line ends with."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(EcoAlignError):
+    """The image, the question or an option cannot be used as given."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class SettingsError(InputError):
+    """A setting is unknown, of the wrong type or out of its range; the message names all three."""
+
+
+class ModelError(EcoAlignError):
+    """A model or its server failed.
+
+    Attributes:
+        fault: what kind of failure it was.
+        billed: whether tokens may have been spent on the attempt; unknown counts as True.
+        retry_after: seconds the server asked to wait, where it did.
+    """
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        fault: ModelFault,
+        billed: bool = True,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.fault: ModelFault = fault
+        self.billed = billed
+        self.retry_after = retry_after
+
+
+class VerdictError(EcoAlignError):
+    """An evaluator's answer is not exactly one well-formed verdict. It counts as unsafe."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class BudgetExceeded(EcoAlignError):
+    """A call's worst case does not fit what is left of the budget; the call was not made.
+
+    Attributes:
+        unit: the unit that is short: "tokens", "usd" or "seconds".
+        needed: worst case of the refused call, in that unit.
+        remaining: what was left, in that unit.
+    """
+
+    exit_code: ClassVar[int] = 4
+
+    def __init__(self, message: str, *, unit: str, needed: float, remaining: float) -> None:
+        super().__init__(message)
+        self.unit = unit
+        self.needed = needed
+        self.remaining = remaining
+
+
+class BudgetTooSmall(EcoAlignError):
+    """The budget does not allow any scored answer, a refusal included.
+
+    Attributes:
+        unit: the unit that is short.
+        smallest: an estimate of the smallest budget that would have answered, in that unit.
+    """
+
+    exit_code: ClassVar[int] = 4
+
+    def __init__(self, message: str, *, unit: str, smallest: float) -> None:
+        super().__init__(message)
+        self.unit = unit
+        self.smallest = smallest
