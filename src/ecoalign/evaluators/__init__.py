@@ -1,1 +1,18 @@
+"""Evaluators: who says how safe and how useful a thought is."""
 
+from __future__ import annotations
+
+from ecoalign.evaluators.base import Completer, Evaluator, SafetyOnly, gives_utility
+from ecoalign.evaluators.ensemble import Ensemble
+from ecoalign.evaluators.guard import GuardEvaluator
+from ecoalign.evaluators.self_evaluator import SelfEvaluator
+
+__all__ = [
+    "Completer",
+    "Ensemble",
+    "Evaluator",
+    "GuardEvaluator",
+    "SafetyOnly",
+    "SelfEvaluator",
+    "gives_utility",
+]
