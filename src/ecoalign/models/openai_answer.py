@@ -1,0 +1,179 @@
+"""Answers of an OpenAI-compatible server: completions and error texts, both distrusted. No I/O."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from ecoalign.errors import ModelError
+from ecoalign.models.base import Completion, TokenLogprob, Usage
+
+__all__ = ["parse", "said", "scrub", "usage_of"]
+
+# More than any context window; a larger count is an error of the server, not a usage.
+MAX_TOKENS = 100_000_000
+
+_SECRET = re.compile(r"\b[sp]k-[A-Za-z0-9*._-]{6,}|\bBearer\s+\S+", re.I)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _items(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else ()
+
+
+def said(data: bytes) -> str:
+    """What an error body says: its messages, code and parameter, without echoed input."""
+    try:
+        body: object = json.loads(data)
+    except (ValueError, RecursionError):
+        text = data[:2000].decode("utf-8", "replace")
+        return "an HTML page" if text.lstrip()[:1] == "<" else text
+    outer = body[0] if isinstance(body, list) and body else body
+    error = _mapping(outer).get("error", outer)
+    if isinstance(error, str):
+        return error
+    fields = _mapping(error)
+    words = [str(fields[key]) for key in ("message", "code", "param") if fields.get(key)]
+    detail = fields.get("detail")
+    if isinstance(detail, str):
+        words.append(detail)
+    for item in _items(detail):
+        entry = _mapping(item)
+        words.append(f"{'.'.join(map(str, _items(entry.get('loc'))))}: {entry.get('msg', '')}")
+    return "; ".join(words)
+
+
+def scrub(text: str, key: str) -> str:
+    """Server text made fit for a message: one line, short, without `key` or anything like one."""
+    kept = text.replace(key, "[key]") if key else text
+    kept = _CONTROL.sub(" ", _SECRET.sub("[key]", kept)).strip()
+    return kept if len(kept) <= 300 else kept[:297] + "..."
+
+
+def parse(data: bytes, *, seconds: float, key: str = "") -> Completion:
+    """The completion in a response body. `key` is kept out of error messages.
+
+    A refusal in its own field (structured output) becomes the text, with finish reason
+    "refusal". An empty text is accepted only where a content filter took it.
+
+    Raises:
+        ModelError: the body is not a chat completion, or it holds no text (`bad-response`).
+    """
+    try:
+        body: object = json.loads(data)
+    except (ValueError, RecursionError):
+        raise _bad(f"the server's answer is not JSON but {scrub(_looks(data), key)}") from None
+    choices = _items(_mapping(body).get("choices"))
+    if not choices:
+        if _mapping(body).get("error"):
+            raise _bad(f"the server answered with an error: {scrub(said(data), key)}")
+        raise _bad("the server's answer has no choices; is this a chat completions endpoint?")
+    choice = _mapping(choices[0])
+    message = _mapping(choice.get("message"))
+    reason = choice.get("finish_reason")
+    finish = reason if isinstance(reason, str) and reason else "stop"
+    text, refusal = _text(message.get("content")), message.get("refusal")
+    if not text and isinstance(refusal, str) and refusal:
+        text, finish = refusal, "refusal"
+    if not text.strip() and finish != "content_filter":
+        if finish == "length":
+            raise _bad(
+                "the model used its whole output cap without writing any text (hidden reasoning "
+                "counts): allow more output tokens or lower its reasoning effort"
+            )
+        raise _bad(f"the server's answer has no text (finish reason {finish!r})")
+    model = _mapping(body).get("model")
+    return Completion(
+        text=text,
+        usage=usage_of(_mapping(body).get("usage"), text),
+        finish_reason=finish,
+        logprobs=_logprobs(choice.get("logprobs")),
+        model=model if isinstance(model, str) else "",
+        seconds=seconds,
+    )
+
+
+def _bad(message: str) -> ModelError:
+    return ModelError(message, fault="bad-response", billed=True)
+
+
+def _looks(data: bytes) -> str:
+    start = data[:200].decode("utf-8", "replace").strip()
+    if not start:
+        return "empty"
+    if start.startswith("<"):
+        return "an HTML page: is the base URL that of an API (it usually ends in /v1)?"
+    if start.startswith(("{", "[")):
+        return "broken off or malformed JSON"
+    return f"text that starts {start[:60]!r}"
+
+
+def _text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    parts = (_mapping(item).get("text") for item in _items(content))
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+def _count(value: object) -> int | None:
+    """A plausible token count, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not math.isfinite(value) or not 0 <= value <= MAX_TOKENS or value != int(value):
+        return None
+    return int(value)
+
+
+def usage_of(value: object, text: str) -> Usage | None:
+    """The usage a server reported, or None where it did not, or where it cannot be true.
+
+    A prompt of no tokens, or a text of none, is under-reporting: None makes the ledger charge
+    the worst case. Where the total exceeds the sum of the parts (Gemini's endpoint leaves hidden
+    reasoning out of the completion), the difference is counted as completion.
+    """
+    fields = _mapping(value)
+    prompt, completion = (
+        _count(fields.get("prompt_tokens")),
+        _count(fields.get("completion_tokens")),
+    )
+    if not prompt or completion is None or (text and not completion):
+        return None
+    total = _count(fields.get("total_tokens")) or 0
+    details = _mapping(fields.get("prompt_tokens_details"))
+    return Usage(
+        prompt=prompt,
+        completion=max(completion, total - prompt),
+        image=min(prompt, _count(details.get("image_tokens")) or 0),
+        cached=min(prompt, _count(details.get("cached_tokens")) or 0),
+    )
+
+
+def _logprob(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) and value <= 0 else None
+
+
+def _logprobs(value: object) -> tuple[TokenLogprob, ...] | None:
+    """All log-probabilities, or None as soon as one token's is missing or not one."""
+    entries = _items(_mapping(value).get("content"))
+    if not entries:
+        return None
+    found: list[TokenLogprob] = []
+    for entry in map(_mapping, entries):
+        token, logprob = entry.get("token"), _logprob(entry.get("logprob"))
+        if not isinstance(token, str) or logprob is None:
+            return None
+        top: dict[str, float] = {}
+        for option in map(_mapping, _items(entry.get("top_logprobs"))):
+            name, chance = option.get("token"), _logprob(option.get("logprob"))
+            if isinstance(name, str) and chance is not None:
+                top[name] = max(chance, top.get(name, -math.inf))
+        found.append(TokenLogprob(token, logprob, top))
+    return tuple(found)

@@ -1,0 +1,239 @@
+"""The official `openai` client, set up to be told everything, and its errors as ours.
+
+Imported only when a request is sent: the client costs 0.4 s to import.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+import httpx2
+import openai
+
+from ecoalign.errors import ModelError
+from ecoalign.models.openai_answer import said, scrub
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+__all__ = ["RejectionError", "make_client", "post"]
+
+# A completion with log-probabilities is at most a few MB; anything larger is not one.
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024
+CONNECT_SECONDS = 10.0
+
+
+class _TooLargeError(httpx2.DecodingError):
+    """The response body is larger than any completion."""
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """A response body, unpacked if need be, that stops at `MAX_RESPONSE_BYTES` of plain bytes."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream, *, packed: bool) -> None:
+        self._inner = inner
+        self._packed = packed
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32) if self._packed else None
+        room = MAX_RESPONSE_BYTES
+        async for chunk in self._inner:
+            plain = chunk
+            if unpacker is not None:
+                try:
+                    plain = unpacker.decompress(chunk, room + 1)
+                except zlib.error as error:
+                    raise httpx2.DecodingError(str(error)) from None
+            room -= len(plain)
+            if room < 0:
+                raise _TooLargeError("response body too large")
+            yield plain
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def _bound_body(response: httpx2.Response) -> None:
+    """Hook: put a limit on the body, for every status. The server was asked not to pack it."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", "deflate"}:
+        raise httpx2.DecodingError(f"unexpected content encoding {encoding!r}")
+    if not isinstance(response.stream, httpx2.AsyncByteStream):
+        raise httpx2.DecodingError("the response body is not a stream")
+    response.stream = _Bounded(response.stream, packed=encoding != "identity")
+    # The body is plain from here on.
+    response.headers.pop("content-encoding", None)
+
+
+def make_client(base_url: str, key: str, timeout: float) -> openai.AsyncOpenAI:
+    """A client that retries nothing, follows no redirect and reads no oversized body.
+
+    Redirects are not followed at all, so neither the key nor the images reach another host.
+    Proxies and certificates are taken from the environment as usual.
+    """
+    return openai.AsyncOpenAI(
+        api_key=key,
+        base_url=base_url,
+        max_retries=0,
+        default_headers={"Accept-Encoding": "identity"},
+        http_client=openai.DefaultAsyncHttpxClient(
+            follow_redirects=False,
+            timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
+            event_hooks={"response": [_bound_body]},
+        ),
+    )
+
+
+class RejectionError(ModelError):
+    """A 400 or 422: the server did not take the request, which may do without some feature."""
+
+    def __init__(self, message: str, *, text: str) -> None:
+        super().__init__(message, fault="rejected", billed=False)
+        self.text = text
+
+
+async def post(
+    client: openai.AsyncOpenAI,
+    body: Mapping[str, object],
+    *,
+    limit: float,
+    key: str,
+    key_env: str,
+) -> bytes:
+    """Send one chat completion request; return the raw body of a successful answer.
+
+    `limit` is how many seconds each read and write may take.
+
+    Raises:
+        RejectionError: status 400 or 422.
+        ModelError: anything else went wrong. Neither the message nor a chained error holds the
+            key, whatever the server echoes.
+    """
+    where = f"the model server at {_origin(client.base_url)}"
+    try:
+        response = await client.post(
+            "/chat/completions",
+            cast_to=httpx2.Response,
+            body=body,
+            options={
+                "timeout": httpx2.Timeout(limit, connect=min(limit, CONNECT_SECONDS)),
+                "security": {"bearer_auth": True},
+            },
+        )
+        return response.content
+    except openai.APIStatusError as error:
+        failure = _status_failure(error.response, key, key_env)
+    except openai.APIConnectionError as error:
+        failure = _connection_failure(error.__cause__ or error, where, limit)
+    except httpx2.HTTPError as error:
+        failure = _connection_failure(error, where, limit)
+    # Raised here, outside the handlers, so that the client's error, which holds the request
+    # with its headers, does not travel on as its context.
+    raise failure
+
+
+def _status_failure(response: httpx2.Response, key: str, key_env: str) -> ModelError:
+    status = response.status_code
+    text = said(response.content)
+    words = scrub(text, key) or "no further message"
+    shown = f"HTTP {status} from {_origin(response.url)}: {words}"
+    if status == 429:
+        if "insufficient_quota" in text:
+            return ModelError(
+                f"the account's quota is used up; check plan and billing. {shown}",
+                fault="rejected",
+                billed=False,
+            )
+        return ModelError(
+            f"the server limits the rate of requests. {shown}",
+            fault="rate-limited",
+            billed=False,
+            retry_after=_retry_after(response.headers),
+        )
+    if status in {401, 403}:
+        advice = f"the key was refused; check {key_env} and what the key may use"
+    elif status == 404:
+        advice = "no such model or address; check the model's name and the base URL"
+    elif status == 413:
+        advice = "the request is too large for the server; use a smaller image side"
+    elif status in {400, 422}:
+        return RejectionError(f"the server did not take the request. {shown}", text=text)
+    elif status == 408:
+        return ModelError(f"the server timed out. {shown}", fault="timeout", billed=True)
+    elif status >= 500:
+        return ModelError(
+            f"the server failed. {shown}",
+            fault="server",
+            billed=True,
+            retry_after=_retry_after(response.headers),
+        )
+    elif 300 <= status < 400:
+        advice = (
+            "the server redirects elsewhere, which is not followed so that the key stays here; "
+            "set the base URL to the right address"
+        )
+    else:
+        advice = "the server refused the request"
+    return ModelError(f"{advice}. {shown}", fault="rejected", billed=False)
+
+
+def _origin(url: httpx2.URL) -> str:
+    """Scheme, host and port, without any user name or password."""
+    return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"
+
+
+def _retry_after(headers: httpx2.Headers) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `retry-after` (a number or a date)."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        if math.isfinite(seconds) and seconds >= 0:
+            return seconds
+    try:
+        when = parsedate_to_datetime(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return max(0.0, when.timestamp() - time.time())
+
+
+def _connection_failure(error: BaseException, where: str, timeout: float) -> ModelError:
+    if isinstance(error, httpx2.ConnectTimeout | httpx2.PoolTimeout):
+        return ModelError(
+            f"{where} could not be reached in time; is the address right?",
+            fault="timeout",
+            billed=False,
+        )
+    if isinstance(error, httpx2.TimeoutException | openai.APITimeoutError):
+        return ModelError(
+            f"{where} did not answer within {timeout:g} s; allow more time or a smaller output",
+            fault="timeout",
+            billed=True,
+        )
+    if isinstance(error, httpx2.ConnectError | httpx2.ProxyError | httpx2.UnsupportedProtocol):
+        return ModelError(
+            f"{where} cannot be reached ({type(error).__name__}); is it running, and is the "
+            "base URL right?",
+            fault="down",
+            billed=False,
+        )
+    if isinstance(error, _TooLargeError):
+        return ModelError(
+            f"{where} sent more than {MAX_RESPONSE_BYTES:,} bytes; the answer was not read",
+            fault="bad-response",
+            billed=True,
+        )
+    if isinstance(error, httpx2.DecodingError | httpx2.RemoteProtocolError):
+        return ModelError(
+            f"{where} broke off its answer or sent one that is not HTTP",
+            fault="bad-response",
+            billed=True,
+        )
+    return ModelError(
+        f"the connection to {where} broke ({type(error).__name__})", fault="server", billed=True
+    )
