@@ -11,6 +11,7 @@ __all__ = [
     "InputError",
     "ModelError",
     "SettingsError",
+    "UnpricedModelError",
     "VerdictError",
 ]
 
@@ -31,6 +32,10 @@ class InputError(EcoAlignError):
 
 class SettingsError(InputError):
     """A setting is unknown, of the wrong type or out of its range; the message names all three."""
+
+
+class UnpricedModelError(InputError):
+    """A budget in dollars was given for a model whose price is not known; unknown is never 0."""
 
 
 class ModelError(EcoAlignError):
