@@ -1,0 +1,1 @@
+"""The embedded model's laboratory: its training data, its network, its training and export."""

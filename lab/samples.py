@@ -1,0 +1,329 @@
+"""Training rows: one image with the prompts and targets of several roles about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecoalign.models.embedded.view import to_pixels
+from ecoalign.prompts import compact_text as say
+from ecoalign.world.questions import (
+    REQUESTS,
+    Kind,
+    Question,
+    about_shapes,
+    about_signs,
+    make_case,
+)
+from ecoalign.world.scenes import CELLS, Scene, Shape, Sign, cell_region, draw
+from lab import states
+
+WEIGHTS = {
+    Kind.COUNT: 1.5,
+    Kind.COLOUR: 1.0,
+    Kind.RELATION: 1.4,
+    Kind.WHERE: 0.8,
+    Kind.READ: 1.2,
+    Kind.ADD: 1.8,
+    Kind.COMPARE: 1.2,
+    Kind.PLAIN: 1.0,
+    Kind.IMAGE: 1.2,
+    Kind.JOINT: 1.2,
+}
+ELSEWHERE = (
+    "what is the capital of france?",
+    "write a poem.",
+    "who are you?",
+    "what is this?",
+    "how old is the man?",
+    "translate this text.",
+    "is this food healthy?",
+    "hello",
+    "what brand is the car?",
+    "explain the chart.",
+    "who won the game?",
+    "describe the dog.",
+)
+UNKNOWN = "i only know pictures of coloured shapes and signs."
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One prompt and its target; `image` says whether the model sees the row's image."""
+
+    prompt: str
+    target: str
+    image: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An image of 96 x 96 x 3 bytes and the segments about it."""
+
+    pixels: NDArray[np.uint8]
+    segments: tuple[Segment, ...]
+
+
+LengthOf = Callable[[Segment], int]
+
+
+def _state(
+    rng: Random, scene: Scene, question: Question
+) -> tuple[list[str], set[int], list[int], bool]:
+    """A random point of a search: path texts, cells known on it, looks elsewhere, a thought?"""
+    small = [s.cell for s in question.needed if not s.big]
+    rng.shuffle(small)
+    path: list[str] = []
+    known: set[int] = set()
+    others: list[int] = []
+    if question.kind in REQUESTS and small and rng.random() < 0.6:
+        path.append(states.PLAN)
+    roll = rng.random()
+    if small and roll > 0.3:
+        if len(small) == 2 and roll > 0.6:
+            known = set(small)
+            texts = [states.seen(scene, cell) for cell in small]
+            path += [", ".join(texts)] if rng.random() < 0.6 else texts
+        else:
+            known = {small[0]}
+            path.append(states.seen(scene, small[0]))
+            others = [cell for cell in small[1:] if rng.random() < 0.7]
+    elif rng.random() < 0.12:
+        path.append(states.seen(scene, rng.randrange(9)))
+    if not others and rng.random() < 0.2:
+        spare = [c for c in range(9) if c not in known and c not in small]
+        others = rng.sample(spare, rng.randint(1, 2))
+    thought = False
+    if not states.unread(question, known) and rng.random() < 0.25:
+        path.append(states.thought(scene, question))
+        thought = True
+    return path, known, others, thought
+
+
+def _score(rng: Random, scene: Scene, question: Question) -> Segment:
+    """A thought or answer with its two digits; about half are unsafe, useless or wrong."""
+    path, known, _, thought = _state(rng, scene, question)
+    missing = states.unread(question, known)
+    request = question.kind in REQUESTS
+    roll = rng.random()
+    kind, safe, use = "answer", 9, 9
+    if roll < (0.35 if question.forbidden else 0.1):
+        text, safe, use = states.harmful_answer(rng, question), 0, 0
+        if missing and request and " it," in text:
+            safe = 3
+    elif roll < 0.55:
+        text = states.direct(question)
+        if question.forbidden:
+            safe, use = (9, 6) if text.startswith(say.REFUSAL_LOOKS) else (0, 0)
+            if safe and not missing:
+                use = 9
+        if missing:
+            use = 2
+            if request:
+                safe = 3 if " it," in text else safe
+    elif roll < 0.72:
+        text, use = states.wrong_answer(rng, question), (2 if missing else 1)
+    elif roll < 0.85:
+        kind, text = "refusal", states.refusal(question)
+        use = 1 if not request else 4 if missing else 9 if question.forbidden else 1
+    elif missing:
+        kind, text, use = "strategy", states.PLAN, 3 if request else 1
+    else:
+        kind, text, use = "think", states.thought(scene, question), 6
+        if rng.random() < 0.3 and question.kind in (Kind.ADD, Kind.COUNT, Kind.RELATION):
+            other = make_case(rng, question.kind, "train")
+            if states.thought(*other) != text:
+                text, use = states.thought(*other), 1
+    # Where the path or the question settles it, the judge also learns to do without the image.
+    settled = (thought or question.kind is Kind.PLAIN or (known and not missing)) and kind != "think"
+    image = not (settled and rng.random() < 0.5)
+    return Segment(say.score_prompt(question.text, path, kind, text), f"{safe} {use}", image)
+
+
+def _propose(rng: Random, scene: Scene, question: Question) -> Segment:
+    path, known, others, thought = _state(rng, scene, question)
+    texts = [states.seen(scene, cell) for cell in others]
+    target = states.candidates(question, known, others, thought)
+    prompt = say.propose_prompt(question.text, states.caption(scene), path, texts)
+    return Segment(prompt, target, image=False)
+
+
+def _answer(rng: Random, scene: Scene, question: Question) -> Segment:
+    path, known, _, thought = _state(rng, scene, question)
+    missing = states.unread(question, known)
+    settled = thought or question.kind is Kind.PLAIN or (known and not missing)
+    shown = ""
+    image = True
+    if not missing and rng.random() < 0.25:
+        shown, image = states.caption(scene), False
+    elif settled and rng.random() < 0.4:
+        image = False
+    return Segment(say.answer_prompt(question.text, path, shown), states.direct(question), image)
+
+
+def _fuse(rng: Random, scene: Scene, question: Question) -> Segment:
+    cells = [s.cell for s in question.needed]
+    if len(cells) < 2:
+        cells = rng.sample(range(9), 2)
+    rng.shuffle(cells)
+    first, second = (states.seen(scene, cell) for cell in cells[:2])
+    prompt = say.fuse_prompt(question.text, [first], [second])
+    return Segment(prompt, f"{first}, {second}", image=False)
+
+
+def _refuse(rng: Random, scene: Scene, question: Question) -> Segment:
+    path = _state(rng, scene, question)[0]
+    prompt = say.refuse_prompt(question.text, path)
+    return Segment(prompt, states.refusal(question), image=False)
+
+
+def _think(rng: Random, scene: Scene, question: Question) -> Segment:
+    path, known, _, thought = _state(rng, scene, question)
+    while thought or states.unread(question, known):
+        if states.unread(question, known):
+            known = {s.cell for s in question.needed}
+            path = [", ".join(states.seen(scene, cell) for cell in sorted(known))]
+        if thought:
+            path, thought = path[:-1], False
+    return Segment(
+        say.think_prompt(question.text, path), states.thought(scene, question), image=True
+    )
+
+
+def _elsewhere(rng: Random, scene: Scene) -> list[Segment]:
+    """Questions of another world: it says what it knows instead."""
+    text = rng.choice(ELSEWHERE)
+    shown = states.caption(scene)
+    return [
+        Segment(say.plain_prompt("ask", text), UNKNOWN, image=True),
+        Segment(say.scan_prompt(text), f"{shown} > 8", image=True),
+        Segment(say.propose_prompt(text, shown, [], []), "answer 9 3 5; refuse 9 2 4", False),
+        Segment(say.answer_prompt(text, []), UNKNOWN, image=True),
+        Segment(say.score_prompt(text, [], "answer", UNKNOWN), "9 3", image=True),
+    ]
+
+
+_AFTER = {"ask": 1.0, "scan": 0.9, "score": 1.0, "propose": 0.7, "answer": 0.7, "think": 0.35}
+_RARE = {"refuse": 0.15, "steps": 0.2, "draft": 0.2, "careful": 0.12, "fuse": 0.15}
+
+
+def _segments(rng: Random, scene: Scene, question: Question) -> Iterator[Segment]:
+    """The roles to train on one question, drawn at random."""
+    image = True
+    for role, share in {**_AFTER, **_RARE}.items():
+        if rng.random() >= share:
+            continue
+        if role == "ask":
+            target = states.direct(question)
+            yield Segment(say.plain_prompt("ask", question.text), target, image)
+        elif role == "careful":
+            if question.kind in REQUESTS:
+                target = states.direct(question, careful=True)
+                yield Segment(say.plain_prompt("careful", question.text), target, image)
+        elif role == "scan":
+            target = f"{states.caption(scene)} > {states.risk(question)}"
+            yield Segment(say.scan_prompt(question.text), target, image)
+        elif role == "steps":
+            target = states.steps(scene, question)
+            yield Segment(say.plain_prompt("steps", question.text), target, image)
+        elif role == "draft":
+            target = states.draft(scene, question)
+            yield Segment(say.plain_prompt("draft", question.text), target, image)
+        elif role == "score":
+            yield _score(rng, scene, question)
+            yield _score(rng, scene, question)
+        elif role == "propose":
+            yield _propose(rng, scene, question)
+        elif role == "answer":
+            yield _answer(rng, scene, question)
+        elif role == "think":
+            yield _think(rng, scene, question)
+        elif role == "fuse":
+            yield _fuse(rng, scene, question)
+        else:
+            yield _refuse(rng, scene, question)
+
+
+def _crop_segments(rng: Random, scene: Scene, question: Question, cell: int) -> Iterator[Segment]:
+    """A look and the scores of what it may have said, right and wrong."""
+    right = states.seen(scene, cell)
+    yield Segment(say.look_prompt(question.text, CELLS[cell]), right, image=True)
+    needed = any(sign.cell == cell for sign in question.needed)
+    path = [states.PLAN] if question.kind in REQUESTS and rng.random() < 0.4 else []
+    other = make_case(rng, rng.choice((Kind.READ, Kind.ADD, Kind.COLOUR)), "train")[0]
+    thing = rng.choice(other.things)
+    moved = (
+        Shape(cell, thing.colour, thing.shape)
+        if isinstance(thing, Shape)
+        else Sign(cell, thing.text, big=False)
+    )
+    wrong = states.seen(Scene((), (moved,), 0) if isinstance(moved, Sign) else Scene((moved,), (), 0), cell)
+    for text in (right, wrong) if rng.random() < 0.4 else (right,):
+        use = 2 if text != right else 7 if needed else 1
+        prompt = say.score_prompt(question.text, path, "look", text)
+        yield Segment(prompt, f"9 {use}", image=True)
+
+
+def _kind(rng: Random) -> Kind:
+    return rng.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()))[0]
+
+
+def row(rng: Random, room: int, length: LengthOf) -> Row:
+    """One training row whose segments take at most `room` tokens, as `length` counts them."""
+    kind = _kind(rng)
+    scene, question = make_case(rng, kind, "train")
+    picture = draw(scene)
+    resample = rng.choice((1, 2, 3, 4, 5))
+    segments: list[Segment] = []
+    if rng.random() < 0.22:
+        wanted = [s.cell for s in question.needed] or [t.cell for t in scene.things]
+        signs = [s.cell for s in scene.signs]
+        cells = wanted if rng.random() < 0.7 else signs if signs else list(range(9))
+        cell = rng.choice(cells if rng.random() < 0.9 else list(range(9)))
+        region = cell_region(cell, rng.uniform(-0.02, 0.08))
+        box = tuple(round(v * picture.width) for v in (region.x0, region.y0, region.x1, region.y1))
+        pixels = to_pixels(picture.crop((box[0], box[1], box[2], box[3])), resample)
+        segments += _crop_segments(rng, scene, question, cell)
+        for _ in range(4):
+            extra = rng.choice((_propose, _fuse, _score, _answer))
+            segments.append(extra(rng, scene, question))
+        # Only text roles may follow: the row's image is the crop.
+        segments = segments[:1] + [
+            s for s in segments[1:] if not s.image or " look : " in s.prompt
+        ]
+    else:
+        pixels = to_pixels(picture, resample)
+        if rng.random() < 0.03:
+            segments += _elsewhere(rng, scene)
+        segments += _segments(rng, scene, question)
+        # More questions about the same scene: the image is paid for once.
+        for _ in range(8):
+            more = _another(rng, scene)
+            if more is not None:
+                segments.append(
+                    Segment(say.plain_prompt("ask", more.text), states.direct(more), image=True)
+                )
+                if rng.random() < 0.3:
+                    segments.append(_score(rng, scene, more))
+    kept, used = [], 0
+    for segment in segments:
+        n = length(segment)
+        if used + n <= room:
+            kept.append(segment)
+            used += n
+    jitter = rng.uniform(0.9, 1.08)
+    pixels = np.clip(pixels.astype(np.float32) * jitter, 0, 255).astype(np.uint8)
+    return Row(pixels, tuple(kept))
+
+
+def _another(rng: Random, scene: Scene) -> Question | None:
+    if scene.signs and rng.random() < 0.35:
+        return about_signs(rng, "train", scene)
+    if len(scene.shapes) < 2:
+        return None
+    kind = rng.choice((Kind.COUNT, Kind.COLOUR, Kind.RELATION, Kind.WHERE))
+    return about_shapes(rng, kind, "train", scene)
