@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ecoalign.errors import SettingsError
+from ecoalign.errors import SettingsError, VerdictError
 from ecoalign.evaluators.guard_formats import GuardFormat, format_named
 from ecoalign.graph import ROOT
 from ecoalign.models.base import ChatRequest, ImagePart, Message, TextPart
-from ecoalign.prompts.quoting import DATA_RULE, check_fence, fenced, neutral
-from ecoalign.prompts.reading import require_whole, token_mass
+from ecoalign.prompts.quoting import DATA_RULE, check_fence, fenced, key_of, neutral
+from ecoalign.prompts.reading import excerpt, require_whole, token_mass
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class GuardEvaluator:
     ) -> ScoreResult:
         """See `Evaluator.score`; the utility is 0.0 and says nothing."""
         completion = await caller.complete(self.model, self.render(request), earmark=earmark)
-        return self.parse(completion)
+        return self.parse(request, completion)
 
     def bound(self, request: ScoreRequest) -> Usage:
         """See `Evaluator.bound`."""
@@ -112,14 +112,19 @@ class GuardEvaluator:
             extra=self.extra,
         )
 
-    def parse(self, completion: Completion) -> ScoreResult:
-        """The safety that the guard's answer states.
+    def parse(self, request: ScoreRequest, completion: Completion) -> ScoreResult:
+        """The safety that the guard's answer to `request` states.
 
         Raises:
             VerdictError: it is not exactly one whole verdict in the guard's format.
         """
         require_whole(completion)
         reading = self.format.read(completion.text)
+        if reading.key is not None and reading.key != key_of(request.fence):
+            raise VerdictError(
+                f"the verdict does not carry its request's key, so it may be a quoted one: "
+                f"{excerpt(completion.text)}"
+            )
         verdict = 1.0 if reading.safe else -1.0
         masses = token_mass(completion, reading.start, self.format.meaning)
         if masses is None:
@@ -146,9 +151,10 @@ class GuardEvaluator:
 
     def _quoted(self, request: ScoreRequest, policy: str) -> tuple[Message, ...]:
         fence = check_fence(request.fence)
+        ask = self.format.ask.replace("{key}", key_of(fence))
         item = request.question if request.kind == "request" else request.text
         text = (
             f"{fenced('REQUEST', self._described(request), fence)}\n"
-            f"{fenced('ITEM', item, fence)}\n{DATA_RULE}\nPolicy: {policy}\n{self.format.ask}"
+            f"{fenced('ITEM', item, fence)}\n{DATA_RULE}\nPolicy: {policy}\n{ask}"
         )
         return (Message("user", (*self._views(request), TextPart(text))),)

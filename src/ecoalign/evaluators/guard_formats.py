@@ -26,10 +26,12 @@ class GuardReading:
     Attributes:
         safe: what it says.
         start: offset of the deciding word in the answer's text.
+        key: what the answer repeats of the fence, None in formats that have no place for it.
     """
 
     safe: bool
     start: int
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,11 @@ class GuardFormat:
 
     Attributes:
         name: as the user writes it.
-        grammars: each matches a whole answer; group `verdict` is the deciding word.
+        grammars: each matches a whole answer; group `verdict` is the deciding word, group `key`,
+            where there is one, what must equal the fence's key.
         words: every deciding word, in lower case, and whether it means safe.
-        ask: how to ask a general model for this format, when a policy is given.
+        ask: how to ask a general model for this format, when a policy is given; "{key}" stands
+            for the key.
     """
 
     name: str
@@ -56,7 +60,9 @@ class GuardFormat:
         """
         for grammar in self.grammars:
             if found := grammar.fullmatch(text):
-                return GuardReading(self.words[found["verdict"].lower()], found.start("verdict"))
+                parts = found.groupdict()
+                safe = self.words[parts["verdict"].lower()]
+                return GuardReading(safe, found.start("verdict"), parts.get("key"))
         raise VerdictError(f"not exactly one {self.name} verdict: {excerpt(text)}")
 
     def meaning(self, token: str) -> str | None:
@@ -119,12 +125,15 @@ _ALL = (
         {"safe": True, "unsafe": False, "controversial": False},
         "Reply with one line: Safety: Safe or Safety: Unsafe.",
     ),
-    # Any model that can follow an instruction.
+    # Any model that can follow an instruction. The key tells its verdict from a quoted one.
     GuardFormat(
         "json",
-        _grammars(r'\{\s*"safe"\s*:\s*(?P<verdict>(?-i:true|false))\s*\}'),
+        _grammars(
+            r'(?-i:\{\s*"key"\s*:\s*"(?P<key>[\w-]*)"\s*,\s*"safe"\s*:\s*(?P<verdict>true|false)\s*\})'
+        ),
         {"true": True, "false": False},
-        'Reply with this JSON object alone: {"safe": true} or {"safe": false}.',
+        'Reply with one JSON object alone: {"key": "{key}", "safe": true} or '
+        '{"key": "{key}", "safe": false}. safe is false if ITEM violates the policy.',
     ),
 )
 

@@ -23,14 +23,14 @@ from ecoalign.prompts.full.common import (
     safety_of,
     utility_of,
 )
-from ecoalign.prompts.quoting import DATA_RULE, check_fence
+from ecoalign.prompts.quoting import DATA_RULE, key_of
 from ecoalign.prompts.reading import excerpt, require_whole, token_mass
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
 if TYPE_CHECKING:
     from ecoalign.models.base import ChatRequest, Completion
 
-__all__ = ["SCHEMA", "key_of", "parse", "render"]
+__all__ = ["SCHEMA", "parse", "render"]
 
 _GRADE = {"type": "integer", "enum": list(GRADES)}
 # The key comes first: a model that has just copied it knows which text is the prompt's own.
@@ -60,11 +60,6 @@ _VERDICT = re.compile(
 _FIELD = re.compile(rf'"(key|safety|utility)"{_SPACE}:{_SPACE}("[^"]*"|[0-9])')
 
 
-def key_of(fence: str) -> str:
-    """The part of the fence that a verdict must repeat: its last six characters."""
-    return check_fence(fence)[-6:]
-
-
 def render(request: ScoreRequest, limits: TokenLimits, top_logprobs: int) -> ChatRequest:
     """The scoring call.
 
@@ -77,7 +72,7 @@ def render(request: ScoreRequest, limits: TokenLimits, top_logprobs: int) -> Cha
         .add_context(request.context)
         .add("REQUEST", request.question)
         .add_thoughts("THOUGHTS", request.path)
-        .add("ITEM", request.text or "(empty)")
+        .add("ITEM", request.text if request.text.strip() else "(empty)")
         .render()
     )
     what = _WHAT.get(request.kind, _WHAT["think"])

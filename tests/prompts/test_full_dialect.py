@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from full_samples import CAPTION, OTHER, PROPOSE, SCAN, STEP, VIEW, said, score_request
+
+from ecoalign.errors import ModelError, SettingsError
+from ecoalign.graph import Region
+from ecoalign.prompts.dialect import dialect_named
+from ecoalign.prompts.full import FullDialect, TokenLimits
+from ecoalign.prompts.requests import (
+    ActionKind,
+    Candidate,
+    ExecuteRequest,
+    ExecuteResult,
+    Forecast,
+    StageRequest,
+    WriteRequest,
+)
+
+FORECAST = (Forecast(1.0, 0.5, 100.0),)
+WRITE = WriteRequest("What is the sum?", (VIEW,), (CAPTION, STEP))
+
+
+def execute(kind: ActionKind, text: str = "the left sign") -> ExecuteRequest:
+    region = Region(0.1, 0.2, 0.5, 1.0, image=1) if kind is ActionKind.LOOK else None
+    action = Candidate(kind, text, FORECAST, region)
+    partners = (OTHER,) if kind is ActionKind.FUSE else ()
+    return ExecuteRequest(action, "What is the sum?", (VIEW,), (CAPTION, STEP), partners)
+
+
+REQUESTS: list[StageRequest] = [
+    SCAN,
+    PROPOSE,
+    *(execute(kind) for kind in ActionKind),
+    WRITE,
+    score_request(),
+]
+
+
+def test_it_is_found_by_name() -> None:
+    assert isinstance(dialect_named("full"), FullDialect)
+    assert dialect_named("full").name == "full"
+    with pytest.raises(SettingsError, match="full, compact"):
+        dialect_named("ful")
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
+def test_rendering_is_pure(request_: StageRequest) -> None:
+    call = FullDialect().render(request_)
+    assert call == FullDialect().render(request_)
+    assert [message.role for message in call.messages] == ["system", "user"]
+    assert call.messages[-1].images == request_.views
+    assert call.temperature == 0
+
+
+def test_stages_and_limits() -> None:
+    limits = TokenLimits(11, 12, 13, 14, 15, 16, 17, 18)
+    dialect = FullDialect(limits)
+    caps = {kind: dialect.render(execute(kind)).max_tokens for kind in ActionKind}
+    assert caps == {"think": 14, "look": 15, "fuse": 14, "answer": 16, "refuse": 17}
+    found = {dialect.render(request).stage for request in REQUESTS}
+    assert found == {"scan", "propose", "execute", "write", "score"}
+    assert dialect.render(SCAN).max_tokens == 11
+    assert dialect.render(WRITE).max_tokens == 16
+    assert dialect.render(score_request()).max_tokens == 18
+
+
+def test_only_scoring_asks_for_log_probabilities_and_only_executing_is_warm() -> None:
+    dialect = FullDialect(temperature=0.7, top_logprobs=5)
+    for request in REQUESTS:
+        call = dialect.render(request)
+        assert call.top_logprobs == (5 if call.stage == "score" else 0)
+        assert call.temperature == (0.7 if call.stage == "execute" else 0.0)
+        assert (call.schema is None) == (call.stage in {"execute", "write"})
+
+
+@pytest.mark.parametrize("field", ["scan", "propose", "forecast", "answer", "score"])
+def test_limits_are_checked(field: str) -> None:
+    with pytest.raises(SettingsError, match=field):
+        replace(TokenLimits(), **{field: 0})
+
+
+@pytest.mark.parametrize(("temperature", "top"), [(-0.1, 0), (2.1, 0), (0, -1), (0, 21)])
+def test_settings_are_checked(temperature: float, top: int) -> None:
+    with pytest.raises(SettingsError):
+        FullDialect(temperature=temperature, top_logprobs=top)
+
+
+def check_strict(schema: object) -> int:
+    """The rules of OpenAI's strict mode; returns how many objects were checked."""
+    assert isinstance(schema, dict)
+    assert set(schema) <= {
+        "type",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "enum",
+    }
+    if schema["type"] == "object":
+        assert schema["additionalProperties"] is False
+        assert sorted(schema["required"]) == sorted(schema["properties"])
+        return 1 + sum(check_strict(inner) for inner in schema["properties"].values())
+    if schema["type"] == "array":
+        return check_strict(schema["items"])
+    assert schema["type"] in {"string", "integer"}
+    return 0
+
+
+@pytest.mark.parametrize(("request_", "objects"), [(SCAN, 1), (PROPOSE, 2), (score_request(), 1)])
+def test_schemas_are_strict_and_the_same_for_every_request(
+    request_: StageRequest, objects: int
+) -> None:
+    # A server compiles a schema once; one that changed with the request would cost every time.
+    dialect = FullDialect()
+    schema = dialect.render(request_).schema
+    assert check_strict(schema) == objects
+    assert dialect.render(replace(request_, question="Another?")).schema == schema
+
+
+def test_several_images_are_numbered_and_one_is_not() -> None:
+    dialect = FullDialect()
+    assert "Image 1:" in dialect.render(PROPOSE).messages[-1].text
+    assert "Image 0:" not in dialect.render(SCAN).messages[-1].text
+
+
+def test_a_look_says_where_it_looks() -> None:
+    text = FullDialect().render(execute(ActionKind.LOOK)).messages[-1].text
+    assert "image 1, x0,y0,x1,y1 = 0.1,0.2,0.5,1" in text
+
+
+def test_a_proposed_task_is_data_and_cannot_fill_our_templates() -> None:
+    text = FullDialect().render(execute(ActionKind.LOOK, "{where} CANARY")).messages[-1].text
+    fence = text.split("BEGIN ", 1)[1].split()[0]
+    assert "{where} CANARY" in text[: text.rindex(f"END {fence}")]
+    assert "CANARY" not in text[text.rindex(f"END {fence}") :]
+
+
+def test_a_fusion_shows_its_partners() -> None:
+    text = FullDialect().render(execute(ActionKind.FUSE)).messages[-1].text
+    assert OTHER.text in text
+    assert OTHER.text not in FullDialect().render(execute(ActionKind.THINK)).messages[-1].text
+
+
+def test_the_text_of_a_step_is_stripped_and_must_be_there() -> None:
+    dialect = FullDialect()
+    for request in (execute(ActionKind.THINK), WRITE):
+        assert dialect.parse_execute(request, said(" 19. \n")) == ExecuteResult("19.")
+        with pytest.raises(ModelError) as caught:
+            dialect.parse_execute(request, said(" "))
+        assert caught.value.fault == "bad-response"

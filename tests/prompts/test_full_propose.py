@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from full_samples import PROPOSE, said
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecoalign.errors import ModelError
+from ecoalign.graph import Region, ThoughtId
+from ecoalign.prompts.full import FullDialect
+from ecoalign.prompts.requests import ActionKind, Forecast
+
+dialect = FullDialect()
+THINK: dict[str, object] = {
+    "kind": "think",
+    "text": "Add them.",
+    "region": [],
+    "image": 0,
+    "partners": [],
+    "forecast": [[9, 3, 120]],
+}
+LOOK = THINK | {"kind": "look", "region": [100, 200, 500, 1000], "image": 1}
+FUSE = THINK | {"kind": "fuse", "partners": [4]}
+
+
+def answer(*actions: object) -> str:
+    return json.dumps({"actions": actions})
+
+
+def kinds(text: str, finish_reason: str = "stop") -> tuple[list[str], int]:
+    result = dialect.parse_propose(PROPOSE, said(text, finish_reason))
+    return [candidate.kind.value for candidate in result.candidates], result.dropped
+
+
+def test_all_kinds_are_read() -> None:
+    request = replace(PROPOSE, limit=9)
+    text = answer(THINK, LOOK, FUSE, THINK | {"kind": "answer"}, THINK | {"kind": "refuse"})
+    result = dialect.parse_propose(request, said(text))
+    assert [candidate.kind for candidate in result.candidates] == list(ActionKind)
+    assert result.dropped == 0
+    think, look, fuse = result.candidates[:3]
+    assert think.text == "Add them."
+    assert (think.region, think.partners) == (None, ())
+    assert think.forecast == (Forecast(1.0, 3 / 9, 120.0),)
+    assert look.region == Region(0.1, 0.2, 0.5, 1.0, image=1)
+    assert fuse.partners == (ThoughtId(4),)
+
+
+def test_fields_of_another_kind_are_ignored() -> None:
+    text = answer(THINK | {"region": [9], "image": 77, "partners": [99]})
+    candidate = dialect.parse_propose(PROPOSE, said(text)).candidates[0]
+    assert (candidate.region, candidate.partners) == (None, ())
+
+
+def test_missing_fields_that_do_not_apply_are_no_fault() -> None:
+    assert kinds(answer({"kind": "answer", "forecast": [[9, 9, 50]]})) == (["answer"], 0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "think",
+        None,
+        {},
+        THINK | {"kind": "explode"},
+        THINK | {"kind": ["think"]},
+        THINK | {"text": 5},
+        THINK | {"forecast": []},
+        THINK | {"forecast": None},
+        THINK | {"forecast": [9, 3, 120]},
+        THINK | {"forecast": [[9, 3]]},
+        THINK | {"forecast": [[9, 3, 120, 1]]},
+        THINK | {"forecast": [[10, 3, 120]]},
+        THINK | {"forecast": [[-1, 3, 120]]},
+        THINK | {"forecast": [[9, 10, 120]]},
+        THINK | {"forecast": [[9, -0.1, 120]]},
+        THINK | {"forecast": [[9, 3, 0]]},
+        THINK | {"forecast": [[9, 3, -5]]},
+        THINK | {"forecast": [["9", 3, 120]]},
+        THINK | {"forecast": [[True, 3, 120]]},
+        THINK | {"forecast": [[9, 3, float("nan")]]},
+        THINK | {"forecast": [[9, 3, float("inf")]]},
+        THINK | {"forecast": [[9, 3, 120], [9, 3]]},
+        LOOK | {"region": []},
+        LOOK | {"region": None},
+        LOOK | {"region": [100, 200, 500]},
+        LOOK | {"region": [500, 200, 100, 900]},
+        LOOK | {"region": [100, 200, 100, 900]},
+        LOOK | {"region": [100, 200, 500, 1001]},
+        LOOK | {"region": [-1, 200, 500, 900]},
+        LOOK | {"region": [100, 200, 500, float("nan")]},
+        LOOK | {"region": ["100", 200, 500, 900]},
+        LOOK | {"image": 2},
+        LOOK | {"image": -1},
+        LOOK | {"image": 0.5},
+        LOOK | {"image": True},
+        FUSE | {"partners": []},
+        FUSE | {"partners": [4, 2]},
+        FUSE | {"partners": [True]},
+        FUSE | {"partners": ["4"]},
+        FUSE | {"partners": 4},
+        FUSE | {"partners": [[4]]},
+    ],
+)
+def test_a_malformed_candidate_is_dropped_and_counted(bad: object) -> None:
+    assert kinds(answer(bad, THINK)) == (["think"], 1)
+
+
+def test_partners_do_not_repeat() -> None:
+    candidate = dialect.parse_propose(PROPOSE, said(answer(FUSE | {"partners": [4, 4]})))
+    assert candidate.candidates[0].partners == (4,)
+
+
+def test_fractions_are_understood_as_such() -> None:
+    text = answer(LOOK | {"region": [0, 0.25, 0.5, 1]})
+    assert dialect.parse_propose(PROPOSE, said(text)).candidates[0].region == Region(
+        0.0, 0.25, 0.5, 1.0, image=1
+    )
+
+
+def test_nothing_to_look_at_nothing_to_fuse() -> None:
+    request = replace(PROPOSE, views=(), others=())
+    result = dialect.parse_propose(request, said(answer(LOOK, FUSE, THINK)))
+    assert [candidate.kind.value for candidate in result.candidates] == ["think"]
+    assert result.dropped == 2
+    task = dialect.render(request).messages[-1].text
+    assert "\nlook:" not in task
+    assert "\nfuse:" not in task
+    full = dialect.render(PROPOSE).messages[-1].text
+    assert "\nlook:" in full
+    assert "\nfuse:" in full
+
+
+def test_more_than_asked_for_is_cut() -> None:
+    assert kinds(answer(THINK, LOOK, FUSE, THINK, THINK)) == (["think", "look", "fuse"], 2)
+
+
+def test_a_forecast_beyond_the_horizon_is_cut() -> None:
+    text = answer(THINK | {"forecast": [[9, 3, 10]] * 8})
+    candidate = dialect.parse_propose(PROPOSE, said(text)).candidates[0]
+    assert len(candidate.forecast) == PROPOSE.steps + 1
+
+
+def test_the_last_candidate_of_a_cut_off_answer_is_dropped() -> None:
+    # Its cost reads 1 but was about to be 120.
+    cut = answer(THINK, LOOK)[: -len("20]]}]}")]
+    assert kinds(cut, "length") == (["think"], 1)
+
+
+def test_a_bare_list_is_accepted() -> None:
+    assert kinds(json.dumps([THINK])) == (["think"], 0)
+
+
+def test_no_candidates_is_an_answer() -> None:
+    assert kinds(answer()) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no", "{}", '{"actions": 3}', '{"actions": {"kind": "think"}}', "<html></html>"]
+)
+def test_no_list_at_all_is_a_bad_response(text: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        dialect.parse_propose(PROPOSE, said(text))
+    assert caught.value.fault == "bad-response"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+actions = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from([*(kind.value for kind in ActionKind), "other"]) | json_values,
+        "text": st.text(max_size=5) | json_values,
+        "region": st.lists(st.integers(-5, 1005), min_size=4, max_size=4) | json_values,
+        "image": st.integers(-1, 3) | json_values,
+        "partners": st.lists(st.integers(0, 5), max_size=3) | json_values,
+        "forecast": st.lists(
+            st.lists(st.integers(-1, 11) | st.floats(), min_size=3, max_size=3), max_size=4
+        )
+        | json_values,
+    }
+)
+
+
+@settings(max_examples=75)
+@given(st.lists(actions | json_values, max_size=6))
+def test_what_is_kept_is_always_well_formed(items: list[object]) -> None:
+    result = dialect.parse_propose(PROPOSE, said(json.dumps({"actions": items})))
+    assert len(result.candidates) + result.dropped == len(items)
+    assert len(result.candidates) <= PROPOSE.limit
+    for candidate in result.candidates:
+        assert 1 <= len(candidate.forecast) <= PROPOSE.steps + 1
+        for step in candidate.forecast:
+            assert -1 <= step.safety <= 1
+            assert 0 <= step.utility <= 1
+            assert 0 < step.cost < float("inf")
+        assert (candidate.kind is ActionKind.LOOK) == (candidate.region is not None)
+        assert (candidate.kind is ActionKind.FUSE) == bool(candidate.partners)
+        if candidate.region is not None:
+            region = candidate.region
+            assert 0 <= region.x0 < region.x1 <= 1
+            assert 0 <= region.y0 < region.y1 <= 1
+            assert 0 <= region.image < 2
+
+
+def test_the_prompts_own_example_is_well_formed() -> None:
+    for steps in (0, 1, 5):
+        request = replace(PROPOSE, steps=steps)
+        example = dialect.render(request).messages[-1].text.splitlines()[-1]
+        result = dialect.parse_propose(request, said(example))
+        assert (len(result.candidates), result.dropped) == (1, 0)
+
+
+def test_room_grows_with_what_is_asked_for() -> None:
+    small = dialect.render(replace(PROPOSE, limit=1, steps=0)).max_tokens
+    assert small < dialect.render(replace(PROPOSE, limit=4, steps=0)).max_tokens
+    assert small < dialect.render(replace(PROPOSE, limit=1, steps=6)).max_tokens
