@@ -35,7 +35,19 @@ class SettingsError(InputError):
 
 
 class UnpricedModelError(InputError):
-    """A budget in dollars was given for a model whose price is not known; unknown is never 0."""
+    """A price is needed, for a budget in dollars, and is not known. Unknown is never 0.
+
+    Attributes:
+        model: the model without a price.
+    """
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"a budget in dollars needs the price of {model!r}, which is not known. Give it in "
+            f'ecoalign.toml, [prices."{model}"] input = 2.5, output = 10.0 (dollars per million '
+            f"tokens), or use a budget in tokens or seconds"
+        )
+        self.model = model
 
 
 class ModelError(EcoAlignError):

@@ -248,11 +248,7 @@ class Ledger:
         price = self._price(model, Usage(bound.prompt, bound.completion, bound.image))
         if price is None:
             if self.budget.usd is not None:
-                raise UnpricedModelError(
-                    f"the budget is in dollars, but the price of {model!r} is not known. Give it "
-                    f'in ecoalign.toml, [prices."{model}"] input = 2.5, output = 10.0 (dollars '
-                    f"per million tokens), or use a budget in tokens or seconds"
-                )
+                raise UnpricedModelError(model)
             return Sums(bound.total)
         return Sums(bound.total, femto(price))
 
