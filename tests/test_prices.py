@@ -179,24 +179,31 @@ def table(monkeypatch: pytest.MonkeyPatch) -> list[Provider]:
     return shown
 
 
-def test_writing_to_a_cache_images_and_reasoning_may_cost_more(table: list[Provider]) -> None:
-    table.append(
-        _table(
-            ModelPrice(
-                input_mtok=Decimal(4),
-                cache_write_mtok=Decimal(5),
-                cache_read_mtok=Decimal(1),
-                cache_image_read_mtok=Decimal(2),
-                input_image_mtok=Decimal(3),
-                output_mtok=Decimal(8),
-                output_reasoning_mtok=Decimal(9),
-                requests_kcount=Decimal(7),
-            )
-        )
-    )
-    price = PriceBook().require("openai:m")
-    assert price.rates == (Rates(Decimal(5), Decimal(9), Decimal(2)),)
-    assert price.cost(Usage(0, 0)) == Decimal("0.007")
+@pytest.mark.parametrize(
+    ("rates", "dearest"),
+    [
+        ({"cache_read_mtok": 1, "cache_write_mtok": 5}, Rates(Decimal(5), Decimal(8), Decimal(1))),
+        (
+            {"cache_read_mtok": 1, "input_image_mtok": 6, "cache_image_read_mtok": 2},
+            Rates(Decimal(6), Decimal(8), Decimal(2)),
+        ),
+        ({"input_image_mtok": 3}, Rates(Decimal(4), Decimal(8), Decimal(4))),
+        ({"output_reasoning_mtok": 9}, Rates(Decimal(4), Decimal(9), Decimal(4))),
+        ({"output_reasoning_mtok": 7}, Rates(Decimal(4), Decimal(8), Decimal(4))),
+    ],
+)
+def test_writing_to_a_cache_images_and_reasoning_may_cost_more(
+    table: list[Provider], rates: dict[str, int], dearest: Rates
+) -> None:
+    all_rates = {"input_mtok": 4, "output_mtok": 8, **rates}
+    table.append(_table(ModelPrice(**{key: Decimal(rate) for key, rate in all_rates.items()})))
+    assert PriceBook().require("openai:m").rates == (dearest,)
+
+
+def test_a_price_per_call_is_added(table: list[Provider]) -> None:
+    one = Decimal(1)
+    table.append(_table(ModelPrice(input_mtok=one, output_mtok=one, requests_kcount=Decimal(7))))
+    assert PriceBook().require("openai:m").cost(Usage(0, 0)) == Decimal("0.007")
 
 
 def test_a_jump_with_the_size_of_the_prompt_is_for_all_its_tokens(table: list[Provider]) -> None:
