@@ -232,11 +232,17 @@ class Ledger:
             left = self._time_left(earmark)
             return self._amount(self._free(earmark).at_least_zero(), max(0.0, left))
 
+    def seconds_left(self, earmark: str | None = None) -> float | None:
+        """Seconds until such a call must have ended, >= 0; None without a budget in seconds."""
+        with self._lock:
+            left = self._time_left(earmark)
+            return None if math.isinf(left) else max(0.0, left)
+
     def deadline(self, earmark: str | None = None) -> float | None:
         """The clock's time when such a call must have ended; None without a budget in seconds."""
         with self._lock:
-            left = self._time_left(earmark)
-            return None if math.isinf(left) else self._clock() + left
+            end = self._end(earmark)
+            return None if math.isinf(end) else self._start + end
 
     # -- inside, with the lock held unless it says otherwise --------------------------------------
 
@@ -277,9 +283,13 @@ class Ledger:
             raise ValueError(f"nothing was set aside as {earmark!r}")
         return self._hard - self._committed() + self._earmarks[earmark].left
 
-    def _time_left(self, earmark: str | None) -> float:
+    def _end(self, earmark: str | None) -> float:
+        """Seconds after the start."""
         end = self._hard_seconds() * (self._share if earmark is None else 1.0)
-        return end - self._seconds_aside(earmark) - self._elapsed()
+        return end - self._seconds_aside(earmark)
+
+    def _time_left(self, earmark: str | None) -> float:
+        return self._end(earmark) - self._elapsed()
 
     def _admit(self, what: str, need: Sums, free: Sums, left: float, seconds: float = 0.0) -> None:
         """Raise `BudgetExceeded` if `need` does not fit `free`, or `seconds` not `left`."""
