@@ -23,8 +23,8 @@ __all__ = ["MAX_BYTES", "MAX_PIXELS", "Decoded", "decode", "from_pil", "read_sou
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 64 * 1024 * 1024
 
-# Only raster formats with a decoder of their own: no EPS (it runs Ghostscript), no vector files.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+# Raster formats only: EPS would run Ghostscript. Phones' MPO files are opened as JPEG.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HINTS = (
@@ -135,8 +135,10 @@ def decode(data: bytes, where: str) -> Decoded:
     """
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 (0.1 s)
 
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]  # Pillow may be built without some
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        with Image.open(io.BytesIO(data), formats=formats) as opened:
             return from_pil(opened, where)
     except UnidentifiedImageError:
         raise InputError(f"{where} is not an image that can be read: {_hint(data)}") from None
@@ -163,7 +165,7 @@ def from_pil(image: Image.Image, where: str) -> Decoded:
     try:
         notes = _several_note(image)
         image.load()
-        flat, changes = _flatten(image, where)
+        flat, changes = _flatten(image)
     except InputError:
         raise
     except Exception as error:
@@ -196,7 +198,7 @@ def _several_note(image: Image.Image) -> tuple[str, ...]:
     return (f"only the first of {frames} frames is used",)
 
 
-def _flatten(image: Image.Image, where: str) -> tuple[Image.Image, tuple[str, ...]]:
+def _flatten(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """Turn upright and reduce to 8-bit RGB, with transparency on white; say what was changed."""
     image, notes = _upright(image)
     if image.mode == "RGB" and "transparency" not in image.info:
@@ -204,14 +206,11 @@ def _flatten(image: Image.Image, where: str) -> tuple[Image.Image, tuple[str, ..
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bits(image), (*notes, f"reduced from mode {image.mode} to 8 bits")
     if image.has_transparency_data:
+        # Pillow has no way from premultiplied grey to RGBA but this one.
+        image = image.convert("LA") if image.mode == "La" else image
         return _on_white(image.convert("RGBA")), (*notes, "transparent parts are shown on white")
-    try:
-        converted = image.convert("RGB")
-    except ValueError:
-        raise InputError(
-            f"{where} has pixels of mode {image.mode}, which cannot be shown as RGB"
-        ) from None
-    return converted, (*notes, "converted from CMYK") if image.mode == "CMYK" else notes
+    changed = ("converted from CMYK",) if image.mode == "CMYK" else ()
+    return image.convert("RGB"), notes + changed
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:

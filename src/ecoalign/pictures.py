@@ -111,16 +111,13 @@ class Picture:
     def crop(self, region: Region, side: int) -> ImagePart:
         """The pixels of `region`, cut from the full-resolution original, at most `side` px long.
 
-        The region is clamped to the image and widened to whole pixels, at least one each way;
-        swapped corners are put in order. A crop that is smaller than `side` is enlarged towards
-        it, up to four times, since models read large characters better than small ones.
+        The region is widened to whole pixels. A crop that is smaller than `side` is enlarged
+        towards it, up to four times, since models read large characters better than small ones.
         `region.image` is not looked at: it says which picture to ask.
 
         Raises:
-            InputError: `side` is less than 1, or a coordinate is not a finite number.
+            InputError: `side` is less than 1.
         """
-        if not all(map(math.isfinite, (region.x0, region.y0, region.x1, region.y1))):
-            raise InputError(f"the region {region} has a coordinate that is not a number")
         left, right = _span(region.x0, region.x1, self.width)
         upper, lower = _span(region.y0, region.y1, self.height)
         return self._part((left, upper, right, lower), side, enlarge=True)
@@ -149,10 +146,9 @@ class Picture:
 
 
 def _span(start: float, end: float, length: int) -> tuple[int, int]:
-    """Whole pixels [a, b) of an axis that cover start..end, clamped, at least one of them."""
-    low, high = sorted((min(1.0, max(0.0, start)), min(1.0, max(0.0, end))))
-    first = min(math.floor(low * length), length - 1)
-    return first, max(first + 1, math.ceil(high * length))
+    """The whole pixels [a, b) of an axis that cover start..end, at least one of them."""
+    first = min(math.floor(start * length), length - 1)
+    return first, min(length, max(first + 1, math.ceil(end * length)))
 
 
 def _encode(image: Image.Image, *, crop: bool) -> ImagePart:

@@ -112,11 +112,13 @@ class OpenAIModel:
             InputError: `request.extra` sets a parameter that the budget rests on.
         """
         timeout = self.timeout if request.timeout is None else request.timeout
+        # Importing and setting up the client takes time that is not the server's.
+        client = self._connected()
         started = time.perf_counter()
         try:
             # The client's timeouts are per read, which a server that drips bytes never trips.
             async with asyncio.timeout(timeout):
-                data = await self._negotiate(request, timeout)
+                data = await self._negotiate(client, request, timeout)
         except TimeoutError:
             data = None
         if data is None:
@@ -128,11 +130,10 @@ class OpenAIModel:
             )
         return parse(data, seconds=time.perf_counter() - started, key=self._key)
 
-    async def _negotiate(self, request: ChatRequest, limit: float) -> bytes:
+    async def _negotiate(self, client: AsyncOpenAI, request: ChatRequest, limit: float) -> bytes:
         """Send `request`, giving up rejected features until the server takes it or none is left."""
         from ecoalign.models.openai_transport import RejectionError, post  # noqa: PLC0415 (0.4 s)
 
-        client = self._connected()
         used, dropped = features_of(request), self._dropped
         # OpenAI's newer models know only the new name; every other server knows the old one, and
         # one that ignores a name it does not know would write without any cap.

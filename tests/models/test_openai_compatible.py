@@ -1,0 +1,589 @@
+"""The OpenAI-compatible model against a real, mostly hostile, server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import gzip
+import json
+import socket
+import traceback
+from typing import TYPE_CHECKING
+
+import pytest
+from hostile import Handler, HostileServer, Received, Reply, completion
+
+from ecoalign.errors import InputError, ModelError
+from ecoalign.models.base import ChatModel, ChatRequest, ImagePart, Message, TextPart, Usage
+from ecoalign.models.openai_compatible import OpenAIModel
+from ecoalign.models.openai_transport import MAX_RESPONSE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+KEY = "sk-test-0123456789abcdef"
+SCHEMA = {"type": "object", "properties": {"safety": {"type": "number"}}}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for name in ("OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def ask(
+    text: str = "what is this?",
+    *,
+    parts: tuple[TextPart | ImagePart, ...] | None = None,
+    temperature: float = 0.0,
+    schema: Mapping[str, object] | None = None,
+    top_logprobs: int = 0,
+    seed: int | None = None,
+    extra: Mapping[str, object] | None = None,
+    timeout: float | None = None,
+) -> ChatRequest:
+    return ChatRequest(
+        messages=(Message("user", parts or (TextPart(text),)),),
+        max_tokens=20,
+        stage="test",
+        temperature=temperature,
+        schema=schema,
+        top_logprobs=top_logprobs,
+        seed=seed,
+        extra=extra or {},
+        timeout=timeout,
+    )
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    handler: Handler, limit: float = 10.0
+) -> AsyncIterator[tuple[OpenAIModel, HostileServer]]:
+    with HostileServer(handler) as server:
+        subject = OpenAIModel("m", base_url=server.url, timeout=limit)
+        try:
+            yield subject, server
+        finally:
+            await subject.aclose()
+
+
+async def failure(
+    reply: Reply, request: ChatRequest | None = None, *, limit: float = 10.0
+) -> ModelError:
+    async with serving(lambda _: reply, limit=limit) as (model, server):
+        with pytest.raises(ModelError) as caught:
+            await model.complete(request or ask())
+        assert len(server.received) <= 1  # none where the time was up before it arrived
+        return caught.value
+
+
+def whole(error: BaseException) -> str:
+    """Everything a log could show of an error: its message, repr, causes and contexts."""
+    return repr(error) + "".join(traceback.format_exception(error)) + repr(error.__context__)
+
+
+async def test_a_plain_answer() -> None:
+    async with serving(lambda _: Reply(completion("a red door"))) as (model, server):
+        done = await model.complete(ask(temperature=0.5, seed=7))
+        body = server.received[0].json
+    assert isinstance(model, ChatModel)
+    assert model.name == "openai:m"
+    assert model.dialect == "full"
+    assert (done.text, done.usage, done.finish_reason) == ("a red door", Usage(11, 3), "stop")
+    assert done.model == "served-model"
+    assert done.seconds > 0
+    assert done.logprobs is None
+    assert server.received[0].path == "/v1/chat/completions"
+    assert server.received[0].headers["authorization"] == f"Bearer {KEY}"
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "what is this?"}],
+        "max_tokens": 20,
+        "temperature": 0.5,
+        "seed": 7,
+    }
+
+
+async def test_images_are_data_uris_with_their_detail() -> None:
+    part = ImagePart(b"\x89PNG...", "image/png", 3, 4, "low")
+    request = ask(parts=(part, TextPart("x")))
+    async with serving(lambda _: Reply(completion())) as (model, server):
+        await model.complete(request)
+    uri = "data:image/png;base64," + base64.b64encode(part.data).decode()
+    messages = server.received[0].json["messages"]
+    assert messages == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "image_url", "image_url": {"url": uri, "detail": "low"}},
+                {"type": "text", "text": "x"},
+            ],
+        }
+    ]
+
+
+async def test_text_with_a_lone_surrogate_can_be_sent() -> None:
+    async with serving(lambda _: Reply(completion())) as (model, server):
+        assert (await model.complete(ask("bad \ud800 text"))).text == "fine"
+    assert "bad ? text" in server.received[0].body.decode()
+
+
+async def test_logprobs_are_asked_for_and_read() -> None:
+    top = [{"token": "yes", "logprob": -0.1}, {"token": "no", "logprob": -2.5}]
+    entry = top[0] | {"top_logprobs": top}
+    answer = completion("yes")
+    choice = {
+        "message": {"content": "yes"},
+        "finish_reason": "stop",
+        "logprobs": {"content": [entry]},
+    }
+    answer["choices"] = [choice]
+    async with serving(lambda _: Reply(answer)) as (model, server):
+        done = await model.complete(ask(top_logprobs=5))
+    assert server.received[0].json["top_logprobs"] == 5
+    assert server.received[0].json["logprobs"] is True
+    assert done.logprobs is not None
+    assert done.logprobs[0].logprob == -0.1
+    assert done.logprobs[0].top == {"yes": -0.1, "no": -2.5}
+
+
+async def test_a_cut_answer_says_so() -> None:
+    choice = {"message": {"content": "half an ans"}, "finish_reason": "length"}
+    async with serving(lambda _: Reply(completion(choices=[choice]))) as (model, _):
+        assert (await model.complete(ask())).finish_reason == "length"
+
+
+async def test_a_filtered_answer_is_a_completion_without_text() -> None:
+    choice = {"message": {"content": None}, "finish_reason": "content_filter"}
+    async with serving(lambda _: Reply(completion(choices=[choice]))) as (model, _):
+        done = await model.complete(ask())
+    assert (done.text, done.finish_reason) == ("", "content_filter")
+
+
+async def test_gzip_is_read_although_plain_was_asked_for() -> None:
+    packed = Reply(
+        gzip.compress(json.dumps(completion("packed")).encode()),
+        headers={"Content-Encoding": "gzip"},
+    )
+    async with serving(lambda _: packed) as (model, server):
+        assert (await model.complete(ask())).text == "packed"
+    assert server.received[0].headers["accept-encoding"] == "identity"
+
+
+# -- failures: what they are called and whether they were paid for
+
+
+async def test_nobody_listens() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    model = OpenAIModel("m", base_url=f"http://127.0.0.1:{port}/v1")
+    with pytest.raises(ModelError, match="cannot be reached") as caught:
+        await model.complete(ask())
+    await model.aclose()
+    assert (caught.value.fault, caught.value.billed) == ("down", False)
+    assert str(port) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reply", "fault", "billed", "says"),
+    [
+        (Reply("<html><h1>Welcome</h1>"), "bad-response", True, "HTML page"),
+        (Reply("<html>", headers={"Content-Type": "text/html"}), "bad-response", True, "/v1"),
+        (Reply(b""), "bad-response", True, "empty"),
+        (Reply(b"\xff\xfe\x00"), "bad-response", True, "not JSON"),
+        (Reply('{"choices": [{"mess'), "bad-response", True, "broken off"),
+        (Reply("[" * 100_000), "bad-response", True, "not JSON"),
+        (Reply("data: {}\n\n"), "bad-response", True, "not JSON"),
+        (Reply('{"choices": [{"mess', length=500), "bad-response", True, "broke off"),
+        (Reply(raw=b"\x00\x01 nonsense\r\n\r\n"), "bad-response", True, "not HTTP"),
+        (Reply(b"not gzip", headers={"Content-Encoding": "gzip"}), "bad-response", True, ""),
+        (Reply(b"??", headers={"Content-Encoding": "br"}), "bad-response", True, ""),
+        (Reply({}), "bad-response", True, "no choices"),
+        (Reply([]), "bad-response", True, "no choices"),
+        (Reply("null"), "bad-response", True, "no choices"),
+        (Reply(completion(choices=[])), "bad-response", True, "no choices"),
+        (Reply(completion(choices=None)), "bad-response", True, "no choices"),
+        (Reply(completion(choices=[None])), "bad-response", True, "no text"),
+        (Reply(completion(choices=[{"message": None}])), "bad-response", True, "no text"),
+        (Reply(completion("")), "bad-response", True, "no text"),
+        (Reply(completion(" \n ")), "bad-response", True, "no text"),
+        (Reply(completion(None)), "bad-response", True, "no text"),
+        (Reply(completion(5)), "bad-response", True, "no text"),
+        (Reply({"error": {"message": "model is loading"}}), "bad-response", True, "loading"),
+        (Reply("Bad Gateway", 502), "server", True, "Bad Gateway"),
+        (Reply({"error": {"message": "oops"}}, 500), "server", True, "oops"),
+        (Reply({"error": "overloaded"}, 529), "server", True, "overloaded"),
+        (Reply("<html>", 503), "server", True, "HTML page"),
+        (Reply({"error": {"message": "no such model"}}, 404), "rejected", False, "model's name"),
+        (Reply({"error": {"message": "not yours"}}, 403), "rejected", False, "OPENAI_API_KEY"),
+        (Reply("", 413), "rejected", False, "image side"),
+        (Reply("", 408), "timeout", True, "timed out"),
+        (Reply("", 418), "rejected", False, "refused"),
+        (
+            Reply({"error": {"code": "insufficient_quota", "message": "pay"}}, 429),
+            "rejected",
+            False,
+            "billing",
+        ),
+    ],
+)
+async def test_faults(reply: Reply, fault: str, billed: bool, says: str) -> None:
+    error = await failure(reply)
+    assert (error.fault, error.billed) == (fault, billed)
+    assert says in str(error)
+
+
+async def test_all_of_the_cap_went_into_hidden_reasoning() -> None:
+    choice = {"message": {"content": ""}, "finish_reason": "length"}
+    error = await failure(Reply(completion(choices=[choice])))
+    assert (error.fault, error.billed) == ("bad-response", True)
+    assert "reasoning" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"Retry-After": "0"}, 0.0),
+        ({"Retry-After": "-3"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({}, None),
+    ],
+)
+async def test_rate_limits(headers: dict[str, str], wait: float | None) -> None:
+    error = await failure(Reply({"error": {"message": "slow down"}}, 429, headers))
+    assert (error.fault, error.billed, error.retry_after) == ("rate-limited", False, wait)
+
+
+async def test_a_far_date_to_retry_after() -> None:
+    error = await failure(Reply("", 503, {"Retry-After": "Fri, 21 Oct 2233 07:28:00 GMT"}))
+    assert error.fault == "server"
+    assert error.retry_after is not None
+    assert error.retry_after > 1e9
+
+
+async def test_a_slow_server_times_out_and_counts_as_paid() -> None:
+    error = await failure(Reply(hang=True), limit=0.05)
+    assert (error.fault, error.billed) == ("timeout", True)
+    assert "0.05 s" in str(error)
+
+
+async def test_a_request_may_shorten_the_timeout() -> None:
+    error = await failure(Reply(hang=True), ask(timeout=0.05))
+    assert (error.fault, error.billed) == ("timeout", True)
+
+
+async def test_a_server_that_drips_bytes_times_out_in_all() -> None:
+    # Each read succeeds at once, so only a limit on the whole attempt can end this.
+    error = await failure(Reply(endless=b" "), limit=0.2)
+    assert (error.fault, error.billed) == ("timeout", True)
+
+
+async def test_a_cancelled_call_is_cancelled_and_the_model_still_works() -> None:
+    loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+    replies = [Reply(hang=True), Reply(completion("next"))]
+
+    def handler(_: Received) -> Reply:
+        loop.call_soon_threadsafe(arrived.set)
+        return replies.pop(0)
+
+    async with serving(handler) as (model, _):
+        task = asyncio.create_task(model.complete(ask()))
+        await arrived.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await model.complete(ask())).text == "next"
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_oversized_body_is_not_read(status: int) -> None:
+    flood = Reply(b"{", status, endless=b" " * 1_000_000)
+    async with serving(lambda _: flood) as (model, _):
+        with pytest.raises(ModelError, match="more than") as caught:
+            await model.complete(ask())
+    assert (caught.value.fault, caught.value.billed) == ("bad-response", True)
+
+
+async def test_a_packed_bomb_is_not_unpacked() -> None:
+    bomb = gzip.compress(b" " * (MAX_RESPONSE_BYTES + 1))
+    assert len(bomb) < 100_000
+    error = await failure(Reply(bomb, headers={"Content-Encoding": "gzip"}))
+    assert "more than" in str(error)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_not_followed(status: int) -> None:
+    with HostileServer(lambda _: Reply(completion("stolen"))) as thief:
+        error = await failure(Reply("", status, {"Location": thief.url + "/chat/completions"}))
+        assert thief.received == []
+    assert (error.fault, error.billed) == ("rejected", False)
+    assert "base URL" in str(error)
+
+
+# -- the key
+
+
+def echo(request: Received) -> Reply:
+    key = request.headers["authorization"]
+    return Reply({"error": {"message": f"Incorrect API key provided: {key}", "param": key}}, 401)
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 429, 500])
+async def test_an_echoed_key_is_scrubbed(status: int) -> None:
+    def handler(request: Received) -> Reply:
+        return Reply(echo(request).body, status)
+
+    async with serving(handler) as (model, _):
+        with pytest.raises(ModelError, match=r"\[key\]") as caught:
+            await model.complete(ask())
+    assert KEY not in whole(caught.value)
+    assert "0123456789" not in whole(caught.value)
+
+
+async def test_a_refused_key_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "plainword1234")
+    with HostileServer(echo) as server:
+        model = OpenAIModel("m", base_url=server.url, api_key_env="MY_KEY")
+        with pytest.raises(ModelError, match="MY_KEY") as caught:
+            await model.complete(ask())
+        await model.aclose()
+    assert server.received[0].headers["authorization"] == "Bearer plainword1234"
+    assert (caught.value.fault, caught.value.billed) == ("rejected", False)
+    assert "plainword1234" not in whole(caught.value)
+
+
+async def test_control_characters_do_not_reach_the_terminal() -> None:
+    error = await failure(Reply({"error": {"message": "\x1b[2J\x07oops\r\nforged line"}}, 500))
+    assert not set(str(error)) & set("\x1b\x07\r\n")
+
+
+async def test_a_local_server_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    async with serving(lambda _: Reply(completion("hello"))) as (model, _):
+        assert (await model.complete(ask())).text == "hello"
+
+
+def test_openai_itself_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(InputError, match="OPENAI_API_KEY"):
+        OpenAIModel("gpt-4o")
+
+
+def test_repr_shows_neither_key_nor_password() -> None:
+    model = OpenAIModel("m", base_url="https://user:hunter2@models.example:8443/v1")
+    shown = repr(model) + str(model) + model.name + model.base_url
+    assert KEY not in shown
+    assert "hunter2" not in shown
+    assert "https://models.example:8443/v1" in shown
+
+
+async def test_a_password_in_the_address_is_not_in_errors() -> None:
+    with HostileServer(lambda _: Reply("", 500)) as server:
+        model = OpenAIModel("m", base_url=server.url.replace("//", "//user:hunter2@"))
+        with pytest.raises(ModelError) as caught:
+            await model.complete(ask())
+        await model.aclose()
+    assert "hunter2" not in whole(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://x/v1", "http://", "http://[", "/v1", "http://h:99999"]
+)
+def test_bad_base_urls(url: str) -> None:
+    with pytest.raises(InputError, match="base URL"):
+        OpenAIModel("m", base_url=url)
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan"), float("inf")])
+def test_bad_timeouts(timeout: float) -> None:
+    with pytest.raises(InputError, match="timeout"):
+        OpenAIModel("m", base_url="http://h/v1", timeout=timeout)
+
+
+async def test_the_environment_names_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    with HostileServer(lambda _: Reply(completion("from there"))) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        model = OpenAIModel("m")
+        assert (await model.complete(ask())).text == "from there"
+        await model.aclose()
+
+
+# -- renegotiation
+
+
+def picky(*rejects: tuple[str, str]) -> Handler:
+    """A server that rejects a body that contains a text, with a message, first match first."""
+
+    def handler(request: Received) -> Reply:
+        body = request.body.decode()
+        for needle, message in rejects:
+            if needle in body:
+                return Reply({"error": {"message": message}}, 400)
+        return Reply(completion('{"safety": 1}'))
+
+    return handler
+
+
+async def test_a_rejected_schema_is_given_up_step_by_step_and_remembered() -> None:
+    handler = picky(
+        ('"json_schema"', "response_format json_schema is not supported"),
+        ('"json_object"', "unknown field response_format"),
+    )
+    async with serving(handler) as (model, server):
+        assert (await model.complete(ask(schema=SCHEMA))).text == '{"safety": 1}'
+        assert len(server.received) == 3
+        await model.complete(ask(schema=SCHEMA))
+        assert len(server.received) == 4
+        await model.complete(ask())
+    formats = [request.json.get("response_format") for request in server.received]
+    kinds = [f.get("type") if isinstance(f, dict) else None for f in formats]
+    assert kinds == ["json_schema", "json_object", None, None, None]
+    strict = formats[0]
+    assert isinstance(strict, dict)
+    assert strict["json_schema"]["strict"] is True
+    assert strict["json_schema"]["schema"] == SCHEMA
+    wrote = ["safety" in json.dumps(request.json["messages"]) for request in server.received]
+    assert wrote == [False, True, True, True, False]
+
+
+async def test_a_server_that_does_not_say_why_gets_no_schema() -> None:
+    async with serving(picky(('"json_schema"', "Bad Request"))) as (model, server):
+        await model.complete(ask(schema=SCHEMA))
+    assert len(server.received) == 2
+
+
+async def test_a_reasoning_model_takes_other_parameters() -> None:
+    handler = picky(
+        ('"max_tokens"', "'max_tokens' is not supported. Use 'max_completion_tokens' instead."),
+        ('"temperature"', "'temperature' does not support 0 with this model."),
+        ('"logprobs"', "You are not allowed to request logprobs from this model"),
+        ('"seed"', "Unknown parameter: seed"),
+    )
+    async with serving(handler) as (model, server):
+        await model.complete(ask(seed=1, top_logprobs=3))
+        assert len(server.received) == 5
+        await model.complete(ask(seed=1, top_logprobs=3))
+        assert len(server.received) == 6
+    assert set(server.received[-1].json) == {"model", "messages", "max_completion_tokens"}
+    assert server.received[-1].json["max_completion_tokens"] == 20
+
+
+async def test_the_input_echoed_by_a_validator_is_not_taken_for_blame() -> None:
+    def handler(request: Received) -> Reply:
+        if b"seed" not in request.body:
+            return Reply(completion())
+        entry = {"loc": ["body", "seed"], "msg": "Extra inputs", "input": request.json}
+        return Reply({"detail": [entry]}, 422)
+
+    async with serving(handler) as (model, server):
+        await model.complete(ask(seed=1))
+    assert len(server.received) == 2
+    assert "temperature" in server.received[1].json
+
+
+async def test_a_rejection_that_was_not_got_over_is_not_remembered() -> None:
+    mood = {"angry": True}
+
+    def handler(request: Received) -> Reply:
+        if mood["angry"]:
+            return Reply({"error": {"message": "response_format or something"}}, 400)
+        return Reply(completion())
+
+    async with serving(handler) as (model, server):
+        with pytest.raises(ModelError) as caught:
+            await model.complete(ask(schema=SCHEMA))
+        assert (caught.value.fault, caught.value.billed) == ("rejected", False)
+        assert len(server.received) == 3
+        mood["angry"] = False
+        await model.complete(ask(schema=SCHEMA))
+    assert "json_schema" in server.received[-1].body.decode()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 4096",
+        "The response was filtered due to the content management policy",
+        "You uploaded an unsupported image",
+    ],
+)
+async def test_a_final_refusal_is_not_sent_again(message: str) -> None:
+    error = await failure(Reply({"error": {"message": message}}, 400), ask(schema=SCHEMA))
+    assert (error.fault, error.billed) == ("rejected", False)
+    assert message in str(error)
+
+
+async def test_a_failure_after_a_rejection_counts_as_paid() -> None:
+    def handler(request: Received) -> Reply:
+        rejected = Reply({"error": {"message": "no json_schema"}}, 400)
+        return rejected if b'"json_schema"' in request.body else Reply("", 500)
+
+    async with serving(handler) as (model, _):
+        with pytest.raises(ModelError) as caught:
+            await model.complete(ask(schema=SCHEMA))
+    assert (caught.value.fault, caught.value.billed) == ("server", True)
+
+
+async def test_concurrent_calls_all_renegotiate() -> None:
+    async with serving(picky(('"seed"', "no seed"), ('"json_schema"', "no schema"))) as (model, s):
+        calls = [model.complete(ask(seed=1)), model.complete(ask(schema=SCHEMA))]
+        await asyncio.gather(*calls)
+        before = len(s.received)
+        await model.complete(ask(seed=1, schema=SCHEMA))
+    assert len(s.received) == before + 1
+
+
+@pytest.mark.parametrize("name", ["n", "max_tokens", "model", "stream", "messages"])
+async def test_extra_parameters_cannot_escape_the_budget(name: str) -> None:
+    async with serving(lambda _: Reply(completion())) as (model, server):
+        with pytest.raises(InputError, match=name):
+            await model.complete(ask(extra={name: 4}))
+        await model.complete(ask(extra={"top_p": 0.5}))
+    assert len(server.received) == 1
+    assert server.received[0].json["top_p"] == 0.5
+
+
+# -- the life of a model object
+
+
+async def test_close_twice_and_use_again() -> None:
+    async with serving(lambda _: Reply(completion())) as (model, _):
+        await model.aclose()
+        await model.complete(ask())
+        await model.aclose()
+        await model.aclose()
+        await model.complete(ask())
+
+
+@pytest.fixture
+def plain_server() -> Iterator[HostileServer]:
+    with HostileServer(lambda _: Reply(completion())) as server:
+        yield server
+
+
+def test_one_model_in_two_event_loops(plain_server: HostileServer) -> None:
+    model = OpenAIModel("m", base_url=plain_server.url)
+    for _ in range(2):
+        assert asyncio.run(model.complete(ask())).text == "fine"
+    asyncio.run(model.aclose())
+
+
+def test_the_bound_holds_for_every_form_the_request_may_take() -> None:
+    model = OpenAIModel("gpt-4o", image_family="gpt-4o")
+    assert model.image_family == "gpt-4o"
+    part = ImagePart(b"", "image/png", 512, 512, "low")
+    request = ask(parts=(part, TextPart("é" * 10)), schema=SCHEMA)
+    bound = model.bound(request)
+    assert bound.image == 85
+    assert bound.completion == 20
+    # 20 bytes of text, and the schema even if it ends up in the prompt.
+    assert bound.prompt >= 85 + 20 + len(json.dumps(SCHEMA))
+    with pytest.raises(InputError, match="image family"):
+        OpenAIModel("gpt-4o", image_family="gpt")

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import importlib.machinery
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+from ecoalign.errors import InputError
+from ecoalign.models.fake import FakeModel
+from ecoalign.models.openai_compatible import OpenAIModel
+from ecoalign.models.registry import open_model, providers
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-12345678")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+
+
+def local(monkeypatch: pytest.MonkeyPatch, module: str, attribute: str, make: object) -> None:
+    """Put a module in place of one of ours, as an installed extra would be."""
+    fake = ModuleType(module)
+    fake.__spec__ = importlib.machinery.ModuleSpec(module, None)
+    setattr(fake, attribute, make)
+    monkeypatch.setitem(sys.modules, module, fake)
+
+
+def test_openai() -> None:
+    model = open_model("openai:gpt-4o", timeout=5)
+    assert isinstance(model, OpenAIModel)
+    assert (model.name, model.timeout) == ("openai:gpt-4o", 5)
+    assert model.base_url == "https://api.openai.com/v1"
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("llava", "llava"),
+        ("llama3.2-vision:11b", "llama3.2-vision:11b"),
+        ("openai:qwen2.5-vl:7b", "qwen2.5-vl:7b"),
+        (" Qwen/Qwen3-VL-8B ", "Qwen/Qwen3-VL-8B"),
+        ("hf.co/org/model:Q4", "hf.co/org/model:Q4"),
+    ],
+)
+def test_a_server_takes_any_name(spec: str, name: str) -> None:
+    model = open_model(spec, "http://localhost:11434/v1")
+    assert isinstance(model, OpenAIModel)
+    assert model.model == name
+    assert model.base_url == "http://localhost:11434/v1"
+
+
+def test_the_image_family_can_be_told() -> None:
+    model = open_model("my-alias", "http://h/v1", image_family="qwen")
+    assert isinstance(model, OpenAIModel)
+    assert model.image_family == "qwen"
+
+
+def test_a_model_object_is_itself() -> None:
+    model = FakeModel(lambda _: "")
+    assert open_model(model) is model
+    with pytest.raises(InputError, match="base URL"):
+        open_model(model, "http://h/v1")
+
+
+@pytest.mark.parametrize(
+    ("spec", "guess"),
+    [
+        ("embeded", "'embedded'"),
+        ("opnai:gpt-4o", "'openai:gpt-4o'"),
+        ("OpenAI:gpt-4o", "'openai:gpt-4o'"),
+        ("openai", "'openai:NAME'"),
+        ("gpt-4o", "'openai:gpt-4o'"),
+        ("", "'openai:NAME'"),
+    ],
+)
+def test_unknown_models_get_a_guess_and_the_choices(spec: str, guess: str) -> None:
+    with pytest.raises(InputError) as caught:
+        open_model(spec)
+    assert guess in str(caught.value)
+    assert ", ".join(providers()) in str(caught.value)
+
+
+def test_a_name_is_needed() -> None:
+    with pytest.raises(InputError, match="no name"):
+        open_model("openai: ")
+
+
+def test_a_provider_of_another_release() -> None:
+    assert "hf" not in providers()
+    with pytest.raises(InputError, match=r"not in this release.*openai"):
+        open_model("hf:org/model")
+
+
+def test_a_local_provider_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    local(
+        monkeypatch,
+        "ecoalign.models.transformers",
+        "TransformersModel",
+        lambda name: FakeModel(lambda _: "", f"hf:{name}"),
+    )
+    assert "hf" in providers()
+    assert open_model("hf:org/model").name == "hf:org/model"
+    with pytest.raises(InputError, match="name a model"):
+        open_model("hf:")
+    with pytest.raises(InputError, match="no base URL"):
+        open_model("hf:org/model", "http://h/v1")
+
+
+def test_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = FakeModel(lambda _: "", "embedded", "compact")
+    local(monkeypatch, "ecoalign.models.embedded", "EmbeddedModel", lambda: made)
+    assert open_model("embedded") is made
+    with pytest.raises(InputError, match="one embedded model"):
+        open_model("embedded:big")
+    with pytest.raises(InputError, match="openai:embedded"):
+        open_model("embedded", "http://h/v1")
+
+
+@pytest.mark.parametrize("attribute", ["not callable", lambda: "not a model"])
+def test_a_broken_local_provider(monkeypatch: pytest.MonkeyPatch, attribute: object) -> None:
+    local(monkeypatch, "ecoalign.models.embedded", "EmbeddedModel", attribute)
+    with pytest.raises(InputError, match="not make a"):
+        open_model("embedded")
+
+
+def test_nothing_heavy_is_imported_to_open_a_server_model() -> None:
+    code = (
+        "import sys\n"
+        "from ecoalign.models.registry import open_model\n"
+        "import ecoalign.pictures, ecoalign.models.fake\n"
+        "open_model('m', 'http://localhost/v1')\n"
+        "heavy = {'openai', 'httpx2', 'PIL', 'numpy', 'torch'} & sys.modules.keys()\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
