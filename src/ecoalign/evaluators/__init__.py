@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ecoalign.evaluators.base import Completer, Evaluator, SafetyOnly, gives_utility
+from ecoalign.evaluators.base import (
+    Completer,
+    Evaluator,
+    Itemised,
+    SafetyOnly,
+    bounds_by_model,
+    gives_utility,
+)
 from ecoalign.evaluators.ensemble import Ensemble
 from ecoalign.evaluators.guard import GuardEvaluator
 from ecoalign.evaluators.self_evaluator import SelfEvaluator
@@ -12,7 +19,9 @@ __all__ = [
     "Ensemble",
     "Evaluator",
     "GuardEvaluator",
+    "Itemised",
     "SafetyOnly",
     "SelfEvaluator",
+    "bounds_by_model",
     "gives_utility",
 ]

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from ecoalign.models.base import ChatModel, ChatRequest, Completion, Usage
     from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
-__all__ = ["Completer", "Evaluator", "SafetyOnly", "gives_utility"]
+__all__ = ["Completer", "Evaluator", "Itemised", "SafetyOnly", "bounds_by_model", "gives_utility"]
 
 
 class Completer(Protocol):
@@ -64,3 +64,24 @@ class SafetyOnly(Protocol):
 def gives_utility(evaluator: Evaluator) -> bool:
     """Whether the utility that `evaluator` returns means something."""
     return not (isinstance(evaluator, SafetyOnly) and evaluator.safety_only)
+
+
+@runtime_checkable
+class Itemised(Protocol):
+    """An evaluator that knows which model each of its calls goes to."""
+
+    def bounds(self, request: ScoreRequest) -> tuple[tuple[str, Usage], ...]:
+        """Name of the model and worst case of each call that scoring `request` once takes."""
+        ...
+
+
+def bounds_by_model(
+    evaluator: Evaluator, request: ScoreRequest, model: str
+) -> tuple[tuple[str, Usage], ...]:
+    """What to set aside for one scoring, call by call, as dollars depend on the model.
+
+    An evaluator that does not itemise is taken to make one call to `model`.
+    """
+    if isinstance(evaluator, Itemised):
+        return evaluator.bounds(request)
+    return ((model, evaluator.bound(request)),)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, ModelError, SettingsError, VerdictError
-from ecoalign.evaluators.base import gives_utility
+from ecoalign.evaluators.base import bounds_by_model, gives_utility
 from ecoalign.models.base import Usage
 from ecoalign.prompts.requests import ScoreResult
 
@@ -83,6 +84,11 @@ class Ensemble:
     def bound(self, request: ScoreRequest) -> Usage:
         """See `Evaluator.bound`: the sum over the members."""
         return sum((member.bound(request) for member in self.members), Usage())
+
+    def bounds(self, request: ScoreRequest) -> tuple[tuple[str, Usage], ...]:
+        """See `Itemised.bounds`; a member that does not itemise goes under its own name."""
+        found = (bounds_by_model(member, request, member.name) for member in self.members)
+        return tuple(chain.from_iterable(found))
 
     def _utility(self, results: Sequence[ScoreResult]) -> float:
         for member, result in zip(self.members, results, strict=True):

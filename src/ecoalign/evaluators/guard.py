@@ -95,6 +95,10 @@ class GuardEvaluator:
         """See `Evaluator.bound`."""
         return self.model.bound(self.render(request))
 
+    def bounds(self, request: ScoreRequest) -> tuple[tuple[str, Usage], ...]:
+        """See `Itemised.bounds`: one call."""
+        return ((self.model.name, self.bound(request)),)
+
     def render(self, request: ScoreRequest) -> ChatRequest:
         """The call that asks the guard about `request`.
 

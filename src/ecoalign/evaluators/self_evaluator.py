@@ -46,3 +46,7 @@ class SelfEvaluator:
     def bound(self, request: ScoreRequest) -> Usage:
         """See `Evaluator.bound`."""
         return self.model.bound(self.dialect.render(request))
+
+    def bounds(self, request: ScoreRequest) -> tuple[tuple[str, Usage], ...]:
+        """See `Itemised.bounds`: one call."""
+        return ((self.model.name, self.bound(request)),)
