@@ -153,7 +153,7 @@ def _span(start: float, end: float, length: int) -> tuple[int, int]:
 
 def _encode(image: Image.Image, *, crop: bool) -> ImagePart:
     png = io.BytesIO()
-    image.save(png, "PNG")
+    image.save(png, "PNG", compress_level=4)  # 6 takes half as long again for 1 % less
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     lossy = len(jpeg.getvalue()) < JPEG_MUST_SAVE * len(png.getvalue())

@@ -520,6 +520,16 @@ async def test_a_final_refusal_is_not_sent_again(message: str) -> None:
     assert message in str(error)
 
 
+@pytest.mark.parametrize(
+    "message",
+    ["max_tokens is too large: 20, at most 16", "'max_tokens' must be less than the context"],
+)
+async def test_a_cap_that_is_too_large_is_not_given_another_name(message: str) -> None:
+    # A server that ignores the other name would write without any cap.
+    error = await failure(Reply({"error": {"message": message}}, 400))
+    assert (error.fault, error.billed) == ("rejected", False)
+
+
 async def test_a_failure_after_a_rejection_counts_as_paid() -> None:
     def handler(request: Received) -> Reply:
         rejected = Reply({"error": {"message": "no json_schema"}}, 400)

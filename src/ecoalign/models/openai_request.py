@@ -39,6 +39,12 @@ _BLAME = {
     Feature.SEED: re.compile(r"\bseed\b", re.I),
     Feature.CAP: re.compile(r"max_(completion_)?tokens", re.I),
 }
+# The other name of the output cap is tried only where this one is not known. A server that finds
+# the cap too large may ignore the other name, and would then write without any cap.
+_CAP_UNKNOWN = re.compile(
+    r"(un|not |isn't )(supported|known|recogni[sz]ed|expected|permitted|allowed)|extra|instead",
+    re.I,
+)
 _BLAME_SCHEMA = re.compile(
     r"response_format|json|schema|structured.?output|guided|grammar|constrained", re.I
 )
@@ -69,7 +75,9 @@ def next_to_drop(message: str, left: frozenset[Feature]) -> Feature | None:
     the feature that servers lack most often; None says that nothing is worth another try.
     """
     for feature, pattern in _BLAME.items():
-        if feature in left and pattern.search(message) is not None:
+        if feature not in left or pattern.search(message) is None:
+            continue
+        if feature is not Feature.CAP or _CAP_UNKNOWN.search(message) is not None:
             return feature
     if _BLAME_SCHEMA.search(message) is None and _FINAL.search(message) is not None:
         return None
