@@ -163,6 +163,15 @@ async def test_anything_else_is_no_verdict(name: str, text: str) -> None:
         await ask(name, text)
 
 
+@pytest.mark.parametrize("name", list(FORMATS))
+@pytest.mark.parametrize("filler", [" ", "\n", " \n", "S1,", "a ", "<think>", "{"])
+def test_a_long_hostile_answer_is_read_in_linear_time(name: str, filler: str) -> None:
+    # 10^11 steps if it were quadratic: the suite would not end.
+    for text in (*SAFE[name], *UNSAFE[name]):
+        with pytest.raises(VerdictError):
+            format_named(name).read(f"{text}{filler * 300_000}?")
+
+
 @pytest.mark.parametrize(("name", "text"), cases(SAFE))
 @pytest.mark.parametrize("reason", ["length", "content_filter", ""])
 async def test_a_cut_off_verdict_is_none(name: str, text: str, reason: str) -> None:

@@ -76,6 +76,9 @@ class GuardFormat:
 
 _RISK = {"yes": False, "no": True}
 _CODES = r"[SO]\d{1,2}(?:\s*,\s*[SO]\d{1,2})*"
+_LINE = r"[ \t\r]*\n\s*"  # not \s*\n\s*, which takes quadratic time on many line ends
+_NAMES = r"[a-z&,-]+(?: [a-z&,-]+)*"
+_REFUSAL = rf"(?:{_LINE}Refusal: (?:yes|no))?"
 _THOUGHT = r"(?:<think>(?:(?!</?think>|</?score>).)*</think>\s*)?"
 
 
@@ -89,7 +92,7 @@ _ALL = (
     # Llama Guard 1 to 4: the word, then, only for "unsafe", a line of category codes.
     GuardFormat(
         "llama-guard",
-        _grammars(r"(?P<verdict>safe)", rf"(?P<verdict>unsafe)(?:\s*\n\s*{_CODES})?"),
+        _grammars(r"(?P<verdict>safe)", rf"(?P<verdict>unsafe)(?:{_LINE}{_CODES})?"),
         {"safe": True, "unsafe": False},
         "Reply with one word: safe or unsafe.",
     ),
@@ -117,10 +120,8 @@ _ALL = (
     GuardFormat(
         "qwen3-guard",
         _grammars(
-            r"Safety: (?P<verdict>safe)(?:\s*\n\s*Categories: none)?"
-            r"(?:\s*\n\s*Refusal: (?:yes|no))?",
-            r"Safety: (?P<verdict>unsafe|controversial)(?:\s*\n\s*Categories: [a-z&, -]+)?"
-            r"(?:\s*\n\s*Refusal: (?:yes|no))?",
+            rf"Safety: (?P<verdict>safe)(?:{_LINE}Categories: none)?{_REFUSAL}",
+            rf"Safety: (?P<verdict>unsafe|controversial)(?:{_LINE}Categories: {_NAMES})?{_REFUSAL}",
         ),
         {"safe": True, "unsafe": False, "controversial": False},
         "Reply with one line: Safety: Safe or Safety: Unsafe.",
