@@ -1,0 +1,147 @@
+"""Every setting: its type, range, default and what it does."""
+
+# Annotations are evaluated here, as pydantic needs them.
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from ecoalign.budget import Budget
+from ecoalign.economics import Economy, SafetyAggregator
+from ecoalign.prices import Price
+from ecoalign.settings.values import BudgetValue, Name, PriceTable, Url
+
+__all__ = ["Fields"]
+
+
+class Fields(BaseModel):
+    """The values. `Settings` adds how they are read and explained."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
+
+    # -- who answers, who judges, what it may cost
+    model: Name = Field(
+        "embedded",
+        description='the model: "embedded", "openai:NAME", or any name with a base_url',
+    )
+    evaluator: Name = Field(
+        "self", description='who scores: "self" (the model itself) or an evaluator by name'
+    )
+    base_url: Url = Field(
+        None, description="address of an OpenAI-compatible server, usually ending in /v1"
+    )
+    budget: BudgetValue = Field(
+        Budget(tokens=8000),
+        description="B, hard in each unit given: tokens, US dollars, seconds of wall-clock",
+    )
+    prices: PriceTable = Field(
+        default_factory=dict[str, Price],
+        description="own prices by model, in dollars per million tokens: input, output, cached",
+    )
+
+    # -- the economy of the search
+    economy: Economy = Field(
+        Economy.SURPLUS,
+        description="worth of an action: s*u - lambda*c, s*u/c (the paper's) or s*u",
+    )
+    aggregator: SafetyAggregator = Field(
+        SafetyAggregator.MIN, description="safety of a path from that of its thoughts"
+    )
+    horizon_unit: Literal["actions", "tokens", "fixed"] = Field(
+        "actions",
+        description="what k is multiplied with: actions still affordable, tokens left (the "
+        "paper's), or nothing (fixed_horizon, blind to the budget)",
+    )
+    look_ahead: float = Field(
+        0.25, ge=0, le=1000, description="k, the look-ahead factor, in steps per horizon_unit"
+    )
+    horizon_cap: int = Field(4, ge=0, le=64, description="longest horizon, in steps")
+    fixed_horizon: int = Field(
+        3, ge=0, le=64, description="horizon with horizon_unit fixed, in steps; 0 is myopic"
+    )
+    delta: float = Field(
+        0.95, gt=0, le=1, description="time value of compute: a step later counts delta times"
+    )
+    lambda0: float = Field(
+        0.0001,
+        ge=0,
+        le=1000,
+        description="shadow price of a token while the whole budget is left, in utility",
+    )
+    fidelity: Literal["forecast", "surrogate", "rollout"] = Field(
+        "forecast",
+        description="how the steps after an action are simulated: by the proposing call, by a "
+        "regression on this run, or really generated",
+    )
+
+    # -- the size of the search
+    batch: int = Field(4, ge=1, le=16, description="actions executed together")
+    candidates: int = Field(4, ge=1, le=16, description="actions asked for per proposal")
+    max_thoughts: int = Field(64, ge=1, le=100_000, description="most thoughts in the graph")
+    max_depth: int = Field(8, ge=1, le=64, description="longest path, in thoughts after the root")
+
+    # -- safety
+    safety_threshold: float = Field(
+        0.0, ge=0, le=1, description="a thought with s below it is pruned; 0 in the paper"
+    )
+    low_risk_threshold: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="a request with s below it, and not negative, gets a strategy of caution",
+    )
+    strategy: bool = Field(True, description="whether such a strategy is added at all")
+    unsafe_root: Literal["refuse", "explore"] = Field(
+        "explore",
+        description="a request with s < 0: refuse at once, or look for a safe answer to it",
+    )
+    risk_floor: float = Field(
+        0.25, gt=0, le=1, description="share of B that is left to the search at the highest risk"
+    )
+
+    # -- kinds of action
+    merge: bool = Field(True, description="whether equivalent thoughts are merged")
+    merge_threshold: float = Field(
+        0.9, ge=0, le=1, description="least similarity of texts to merge that differ in wording"
+    )
+    fuse: bool = Field(True, description="whether several thoughts may be fused into one")
+    look: bool = Field(True, description="whether regions of the image may be looked at")
+    synthesis: Literal["needed", "always"] = Field(
+        "needed",
+        description="whether the answer is written anew from the path always, or only where the "
+        "path's last thought cannot stand as one",
+    )
+    view_pixels: int = Field(
+        512, ge=32, le=4096, description="longest side of the low-resolution view, in pixels"
+    )
+    crop_pixels: int = Field(
+        512, ge=32, le=4096, description="longest side of a region looked at, in pixels"
+    )
+
+    # -- calls
+    temperature: float = Field(0.0, ge=0, le=2, description="of sampling; 0 is greedy")
+    seed: int | None = Field(
+        0, ge=0, le=2**31 - 1, description="of everything random, where the server takes one too"
+    )
+    timeout: float = Field(60.0, gt=0, le=3600, description="longest a call may take, in seconds")
+    retries: int = Field(2, ge=0, le=10, description="how often a failed call is repeated")
+    max_concurrency: int = Field(8, ge=1, le=256, description="calls under way at once")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, value: object, info: ValidationInfo) -> object:
+        """Python counts True as 1; here it is a mistake."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool) and field.annotation is not bool:
+            raise ValueError("it is not a truth value")
+        return value
+
+    @model_validator(mode="after")
+    def _units_go_together(self) -> Self:
+        if self.horizon_unit == "tokens" and self.budget.tokens is None:
+            raise ValueError(
+                f"horizon_unit tokens needs a budget in tokens, not {str(self.budget)!r}: add "
+                f'tokens to it ("8000,{self.budget}") or set horizon_unit to actions'
+            )
+        return self
