@@ -28,6 +28,7 @@ BOUND = Usage(100, 50, 30)
         (Usage(10, 3), Usage(0, 4), Usage(10, 50)),
         (Usage(10, 4), Usage(0, 4), Usage(10, 4)),
         (Usage(5, 4), Usage(6, 0), Usage(100, 4)),
+        (Usage(5, 4, 5, 3), Usage(6, 0), Usage(100, 4, 5, 0)),
         (None, Usage(0, 60), Usage(100, 60, 30)),
         (Usage(10, 3), Usage(0, 60), Usage(10, 60)),
         (Usage(10, 3, 11, 11), Usage(), Usage(10, 3, 10, 0)),

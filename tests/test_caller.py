@@ -200,6 +200,19 @@ async def test_what_may_pass_is_tried_again_and_each_attempt_is_paid(fault: Mode
     assert 0 <= clock.waits[1] <= 1.0
 
 
+async def test_waits_double_up_to_a_longest_one() -> None:
+    class Longest(random.Random):
+        def uniform(self, a: float, b: float) -> float:
+            assert a == 0
+            return b
+
+    clock = Clock()
+    caller = Caller(Ledger(Budget(tokens=1000)), 6, clock.sleep, rng=Longest())
+    server: ModelFault = "server"
+    await caller.complete(failing(*[server] * 6), request())
+    assert clock.waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+
+
 async def test_an_attempt_that_was_not_billed_costs_nothing() -> None:
     ledger, caller, _, records = setup(Budget(tokens=100))
     await caller.complete(failing("rate-limited", "down", billed=False), request())

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import pickle
+import sys
 import threading
+import time
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -15,6 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ecoalign.errors import BudgetExceeded, InputError, UnpricedModelError
 from ecoalign.ledger import Amount, Budget, Hold, Ledger, Spending, StageSpending
 from ecoalign.models.base import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MODEL = "fake:x"
 
@@ -88,6 +94,19 @@ def test_dollars_are_held_as_if_nothing_were_cached() -> None:
     assert ledger.held.usd == 1.0
     hold.settle(Usage(100, 0, 0, 100))
     assert ledger.spent.usd == 0.5
+
+
+def test_a_forfeited_call_is_not_believed_to_have_been_cached() -> None:
+    ledger = Ledger(Budget(usd=1.0), cents)
+    ledger.reserve("scan", Usage(100, 0, 0, 100), MODEL).forfeit()
+    assert ledger.spent.usd == 1.0
+
+
+def test_dollars_bind_to_the_last_digit() -> None:
+    usd = 0.1 + 0.2  # a little more than 0.3
+    for cost, granted in (("0.3", True), ("0.300000000000001", False)):
+        ledger = Ledger(Budget(usd=usd), lambda model, usage, cost=cost: Decimal(cost))
+        assert ledger.fits(Usage(1, 0), MODEL) is granted
 
 
 def test_a_thousand_tenths_of_a_cent_are_exactly_a_dollar() -> None:
@@ -462,8 +481,23 @@ Spender.TestCase.settings = settings(max_examples=60, stateful_step_count=40, de
 TestSpender = Spender.TestCase
 
 
+@pytest.fixture
+def _restless() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_restless")
 def test_threads_never_pass_the_budget_together() -> None:
-    ledger = Ledger(Budget(tokens=5000, usd=40.0), cents)
+    def clock() -> float:
+        """Lets another thread run in the middle of whatever the ledger is doing."""
+        time.sleep(0)
+        return 0.0
+
+    ledger = Ledger(Budget(tokens=5000, usd=40.0), cents, clock)
     ledger.set_aside("answer", Usage(100, 100), MODEL)
     start = threading.Barrier(8)
     over: list[Amount] = []
@@ -490,6 +524,29 @@ def test_threads_never_pass_the_budget_together() -> None:
         thread.join()
     assert not over
     assert ledger.open_holds == 0
+    assert ledger.held.tokens == 0
     assert ledger.spent.tokens.total == sum(closed)
     assert ledger.spent.calls == len(closed)
     assert ledger.aside.tokens == 200
+
+
+@pytest.mark.usefixtures("_restless")
+def test_threads_that_close_their_calls_together_lose_no_money() -> None:
+    ledger = Ledger(Budget(tokens=100_000), cents)
+    start = threading.Barrier(8)
+
+    def spend() -> None:
+        holds = [ledger.reserve("any", Usage(5, 5), MODEL) for _ in range(300)]
+        start.wait()
+        for hold in holds:
+            hold.settle(Usage(3, 4))
+
+    threads = [threading.Thread(target=spend) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.held.tokens == 0
+    assert ledger.open_holds == 0
+    assert ledger.spent.tokens == Usage(3 * 2400, 4 * 2400)
+    assert ledger.spent.by_stage["any"].calls == 2400
