@@ -90,14 +90,15 @@ def path_safety(
     An empty path has done nothing unsafe: its safety is 1.
 
     Raises:
-        ValueError: a safety is outside [-1, 1].
+        ValueError: a safety is outside [-1, 1], or the aggregator is unknown.
     """
+    kind = SafetyAggregator(aggregator)
     values = [_safety(safety) for safety in safeties]
     if not values:
         return 1.0
-    if aggregator is SafetyAggregator.MIN:
+    if kind is SafetyAggregator.MIN:
         return min(values)
-    if aggregator is SafetyAggregator.LAST:
+    if kind is SafetyAggregator.LAST:
         return values[-1]
     total = 0.0
     for value in values:
@@ -149,11 +150,12 @@ def worth(
     """The value of one action or one path in the given economy; `price` counts in `SURPLUS` only.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a number is out of its range, or the economy is unknown.
     """
-    if economy is Economy.RATIO:
+    kind = Economy(economy)
+    if kind is Economy.RATIO:
         return gamma(safety, utility, cost)
-    if economy is Economy.SURPLUS:
+    if kind is Economy.SURPLUS:
         return surplus(safety, utility, cost, price)
     _amount("cost", cost)
     return gamma_without_cost(safety, utility)

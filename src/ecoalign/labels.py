@@ -143,13 +143,13 @@ class Sweep:
         complete: no label was given up, so the best of `ends` is the best there is among the
             paths that the sweep was asked about.
         excess: the greatest upper bound (see `Cut`) of a label that was given up, else -inf.
-        kept: how many labels were kept.
+        work: how many labels were compared.
     """
 
     ends: list[Label] = field(default_factory=list)
     complete: bool = True
     excess: float = -math.inf
-    kept: int = 0
+    work: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Sweeper:
 
         Args:
             width: labels kept per thought; the most promising ones where there are more.
-            allowance: labels kept in all; beyond it the sweep stops and is not complete.
+            allowance: labels compared in all; beyond it the sweep stops and is not complete.
             cut: which labels, ends and thoughts to leave out.
         """
         net, result = self.net, Sweep()
@@ -201,11 +201,12 @@ class Sweeper:
         for v in range(1, len(net.ids)):
             if cut and cut.ahead[v] == -math.inf:
                 continue
-            front = self._front(self._arrivals(v, labels, cut))
-            result.kept += len(front)
-            if result.kept > allowance:
+            arrivals = self._arrivals(v, labels, cut)
+            result.work += len(arrivals)
+            if result.work > allowance:
                 result.complete = False
                 return result
+            front = self._front(arrivals)
             if len(front) > width:
                 front, gone = self._widest(front, int(width), v, cut)
                 result.complete = False
@@ -222,18 +223,26 @@ class Sweeper:
 
     def _arrivals(self, v: int, labels: list[list[Label]], cut: Cut | None) -> list[Label]:
         """The labels of v's parents extended by v, as far as worth following, sorted."""
-        net, carry = self.net, self.objective.carry
-        safety, utility, cost = net.safety[v], net.utility[v], net.cost[v]
+        net = self.net
+        least, utility, cost = -net.safety[v], net.utility[v], net.cost[v]
         room = self.budget * _SLACK - net.rest[v]
+        # The innermost loop of all: what `Objective.carry` and `_excess` say, written out.
+        weakest = self.objective.aggregator is SafetyAggregator.MIN
+        mean = self.objective.aggregator is SafetyAggregator.MEAN
+        gain, price, ahead = (cut.gain, cut.price, cut.ahead[v]) if cut else (0.0, 0.0, 0.0)
         found: list[Label] = []
         for p in net.parents[v]:
             for c, u, a, k, ids in labels[p]:
                 total = c + cost
                 if total > room:
                     break  # the labels of a thought are in the order of their cost
-                gain, carried = u - utility, carry(a, safety)
-                if cut is None or _excess(cut, v, (total, gain, carried, k + 1, ids)) >= 0.0:
-                    found.append((total, gain, carried, k + 1, ids))
+                got = u - utility
+                excess = ahead - gain * got - price * total
+                carried = (a if a > least else least) if weakest else a + least if mean else least
+                if mean and cut:
+                    excess -= cut.bonus * (carried + cut.floor * (k + 1))
+                if excess >= 0.0:
+                    found.append((total, got, carried, k + 1, ids))
         found.sort()
         return found
 

@@ -18,18 +18,18 @@ from __future__ import annotations
 
 import heapq
 import math
-from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ecoalign.bands import BandSearch, Limits
 from ecoalign.economics import Economy, SafetyAggregator
-from ecoalign.labels import Cut, Label, Net, Objective, Sweeper, build_net
-from ecoalign.relaxation import Band, Relaxation, Relaxed
+from ecoalign.labels import Objective, Sweeper, build_net
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from ecoalign.graph import ThoughtGraph
+    from ecoalign.labels import Label
     from ecoalign.thoughts import Thought, ThoughtId
 
 __all__ = ["Frontier", "Limits", "RankedPath", "track", "track_thoughts"]
@@ -81,29 +81,7 @@ class Frontier:
         return self.paths[0] if self.paths else None
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much work the tracker may do. The defaults take well under a second.
-
-    Attributes:
-        plain: labels that the plain sweep may keep before the bands take over.
-        width: labels kept per thought by a narrow sweep.
-        band: labels that a sweep of a band may keep before the band is split.
-        total: labels that all sweeps of bands may keep together.
-    """
-
-    plain: int = 12_000
-    width: int = 4
-    band: int = 4_000
-    total: int = 150_000
-
-    def __post_init__(self) -> None:
-        if min(self.plain, self.band, self.total) < 0 or self.width < 1:
-            raise ValueError(f"Limits must be >= 0, and width >= 1: {self}.")
-
-
 DEFAULT_LIMITS = Limits()
-_NARROW = 1e-3
 
 
 def track(
@@ -136,11 +114,11 @@ def track(
         limits: how much work to do before settling for a proven gap.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a number is out of its range, or a name is unknown.
     """
     thoughts = graph.topological()
     ends = {t.id for t in thoughts[1:]} if any_end else graph.ends
-    objective = Objective(economy, aggregator, price)
+    objective = Objective(Economy(economy), SafetyAggregator(aggregator), price)
     return track_thoughts(
         thoughts,
         ends,
@@ -172,159 +150,29 @@ def track_thoughts(
     if not 0.0 <= epsilon < 1.0:
         raise ValueError(f"epsilon must be in [0, 1), not {epsilon}.")
     net = build_net(thoughts, ends, budget)
-    tracker = _Tracker(net, budget, objective, epsilon, limits)
-    return tracker.run(alternatives)
+    sweeper = Sweeper(net, budget, objective)
+    plain = sweeper.sweep(width=math.inf, allowance=limits.plain)
+    found, whole = plain.ends, plain.complete
+    if not whole:
+        found = sweeper.sweep(width=limits.width, allowance=math.inf).ends
+    search = BandSearch(net, budget, objective, epsilon=epsilon, limits=limits)
+    search.offer(found)
+    if search.best is None:
+        unknown = 0.0 if whole else math.inf
+        return Frontier((), whole, epsilon=unknown, bound=unknown or -math.inf, whole=whole)
+    bound = search.value if whole else search.search()
+    exact = bound <= search.value
+    gap = 0.0 if exact else math.inf
+    if not exact and search.value > 0.0 and bound < math.inf:
+        gap = 1.0 - search.value / bound
+    labels = {label[4]: label for label in (search.best, *found)}.values()
+    ranked = heapq.nsmallest(alternatives, labels, key=objective.rank)
+    paths = tuple(_ranked_path(label, objective) for label in ranked)
+    return Frontier(paths, exact, gap, bound, whole)
 
 
-class _Tracker:
-    """One extraction: the best label so far, and what may still beat it."""
-
-    def __init__(
-        self, net: Net, budget: float, objective: Objective, epsilon: float, limits: Limits
-    ) -> None:
-        self.net = net
-        self.budget = budget
-        self.objective = objective
-        self.epsilon = epsilon
-        self.limits = limits
-        self.sweeper = Sweeper(net, budget, objective)
-        self.best: Label | None = None
-        self.value = -math.inf
-
-    def run(self, alternatives: int) -> Frontier:
-        plain = self.sweeper.sweep(width=math.inf, allowance=self.limits.plain)
-        found, whole = plain.ends, plain.complete
-        if not whole:
-            found = self.sweeper.sweep(width=self.limits.width, allowance=math.inf).ends
-        self._offer(found)
-        if self.best is None:
-            return Frontier((), exact=True, epsilon=0.0, bound=-math.inf, whole=True)
-        bound = self.value if whole else self._bands()
-        exact = bound <= self.value
-        epsilon = 0.0 if exact else math.inf
-        if not exact and self.value > 0.0 and bound < math.inf:
-            epsilon = 1.0 - self.value / bound
-        labels = {label[4]: label for label in (self.best, *found)}.values()
-        ranked = heapq.nsmallest(alternatives, labels, key=self.objective.rank)
-        return Frontier(tuple(map(self._path, ranked)), exact, epsilon, bound, whole)
-
-    def _path(self, label: Label) -> RankedPath:
-        cost, utility, negated, steps, ids = label
-        safety = self.objective.safety(negated, steps)
-        gamma = self.objective.value(safety, -utility, cost)
-        return RankedPath(ids, -utility, cost, safety, gamma)
-
-    def _offer(self, labels: Iterable[Label]) -> None:
-        """Take note of whole paths within the budget; the best one is kept."""
-        rank = self.objective.rank
-        for label in labels:
-            if label[0] <= self.budget and (self.best is None or rank(label) < rank(self.best)):
-                self.best = label
-                self.value = -rank(label)[0]
-
-    @property
-    def _safety(self) -> float:
-        return self.objective.safety(self.best[2], self.best[3]) if self.best else 0.0
-
-    @property
-    def _aim(self) -> float:
-        """What a path must beat to matter."""
-        return self.value / (1.0 - self.epsilon) if self.value > 0.0 else self.value
-
-    def _bands(self) -> float:
-        """Search the bands of S for something better; returns a bound that no path exceeds."""
-        if self.net.rest[0] == 0.0 and self._free():
-            return self.value
-        relaxation = Relaxation(self.net, self.budget, self.objective)
-        levels = self._levels()
-        todo = [(-math.inf, levels[0], levels[-1])]
-        left = float(self.limits.total)
-        bounds: list[float] = []
-        while todo:
-            _, low, high = heapq.heappop(todo)
-            band = Band(low, high)
-            tight = self._relax(relaxation, band)
-            if tight is None:
-                continue
-            value = self._aim
-            # A visit costs a few longest paths: charged as labels, so that the work is bounded.
-            left -= self.net.edges / 4.0
-            halves = self._split(levels, band)
-            allowance = max(0.0, min(left, self.limits.band) if halves else left)
-            sweep = self._sweeper(band).sweep(width=math.inf, allowance=allowance, cut=tight.cut)
-            left -= sweep.kept
-            self._offer(sweep.ends)
-            if sweep.complete:
-                continue
-            if halves and left > 0.0:
-                for half in halves:
-                    heapq.heappush(todo, (-tight.excess, half.low, half.high))
-                continue
-            narrow = self.sweeper.sweep(width=self.limits.width, allowance=math.inf, cut=tight.cut)
-            self._offer(narrow.ends)
-            excess = min(tight.excess + tight.slack, narrow.excess)
-            bounds.append(relaxation.bound(band, value, excess))
-        return max([self._aim, *bounds])
-
-    def _free(self) -> bool:
-        """Try the paths that cost nothing. True if one is worth infinitely much: nothing beats it.
-
-        Between those only the ties decide.
-        """
-        free = [cost == 0.0 for cost in self.net.cost]
-        ends = [end and f for end, f in zip(self.net.is_end, free, strict=True)]
-        cut = Cut(0.0, 0.0, 0.0, 0.0, [0.0 if f else -math.inf for f in free], ends)
-        sweep = self.sweeper.sweep(width=math.inf, allowance=self.limits.total, cut=cut)
-        self._offer(sweep.ends)
-        return self.value == math.inf
-
-    def _relax(self, relaxation: Relaxation, band: Band) -> Relaxed | None:
-        """The relaxed problem of a band at the value to beat, or None if the band is closed."""
-        # S = 0 is worth nothing at best; it can only break a tie with another S = 0.
-        zero = band.high == 0.0 and self.best is not None
-        if zero and (self.value > 0.0 or (self.value == 0.0 and self._safety > 0.0)):
-            return None
-        while True:
-            aim = self._aim
-            relaxed = relaxation.relax(band, aim)
-            if not relaxed:
-                return None
-            self._offer(relaxation.label(r.path) for r in relaxed)
-            tight = relaxed[-1]
-            if tight.excess < -tight.slack:
-                return None
-            if self._aim <= aim:
-                return tight
-
-    def _sweeper(self, band: Band) -> Sweeper:
-        if band.high == 0.0 and self.best is not None and self._safety == 0.0:
-            # Between paths of S = 0 the cheaper one wins, whatever its utility.
-            return Sweeper(self.net, self.best[0], self.objective)
-        return self.sweeper
-
-    def _levels(self) -> list[float]:
-        """Where S can lie: every value that it can take, or under `mean` the two extremes."""
-        last = self.objective.aggregator is SafetyAggregator.LAST
-        values = sorted(
-            {
-                safety
-                for v, safety in enumerate(self.net.safety)
-                if v and (self.net.is_end[v] or not last)
-            }
-        )
-        if self.objective.aggregator is SafetyAggregator.MEAN:
-            return [values[0], values[-1]]
-        return values
-
-    def _split(self, levels: list[float], band: Band) -> tuple[Band, Band] | None:
-        """Two halves of a band, or None if it is too narrow."""
-        if self.objective.aggregator is SafetyAggregator.MEAN:
-            middle = (band.low + band.high) / 2.0
-            if band.high - band.low < _NARROW:
-                return None
-            return Band(band.low, middle), Band(middle, band.high)
-        first, end = bisect_left(levels, band.low), bisect_left(levels, band.high)
-        if first == end:
-            return None
-        middle_index = (first + end) // 2
-        return Band(band.low, levels[middle_index]), Band(levels[middle_index + 1], band.high)
+def _ranked_path(label: Label, objective: Objective) -> RankedPath:
+    cost, utility, negated, steps, ids = label
+    safety = objective.safety(negated, steps) + 0.0  # no -0.0 in anything that is shown
+    gamma = objective.value(safety, -utility + 0.0, cost)
+    return RankedPath(ids, -utility + 0.0, cost, safety, gamma)

@@ -53,12 +53,17 @@ class Relaxed:
 
 
 class Relaxation:
-    """Bounds for one net, budget and objective."""
+    """Bounds for one net, budget and objective.
+
+    Attributes:
+        solved: how many longest paths were looked for so far.
+    """
 
     def __init__(self, net: Net, budget: float, objective: Objective) -> None:
         self.net = net
         self.budget = budget
         self.objective = objective
+        self.solved = 0
         self._most_utility = max(self._longest(net.utility))
         self._most_cost = min(budget, max(self._longest(net.cost)))
 
@@ -147,6 +152,7 @@ class Relaxation:
         return best
 
     def _solve(self, band: Band, value: float, mu: float, nu: float) -> Relaxed:
+        self.solved += 1
         economy = self.objective.economy
         price = value if economy is Economy.RATIO else 0.0
         if economy is Economy.SURPLUS:
