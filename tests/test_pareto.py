@@ -19,7 +19,7 @@ from ecoalign.economics import (
     worth,
 )
 from ecoalign.graph import ROOT, PrunedError, Thought, ThoughtGraph, ThoughtId, ThoughtKind
-from ecoalign.labels import Objective
+from ecoalign.labels import Objective, Sweeper, build_net
 from ecoalign.pareto import Frontier, Limits, RankedPath, track, track_thoughts
 
 if TYPE_CHECKING:
@@ -224,11 +224,14 @@ def test_the_numbers_of_a_path_leave_the_root_out() -> None:
 
 
 def test_the_budget_is_a_hard_limit_that_may_be_met() -> None:
-    graph = chain((0.5, 1.0, 10.0), (0.8, 2.0, 20.0))
-    assert track(graph, 30.0).best is not None
-    nothing = track(graph, 29.999)
-    assert nothing.best is None
-    assert nothing.exact
+    for less in (29.999, math.nextafter(30.0, 0.0)):
+        graph = chain((0.5, 1.0, 10.0), (0.8, 2.0, 20.0))
+        assert track(graph, 30.0).best is not None
+        nothing = track(graph, less)
+        assert nothing.best is None
+        assert nothing.exact
+        graph.add(ANSWER, "", parent=ROOT, safety=1.0, utility=0.0, cost=1.0)
+        assert all(path.cost <= less for path in track(graph, less).paths)
 
 
 def test_only_an_answer_or_a_refusal_ends_a_path_unless_told_otherwise() -> None:
@@ -291,6 +294,46 @@ def test_ties_fall_to_safety_cost_steps_and_then_ids() -> None:
     shorter = add(graph, 0, 1.0, 1.0, 2.0)
     assert longer < shorter
     assert best_of(track(graph, 9.0, economy=Economy.NO_COST)).ids == (ROOT, shorter)
+
+
+def starts_that_meet(*scores: tuple[float, float, float]) -> tuple[list[Thought], set[ThoughtId]]:
+    """Alternative starts under the root that meet in one thought; its child is the answer."""
+    thoughts = [Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 0.0)]
+    for i, score in enumerate(scores[:-1], start=1):
+        thoughts.append(Thought(ThoughtId(i), THINK, "", *score, (ROOT,)))
+    parents = tuple(t.id for t in thoughts[1:])
+    meet, end = ThoughtId(len(scores)), ThoughtId(len(scores) + 1)
+    thoughts.append(Thought(meet, THINK, "", 1.0, 0.0, 0.0, parents))
+    return [*thoughts, Thought(end, ANSWER, "", *scores[-1], (meet,))], {end}
+
+
+def test_an_advantage_in_safety_that_vanishes_later_decides_no_tie() -> None:
+    thoughts, ends = starts_that_meet((0.8, 1.0, 1.0), (0.9, 1.0, 1.0), (0.5, 1.0, 1.0))
+    for limits in (Limits(), ALWAYS_BANDS, ALWAYS_SPLIT):
+        best = best_of(track_thoughts(thoughts, ends, 9.0, Objective(), limits=limits))
+        assert best.ids == (0, 1, 3, 4)
+
+
+def test_a_tie_hidden_behind_a_more_promising_start_is_still_broken_rightly() -> None:
+    tempting, dear, cheap = (0.5, 4.0, 4.0), (1.0, 1.1875, 3.0), (1.0, 0.25, 1.0)
+    for starts in itertools.permutations((tempting, dear, cheap)):
+        thoughts, ends = starts_that_meet(*starts, (1.0, 0.6875, 1.0))
+        for limits in (Limits(), ALWAYS_BANDS, ALWAYS_SPLIT):
+            frontier = track_thoughts(thoughts, ends, 9.0, Objective(), limits=limits)
+            best = best_of(frontier)
+            assert frontier.exact
+            assert (best.gamma, best.safety, best.cost) == (0.46875, 1.0, 2.0)
+
+
+def test_a_sweep_that_gives_labels_up_says_so() -> None:
+    thoughts, ends = starts_that_meet((0.5, 2.0, 4.0), (1.0, 0.25, 1.0), (1.0, 1.0, 1.0))
+    sweeper = Sweeper(build_net(thoughts, ends, 9.0), 9.0, Objective())
+    assert sweeper.sweep(width=2, allowance=math.inf).complete
+    narrow = sweeper.sweep(width=1, allowance=math.inf)
+    assert not narrow.complete
+    assert narrow.excess == math.inf
+    assert len(narrow.ends) == 1
+    assert not sweeper.sweep(width=math.inf, allowance=5).complete
 
 
 def test_a_path_that_costs_nothing_is_worth_infinitely_much_if_it_is_worth_anything() -> None:

@@ -83,7 +83,7 @@ class BandSearch:
         for label in labels:
             if label[0] <= self.budget and (self.best is None or rank(label) < rank(self.best)):
                 self.best = label
-                self.value = -rank(label)[0]
+                self.value = 0.0 - rank(label)[0]
 
     @property
     def _safety(self) -> float:
