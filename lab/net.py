@@ -61,12 +61,15 @@ class Stem(nn.Module):
             nn.Conv2d(128, width, 3, stride=2, padding=1),
             Residual(width),
         )
+        # Without it the tokens' scale grows in training until no layer can add to them.
+        self.norm = nn.LayerNorm(width)
         self.place = nn.Parameter(torch.randn(IMAGE_TOKENS, width) * 0.02)
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         x = self.layers(x)
-        return x.flatten(2).transpose(1, 2) + self.place
+        tokens: Tensor = self.norm(x.flatten(2).transpose(1, 2))
+        return tokens + self.place
 
 
 class Block(nn.Module):

@@ -27,8 +27,8 @@ WEIGHTS = {
     Kind.COLOUR: 1.0,
     Kind.RELATION: 1.4,
     Kind.WHERE: 0.8,
-    Kind.READ: 1.2,
-    Kind.ADD: 1.8,
+    Kind.READ: 1.8,
+    Kind.ADD: 2.0,
     Kind.COMPARE: 1.2,
     Kind.PLAIN: 1.0,
     Kind.IMAGE: 1.2,
@@ -139,7 +139,9 @@ def _score(rng: Random, scene: Scene, question: Question) -> Segment:
             if states.thought(*other) != text:
                 text, use = states.thought(*other), 1
     # Where the path or the question settles it, the judge also learns to do without the image.
-    settled = (thought or question.kind is Kind.PLAIN or (known and not missing)) and kind != "think"
+    settled = (
+        thought or question.kind is Kind.PLAIN or (known and not missing)
+    ) and kind != "think"
     image = not (settled and rng.random() < 0.5)
     return Segment(say.score_prompt(question.text, path, kind, text), f"{safe} {use}", image)
 
@@ -207,8 +209,8 @@ def _elsewhere(rng: Random, scene: Scene) -> list[Segment]:
     ]
 
 
-_AFTER = {"ask": 1.0, "scan": 0.9, "score": 1.0, "propose": 0.7, "answer": 0.7, "think": 0.35}
-_RARE = {"refuse": 0.15, "steps": 0.2, "draft": 0.2, "careful": 0.12, "fuse": 0.15}
+_AFTER = {"ask": 1.0, "scan": 0.9, "score": 0.9, "propose": 0.5, "answer": 0.6, "think": 0.35}
+_RARE = {"refuse": 0.15, "steps": 0.2, "draft": 0.2, "careful": 0.12, "fuse": 0.1}
 
 
 def _segments(rng: Random, scene: Scene, question: Question) -> Iterator[Segment]:
@@ -261,7 +263,9 @@ def _crop_segments(rng: Random, scene: Scene, question: Question, cell: int) -> 
         if isinstance(thing, Shape)
         else Sign(cell, thing.text, big=False)
     )
-    wrong = states.seen(Scene((), (moved,), 0) if isinstance(moved, Sign) else Scene((moved,), (), 0), cell)
+    wrong = states.seen(
+        Scene((), (moved,), 0) if isinstance(moved, Sign) else Scene((moved,), (), 0), cell
+    )
     for text in (right, wrong) if rng.random() < 0.4 else (right,):
         use = 2 if text != right else 7 if needed else 1
         prompt = say.score_prompt(question.text, path, "look", text)
@@ -279,7 +283,8 @@ def row(rng: Random, room: int, length: LengthOf) -> Row:
     picture = draw(scene)
     resample = rng.choice((1, 2, 3, 4, 5))
     segments: list[Segment] = []
-    if rng.random() < 0.22:
+    pixels_are_crop = rng.random() < 0.33
+    if pixels_are_crop:
         wanted = [s.cell for s in question.needed] or [t.cell for t in scene.things]
         signs = [s.cell for s in scene.signs]
         cells = wanted if rng.random() < 0.7 else signs if signs else list(range(9))
@@ -292,16 +297,14 @@ def row(rng: Random, room: int, length: LengthOf) -> Row:
             extra = rng.choice((_propose, _fuse, _score, _answer))
             segments.append(extra(rng, scene, question))
         # Only text roles may follow: the row's image is the crop.
-        segments = segments[:1] + [
-            s for s in segments[1:] if not s.image or " look : " in s.prompt
-        ]
+        segments = segments[:1] + [s for s in segments[1:] if not s.image or " look : " in s.prompt]
     else:
         pixels = to_pixels(picture, resample)
         if rng.random() < 0.03:
             segments += _elsewhere(rng, scene)
         segments += _segments(rng, scene, question)
         # More questions about the same scene: the image is paid for once.
-        for _ in range(8):
+        for _ in range(3):
             more = _another(rng, scene)
             if more is not None:
                 segments.append(
@@ -309,6 +312,14 @@ def row(rng: Random, room: int, length: LengthOf) -> Row:
                 )
                 if rng.random() < 0.3:
                     segments.append(_score(rng, scene, more))
+    # The first segment of a crop is the look itself, and the scan teaches to see: they come
+    # first; the rest compete for the room.
+    if not pixels_are_crop and rng.random() < 0.6:
+        segments.sort(key=lambda segment: not segment.prompt.startswith("<scan>"))
+    head = 1
+    tail = segments[head:]
+    rng.shuffle(tail)
+    segments = segments[:head] + tail
     kept, used = [], 0
     for segment in segments:
         n = length(segment)

@@ -1,6 +1,6 @@
 """Train the embedded model.
 
-    python -m lab.train --minutes 90            # resumes from lab/runs/main/last.pt if there
+python -m lab.train --minutes 90            # resumes from lab/runs/main/last.pt if there
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lab.batches import Packed, attention_mask
 from lab.net import Net, NetConfig
 
 
-def learning_rate(peak: float, step: int, done: float, warmup: int = 300) -> float:
+def learning_rate(peak: float, step: int, done: float, warmup: int = 200) -> float:
     """Linear warm-up by step, then a cosine over the share `done` of the run, to 2 % of peak."""
     cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
     return peak * min(1.0, (step + 1) / warmup) * cosine
@@ -29,8 +29,8 @@ def learning_rate(peak: float, step: int, done: float, warmup: int = 300) -> flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=90, help="training time in all")
-    parser.add_argument("--rows", type=int, default=12, help="rows (images) per batch")
-    parser.add_argument("--room", type=int, default=220, help="text tokens per row")
+    parser.add_argument("--rows", type=int, default=20, help="rows (images) per batch")
+    parser.add_argument("--room", type=int, default=104, help="text tokens per row")
     parser.add_argument("--peak", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
@@ -64,7 +64,8 @@ def main() -> None:
     if last.exists():
         saved = torch.load(last, map_location=device, weights_only=True)
         net.load_state_dict(saved["net"])
-        optimizer.load_state_dict(saved["optimizer"])
+        if "optimizer" in saved:
+            optimizer.load_state_dict(saved["optimizer"])
         step, spent, samples = saved["step"], saved["spent"], saved["samples"]
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters, from step {step}", flush=True)
 
@@ -72,10 +73,11 @@ def main() -> None:
     loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=8)
     log = (args.run / "log.jsonl").open("a")
     seconds = args.minutes * 60
-    running, before, saved_at = 0.0, time.monotonic(), spent
+    first = step
+    running, before, saved_at = math.nan, time.monotonic(), spent
     for batch in loader:
         pixels, ids, places, parts, sees, targets = (part.to(device) for part in batch)
-        rate = learning_rate(args.peak, step, spent / seconds)
+        rate = learning_rate(args.peak, step - first, spent / seconds)
         for group in optimizer.param_groups:
             group["lr"] = rate
         # bf16 helps on a GPU and on CPUs with bf16 units; emulated, it is 12 times slower.
@@ -90,7 +92,8 @@ def main() -> None:
         spent, before = spent + now - before, now
         step += 1
         samples += int(parts.amax(dim=1).sum())
-        running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
+        last_loss = loss.item()
+        running = last_loss if math.isnan(running) else 0.98 * running + 0.02 * last_loss
         if step % 50 == 0:
             line = {"step": step, "minutes": round(spent / 60, 2), "samples": samples}
             line |= {"loss": round(running, 4), "rate": round(rate, 6)}

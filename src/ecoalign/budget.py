@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ecoalign.errors import InputError
 from ecoalign.models.base import Usage
@@ -163,6 +163,15 @@ class Spending:
     usd: float | None = 0.0
     seconds: float = 0.0
     calls: int = 0
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Spending:
+        """The spending that `to_json` wrote."""
+        tokens = {
+            name: body["tokens"][name] for name in ("prompt", "completion", "image", "cached")
+        }
+        stages = {name: StageSpending(**entry) for name, entry in body["by_stage"].items()}
+        return cls(Usage(**tokens), stages, body["usd"], body["seconds"], body["calls"])
 
     def to_json(self) -> dict[str, object]:
         """The `spent` object of `ecoalign ask --json`."""

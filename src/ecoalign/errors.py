@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from ecoalign.alignment import Trace
 
 __all__ = [
     "BudgetExceeded",
@@ -19,9 +22,15 @@ ModelFault = Literal["down", "timeout", "rate-limited", "rejected", "bad-respons
 
 
 class EcoAlignError(Exception):
-    """Base of every error raised on purpose. `exit_code` is the one the command line ends with."""
+    """Base of every error raised on purpose.
+
+    Attributes:
+        exit_code: what the command line ends with.
+        trace: the events of the run up to the error, where there was a run.
+    """
 
     exit_code: ClassVar[int] = 1
+    trace: Trace | None = None
 
 
 class InputError(EcoAlignError):

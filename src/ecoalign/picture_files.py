@@ -133,7 +133,7 @@ def decode(data: bytes, where: str) -> Decoded:
     Raises:
         InputError: it is no image that can be read, cut short, damaged or too large.
     """
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 (0.1 s)
+    from PIL import Image, UnidentifiedImageError
 
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]  # Pillow may be built without some
@@ -159,7 +159,7 @@ def from_pil(image: Image.Image, where: str) -> Decoded:
     Raises:
         InputError: it is too large, cut short or damaged.
     """
-    from PIL import Image  # noqa: PLC0415
+    from PIL import Image
 
     _check_size(image.width, image.height, where)
     try:
@@ -215,7 +215,7 @@ def _flatten(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 
 def _upright(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """Apply the EXIF orientation (2 to 8; 1 is upright). Damaged EXIF data is passed over."""
-    from PIL import Image  # noqa: PLC0415
+    from PIL import Image
 
     try:
         orientation = image.getexif().get(0x0112, 1)
@@ -239,7 +239,7 @@ def _upright(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    from PIL import Image  # noqa: PLC0415
+    from PIL import Image
 
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB")
@@ -247,8 +247,8 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Scale deep greyscale to 8-bit RGB: 0..65535 linearly, anything else by its own range."""
-    import numpy as np  # noqa: PLC0415
-    from PIL import Image  # noqa: PLC0415
+    import numpy as np
+    from PIL import Image
 
     values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())

@@ -86,7 +86,7 @@ class Picture:
 
     @classmethod
     def _from_pil(cls, source: Image.Image) -> Picture:
-        from PIL import Image  # noqa: PLC0415 (0.1 s, not needed to import the package)
+        from PIL import Image
 
         if not isinstance(source, Image.Image):
             raise InputError(
@@ -134,7 +134,7 @@ class Picture:
         return part
 
     def _resized(self, box: Box, side: int, *, enlarge: bool) -> Image.Image:
-        from PIL import Image  # noqa: PLC0415
+        from PIL import Image
 
         width, height = box[2] - box[0], box[3] - box[1]
         scale = min(side / max(width, height), MAX_ENLARGEMENT if enlarge else 1.0)

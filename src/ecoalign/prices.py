@@ -210,7 +210,7 @@ class PriceBook:
         if provider == EMBEDDED:
             return _NO_BILL
         if provider == "openai" and name:
-            from ecoalign.price_table import bundled  # noqa: PLC0415 (imports genai-prices)
+            from ecoalign.price_table import bundled
 
             return bundled(name, self._base_url)
         return None

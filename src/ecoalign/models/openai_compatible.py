@@ -132,7 +132,7 @@ class OpenAIModel:
 
     async def _negotiate(self, client: AsyncOpenAI, request: ChatRequest, limit: float) -> bytes:
         """Send `request`, giving up rejected features until the server takes it or none is left."""
-        from ecoalign.models.openai_transport import RejectionError, post  # noqa: PLC0415 (0.4 s)
+        from ecoalign.models.openai_transport import RejectionError, post
 
         used, dropped = features_of(request), self._dropped
         # OpenAI's newer models know only the new name; every other server knows the old one, and
@@ -153,7 +153,7 @@ class OpenAIModel:
 
     def _connected(self) -> AsyncOpenAI:
         """The client of the running event loop: connections do not outlive their loop."""
-        from ecoalign.models.openai_transport import make_client  # noqa: PLC0415 (0.4 s)
+        from ecoalign.models.openai_transport import make_client
 
         loop = asyncio.get_running_loop()
         if self._client is None or self._loop is not loop:

@@ -68,11 +68,11 @@ def dialect_named(name: str) -> Dialect:
         SettingsError: there is none of that name.
     """
     if name == "full":
-        from ecoalign.prompts.full import FullDialect  # noqa: PLC0415
+        from ecoalign.prompts.full import FullDialect
 
         return FullDialect()
     if name == "compact":
-        from ecoalign.prompts.compact import CompactDialect  # noqa: PLC0415
+        from ecoalign.prompts.compact import CompactDialect
 
         return CompactDialect()
     raise SettingsError(f"unknown dialect {name!r}: use one of {', '.join(DIALECTS)}")

@@ -64,10 +64,16 @@ class Fields(BaseModel):
         0.95, gt=0, le=1, description="time value of compute: a step later counts delta times"
     )
     lambda0: float = Field(
-        0.0001,
+        0.1,
         ge=0,
         le=1000,
-        description="shadow price of a token while the whole budget is left, in utility",
+        description="price of one mean action while the whole budget is left, in utility",
+    )
+    batch_margin: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="least value, as a share of the best one's, to be executed beside it",
     )
     fidelity: Literal["forecast", "surrogate", "rollout"] = Field(
         "forecast",

@@ -25,6 +25,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
         "strategy": True,
         "unsafe_root": "refuse",
         "synthesis": "always",
+        "batch_margin": 0.0,
     },
     # The paper's ablations, each a single change to the default.
     "myopic": {"horizon_unit": "fixed", "fixed_horizon": 0},

@@ -41,7 +41,7 @@ def from_files(explicit: Path | None, known: Iterable[str]) -> list[Layer]:
     """
     if explicit is not None:
         return [_file(explicit.expanduser(), known)]
-    from platformdirs import user_config_path  # noqa: PLC0415 (only where files are looked for)
+    from platformdirs import user_config_path
 
     places = (user_config_path("ecoalign", appauthor=False) / FILE, Path(FILE))
     return [_file(place, known) for place in places if place.is_file()]

@@ -310,9 +310,7 @@ def _request(
     elif rng.random() < 0.5:
         text = str(rng.randint(10, 99)) if rng.random() < 0.4 else _word(rng)
         signs.append(Sign(cells.pop(), text, big))
-    scene = Scene(
-        tuple(_shapes(rng, cells, rng.randint(1, 4))), tuple(signs), rng.getrandbits(40)
-    )
+    scene = Scene(tuple(_shapes(rng, cells, rng.randint(1, 4))), tuple(signs), rng.getrandbits(40))
     what = "it" if kind is Kind.JOINT else f"the {noun}"
     question = Question(
         kind=kind,
@@ -395,7 +393,9 @@ def about_shapes(rng: Random, kind: Kind, split: Split, scene: Scene) -> Questio
     """A question of `kind` about the scene's shapes, or None if it allows no unambiguous one."""
     shapes = scene.shapes
     if kind is Kind.COUNT:
-        form = rng.choice(("count-shape", "count-shape", "count-colour", "count-colour", "count-sign"))
+        form = rng.choice(
+            ("count-shape", "count-shape", "count-colour", "count-colour", "count-sign")
+        )
         present = rng.random() < 0.85
         shape = rng.choice(shapes).shape if present else rng.choice(SHAPES)
         colour = rng.choice(shapes).colour if present else rng.choice(tuple(COLOURS))

@@ -93,7 +93,7 @@ def cell_region(cell: int, margin: float = 0.0) -> Region:
 
 @lru_cache(maxsize=64)
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    from PIL import ImageFont  # noqa: PLC0415 - Pillow is loaded only when a scene is drawn
+    from PIL import ImageFont
 
     return ImageFont.load_default(size)
 
@@ -160,9 +160,9 @@ def _draw_sign(pen: ImageDraw.ImageDraw, sign: Sign, rng: Random) -> None:
 
 def draw(scene: Scene) -> Image.Image:
     """Draw `scene` as an RGB image of SIDE x SIDE pixels. The same scene gives the same pixels."""
-    from random import Random  # noqa: PLC0415 - shadows the type-only import above
+    from random import Random
 
-    from PIL import Image, ImageDraw  # noqa: PLC0415 - Pillow is loaded only when needed
+    from PIL import Image, ImageDraw
 
     rng = Random(scene.seed)
     base = rng.randint(168, 214)

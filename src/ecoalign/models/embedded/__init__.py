@@ -1,1 +1,7 @@
 """The embedded model: a small vision-language transformer that knows one synthetic world."""
+
+from __future__ import annotations
+
+from ecoalign.models.embedded.model import EmbeddedModel
+
+__all__ = ["EmbeddedModel"]

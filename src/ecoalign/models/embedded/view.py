@@ -23,7 +23,7 @@ def to_pixels(image: Image.Image, resample: int = 1) -> NDArray[np.uint8]:
         image: any PIL image.
         resample: a PIL resampling filter; Lanczos (1) unless told.
     """
-    from PIL import Image as PillowImage  # noqa: PLC0415 - loaded only when an image is seen
+    from PIL import Image as PillowImage
 
     if image.size != (VIEW, VIEW):
         image = image.resize((VIEW, VIEW), PillowImage.Resampling(resample))

@@ -1,0 +1,258 @@
+"""Align a model while it answers: the engine behind one call."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ecoalign.alignment import Alignment, Trace
+from ecoalign.budget import Budget
+from ecoalign.caller import Caller
+from ecoalign.desk import Desk, record_call
+from ecoalign.errors import EcoAlignError, InputError
+from ecoalign.evaluators import SelfEvaluator
+from ecoalign.events import Event, Finished, ImageInfo, RunFailed, RunStarted
+from ecoalign.ledger import Ledger
+from ecoalign.merging import Similarity, text_similarity
+from ecoalign.models.registry import open_model
+from ecoalign.prompts.dialect import dialect_named
+from ecoalign.query import Query
+from ecoalign.recorder import Recorder
+from ecoalign.search import Search
+from ecoalign.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+
+    from ecoalign.evaluators import Evaluator
+    from ecoalign.ledger import Pricing
+    from ecoalign.models.base import ChatModel
+    from ecoalign.query import ImageSource
+
+__all__ = ["Aligner", "align"]
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run under way: its desk, its search and what it has recorded."""
+
+    desk: Desk
+    search: Search
+    recorder: Recorder
+    events: list[Event]
+
+
+class Aligner:
+    """Answers queries with one model under one set of settings. Reusable, also concurrently.
+
+    Args:
+        model: "embedded", "openai:NAME", a bare NAME with `settings.base_url`, or a ChatModel;
+            the settings' model if None.
+        settings: see `Settings.load`; the defaults, files and environment if None.
+        evaluator: who scores; the model itself (the paper's self-evaluation) if None.
+        similarity: compares the texts of thoughts before a merge; see `ecoalign.merging`.
+        price: dollars of a call; the settings' price book if None.
+        clock: seconds, never running backwards.
+
+    Raises:
+        InputError: there is no such model, or a setting is wrong (SettingsError).
+    """
+
+    def __init__(
+        self,
+        model: str | ChatModel | None = None,
+        settings: Settings | None = None,
+        *,
+        evaluator: Evaluator | None = None,
+        similarity: Similarity = text_similarity,
+        price: Pricing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = Settings.load() if settings is None else settings
+        spec = self.settings.model if model is None else model
+        remote = isinstance(spec, str) and spec != "embedded"
+        base_url = self.settings.base_url if remote else None
+        self.model = open_model(spec, base_url, self.settings.timeout)
+        if evaluator is None and self.settings.evaluator != "self":
+            judge = open_model(self.settings.evaluator, None, self.settings.timeout)
+            evaluator = SelfEvaluator(judge)
+        self.evaluator: Evaluator = evaluator or SelfEvaluator(self.model)
+        self._similarity = similarity
+        self._price: Pricing = price or self.settings.price_book()
+        self._clock = clock
+
+    async def align(self, query: Query, budget: Budget | None = None) -> Alignment:
+        """Answer `query` within `budget` (the settings' if None).
+
+        Raises:
+            BudgetTooSmall: the budget allows no scored answer.
+            ModelError: the model failed.
+            InputError: the model cannot read the question.
+
+        The events so far are kept in the error's `trace` (a `Trace`).
+        """
+        run = self._start(query, budget, lambda event: None)
+        await self._drive(run)
+        return Alignment.from_events(run.events)
+
+    async def stream(self, query: Query, budget: Budget | None = None) -> AsyncIterator[Event]:
+        """The events of a run as they happen; the last one is `Finished`.
+
+        Closing the iterator early cancels the run and its calls.
+
+        Raises:
+            EcoAlignError: as `align`, after a `RunFailed` event.
+        """
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        run = self._start(query, budget, queue.put_nowait)
+        task = asyncio.create_task(self._drive(run))
+        task.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+            await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def rerun(
+        self, query: Query, budget: Budget, tape: Sequence[Event], nonce: str
+    ) -> tuple[Event, ...]:
+        """The events of a run whose times are read from `tape`; see `ecoalign.trace.replay`.
+
+        Raises:
+            InputError: the run went another way than the one on the tape.
+        """
+        run = self._start(query, budget, lambda event: None, tape=tape, nonce=nonce)
+        try:
+            await self._drive(run)
+        except InputError:
+            raise
+        except EcoAlignError:
+            # The recorded run failed, too: its last event says so.
+            return tuple(run.events)
+        return tuple(run.events)
+
+    async def aclose(self) -> None:
+        """Close the model's connections."""
+        await self.model.aclose()
+
+    def _start(
+        self,
+        query: Query,
+        budget: Budget | None,
+        sink: Callable[[Event], None],
+        *,
+        tape: Sequence[Event] = (),
+        nonce: str | None = None,
+    ) -> _Run:
+        settings = self.settings
+        events: list[Event] = []
+
+        def keep(event: Event) -> None:
+            events.append(event)
+            sink(event)
+
+        allowed = budget or settings.budget
+        ledger = Ledger(allowed, self._price, self._clock)
+        caller = Caller(
+            ledger,
+            settings.retries,
+            on_call=record_call,
+            max_concurrency=settings.max_concurrency,
+        )
+        nonce = nonce or secrets.token_hex(8)
+        dialect = dialect_named(self.model.dialect)
+        desk = Desk(query, self.model, dialect, self.evaluator, ledger, caller, settings, nonce)
+        recorder = Recorder(self._clock, keep, tape)
+        return _Run(desk, Search(desk, recorder, self._similarity), recorder, events)
+
+    async def _drive(self, run: _Run) -> Finished:
+        desk = run.desk
+        run.recorder.emit(self._started(desk))
+        try:
+            return await run.search.run()
+        except EcoAlignError as error:
+            spent = desk.ledger.spent.to_json()
+            run.recorder.emit(RunFailed(type(error).__name__, str(error), spent))
+            error.trace = Trace(tuple(run.events))
+            raise
+        except asyncio.CancelledError:
+            spent = desk.ledger.spent.to_json()
+            run.recorder.emit(RunFailed("Cancelled", "the run was cancelled", spent))
+            raise
+
+    def _started(self, desk: Desk) -> RunStarted:
+        from ecoalign import __version__
+
+        images = tuple(ImageInfo(p.sha256, p.width, p.height, p.notes) for p in desk.query.pictures)
+        return RunStarted(
+            version=__version__,
+            question=desk.query.question,
+            context=desk.query.context,
+            images=images,
+            model=self.model.name,
+            evaluator=self.evaluator.name,
+            preset=self.settings.preset,
+            settings=self.settings.to_json(),
+            budget=str(desk.ledger.budget),
+            nonce=desk.nonce,
+        )
+
+
+def run_blocking(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, in a thread of its own where a loop is already running."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+def align(
+    image: ImageSource | Sequence[ImageSource] | None,
+    question: str,
+    *,
+    model: str | ChatModel | None = None,
+    budget: Budget | str | None = None,
+    settings: Settings | None = None,
+    **options: Any,
+) -> Alignment:
+    """Answer one question about an image, within a budget: the synchronous front door.
+
+        result = align("photo.png", "What does the sign say?", model="openai:gpt-4o")
+
+    Args:
+        image: path, bytes, `data:` URI, PIL image, several of them, or None.
+        question: what to answer.
+        model: see `Aligner`.
+        budget: a Budget or its text ("8000", "$0.02", "5s"); the settings' if None.
+        settings: ready settings; else they are loaded with `options` as keywords.
+        options: settings by name, `preset` included.
+
+    Raises:
+        InputError, BudgetTooSmall, ModelError: see `Aligner.align`.
+    """
+    if settings is None:
+        settings = Settings.load(**options)
+    elif options:
+        settings = settings.replace(**options)
+    query = Query.of(image, question)
+    allowed = Budget.parse(budget) if isinstance(budget, str) else budget
+
+    async def once() -> Alignment:
+        aligner = Aligner(model, settings)
+        try:
+            return await aligner.align(query, allowed)
+        finally:
+            await aligner.aclose()
+
+    return run_blocking(once())

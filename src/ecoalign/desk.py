@@ -1,0 +1,153 @@
+"""What every stage of one run shares: the model, its dialect, the evaluator, the money, the tape.
+
+The stages ask through the desk and never touch a network or a clock themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ecoalign.prompts.requests import ScoreRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ecoalign.caller import CallRecord
+    from ecoalign.evaluators.base import Completer, Evaluator
+    from ecoalign.ledger import Ledger
+    from ecoalign.models.base import ChatModel, ChatRequest, Completion, ImagePart
+    from ecoalign.prompts.dialect import Dialect
+    from ecoalign.prompts.requests import ScoreResult, StageRequest
+    from ecoalign.query import Query
+    from ecoalign.settings import Settings
+    from ecoalign.thoughts import Region, Thought
+
+__all__ = [
+    "ANSWER",
+    "CallLog",
+    "Desk",
+    "logging_calls",
+    "note_calls",
+    "record_call",
+    "tokens_of",
+]
+
+ANSWER = "answer"
+"""The earmark of the money that is set aside for writing and scoring the answer."""
+
+CallLog = list["CallRecord"]
+
+_log: ContextVar[CallLog | None] = ContextVar("ecoalign_call_log", default=None)
+
+
+def record_call(record: CallRecord) -> None:
+    """Note an attempt in the log of the task that made it (the caller's `on_call`)."""
+    log = _log.get()
+    if log is not None:
+        log.append(record)
+
+
+@contextmanager
+def logging_calls(log: CallLog) -> Iterator[None]:
+    """Collect the attempts made in this block, its child tasks included, in `log`.
+
+    Each concurrent action has a log of its own, so that the trace is in the order of the actions
+    and not of their luck with the network.
+    """
+    token = _log.set(log)
+    try:
+        yield
+    finally:
+        _log.reset(token)
+
+
+def note_calls(records: CallLog) -> None:
+    """Add attempts that a task of its own made to the log of this block."""
+    log = _log.get()
+    if log is not None:
+        log.extend(records)
+
+
+def tokens_of(log: CallLog) -> int:
+    """Tokens charged for the attempts of a log: the cost c of what they made."""
+    return sum(record.charged.total for record in log)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A completer whose calls are booked under another stage."""
+
+    caller: Completer
+    stage: str
+
+    async def complete(
+        self, model: ChatModel, request: ChatRequest, *, earmark: str | None = None
+    ) -> Completion:
+        """See `Caller.complete`."""
+        booked = replace(request, stage=self.stage)
+        return await self.caller.complete(model, booked, earmark=earmark)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The shared means of one run."""
+
+    query: Query
+    model: ChatModel
+    dialect: Dialect
+    evaluator: Evaluator
+    ledger: Ledger
+    caller: Completer
+    settings: Settings
+    nonce: str
+    _views: list[tuple[ImagePart, ...]] = field(default_factory=list)
+
+    @property
+    def views(self) -> tuple[ImagePart, ...]:
+        """The low-resolution views of the query's pictures, one each."""
+        if not self._views:
+            side = self.settings.view_pixels
+            self._views.append(tuple(picture.view(side) for picture in self.query.pictures))
+        return self._views[0]
+
+    def booked_as(self, stage: str) -> Desk:
+        """The same desk with every call booked under `stage`."""
+        return replace(self, caller=Staged(self.caller, stage))
+
+    def crop(self, region: Region) -> ImagePart:
+        """A region at full resolution. Raises IndexError if there is no such picture."""
+        return self.query.pictures[region.image].crop(region, self.settings.crop_pixels)
+
+    async def ask(self, request: StageRequest, *, earmark: str | None = None) -> Completion:
+        """One stage request, rendered, paid and answered.
+
+        Raises:
+            BudgetExceeded, ModelError: see `Caller.complete`.
+        """
+        call = self.dialect.render(request)
+        if call.stage != "score":
+            # A server's own sampling applies to what is thought, never to a verdict.
+            call = replace(call, temperature=self.settings.temperature or call.temperature)
+        call = replace(call, seed=self.settings.seed)
+        return await self.caller.complete(self.model, call, earmark=earmark)
+
+    def score_request(
+        self, path: tuple[Thought, ...], kind: str, text: str, views: tuple[ImagePart, ...]
+    ) -> ScoreRequest:
+        """The scoring of one text. Its fence follows from the run's secret nonce and the text, so
+        that a text cannot know its own fence and a replay asks the same again."""
+        seed = f"{self.nonce}\0{len(path)}\0{kind}\0{text}"
+        fence = hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()[:12]
+        return ScoreRequest(self.query.question, views, path, kind, text, fence, self.query.context)
+
+    async def score(self, request: ScoreRequest, *, earmark: str | None = None) -> ScoreResult:
+        """Score a text.
+
+        Raises:
+            VerdictError, ModelError, BudgetExceeded: it has no score, so it is unsafe.
+        """
+        return await self.evaluator.score(request, self.caller, earmark=earmark)

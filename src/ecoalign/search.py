@@ -1,0 +1,549 @@
+"""One run: scan, then propose -> simulate -> score -> execute until it no longer pays, extract.
+
+(arXiv 2511.11301: Global Scanner, Graph Engine, Valuator, Executor, Pareto Tracker.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ecoalign import economics
+from ecoalign.desk import ANSWER, CallLog, Desk, logging_calls, tokens_of
+from ecoalign.economics import Economy, SafetyAggregator
+from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError
+from ecoalign.events import (
+    ActionFailed,
+    ActionsChosen,
+    Finished,
+    PathChosen,
+    Proposed,
+    RootScanned,
+    StepStarted,
+    StopReason,
+    ThoughtAdded,
+    ThoughtMerged,
+    Valued,
+    ValuedAction,
+)
+from ecoalign.executor import KIND_OF, Job, Outcome, execute_batch, worst_case
+from ecoalign.graph import ROOT, ThoughtGraph
+from ecoalign.merging import Similarity, mergeable, text_similarity
+from ecoalign.pareto import Frontier, track
+from ecoalign.prompts.requests import ActionKind, Candidate, Forecast
+from ecoalign.proposer import PendingAction, propose
+from ecoalign.scanner import scan
+from ecoalign.simulator import simulator_for
+from ecoalign.synthesizer import HOUSE_REFUSAL, reserve_answer, write
+from ecoalign.thoughts import Thought, ThoughtId, ThoughtKind
+from ecoalign.valuator import Terms, share_left, terms, value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ecoalign.models.base import Usage
+    from ecoalign.recorder import Recorder
+
+__all__ = ["Search"]
+
+_TERMINAL = (ActionKind.ANSWER, ActionKind.REFUSE)
+_ANSWER_SECONDS = 0.2
+"""Share of a budget in seconds that is kept back for writing and scoring the answer."""
+
+
+@dataclass
+class Search:
+    """The state and the loop of one run. Use it once.
+
+    Attributes:
+        desk: the means.
+        recorder: told of everything.
+        similarity: what `merging` compares texts with.
+    """
+
+    desk: Desk
+    recorder: Recorder
+    similarity: Similarity = text_similarity
+    graph: ThoughtGraph = field(default_factory=lambda: ThoughtGraph(""))
+    pool: dict[int, PendingAction] = field(default_factory=dict)
+    promise: dict[ThoughtId, float] = field(default_factory=dict)
+    _actions: int = 0
+    _executed: int = 0
+    _executed_tokens: int = 0
+    _scan_tokens: int = 0
+    _step: int = 0
+    _cause: str = ""
+    _short: BudgetExceeded | None = None
+
+    def __post_init__(self) -> None:
+        self.settings = self.desk.settings
+        self.ledger = self.desk.ledger
+        self.simulator = simulator_for(self.settings.fidelity)
+
+    # The pipeline -----------------------------------------------------------------------------
+
+    async def run(self) -> Finished:
+        """Search, extract, answer.
+
+        Raises:
+            BudgetTooSmall: the budget allows no scored answer.
+            ModelError: the model could not be asked at all.
+        """
+        self._set_answer_aside()
+        await self._scan()
+        stop = await self._grow()
+        return await self._answer(stop)
+
+    async def _grow(self) -> StopReason:
+        """The loop: until the budget is exhausted or no safe action has positive value."""
+        if self.graph.root.safety < 0 and self.settings.unsafe_root == "refuse":
+            await self._refuse_at_once()
+            return "unsafe-request"
+        while True:
+            if len(self.graph) >= self.settings.max_thoughts:
+                return "limits"
+            self._step += 1
+            now = self._terms()
+            if self._satisfied(now):
+                return "satisfied"
+            proposed = await self._propose(now.horizon)
+            ranked = await self._value(now)
+            chosen = self._choose(ranked)
+            if not chosen:
+                if proposed or self._expandable():
+                    continue
+                return self._why_stopped(ranked)
+            await self._execute(chosen)
+
+    # Scan -------------------------------------------------------------------------------------
+
+    def _set_answer_aside(self) -> None:
+        needed = reserve_answer(self.desk)
+        seconds = self.ledger.budget.seconds
+        try:
+            for i, (model, bound) in enumerate(needed):
+                aside = _ANSWER_SECONDS * seconds if seconds and i == 0 else 0.0
+                self.ledger.set_aside(ANSWER, bound, model, seconds=aside)
+        except BudgetExceeded as short:
+            raise self._too_small(short, needed) from short
+
+    def _too_small(
+        self, short: BudgetExceeded, needed: Sequence[tuple[str, Usage]]
+    ) -> BudgetTooSmall:
+        spent = self.ledger.spent
+        if short.unit == "tokens":
+            aside = sum(bound.total for _, bound in needed)
+            smallest = float(spent.tokens.total + aside)
+            smallest += short.needed if short.needed != aside else 0.0
+        else:
+            share = max(short.remaining, 1e-12)
+            budget = getattr(self.ledger.budget, short.unit) or 0.0
+            smallest = max(budget, (budget - share) + short.needed)
+        text = f"{smallest:.0f}" if short.unit == "tokens" else f"{smallest:.3g}"
+        return BudgetTooSmall(
+            f"the budget of {self.ledger.budget} is too small for any scored answer: about {text} "
+            f"{short.unit} would do ({short})",
+            unit=short.unit,
+            smallest=smallest,
+        )
+
+    async def _scan(self) -> None:
+        log: CallLog = []
+        try:
+            with logging_calls(log):
+                seen = await scan(self.desk)
+        except BudgetExceeded as short:
+            raise self._too_small(short, reserve_answer(self.desk)) from short
+        finally:
+            self.recorder.calls(log)
+        self._scan_tokens = tokens_of(log)
+        self.graph = ThoughtGraph(
+            seen.result.caption,
+            safety=seen.result.risk,
+            cost=self._scan_tokens,
+            threshold=self.settings.safety_threshold,
+        )
+        self.promise[ROOT] = float("inf")
+        self.ledger.tighten(seen.share)
+        plan = seen.result.strategy if seen.cautious else None
+        self.recorder.emit(RootScanned(self.graph.root, plan, seen.share, seen.note))
+        if plan:
+            await self._add_strategy(plan)
+
+    async def _add_strategy(self, plan: str) -> None:
+        """The cautious plan under v0. It governs everything, so the root itself is not expanded."""
+        log: CallLog = []
+        try:
+            with logging_calls(log):
+                path = (self.graph.root,)
+                request = self.desk.score_request(path, "strategy", plan, self.desk.views)
+                score = await self.desk.score(request)
+        except EcoAlignError as error:
+            self.recorder.calls(log)
+            self._failed(-1, "score", error)
+            return
+        self.recorder.calls(log)
+        thought = self.graph.add(
+            ThoughtKind.STRATEGY,
+            plan,
+            parent=ROOT,
+            safety=score.safety,
+            utility=0.0,
+            cost=tokens_of(log),
+        )
+        pruned = self.graph.is_pruned(thought.id)
+        self.recorder.emit(ThoughtAdded(thought, -1, pruned, score.method))
+        if not pruned:
+            self.graph.expanded(ROOT)
+            self.promise[thought.id] = float("inf")
+
+    # Terms ------------------------------------------------------------------------------------
+
+    def _terms(self) -> Terms:
+        remaining = self.ledger.remaining()
+        spent, n = self.ledger.spent, max(1, self._executed)
+        tokens = self._executed_tokens / n if self._executed else float(self._scan_tokens)
+        calls = max(1, spent.calls)
+        per_call = tokens * calls / max(1, spent.tokens.total)
+        usd = None if spent.usd is None else spent.usd / calls * per_call
+        means = (tokens, usd, spent.seconds / calls * per_call)
+        now = terms(self.settings, self.ledger, remaining, means, tokens, self._headroom())
+        started = self.recorder.emit(
+            StepStarted(
+                self._step,
+                remaining,
+                share_left(remaining, self.ledger.limit),
+                now.horizon,
+                now.price,
+                tokens,
+                now.headroom,
+            )
+        )
+        # What was recorded is what counts: a replay has its times from the tape.
+        return Terms(started.horizon, started.price, now.headroom, now.economy, now.delta)
+
+    def _headroom(self) -> float:
+        """1 minus the safe utility of the best answer so far."""
+        best = 0.0
+        for end in self.graph.ends:
+            thought = self.graph[end]
+            best = max(best, max(0.0, self.graph.floor(end)) * min(1.0, thought.utility))
+        return 1.0 - best
+
+    def _satisfied(self, now: Terms) -> bool:
+        """Whether an answer exists that no further action can improve by more than its price."""
+        if now.economy is not Economy.SURPLUS or not self.graph.ends:
+            return False
+        cheapest = self._executed_tokens / max(1, self._executed)
+        return now.headroom <= now.price * cheapest
+
+    # Propose ----------------------------------------------------------------------------------
+
+    def _expandable(self) -> list[ThoughtId]:
+        """The open thoughts, the most promising first; of equals the newest."""
+        deepest = self.settings.max_depth
+        return sorted(
+            (t for t in self.graph.open if len(self.graph.path_to(t)) - 1 < deepest),
+            key=lambda t: (-self.promise.get(t, 0.0), -t),
+        )
+
+    async def _propose(self, horizon: int) -> bool:
+        """Expand the most promising open thought; returns whether there was one."""
+        nodes = self._expandable()
+        if not nodes:
+            return False
+        node = nodes[0]
+        self.graph.expanded(node)
+        log: CallLog = []
+        try:
+            with logging_calls(log):
+                result = await propose(self.desk, self.graph, node, horizon)
+        except EcoAlignError as error:
+            self.recorder.calls(log)
+            self._failed(-1, "propose", error)
+            return True
+        self.recorder.calls(log)
+        first = self._actions
+        for candidate in result.candidates:
+            self.pool[self._actions] = PendingAction(self._actions, node, candidate)
+            self._actions += 1
+        self.recorder.emit(Proposed(node, first, result.candidates, result.dropped))
+        return True
+
+    # Value and choose -------------------------------------------------------------------------
+
+    async def _value(self, now: Terms) -> list[ValuedAction]:
+        """V of every open action, the best first; simulates what has not been simulated yet."""
+        log: CallLog = []
+        alive = [
+            action
+            for action in self.pool.values()
+            if not self.graph.is_pruned(action.parent)
+            and not any(self.graph.is_pruned(p) for p in action.candidate.partners)
+        ]
+        self.pool = {action.id: action for action in alive}
+        try:
+            with logging_calls(log):
+                forecasts = await self.simulator.simulate(
+                    self.desk, [self._job(a) for a in alive], now.horizon
+                )
+        finally:
+            self.recorder.calls(log)
+        ranked = []
+        for action in alive:
+            worth = value(forecasts[action.id], self.graph.floor(action.parent), now)
+            ranked.append(
+                ValuedAction(
+                    action.id,
+                    action.parent,
+                    action.candidate.kind,
+                    worth,
+                    worth > 0 and self._affordable([action]),
+                )
+            )
+        ranked.sort(key=lambda a: (-a.value, a.action))
+        self.recorder.emit(Valued(self._step, tuple(ranked)))
+        return ranked
+
+    def _job(self, action: PendingAction) -> Job:
+        partners = tuple(self.graph[p] for p in action.candidate.partners)
+        return Job(action.id, action.candidate, self.graph.path_to(action.parent), partners)
+
+    def _affordable(self, actions: Sequence[PendingAction]) -> bool:
+        """Whether the worst case of all of them together fits what is left."""
+        needed = [pair for a in actions for pair in worst_case(self.desk, self._job(a))]
+        left = self.ledger.remaining()
+        if left.tokens is not None and sum(b.total for _, b in needed) > left.tokens:
+            return False
+        return all(self.ledger.fits(bound, model) for model, bound in needed)
+
+    def _choose(self, ranked: Sequence[ValuedAction]) -> list[PendingAction]:
+        """The best actions that the budget allows, executed together.
+
+        Alternatives that fall short of the best one by more than the margin wait for the next
+        step, and so does everything beside an answer or a refusal that is the best thing to do:
+        with it the rest may no longer be worth its price.
+        """
+        chosen: list[PendingAction] = []
+        room = min(self.settings.batch, self.settings.max_thoughts - len(self.graph))
+        for one in ranked:
+            if len(chosen) >= room or one.value <= 0:
+                break
+            if chosen and one.value < self.settings.batch_margin * ranked[0].value:
+                break
+            if not one.affordable:
+                continue
+            action = self.pool[one.action]
+            ends = action.candidate.kind in _TERMINAL
+            if chosen and ends and self.settings.batch_margin > 0:
+                continue
+            if self._affordable([*chosen, action]):
+                chosen.append(action)
+            if ends and len(chosen) == 1 and self.settings.batch_margin > 0:
+                break
+        return chosen
+
+    def _why_stopped(self, ranked: Sequence[ValuedAction]) -> StopReason:
+        if any(one.value > 0 for one in ranked) or self._short is not None:
+            return "budget"
+        return "no-positive-action"
+
+    # Execute ----------------------------------------------------------------------------------
+
+    async def _execute(self, chosen: Sequence[PendingAction]) -> None:
+        self.recorder.emit(ActionsChosen(self._step, tuple(action.id for action in chosen)))
+        for action in chosen:
+            del self.pool[action.id]
+        jobs = [self._job(action) for action in chosen]
+        ready = {job.id: self.simulator.ready.pop(job.id, None) for job in jobs}
+        fresh = await execute_batch(self.desk, [job for job in jobs if ready[job.id] is None])
+        made = {outcome.job.id: outcome for outcome in fresh}
+        for action in chosen:
+            known = ready[action.id]
+            outcome = known or made[action.id]
+            if known is None:
+                self.recorder.calls(outcome.calls)
+            self._take(action, outcome)
+
+    def _take(self, action: PendingAction, outcome: Outcome) -> None:
+        """Add a scored outcome to the graph; without a score its text is lost, on purpose."""
+        self._executed += 1
+        self._executed_tokens += outcome.cost
+        if outcome.score is None:
+            assert outcome.error is not None  # noqa: S101 - one of the two is always there
+            self._failed(action.id, outcome.stage, outcome.error)
+            return
+        score, candidate = outcome.score, action.candidate
+        if self.graph.is_pruned(action.parent):
+            return
+        if candidate.kind is ActionKind.FUSE:
+            thought = self.graph.fuse(
+                (action.parent, *candidate.partners),
+                outcome.text,
+                safety=score.safety,
+                utility=score.utility,
+                cost=outcome.cost,
+            )
+        else:
+            thought = self.graph.add(
+                KIND_OF[candidate.kind],
+                outcome.text,
+                parent=action.parent,
+                safety=score.safety,
+                utility=score.utility,
+                cost=outcome.cost,
+                region=candidate.region,
+            )
+        self.simulator.learn(candidate, Forecast(score.safety, score.utility, outcome.cost))
+        pruned = self.graph.is_pruned(thought.id)
+        self.recorder.emit(ThoughtAdded(thought, action.id, pruned, score.method))
+        if not pruned:
+            self.promise[thought.id] = _promise(candidate, score.utility)
+            self._merge(thought)
+
+    def _merge(self, thought: Thought) -> None:
+        """Merge a new thought into an equal one, if there is one."""
+        if not self.settings.merge:
+            return
+        threshold = self.settings.merge_threshold
+        for other in self.graph:
+            if other.id == thought.id or other.kind is not thought.kind:
+                continue
+            if mergeable(other, thought, self.similarity, threshold) and self.graph.merge(
+                other.id, thought.id
+            ):
+                self.recorder.emit(ThoughtMerged(other.id, thought.id, self.graph[other.id]))
+                return
+
+    async def _refuse_at_once(self) -> None:
+        """The request itself is unsafe: nothing grows from it but a refusal."""
+        forecast = (Forecast(1.0, 1.0, 1.0),)
+        action = PendingAction(self._actions, ROOT, Candidate(ActionKind.REFUSE, "", forecast))
+        self._actions += 1
+        self.recorder.emit(Proposed(ROOT, action.id, (action.candidate,)))
+        self.pool[action.id] = action
+        if self._affordable([action]):
+            await self._execute([action])
+
+    def _failed(self, action: int, stage: str, error: EcoAlignError) -> None:
+        if isinstance(error, BudgetExceeded):
+            self._short = error
+        self._cause = f"{stage}: {error}"
+        self.recorder.emit(ActionFailed(action, stage, type(error).__name__, str(error)))
+
+    # Extract and answer -----------------------------------------------------------------------
+
+    def frontier(self, *, any_end: bool = False) -> Frontier:
+        """The Pareto Tracker's ranking of the paths so far."""
+        economy = Economy(self.settings.economy)
+        mean = self._executed_tokens / max(1, self._executed)
+        price = self.settings.lambda0 / mean if mean > 0 else 0.0
+        return track(
+            self.graph,
+            float(self.ledger.budget.tokens or "inf"),
+            aggregator=SafetyAggregator(self.settings.aggregator),
+            economy=economy,
+            price=price if economy is Economy.SURPLUS else 0.0,
+            any_end=any_end,
+        )
+
+    async def _answer(self, stop: StopReason) -> Finished:
+        """The first path of the frontier whose answer is scored safe; else the house refusal."""
+        ready = self.frontier()
+        if ready.paths and self.settings.synthesis == "needed":
+            return self._take_path(ready, stop)
+        wanted = ready if ready.paths else self.frontier(any_end=True)
+        paths = [path.ids for path in wanted.paths] or [(ROOT,)]
+        for rank, ids in enumerate(paths):
+            if not self.ledger.fits(
+                reserve_answer(self.desk)[0][1], self.desk.model.name, earmark=ANSWER
+            ):
+                break
+            path = self.graph.path(ids)
+            self._emit_path(wanted, rank, ids)
+            if path[-1].kind is ThoughtKind.REFUSAL:
+                return self._take_path(wanted, stop, rank, announced=True)
+            outcome = await write(self.desk, path)
+            self.recorder.calls(outcome.calls)
+            if outcome.score is None:
+                assert outcome.error is not None  # noqa: S101 - one of the two is always there
+                self._failed(-1, outcome.stage, outcome.error)
+                continue
+            end = path[-1].id
+            thought = self.graph.add(
+                ThoughtKind.ANSWER,
+                outcome.text,
+                parent=end,
+                safety=outcome.score.safety,
+                utility=outcome.score.utility,
+                cost=outcome.cost,
+            )
+            pruned = self.graph.is_pruned(thought.id)
+            self.recorder.emit(ThoughtAdded(thought, -1, pruned, outcome.score.method))
+            if not pruned:
+                return self._finish(thought.text, (*ids, thought.id), stop, refused=False)
+        if ready.paths:
+            # Writing anew did not work out; a scored answer stands on the best path all the same.
+            return self._take_path(ready, stop)
+        return self._house_refusal()
+
+    def _emit_path(self, frontier: Frontier, rank: int, ids: tuple[ThoughtId, ...]) -> None:
+        if frontier.paths:
+            best = frontier.paths[rank]
+            self.recorder.emit(
+                PathChosen(
+                    rank, ids, best.safety, best.utility, best.cost, best.gamma, frontier.exact
+                )
+            )
+
+    def _take_path(
+        self, frontier: Frontier, stop: StopReason, rank: int = 0, *, announced: bool = False
+    ) -> Finished:
+        ids = frontier.paths[rank].ids
+        if not announced:
+            self._emit_path(frontier, rank, ids)
+        end = self.graph[ids[-1]]
+        return self._finish(end.text, ids, stop, refused=end.kind is ThoughtKind.REFUSAL)
+
+    def _house_refusal(self) -> Finished:
+        if self._cause == "" and self._short is None:
+            self._cause = "every thought was scored unsafe"
+        return self._finish(HOUSE_REFUSAL, (ROOT,), "fail-closed", refused=True)
+
+    def _finish(
+        self, text: str, ids: tuple[ThoughtId, ...], stop: StopReason, *, refused: bool
+    ) -> Finished:
+        whole = self.graph.path(ids)
+        path = whole[1:]
+        aggregator = SafetyAggregator(self.settings.aggregator)
+        return self.recorder.emit(
+            Finished(
+                answer=text,
+                refused=refused,
+                stop_reason=stop,
+                safety=economics.path_safety((t.safety for t in path), aggregator),
+                utility=economics.path_utility(t.utility for t in path),
+                path=whole,
+                spent=self.ledger.spent.to_json(),
+                hint=self._hint(stop),
+            )
+        )
+
+    def _hint(self, stop: StopReason) -> str:
+        """What to change, where something went wrong."""
+        if stop == "fail-closed":
+            return f"nothing could be shown to be safe; last cause: {self._cause}"
+        if stop == "budget":
+            by_stage = self.ledger.spent.by_stage
+            dearest = max(by_stage, key=lambda name: by_stage[name].tokens)
+            return (
+                f"the budget of {self.ledger.budget} ran out; most of it went to {dearest} "
+                f"({by_stage[dearest].tokens} of {self.ledger.spent.tokens.total} tokens)"
+            )
+        return ""
+
+
+def _promise(candidate: Candidate, utility: float) -> float:
+    """What the forecast sees beyond an executed action; its own utility where it saw nothing."""
+    rest = candidate.forecast[1:]
+    return max((step.safety * step.utility for step in rest), default=0.5 * utility)
