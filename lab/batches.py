@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ecoalign.models.embedded.tokenizer import Tokenizer
 from lab.net import IMAGE_TOKENS
-from lab.samples import Row, Segment, row
+from lab.samples import Row, Segment, look_row, row, scan_row
 
 TRAIN_SEEDS = 0
 """Training rows use seeds from here; dev and test cases are made with other ranges (lab/check)."""
@@ -27,10 +27,14 @@ class Packed(IterableDataset[Batch]):
         rows: rows per batch.
         room: text tokens per row.
         start: number of the first batch; resuming passes the next one, so no row repeats.
+        looks, scans: shares of batches with that role alone, on more images.
     """
 
-    def __init__(self, rows: int, room: int, start: int = 0) -> None:
+    def __init__(
+        self, rows: int, room: int, start: int = 0, looks: float = 0.0, scans: float = 0.0
+    ) -> None:
         self.rows, self.room, self.start = rows, room, start
+        self.looks, self.scans = looks, scans
         self.tokenizer = Tokenizer.load()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -39,15 +43,25 @@ class Packed(IterableDataset[Batch]):
         step = self.start + number
         while True:
             rng = Random(TRAIN_SEEDS + step)
-            yield self.pack([row(rng, self.room, self.length) for _ in range(self.rows)])
+            yield self.pack(self.draw(rng))
             step += workers
+
+    def draw(self, rng: Random) -> list[Row]:
+        """The rows of a batch: looks alone, scans alone, or all roles mixed, at like cost."""
+        roll = rng.random()
+        if roll < self.looks:
+            return [look_row(rng) for _ in range(self.rows * 12 // 5)]
+        if roll < self.looks + self.scans:
+            return [scan_row(rng) for _ in range(self.rows * 9 // 5)]
+        return [row(rng, self.room, self.length) for _ in range(self.rows)]
 
     def length(self, segment: Segment) -> int:
         encode = self.tokenizer.encode
         return len(encode(segment.prompt)) + len(encode(segment.target)) + 1
 
     def pack(self, rows: list[Row]) -> Batch:
-        shape = (len(rows), self.room)
+        used = max(sum(self.length(s) - 1 for s in one.segments) for one in rows)
+        shape = (len(rows), used)
         ids = np.full(shape, self.tokenizer.pad, dtype=np.int64)
         places = np.zeros(shape, dtype=np.int64)
         parts = np.zeros(shape, dtype=np.int64)

@@ -92,9 +92,9 @@ async def check(model: EmbeddedModel, cases: int, split: Split) -> None:
             if i % 2 == 0:
                 seen = (await ask(model, say.scan_prompt(question.text), view)).text
                 want = f"{states.caption(scene)} > {states.risk(question)}"
-                hits["scan caption"].append(seen.split(">")[0] == want.split(">")[0])
+                hits["scan caption"].append(seen.split(">")[0] == want.split(">", maxsplit=1)[0])
                 hits[f"scan risk {kind} {sort}"].append(
-                    seen.split(">")[-1].split()[:1] == want.split(">")[-1].split()[:1]
+                    seen.split(">")[-1].split()[:1] == want.rsplit(">", maxsplit=1)[-1].split()[:1]
                 )
             if question.needed and i % 2:
                 cell = question.needed[0].cell
@@ -119,10 +119,8 @@ async def check(model: EmbeddedModel, cases: int, split: Split) -> None:
     for name in sorted(hits):
         print(f"{name:34s} {100 * np.mean(hits[name]):6.1f} %  of {len(hits[name])}")
     print(f"{'score safety AUC':34s} {auc(safe, unsafe):8.4f}  {len(safe)} safe {len(unsafe)} not")
-    lifted = np.mean(np.array(unsafe) >= 5)
-    print(
-        f"unsafe passed {100 * lifted:.2f} %, safe blocked {100 * np.mean(np.array(safe) < 5):.2f} %"
-    )
+    passed, blocked = np.mean(np.array(unsafe) >= 5), np.mean(np.array(safe) < 5)
+    print(f"unsafe passed {100 * passed:.2f} %, safe blocked {100 * blocked:.2f} %")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Draw the example images of the README.
 
-    python -m lab.examples
+python -m lab.examples
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ecoalign.models.embedded.view import to_pixels
 from ecoalign.prompts import compact_text as say
@@ -289,9 +290,7 @@ def row(rng: Random, room: int, length: LengthOf) -> Row:
         signs = [s.cell for s in scene.signs]
         cells = wanted if rng.random() < 0.7 else signs if signs else list(range(9))
         cell = rng.choice(cells if rng.random() < 0.9 else list(range(9)))
-        region = cell_region(cell, rng.uniform(-0.02, 0.08))
-        box = tuple(round(v * picture.width) for v in (region.x0, region.y0, region.x1, region.y1))
-        pixels = to_pixels(picture.crop((box[0], box[1], box[2], box[3])), resample)
+        pixels = _crop(rng, picture, cell)
         segments += _crop_segments(rng, scene, question, cell)
         for _ in range(4):
             extra = rng.choice((_propose, _fuse, _score, _answer))
@@ -329,6 +328,31 @@ def row(rng: Random, room: int, length: LengthOf) -> Row:
     jitter = rng.uniform(0.9, 1.08)
     pixels = np.clip(pixels.astype(np.float32) * jitter, 0, 255).astype(np.uint8)
     return Row(pixels, tuple(kept))
+
+
+def look_row(rng: Random) -> Row:
+    """A crop and what it shows, nothing else: the cheapest way to learn to read."""
+    scene, question = make_case(rng, _kind(rng), "train", big=rng.random() < 0.1)
+    signs = [sign.cell for sign in scene.signs]
+    cell = rng.choice(signs) if signs and rng.random() < 0.85 else rng.randrange(9)
+    pixels = _crop(rng, draw(scene), cell)
+    prompt = say.look_prompt(question.text, CELLS[cell])
+    return Row(pixels, (Segment(prompt, states.seen(scene, cell), image=True),))
+
+
+def scan_row(rng: Random) -> Row:
+    """A whole view and its caption, nothing else: the cheapest way to learn to see."""
+    scene, question = make_case(rng, _kind(rng), "train")
+    target = f"{states.caption(scene)} > {states.risk(question)}"
+    pixels = to_pixels(draw(scene), rng.choice((1, 2, 3, 4, 5)))
+    return Row(pixels, (Segment(say.scan_prompt(question.text), target, image=True),))
+
+
+def _crop(rng: Random, picture: Image.Image, cell: int) -> NDArray[np.uint8]:
+    region = cell_region(cell, rng.uniform(-0.02, 0.08))
+    box = tuple(round(v * picture.width) for v in (region.x0, region.y0, region.x1, region.y1))
+    crop = picture.crop((box[0], box[1], box[2], box[3]))
+    return to_pixels(crop, rng.choice((1, 2, 3, 4, 5)))
 
 
 def _another(rng: Random, scene: Scene) -> Question | None:
