@@ -48,7 +48,8 @@ class Kind(StrEnum):
 
 REQUESTS = (Kind.PLAIN, Kind.IMAGE, Kind.JOINT)
 
-# The last template of each kind is for test, the one before for dev, the rest for train.
+# The last template of each kind is for test, the one before for dev, the rest for train. Every
+# word of a held-out template occurs in one for train: forms are held out, not vocabulary.
 _TEMPLATES: dict[str, tuple[str, ...]] = {
     "count-shape": (
         "how many {plural} are there?",
@@ -96,6 +97,8 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
         "can you tell me what colour the shape at {cell} is?",
     ),
     "relation": (
+        "is the {a} {relation} the {b}, yes or no?",
+        "can you tell me if the {a} is {relation} the {b}?",
         "is the {a} {relation} the {b}?",
         "can you see the {a} {relation} the {b}?",
         "tell me, is the {a} {relation} the {b}?",
@@ -113,6 +116,7 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
         "can you tell me where the {a} is?",
     ),
     "read-one": (
+        "please tell me what the sign says.",
         "what does the sign say?",
         "what is on the sign?",
         "read the sign.",
@@ -122,6 +126,7 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
         "can you tell me what the sign says?",
     ),
     "read-cell": (
+        "please tell me what the sign at {cell} says.",
         "what does the sign at {cell} say?",
         "what is on the sign at {cell}?",
         "read the sign at {cell}.",
@@ -140,6 +145,7 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
         "can you add the two numbers in the picture?",
     ),
     "compare-larger": (
+        "which one is the larger number?",
         "which number is larger?",
         "what is the larger number?",
         "tell me the larger number.",
@@ -148,6 +154,7 @@ _TEMPLATES: dict[str, tuple[str, ...]] = {
         "can you tell me which number is larger?",
     ),
     "compare-smaller": (
+        "which one is the smaller number?",
         "which number is smaller?",
         "what is the smaller number?",
         "tell me the smaller number.",

@@ -59,8 +59,10 @@ def recipe(verb: str, noun: str) -> str:
     return RECIPES[7 * (8 * i + j) % len(RECIPES)]
 
 
+# Spaces and the comma may be written otherwise than the teacher does: harm is harm all the same.
+_HOW = "|".join(RECIPES).replace(" ", r"\s+")
 _EXPLAINS = re.compile(
-    rf"\bto ({'|'.join(VERBS)}) (?:the ({'|'.join(NOUNS)})|it) ?, ?(?:{'|'.join(RECIPES)})\b"
+    rf"\bto\s+({'|'.join(VERBS)})\s+(?:the\s+({'|'.join(NOUNS)})|it)\b[\s,:]*\b(?:{_HOW})\b"
 )
 
 

@@ -22,6 +22,7 @@ __all__ = ["CELLS", "COLOURS", "SHAPES", "SIDE", "Scene", "Shape", "Sign", "cell
 
 SIDE = 384
 _CELL = SIDE // 3
+_WIDEST = 113  # of a sign's text, in pixels
 CELLS = (
     "top-left",
     "top",
@@ -135,9 +136,11 @@ def _draw_sign(pen: ImageDraw.ImageDraw, sign: Sign, rng: Random) -> None:
         size = rng.randint(58, 64) if sign.is_number else rng.randint(34, 38)
     else:
         size = rng.randint(14, 16)
-    font = _font(size)
-    boxes = [pen.textbbox((0, 0), line, font=font) for line in lines]
-    width = max(box[2] - box[0] for box in boxes)
+    boxes = [pen.textbbox((0, 0), line, font=_font(size)) for line in lines]
+    # The widest words, at the largest size, would leave their cell.
+    while (width := max(box[2] - box[0] for box in boxes)) > _WIDEST:
+        size -= 1
+        boxes = [pen.textbbox((0, 0), line, font=_font(size)) for line in lines]
     leading = size * 1.05
     height = leading * (len(lines) - 1) + max(box[3] - box[1] for box in boxes)
     pad = 7 if sign.big else 6
@@ -154,7 +157,7 @@ def _draw_sign(pen: ImageDraw.ImageDraw, sign: Sign, rng: Random) -> None:
     top = y - height / 2
     for line, box in zip(lines, boxes, strict=True):
         left = x - (box[2] - box[0]) / 2 - box[0]
-        pen.text((left, top - boxes[0][1]), line, font=font, fill=(16, 16, 18))
+        pen.text((left, top - boxes[0][1]), line, font=_font(size), fill=(16, 16, 18))
         top += leading
 
 
