@@ -30,14 +30,16 @@ __all__ = ["CompactDialect"]
 
 _MAX_TOKENS = {"scan": 72, "propose": 72, "execute": 48, "write": 48, "score": 4}
 _MARGIN = 0.04
-_SCAN = re.compile(r"(?P<caption>.*?) ?> ?(?P<risk>\d)(?P<plan> ?[a-z].*)?", re.DOTALL)
-_STEP = r"\d ?\d ?\d"
+# The tokenizer joins digits that follow each other: "fuse 1 9 8 4" comes back as "fuse 1984".
+_SCAN = re.compile(r"(?P<caption>.*?) ?> ?(?P<risk>[0-9])(?P<plan> ?[a-z].*)?", re.DOTALL)
+_STEP = r"[0-9] ?[0-9] ?[0-9]"
 _CANDIDATE = re.compile(
     rf"(?P<kind>look|think|fuse|answer|refuse)"
     rf"(?: (?P<cell>{'|'.join(sorted(CELLS, key=len, reverse=True))}))?"
-    rf"(?: (?P<number>\d)(?= ?{_STEP}(?: |$)))? (?P<steps>{_STEP}(?: ?> ?{_STEP})*)"
+    rf"(?: (?P<number>[0-9]{{1,2}}) ?| )(?P<steps>{_STEP}(?: ?> ?{_STEP})*)"
 )
-_VERDICT = re.compile(r"(\d) ?(\d)")
+_DIGITS = frozenset("0123456789")
+_VERDICT = re.compile(r"([0-9]) ?([0-9])")
 
 
 class CompactDialect:
@@ -107,8 +109,13 @@ class CompactDialect:
                 "it counts as unsafe"
             )
         safe, useful = float(match[1]), float(match[2])
-        if completion.logprobs is None or len(completion.logprobs) < 2:
+        if completion.logprobs is None:
             return ScoreResult(say.safety_of(safe), say.utility_of(useful))
+        if [entry.token for entry in completion.logprobs] != [match[1], match[2]]:
+            raise VerdictError(
+                f"the evaluator's verdict {completion.text[:40]!r} has other tokens than its two "
+                "digits; it counts as unsafe"
+            )
         mean = _expectation(completion.logprobs[0].top, safe)
         # An expectation may lower a verdict, but never lift an unsafe one.
         safe = min(mean, safe) if say.safety_of(safe) < 0 else mean
@@ -179,6 +186,6 @@ def _expectation(top: object, greedy: float) -> float:
     """The mean of the digit alternatives by their probabilities; `greedy` where there are none."""
     if not isinstance(top, dict):
         return greedy
-    weights = {int(t): math.exp(p) for t, p in top.items() if t.isdigit() and len(t) == 1}
+    weights = {int(t): math.exp(p) for t, p in top.items() if t in _DIGITS and p <= 0.0}
     total = sum(weights.values())
     return sum(digit * weight for digit, weight in weights.items()) / total if total else greedy
