@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ class EmbeddedModel:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._network: Network | None = None
+        self._loading = threading.Lock()
         self._tokenizer = Tokenizer.load()
 
     def bound(self, request: ChatRequest) -> Usage:
@@ -52,7 +54,8 @@ class EmbeddedModel:
         """Answer in a worker thread, so that the event loop stays free.
 
         Raises:
-            InputError: the question is longer than the model can read.
+            InputError: the question is longer than the model can read, or the image's bytes are
+                not an image.
         """
         return await asyncio.to_thread(self._complete, request)
 
@@ -68,8 +71,7 @@ class EmbeddedModel:
         return self._tokenizer.encode(text), images[-1] if images else None
 
     def _complete(self, request: ChatRequest) -> Completion:
-        if self._network is None:
-            self._network = Network(self._folder) if self._folder else Network.packaged()
+        network = self._loaded()
         begun = time.perf_counter()
         ids, image = self._prompt(request)
         if len(ids) >= LONGEST:
@@ -77,7 +79,7 @@ class EmbeddedModel:
                 f"the embedded model reads at most {LONGEST} tokens and this text has {len(ids)}; "
                 "ask a shorter question or name a real model (--model openai:NAME)"
             )
-        made = self._network.generate(
+        made = network.generate(
             ids,
             None if image is None else _decode(image),
             request.max_tokens,
@@ -100,6 +102,14 @@ class EmbeddedModel:
             seconds=time.perf_counter() - begun,
         )
 
+    def _loaded(self) -> Network:
+        if self._folder is None:
+            return Network.packaged()
+        with self._loading:
+            if self._network is None:
+                self._network = Network(self._folder)
+            return self._network
+
     def _alternatives(self, table: NDArray[np.float32], token: int, top: int) -> TokenLogprob:
         best = np.argsort(table)[::-1][:top]
         return TokenLogprob(
@@ -112,5 +122,10 @@ class EmbeddedModel:
 def _decode(image: ImagePart) -> NDArray[np.uint8]:
     from PIL import Image
 
-    with Image.open(io.BytesIO(image.data)) as opened:
-        return to_pixels(opened)
+    try:
+        with Image.open(io.BytesIO(image.data)) as opened:
+            return to_pixels(opened)
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken files
+        raise InputError(
+            f"the image of {len(image.data)} bytes ({image.media_type}) cannot be read: {error}"
+        ) from error

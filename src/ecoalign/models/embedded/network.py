@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ecoalign.errors import InputError
 from ecoalign.models.embedded.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ LONGEST = 224
 """Most text tokens of one call, prompt and answer together."""
 
 _PREFIXES_KEPT = 32
+_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,9 @@ class Network:
 
     Args:
         folder: where stem.onnx and decoder.onnx are; the packaged ones unless told.
+
+    Raises:
+        InputError: they are not there.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -69,14 +74,17 @@ class Network:
         self._lock = threading.Lock()
 
     def _load(self, folder: Path) -> None:
+        for name in ("stem.onnx", "decoder.onnx"):
+            if not (folder / name).is_file():
+                raise InputError(f"the embedded model's weights are missing: no {name} in {folder}")
         self._stem = _session(folder / "stem.onnx")
         self._decoder = _session(folder / "decoder.onnx")
 
-    @classmethod
-    @lru_cache(maxsize=1)
-    def packaged(cls) -> Network:
-        """The packaged network, loaded once per process."""
-        return cls()
+    @staticmethod
+    def packaged() -> Network:
+        """The packaged network, loaded once per process whatever number of threads asks first."""
+        with _LOADING:
+            return _packaged()
 
     def prefix(self, pixels: NDArray[np.uint8] | None) -> NDArray[np.float32]:
         """Image tokens [1, 36, D] of uint8 pixels [96, 96, 3]; [1, 0, D] without an image."""
@@ -137,6 +145,11 @@ class Network:
             prefix, place = nothing, place + new.shape[1]
             new = np.asarray([[chosen]], dtype=np.int64)
         return Generation(tuple(out), tuple(tables), stopped=False)
+
+
+@lru_cache(maxsize=1)
+def _packaged() -> Network:
+    return Network()
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,7 +1,10 @@
 """The embedded model's own small tokenizer: words, digits, punctuation, letters as a fallback.
 
 Text is lower-cased. A number is spelled digit by digit and an unknown word letter by letter, so
-no text is lost, and a prompt never has more tokens than UTF-8 bytes plus its special marks.
+no number and no word of a to z is lost; what is neither (another script, a rare symbol) becomes
+<unk>. A text never has more tokens than UTF-8 bytes, and decoded ids encode to no more than they
+were. Decoding joins what was spelled: digits, and unknown words, that follow each other directly
+become one.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ def to_pixels(image: Image.Image, resample: int = 1) -> NDArray[np.uint8]:
     """
     from PIL import Image as PillowImage
 
+    image = image.convert("RGB")  # first, as a palette cannot be resampled
     if image.size != (VIEW, VIEW):
         image = image.resize((VIEW, VIEW), PillowImage.Resampling(resample))
-    return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    return np.asarray(image, dtype=np.uint8)
