@@ -104,7 +104,8 @@ class Aligner:
     async def stream(self, query: Query, budget: Budget | None = None) -> AsyncIterator[Event]:
         """The events of a run as they happen; the last one is `Finished`.
 
-        Closing the iterator early cancels the run and its calls.
+        Closing the iterator early cancels the run and its calls. Cancelling the task that reads it
+        does, too; the events that are left, `RunFailed` the last, come before the cancellation.
 
         Raises:
             EcoAlignError: as `align`, after a `RunFailed` event.
@@ -117,6 +118,14 @@ class Aligner:
             while (event := await queue.get()) is not None:
                 yield event
             await task
+        except asyncio.CancelledError:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+            while not queue.empty():
+                if (event := queue.get_nowait()) is not None:
+                    yield event
+            raise
         finally:
             if not task.done():
                 task.cancel()

@@ -38,7 +38,8 @@ class SettingRow:
         name: as in the TOML file; the environment variable is ECOALIGN_ and the name in capitals.
         value: what is in force, as text.
         range: what it may be.
-        origin: "default", "preset NAME", a file's path, "environment VARIABLE" or "keyword".
+        origin: "default", "preset NAME", a file's path, "environment VARIABLE", "keyword"
+            or "command line".
         description: what it does, with its unit.
     """
 
@@ -81,6 +82,7 @@ class Settings(Fields):
         preset: str | None = None,
         file: str | Path | None = None,
         env: Mapping[str, str] | None = None,
+        origin: str = "keyword",
         **keywords: object,
     ) -> Self:
         """Read settings from everywhere.
@@ -89,6 +91,7 @@ class Settings(Fields):
             preset: one of `PRESETS`; else ECOALIGN_PRESET, else `preset` in a file.
             file: read this TOML file and no other; else ECOALIGN_CONFIG.
             env: the environment; that of the process by default.
+            origin: what to call the place that `keywords` come from.
             **keywords: single settings. None counts as not given, so that the options of a
                 command line can be passed on as they are.
 
@@ -110,14 +113,14 @@ class Settings(Fields):
         chosen = preset or values.pop(PRESET, None) or "default"
         values.pop(PRESET, None)
         if not isinstance(chosen, str) or chosen not in PRESETS:
-            origin = "keyword" if preset else origins.get(PRESET, "keyword")
-            raise unknown_name(PRESET, str(chosen), PRESETS, origin)
+            place = origin if preset else origins.get(PRESET, origin)
+            raise unknown_name(PRESET, str(chosen), PRESETS, place)
         given = {name: value for name, value in keywords.items() if value is not None}
         base = dict(PRESETS[chosen])
         settings = cls.__new__(cls)
         settings._fill(
             base | values | given,
-            dict.fromkeys(base, f"preset {chosen}") | origins | dict.fromkeys(given, "keyword"),
+            dict.fromkeys(base, f"preset {chosen}") | origins | dict.fromkeys(given, origin),
             chosen,
         )
         return settings

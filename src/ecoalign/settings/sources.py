@@ -14,7 +14,7 @@ from ecoalign.settings.text import unknown_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["CONFIG", "FILE", "PREFIX", "Layer", "from_environment", "from_files"]
+__all__ = ["CONFIG", "FILE", "PREFIX", "Layer", "from_environment", "from_files", "from_text"]
 
 PREFIX = "ECOALIGN_"
 CONFIG = "config"
@@ -79,12 +79,17 @@ def from_environment(env: Mapping[str, str], known: Iterable[str]) -> Layer:
         if name not in names or variable != variable.upper():
             known_variables = {f"{PREFIX}{each.upper()}" for each in names}
             raise unknown_name("variable", variable, known_variables, "the environment")
-        values[name] = _parsed(name, variable, text)
+        values[name] = from_text(name, variable, text)
         origins[name] = f"environment {variable}"
     return Layer(values, origins)
 
 
-def _parsed(name: str, variable: str, text: str) -> object:
+def from_text(name: str, variable: str, text: str) -> object:
+    """The raw value of setting `name` that was written as text, in `variable` or on a command line.
+
+    Raises:
+        SettingsError: the setting is a table and the text is not JSON.
+    """
     if name in _STRUCTURED:
         try:
             return json.loads(text)
