@@ -107,6 +107,10 @@ class ThoughtGraph:
         """The live thoughts in the order of their ids, the root first."""
         return (t for t in self._thoughts if self._state[t.id] is _State.LIVE)
 
+    def newest(self, among: int) -> Iterator[Thought]:
+        """The live ones of the `among` thoughts that were added last, the newest first."""
+        return (t for t in self._thoughts[: -among - 1 : -1] if self._state[t.id] is _State.LIVE)
+
     @property
     def root(self) -> Thought:
         """v0."""

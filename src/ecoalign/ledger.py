@@ -28,7 +28,7 @@ from ecoalign.hold import Hold, HoldState
 from ecoalign.models.base import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from decimal import Decimal
 
 __all__ = ["Amount", "Budget", "Hold", "Ledger", "Pricing", "Spending", "StageSpending", "unpriced"]
@@ -138,6 +138,18 @@ class Ledger:
             except BudgetExceeded:
                 return False
             return True
+
+    def needs(self, calls: Iterable[tuple[str, Usage]]) -> Amount:
+        """The worst case of some calls together, to hold against `remaining`; `seconds` is 0.
+
+        Args:
+            calls: model ("provider:name") and bound of each.
+
+        Raises:
+            UnpricedModelError, ValueError: as for `reserve`.
+        """
+        whole = sum((self._worst_case(bound, model) for model, bound in calls), Sums())
+        return self._amount(whole, 0.0)
 
     def set_aside(self, name: str, bound: Usage, model: str, *, seconds: float = 0.0) -> None:
         """Keep a worst case back for the calls made with the earmark `name`; repeated calls add.

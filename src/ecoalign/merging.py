@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = [
     "GUARDS",
     "Guard",
+    "Likeness",
     "Similarity",
+    "likeness",
     "mergeable",
     "normalise",
     "same_colours",
@@ -238,6 +240,18 @@ def mergeable(
     return all(guard(a.text, b.text) for guard in guards) and (
         similarity(a.text, b.text) >= threshold
     )
+
+
+Likeness = tuple["ThoughtKind", tuple[str, ...]]
+"""What two thoughts have in common at least if they pass the default guards; see `likeness`."""
+
+
+def likeness(thought: Thought) -> Likeness:
+    """Its kind and its words but for fillers. Under `GUARDS` only equals can be mergeable.
+
+    So the candidates for a merge can be looked up instead of compared one by one.
+    """
+    return thought.kind, tuple(_without_fillers(thought.text))
 
 
 def _is_number(token: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ecoalign.prompts.requests import ActionKind, Candidate, ProposeRequest, ProposeResult
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["PendingAction", "may_be_fused", "propose"]
 
 OTHERS_SHOWN = 8
+OTHERS_SEARCHED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,14 @@ def may_be_fused(graph: ThoughtGraph, node: ThoughtId) -> tuple[Thought, ...]:
     """The thoughts that could be fused with `node`: contentful, not on its path, newest last."""
     path = {thought.id for thought in graph.path_to(node)}
     kinds = {ThoughtKind.THINK, ThoughtKind.LOOK, ThoughtKind.FUSE}
-    others = [t for t in graph if t.kind in kinds and t.id not in path]
     # A thought that `node` was fused from, or that grew from it, would add nothing.
-    ancestors = set(graph.parents(node))
-    return tuple(t for t in others if t.id not in ancestors and node not in t.parents)[
-        -OTHERS_SHOWN:
-    ]
+    path.update(graph.parents(node))
+    found = (
+        t
+        for t in graph.newest(OTHERS_SEARCHED)
+        if t.kind in kinds and t.id not in path and node not in t.parents
+    )
+    return tuple(islice(found, OTHERS_SHOWN))[::-1]
 
 
 async def propose(desk: Desk, graph: ThoughtGraph, node: ThoughtId, steps: int) -> ProposeResult:

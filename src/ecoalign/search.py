@@ -28,11 +28,13 @@ from ecoalign.events import (
 )
 from ecoalign.executor import KIND_OF, Job, Outcome, execute_batch, worst_case
 from ecoalign.graph import ROOT, ThoughtGraph
-from ecoalign.merging import Similarity, mergeable, text_similarity
+from ecoalign.indexes import BestAnswer, Openings, Twins
+from ecoalign.merging import Similarity, text_similarity
 from ecoalign.pareto import Frontier, track
+from ecoalign.pool import Pool
 from ecoalign.prompts.requests import ActionKind, Candidate, Forecast
 from ecoalign.proposer import PendingAction, propose
-from ecoalign.scanner import scan
+from ecoalign.scanner import reserve_scan, scan
 from ecoalign.simulator import simulator_for
 from ecoalign.synthesizer import HOUSE_REFUSAL, reserve_answer, write
 from ecoalign.thoughts import Thought, ThoughtId, ThoughtKind
@@ -41,6 +43,7 @@ from ecoalign.valuator import Terms, share_left, terms, value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ecoalign.budget import Amount
     from ecoalign.models.base import Usage
     from ecoalign.recorder import Recorder
 
@@ -65,8 +68,7 @@ class Search:
     recorder: Recorder
     similarity: Similarity = text_similarity
     graph: ThoughtGraph = field(default_factory=lambda: ThoughtGraph(""))
-    pool: dict[int, PendingAction] = field(default_factory=dict)
-    promise: dict[ThoughtId, float] = field(default_factory=dict)
+    pool: Pool = field(default_factory=Pool)
     _actions: int = 0
     _executed: int = 0
     _executed_tokens: int = 0
@@ -79,6 +81,11 @@ class Search:
         self.settings = self.desk.settings
         self.ledger = self.desk.ledger
         self.simulator = simulator_for(self.settings.fidelity)
+        self._openings = Openings(self.settings.max_depth)
+        self._best = BestAnswer()
+        self._twins = Twins()
+        self._needs: dict[int, Amount] = {}
+        self._jobs: dict[int, Job] = {}
 
     # The pipeline -----------------------------------------------------------------------------
 
@@ -99,6 +106,7 @@ class Search:
         if self.graph.root.safety < 0 and self.settings.unsafe_root == "refuse":
             await self._refuse_at_once()
             return "unsafe-request"
+        last_call = False
         while True:
             if len(self.graph) >= self.settings.max_thoughts:
                 return "limits"
@@ -106,14 +114,21 @@ class Search:
             now = self._terms()
             if self._satisfied(now):
                 return "satisfied"
-            proposed = await self._propose(now.horizon)
+            proposed = not last_call and await self._propose(now.horizon)
             ranked = await self._value(now)
             chosen = self._choose(ranked)
             if not chosen:
-                if proposed or self._expandable():
+                # If something is worth doing and cannot be paid for, proposals would only cost.
+                if proposed and not any(one.value > 0 for one in ranked):
+                    continue
+                last_call = self.pool.call_all()
+                if last_call:
                     continue
                 return self._why_stopped(ranked)
+            last_call = False
+            self.pool.settle(ranked)
             await self._execute(chosen)
+            self.pool.refill()
 
     # Scan -------------------------------------------------------------------------------------
 
@@ -133,8 +148,7 @@ class Search:
         spent = self.ledger.spent
         if short.unit == "tokens":
             aside = sum(bound.total for _, bound in needed)
-            smallest = float(spent.tokens.total + aside)
-            smallest += short.needed if short.needed != aside else 0.0
+            smallest = float(spent.tokens.total + aside + reserve_scan(self.desk).total)
         else:
             share = max(short.remaining, 1e-12)
             budget = getattr(self.ledger.budget, short.unit) or 0.0
@@ -163,7 +177,7 @@ class Search:
             cost=self._scan_tokens,
             threshold=self.settings.safety_threshold,
         )
-        self.promise[ROOT] = float("inf")
+        self._openings.add(ROOT, float("inf"))
         self.ledger.tighten(seen.share)
         plan = seen.result.strategy if seen.cautious else None
         self.recorder.emit(RootScanned(self.graph.root, plan, seen.share, seen.note))
@@ -195,7 +209,7 @@ class Search:
         self.recorder.emit(ThoughtAdded(thought, -1, pruned, score.method))
         if not pruned:
             self.graph.expanded(ROOT)
-            self.promise[thought.id] = float("inf")
+            self._openings.add(thought.id, float("inf"))
 
     # Terms ------------------------------------------------------------------------------------
 
@@ -224,11 +238,7 @@ class Search:
 
     def _headroom(self) -> float:
         """1 minus the safe utility of the best answer so far."""
-        best = 0.0
-        for end in self.graph.ends:
-            thought = self.graph[end]
-            best = max(best, max(0.0, self.graph.floor(end)) * min(1.0, thought.utility))
-        return 1.0 - best
+        return 1.0 - self._best.value(self.graph)
 
     def _satisfied(self, now: Terms) -> bool:
         """Whether an answer exists that no further action can improve by more than its price."""
@@ -239,20 +249,11 @@ class Search:
 
     # Propose ----------------------------------------------------------------------------------
 
-    def _expandable(self) -> list[ThoughtId]:
-        """The open thoughts, the most promising first; of equals the newest."""
-        deepest = self.settings.max_depth
-        return sorted(
-            (t for t in self.graph.open if len(self.graph.path_to(t)) - 1 < deepest),
-            key=lambda t: (-self.promise.get(t, 0.0), -t),
-        )
-
     async def _propose(self, horizon: int) -> bool:
         """Expand the most promising open thought; returns whether there was one."""
-        nodes = self._expandable()
-        if not nodes:
+        node = self._openings.first(self.graph)
+        if node is None:
             return False
-        node = nodes[0]
         self.graph.expanded(node)
         log: CallLog = []
         try:
@@ -265,7 +266,7 @@ class Search:
         self.recorder.calls(log)
         first = self._actions
         for candidate in result.candidates:
-            self.pool[self._actions] = PendingAction(self._actions, node, candidate)
+            self.pool.add(PendingAction(self._actions, node, candidate))
             self._actions += 1
         self.recorder.emit(Proposed(node, first, result.candidates, result.dropped))
         return True
@@ -277,30 +278,25 @@ class Search:
         log: CallLog = []
         alive = [
             action
-            for action in self.pool.values()
+            for action in self.pool
             if not self.graph.is_pruned(action.parent)
             and not any(self.graph.is_pruned(p) for p in action.candidate.partners)
         ]
-        self.pool = {action.id: action for action in alive}
+        self.pool.keep(alive)
         try:
             with logging_calls(log):
                 forecasts = await self.simulator.simulate(
-                    self.desk, [self._job(a) for a in alive], now.horizon
+                    self.desk, [self._known_job(a) for a in alive], now.horizon
                 )
         finally:
             self.recorder.calls(log)
+        left = self.ledger.remaining()
         ranked = []
         for action in alive:
             worth = value(forecasts[action.id], self.graph.floor(action.parent), now)
-            ranked.append(
-                ValuedAction(
-                    action.id,
-                    action.parent,
-                    action.candidate.kind,
-                    worth,
-                    worth > 0 and self._affordable([action]),
-                )
-            )
+            affordable = worth > 0 and _covers(left, [self._need(action)])
+            kind = action.candidate.kind
+            ranked.append(ValuedAction(action.id, action.parent, kind, worth, affordable))
         ranked.sort(key=lambda a: (-a.value, a.action))
         self.recorder.emit(Valued(self._step, tuple(ranked)))
         return ranked
@@ -309,13 +305,24 @@ class Search:
         partners = tuple(self.graph[p] for p in action.candidate.partners)
         return Job(action.id, action.candidate, self.graph.path_to(action.parent), partners)
 
+    def _known_job(self, action: PendingAction) -> Job:
+        """The job as it was when first asked for: for estimates, where a later merge is all one."""
+        job = self._jobs.get(action.id)
+        if job is None:
+            job = self._jobs[action.id] = self._job(action)
+        return job
+
+    def _need(self, action: PendingAction) -> Amount:
+        """The worst case of an action, worked out once: rendering prompts is the dearest part."""
+        need = self._needs.get(action.id)
+        if need is None:
+            need = self.ledger.needs(worst_case(self.desk, self._known_job(action)))
+            self._needs[action.id] = need
+        return need
+
     def _affordable(self, actions: Sequence[PendingAction]) -> bool:
         """Whether the worst case of all of them together fits what is left."""
-        needed = [pair for a in actions for pair in worst_case(self.desk, self._job(a))]
-        left = self.ledger.remaining()
-        if left.tokens is not None and sum(b.total for _, b in needed) > left.tokens:
-            return False
-        return all(self.ledger.fits(bound, model) for model, bound in needed)
+        return _covers(self.ledger.remaining(), [self._need(action) for action in actions])
 
     def _choose(self, ranked: Sequence[ValuedAction]) -> list[PendingAction]:
         """The best actions that the budget allows, executed together.
@@ -325,11 +332,12 @@ class Search:
         with it the rest may no longer be worth its price.
         """
         chosen: list[PendingAction] = []
+        best = 0.0
         room = min(self.settings.batch, self.settings.max_thoughts - len(self.graph))
         for one in ranked:
             if len(chosen) >= room or one.value <= 0:
                 break
-            if chosen and one.value < self.settings.batch_margin * ranked[0].value:
+            if chosen and one.value < self.settings.batch_margin * best:
                 break
             if not one.affordable:
                 continue
@@ -339,6 +347,7 @@ class Search:
                 continue
             if self._affordable([*chosen, action]):
                 chosen.append(action)
+                best = max(best, one.value)
             if ends and len(chosen) == 1 and self.settings.batch_margin > 0:
                 break
         return chosen
@@ -346,14 +355,16 @@ class Search:
     def _why_stopped(self, ranked: Sequence[ValuedAction]) -> StopReason:
         if any(one.value > 0 for one in ranked) or self._short is not None:
             return "budget"
-        return "no-positive-action"
+        return "limits" if self.graph.open else "no-positive-action"
 
     # Execute ----------------------------------------------------------------------------------
 
     async def _execute(self, chosen: Sequence[PendingAction]) -> None:
         self.recorder.emit(ActionsChosen(self._step, tuple(action.id for action in chosen)))
         for action in chosen:
-            del self.pool[action.id]
+            self.pool.remove(action.id)
+            self._needs.pop(action.id, None)
+            self._jobs.pop(action.id, None)
         jobs = [self._job(action) for action in chosen]
         ready = {job.id: self.simulator.ready.pop(job.id, None) for job in jobs}
         fresh = await execute_batch(self.desk, [job for job in jobs if ready[job.id] is None])
@@ -398,7 +409,8 @@ class Search:
         pruned = self.graph.is_pruned(thought.id)
         self.recorder.emit(ThoughtAdded(thought, action.id, pruned, score.method))
         if not pruned:
-            self.promise[thought.id] = _promise(candidate, score.utility)
+            self._openings.add(thought.id, _promise(candidate, score.utility))
+            self._best.note(self.graph, thought.id)
             self._merge(thought)
 
     def _merge(self, thought: Thought) -> None:
@@ -406,14 +418,12 @@ class Search:
         if not self.settings.merge:
             return
         threshold = self.settings.merge_threshold
-        for other in self.graph:
-            if other.id == thought.id or other.kind is not thought.kind:
-                continue
-            if mergeable(other, thought, self.similarity, threshold) and self.graph.merge(
-                other.id, thought.id
-            ):
-                self.recorder.emit(ThoughtMerged(other.id, thought.id, self.graph[other.id]))
+        for other in self._twins.of(self.graph, thought, self.similarity, threshold):
+            if self.graph.merge(other, thought.id):
+                self._best.note(self.graph, other)
+                self.recorder.emit(ThoughtMerged(other, thought.id, self.graph[other]))
                 return
+        self._twins.add(thought)
 
     async def _refuse_at_once(self) -> None:
         """The request itself is unsafe: nothing grows from it but a refusal."""
@@ -421,7 +431,7 @@ class Search:
         action = PendingAction(self._actions, ROOT, Candidate(ActionKind.REFUSE, "", forecast))
         self._actions += 1
         self.recorder.emit(Proposed(ROOT, action.id, (action.candidate,)))
-        self.pool[action.id] = action
+        self.pool.add(action)
         if self._affordable([action]):
             await self._execute([action])
 
@@ -547,3 +557,12 @@ def _promise(candidate: Candidate, utility: float) -> float:
     """What the forecast sees beyond an executed action; its own utility where it saw nothing."""
     rest = candidate.forecast[1:]
     return max((step.safety * step.utility for step in rest), default=0.5 * utility)
+
+
+def _covers(left: Amount, needs: Sequence[Amount]) -> bool:
+    """Whether all of `needs` together fit what is left, unit by unit."""
+    if left.tokens is not None and sum(need.tokens or 0 for need in needs) > left.tokens:
+        return False
+    if left.usd is not None and sum(need.usd or 0.0 for need in needs) > left.usd:
+        return False
+    return left.seconds is None or left.seconds > 0

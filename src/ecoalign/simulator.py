@@ -7,7 +7,6 @@ the candidate and its best continuation, and pays for it.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from ecoalign.desk import note_calls
@@ -62,7 +61,7 @@ class ForecastSimulator:
 
     def _scaled(self, candidate: Candidate) -> Forecasts:
         scale = self._actual_cost / self._forecast_cost if self._forecast_cost > 0 else 1.0
-        return tuple(replace(step, cost=step.cost * scale) for step in candidate.forecast)
+        return tuple(Forecast(s.safety, s.utility, s.cost * scale) for s in candidate.forecast)
 
 
 class SurrogateSimulator(ForecastSimulator):
