@@ -94,7 +94,8 @@ def _state(
             path.append(states.seen(scene, small[0]))
             others = [cell for cell in small[1:] if rng.random() < 0.7]
     elif rng.random() < 0.12:
-        path.append(states.seen(scene, rng.randrange(9)))
+        # Not at a needed sign: the path would tell what the teacher takes for unread.
+        path.append(states.seen(scene, rng.choice([c for c in range(9) if c not in small])))
     if not others and rng.random() < 0.2:
         spare = [c for c in range(9) if c not in known and c not in small]
         others = rng.sample(spare, rng.randint(1, 2))
