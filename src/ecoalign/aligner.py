@@ -75,13 +75,14 @@ class Aligner:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = Settings.load() if settings is None else settings
+        self._judge: ChatModel | None = None
         spec = self.settings.model if model is None else model
         remote = isinstance(spec, str) and spec != "embedded"
         base_url = self.settings.base_url if remote else None
         self.model = open_model(spec, base_url, self.settings.timeout)
         if evaluator is None and self.settings.evaluator != "self":
-            judge = open_model(self.settings.evaluator, None, self.settings.timeout)
-            evaluator = SelfEvaluator(judge)
+            self._judge = open_model(self.settings.evaluator, None, self.settings.timeout)
+            evaluator = SelfEvaluator(self._judge)
         self.evaluator: Evaluator = evaluator or SelfEvaluator(self.model)
         self._similarity = similarity
         self._price: Pricing = price or self.settings.price_book()
@@ -130,6 +131,9 @@ class Aligner:
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task])
+            if not task.cancelled():
+                # A reader who left early has no use for it; unread, asyncio would complain.
+                task.exception()
 
     async def rerun(
         self, query: Query, budget: Budget, tape: Sequence[Event], nonce: str
@@ -142,16 +146,20 @@ class Aligner:
         run = self._start(query, budget, lambda event: None, tape=tape, nonce=nonce)
         try:
             await self._drive(run)
-        except InputError:
-            raise
-        except EcoAlignError:
+        except EcoAlignError as error:
+            last = tape[-1] if tape else None
+            failed = isinstance(last, RunFailed) and last.error == type(error).__name__
+            if isinstance(error, InputError) and not failed:
+                raise
             # The recorded run failed, too: its last event says so.
             return tuple(run.events)
         return tuple(run.events)
 
     async def aclose(self) -> None:
-        """Close the model's connections."""
+        """Close the connections of the model, and of the evaluator named in the settings."""
         await self.model.aclose()
+        if self._judge is not None:
+            await self._judge.aclose()
 
     def _start(
         self,
@@ -174,6 +182,8 @@ class Aligner:
         caller = Caller(
             ledger,
             settings.retries,
+            # A replay has nobody to wait for.
+            sleep=_at_once if tape else asyncio.sleep,
             on_call=record_call,
             max_concurrency=settings.max_concurrency,
         )
@@ -197,6 +207,11 @@ class Aligner:
             spent = desk.ledger.spent.to_json()
             run.recorder.emit(RunFailed("Cancelled", "the run was cancelled", spent))
             raise
+        except Exception as error:
+            # A mistake in a model or an evaluator of the user's own: the trace is kept here, too.
+            spent = desk.ledger.spent.to_json()
+            run.recorder.emit(RunFailed(type(error).__name__, "an unexpected error", spent))
+            raise
 
     def _started(self, desk: Desk) -> RunStarted:
         from ecoalign import __version__
@@ -214,6 +229,11 @@ class Aligner:
             budget=str(desk.ledger.budget),
             nonce=desk.nonce,
         )
+
+
+async def _at_once(seconds: float) -> None:
+    """A sleep of no length that still lets the other tasks run."""
+    await asyncio.sleep(0)
 
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:

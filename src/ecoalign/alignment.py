@@ -34,7 +34,7 @@ class Trace:
     def save(self, path: str | Path) -> None:
         """Write the events as JSON lines; an existing file is replaced."""
         lines = "".join(to_json(event) + "\n" for event in self.events)
-        Path(path).write_text(lines, encoding="utf-8")
+        Path(path).write_text(lines, encoding="utf-8", newline="\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ viewer and the replay are drawn. `at` is seconds since the run began.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -266,6 +268,8 @@ Event = (
     | RunFailed
 )
 
+# Half of a character that a model wrote: no UTF-8, but JSON has a way to say it.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _TYPES = {kind.__name__: kind for kind in get_args(Event)}
 
 
@@ -279,10 +283,28 @@ def _adapter(name: str) -> TypeAdapter[Any]:
 def to_json(event: Event) -> str:
     """One line of JSON, without the newline. The same event gives the same bytes."""
     name = type(event).__name__
-    body = _adapter(name).dump_python(event, mode="json")
-    return json.dumps(
-        {"event": name, **body}, ensure_ascii=False, separators=(",", ":"), sort_keys=False
-    )
+    body = {"event": name, **_adapter(name).dump_python(event, mode="json")}
+    try:
+        line = _dumped(body)
+    except ValueError:
+        # JSON knows no infinity, and other readers than Python's would choke on it.
+        line = _dumped(_finite(body))
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+
+
+def _dumped(body: object) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """`value` with what JSON has no number for as text; reading it gives the number back."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    return value
 
 
 def from_json(line: str) -> Event:

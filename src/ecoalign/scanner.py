@@ -11,8 +11,9 @@ from ecoalign.prompts.requests import ScanRequest, ScanResult
 
 if TYPE_CHECKING:
     from ecoalign.desk import Desk
+    from ecoalign.models.base import Usage
 
-__all__ = ["Scan", "scan"]
+__all__ = ["Scan", "reserve_scan", "scan"]
 
 UNREAD_RISK = 0.0
 """The risk assumed when the scan cannot be read: low but not negative, so caution is on."""
@@ -35,6 +36,15 @@ class Scan:
     note: str = ""
 
 
+def _request(desk: Desk) -> ScanRequest:
+    return ScanRequest(desk.query.question, desk.views, desk.query.context)
+
+
+def reserve_scan(desk: Desk) -> Usage:
+    """Bound of one scan."""
+    return desk.model.bound(desk.dialect.render(_request(desk)))
+
+
 async def scan(desk: Desk) -> Scan:
     """Caption the views and judge the request; set the budget by the risk.
 
@@ -44,8 +54,8 @@ async def scan(desk: Desk) -> Scan:
     Raises:
         BudgetExceeded, ModelError: the model could not be asked.
     """
-    query, settings = desk.query, desk.settings
-    request = ScanRequest(query.question, desk.views, query.context)
+    settings = desk.settings
+    request = _request(desk)
     completion = await desk.ask(request)
     note = ""
     try:

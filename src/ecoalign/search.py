@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 from ecoalign import economics
 from ecoalign.desk import ANSWER, CallLog, Desk, logging_calls, tokens_of
 from ecoalign.economics import Economy, SafetyAggregator
-from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError
+from ecoalign.errors import (
+    BudgetExceeded,
+    BudgetTooSmall,
+    EcoAlignError,
+    ModelError,
+    VerdictError,
+)
 from ecoalign.events import (
     ActionFailed,
     ActionsChosen,
@@ -30,6 +36,7 @@ from ecoalign.executor import KIND_OF, Job, Outcome, execute_batch, worst_case
 from ecoalign.graph import ROOT, ThoughtGraph
 from ecoalign.indexes import BestAnswer, Openings, Twins
 from ecoalign.merging import Similarity, text_similarity
+from ecoalign.models.base import Usage
 from ecoalign.pareto import Frontier, track
 from ecoalign.pool import Pool
 from ecoalign.prompts.requests import ActionKind, Candidate, Forecast
@@ -44,7 +51,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ecoalign.budget import Amount
-    from ecoalign.models.base import Usage
     from ecoalign.recorder import Recorder
 
 __all__ = ["Search"]
@@ -86,6 +92,8 @@ class Search:
         self._twins = Twins()
         self._needs: dict[int, Amount] = {}
         self._jobs: dict[int, Job] = {}
+        self._secured: list[Usage] = []
+        self._longest = 0
 
     # The pipeline -----------------------------------------------------------------------------
 
@@ -140,19 +148,41 @@ class Search:
                 aside = _ANSWER_SECONDS * seconds if seconds and i == 0 else 0.0
                 self.ledger.set_aside(ANSWER, bound, model, seconds=aside)
         except BudgetExceeded as short:
-            raise self._too_small(short, needed) from short
+            raise self._too_small(short) from short
+        self._secured = [bound for _, bound in needed]
 
-    def _too_small(
-        self, short: BudgetExceeded, needed: Sequence[tuple[str, Usage]]
-    ) -> BudgetTooSmall:
-        spent = self.ledger.spent
-        if short.unit == "tokens":
-            aside = sum(bound.total for _, bound in needed)
-            smallest = float(spent.tokens.total + aside + reserve_scan(self.desk).total)
+    def _secure(self, path: tuple[Thought, ...]) -> None:
+        """Set more aside where an answer written from `path` would need it.
+
+        If there is no more, the answer will be written from a shorter path.
+        """
+        length = sum(len(thought.text) for thought in path)
+        if length <= self._longest:
+            return
+        self._longest = length
+        needed = reserve_answer(self.desk, path)
+        for i, ((model, bound), old) in enumerate(zip(needed, self._secured, strict=True)):
+            more = Usage(
+                max(0, bound.prompt - old.prompt), max(0, bound.completion - old.completion)
+            )
+            try:
+                self.ledger.set_aside(ANSWER, more, model)
+            except BudgetExceeded:
+                return
+            self._secured[i] = old + more
+
+    def _too_small(self, short: BudgetExceeded) -> BudgetTooSmall:
+        """The error, with what a scan and an answer from a long caption need at worst."""
+        look = reserve_scan(self.desk)
+        answer = reserve_answer(self.desk, caption=look.completion)
+        if short.unit == "seconds":
+            smallest = (self.ledger.budget.seconds or 0.0) + max(short.needed, 1.0)
         else:
-            share = max(short.remaining, 1e-12)
-            budget = getattr(self.ledger.budget, short.unit) or 0.0
-            smallest = max(budget, (budget - share) + short.needed)
+            needs = self.ledger.needs([(self.desk.model.name, look), *answer])
+            smallest = float(getattr(needs, short.unit) or 0.0)
+        if short.unit == "tokens":
+            # Attempts that failed were paid for, too.
+            smallest += self.ledger.spent.tokens.total
         text = f"{smallest:.0f}" if short.unit == "tokens" else f"{smallest:.3g}"
         return BudgetTooSmall(
             f"the budget of {self.ledger.budget} is too small for any scored answer: about {text} "
@@ -167,7 +197,7 @@ class Search:
             with logging_calls(log):
                 seen = await scan(self.desk)
         except BudgetExceeded as short:
-            raise self._too_small(short, reserve_answer(self.desk)) from short
+            raise self._too_small(short) from short
         finally:
             self.recorder.calls(log)
         self._scan_tokens = tokens_of(log)
@@ -178,6 +208,7 @@ class Search:
             threshold=self.settings.safety_threshold,
         )
         self._openings.add(ROOT, float("inf"))
+        self._secure((self.graph.root,))
         self.ledger.tighten(seen.share)
         plan = seen.result.strategy if seen.cautious else None
         self.recorder.emit(RootScanned(self.graph.root, plan, seen.share, seen.note))
@@ -355,7 +386,7 @@ class Search:
     def _why_stopped(self, ranked: Sequence[ValuedAction]) -> StopReason:
         if any(one.value > 0 for one in ranked) or self._short is not None:
             return "budget"
-        return "limits" if self.graph.open else "no-positive-action"
+        return "limits" if self.graph.open and not ranked else "no-positive-action"
 
     # Execute ----------------------------------------------------------------------------------
 
@@ -412,6 +443,8 @@ class Search:
             self._openings.add(thought.id, _promise(candidate, score.utility))
             self._best.note(self.graph, thought.id)
             self._merge(thought)
+            if self.settings.synthesis == "always" or not self.graph.ends:
+                self._secure(self.graph.path_to(thought.id))
 
     def _merge(self, thought: Thought) -> None:
         """Merge a new thought into an equal one, if there is one."""
@@ -438,7 +471,7 @@ class Search:
     def _failed(self, action: int, stage: str, error: EcoAlignError) -> None:
         if isinstance(error, BudgetExceeded):
             self._short = error
-        self._cause = f"{stage}: {error}"
+        self._cause = f"{stage}: {_cause(error)}"
         self.recorder.emit(ActionFailed(action, stage, type(error).__name__, str(error)))
 
     # Extract and answer -----------------------------------------------------------------------
@@ -462,17 +495,21 @@ class Search:
         ready = self.frontier()
         if ready.paths and self.settings.synthesis == "needed":
             return self._take_path(ready, stop)
+        if not ready.paths and stop == "unsafe-request":
+            return self._house_refusal()
         wanted = ready if ready.paths else self.frontier(any_end=True)
-        paths = [path.ids for path in wanted.paths] or [(ROOT,)]
-        for rank, ids in enumerate(paths):
-            if not self.ledger.fits(
-                reserve_answer(self.desk)[0][1], self.desk.model.name, earmark=ANSWER
-            ):
+        paths = [path.ids for path in wanted.paths]
+        tried = False
+        for rank, ids in enumerate([*paths, (ROOT,)]):
+            if ids == (ROOT,) and (tried or ready.paths):
                 break
             path = self.graph.path(ids)
-            self._emit_path(wanted, rank, ids)
             if path[-1].kind is ThoughtKind.REFUSAL:
-                return self._take_path(wanted, stop, rank, announced=True)
+                return self._take_path(wanted, stop, rank)
+            if not self._can_write(path):
+                continue
+            tried = True
+            self._emit_path(wanted, rank, ids)
             outcome = await write(self.desk, path)
             self.recorder.calls(outcome.calls)
             if outcome.score is None:
@@ -498,7 +535,7 @@ class Search:
         return self._house_refusal()
 
     def _emit_path(self, frontier: Frontier, rank: int, ids: tuple[ThoughtId, ...]) -> None:
-        if frontier.paths:
+        if rank < len(frontier.paths):
             best = frontier.paths[rank]
             self.recorder.emit(
                 PathChosen(
@@ -506,12 +543,17 @@ class Search:
                 )
             )
 
-    def _take_path(
-        self, frontier: Frontier, stop: StopReason, rank: int = 0, *, announced: bool = False
-    ) -> Finished:
+    def _can_write(self, path: tuple[Thought, ...]) -> bool:
+        """Whether an answer from `path` could be written and also scored."""
+        needs = self.ledger.needs(reserve_answer(self.desk, path))
+        if _covers(self.ledger.remaining(ANSWER), [needs]):
+            return True
+        self._cause = "write: the budget has no room left for an answer and its score"
+        return False
+
+    def _take_path(self, frontier: Frontier, stop: StopReason, rank: int = 0) -> Finished:
         ids = frontier.paths[rank].ids
-        if not announced:
-            self._emit_path(frontier, rank, ids)
+        self._emit_path(frontier, rank, ids)
         end = self.graph[ids[-1]]
         return self._finish(end.text, ids, stop, refused=end.kind is ThoughtKind.REFUSAL)
 
@@ -557,6 +599,15 @@ def _promise(candidate: Candidate, utility: float) -> float:
     """What the forecast sees beyond an executed action; its own utility where it saw nothing."""
     rest = candidate.forecast[1:]
     return max((step.safety * step.utility for step in rest), default=0.5 * utility)
+
+
+def _cause(error: EcoAlignError) -> str:
+    """The error for a hint: without any text of a model, which nobody has scored."""
+    if isinstance(error, ModelError):
+        return f"the model failed ({error.fault})"
+    if isinstance(error, VerdictError):
+        return "the evaluator gave no well-formed verdict"
+    return str(error)
 
 
 def _covers(left: Amount, needs: Sequence[Amount]) -> bool:

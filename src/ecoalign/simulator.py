@@ -10,12 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ecoalign.desk import note_calls
+from ecoalign.errors import EcoAlignError
 from ecoalign.executor import KIND_OF, Job, Outcome, execute_batch, worst_case
 from ecoalign.prompts.requests import ActionKind, Candidate, Forecast, ProposeRequest
 from ecoalign.thoughts import Thought, ThoughtId
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
 
     from ecoalign.desk import Desk
 
@@ -76,25 +80,28 @@ class SurrogateSimulator(ForecastSimulator):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: list[list[float]] = []
-        self._residuals: list[tuple[float, float]] = []
+        self._gram: npt.NDArray[np.float64] | None = None
+        self._moment: npt.NDArray[np.float64] | None = None
 
     def learn(self, candidate: Candidate, actual: Forecast) -> None:
+        import numpy as np
+
         super().learn(candidate, actual)
         first = candidate.forecast[0]
-        self._rows.append(_features(candidate.kind, first))
-        self._residuals.append((actual.safety - first.safety, actual.utility - first.utility))
+        row = np.asarray(_features(candidate.kind, first))
+        gaps = np.asarray([actual.safety - first.safety, actual.utility - first.utility])
+        # Only the sums are kept, so that learning costs the same however much was learned before.
+        gram = self.RIDGE * np.eye(len(row)) if self._gram is None else self._gram
+        moment = np.zeros((len(row), 2)) if self._moment is None else self._moment
+        self._gram, self._moment = gram + np.outer(row, row), moment + np.outer(row, gaps)
 
     async def simulate(self, desk: Desk, jobs: Sequence[Job], horizon: int) -> dict[int, Forecasts]:
         import numpy as np
 
         plain = {job.id: self._scaled(job.candidate) for job in jobs}
-        if not self._rows:
+        if self._gram is None or self._moment is None:
             return plain
-        x = np.asarray(self._rows)
-        y = np.asarray(self._residuals)
-        gram = x.T @ x + self.RIDGE * np.eye(x.shape[1])
-        weights = np.linalg.solve(gram, x.T @ y)
+        weights = np.linalg.solve(self._gram, self._moment)
         out = {}
         for job in jobs:
             first, *rest = plain[job.id]
@@ -149,7 +156,8 @@ class RolloutSimulator(ForecastSimulator):
             steps.append(
                 Forecast(outcome.score.safety, outcome.score.utility, max(1, outcome.cost))
             )
-            done = len(steps) > depth or outcome.score.safety < 0
+            safe = outcome.score.safety >= desk.settings.safety_threshold
+            done = len(steps) > depth or not safe
             at = None if done else await self._next(desk, at, outcome)
         return tuple(steps) or job.candidate.forecast
 
@@ -178,7 +186,11 @@ class RolloutSimulator(ForecastSimulator):
         call = desk.dialect.render(request)
         if not desk.ledger.fits(desk.model.bound(call), desk.model.name):
             return None
-        result = desk.dialect.parse_propose(request, await desk.ask(request))
+        try:
+            result = desk.dialect.parse_propose(request, await desk.ask(request))
+        except EcoAlignError:
+            # A rollout that cannot go on ends here; the failed call is on record.
+            return None
         usable = [c for c in result.candidates if c.kind is not ActionKind.FUSE]
         best = max(usable, key=lambda c: _hope(c.forecast), default=None)
         return None if best is None else Job(at.id, best, path)

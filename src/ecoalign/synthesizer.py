@@ -31,14 +31,20 @@ def _write_request(desk: Desk, path: tuple[Thought, ...]) -> WriteRequest:
     return WriteRequest(query.question, desk.views, path, query.context)
 
 
-def reserve_answer(desk: Desk) -> list[tuple[str, Usage]]:
-    """Models and bounds of writing and scoring one answer from a short path.
+def reserve_answer(
+    desk: Desk, path: tuple[Thought, ...] = (), *, caption: int = 40
+) -> list[tuple[str, Usage]]:
+    """Models and bounds of writing and scoring one answer from `path`.
 
-    The longest path is not known at the start; a call that needs more may draw on what is left.
+    Args:
+        desk: the means.
+        path: root first; empty before there is one.
+        caption: words of the root that stands in for an empty path.
     """
-    root = Thought(ThoughtId(0), ThoughtKind.ROOT, "the " * 40, 1.0, 0.0, 0.0)
-    call = desk.dialect.render(_write_request(desk, (root,)))
-    score = desk.score_request((root,), "answer", "the " * call.max_tokens, desk.views)
+    if not path:
+        path = (Thought(ThoughtId(0), ThoughtKind.ROOT, "the " * caption, 1.0, 0.0, 0.0),)
+    call = desk.dialect.render(_write_request(desk, path))
+    score = desk.score_request(path, "answer", "the " * call.max_tokens, desk.views)
     bounds = bounds_by_model(desk.evaluator, score, desk.model.name)
     return [(desk.model.name, desk.model.bound(call)), *bounds]
 

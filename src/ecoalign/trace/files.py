@@ -27,7 +27,7 @@ class TraceWriter:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            self._file: TextIO = self.path.open("w", encoding="utf-8")
+            self._file: TextIO = self.path.open("w", encoding="utf-8", newline="\n")
         except OSError as error:
             raise InputError(f"cannot write the trace to {path}: {error.strerror}") from None
 
@@ -59,11 +59,11 @@ def read_trace(path: str | Path) -> tuple[Event, ...]:
         InputError: the file is missing, or a line other than a cut-off last one is no event.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot read the trace {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path} is not a trace: it is not UTF-8 text") from None
-    if lines and not lines[-1].endswith("\n"):
-        lines.pop()
+    # Not splitlines(): a model's text may hold what Unicode counts as the end of a line.
+    *lines, _cut_off = text.split("\n")
     return tuple(from_json(line) for line in lines if line.strip())

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ecoalign.events import Event
+    from ecoalign.ledger import Pricing
     from ecoalign.models.base import ChatRequest, Usage
     from ecoalign.pictures import Picture
 
@@ -28,6 +29,8 @@ async def replay(
     pictures: Sequence[Picture] = (),
     *,
     bound: Callable[[ChatRequest], Usage] | None = None,
+    dialect: str | None = None,
+    price: Pricing | None = None,
 ) -> tuple[Event, ...]:
     """Run the engine again on recorded answers; returns the events that it makes.
 
@@ -39,6 +42,8 @@ async def replay(
         events: the trace.
         pictures: the images of the run, in order.
         bound: the worst case of the recorded model, for models that are no provider's.
+        dialect: the recorded model's, "full" or "compact"; by its name if None.
+        price: dollars of a call, if the run had other prices than its settings say.
 
     Raises:
         InputError: the trace has no start, the pictures are not those of the run, or the run
@@ -54,11 +59,11 @@ async def replay(
             f"the run was about {len(wanted)} image(s) with SHA-256 "
             f"{', '.join(digest[:12] for digest in wanted) or '(none)'}; give just these"
         )
-    model = ReplayModel(events, name=started.model, bound=bound)
+    model = ReplayModel(events, name=started.model, dialect=dialect, bound=bound)
     evaluator = SelfEvaluator(model)
     if evaluator.name != started.evaluator:
         raise InputError(f"a run scored by {started.evaluator} cannot be replayed")
     settings = Settings.from_json(started.settings)
-    aligner = Aligner(model, settings, evaluator=evaluator, clock=lambda: 0.0)
+    aligner = Aligner(model, settings, evaluator=evaluator, price=price, clock=lambda: 0.0)
     query = Query(started.question, tuple(pictures), started.context)
     return await aligner.rerun(query, Budget.parse(started.budget), events, started.nonce)
