@@ -12,7 +12,10 @@ from lab.samples import UNKNOWN, row
 
 VOCABULARY = Path(__file__).parent.parent / "src/ecoalign/models/embedded/vocabulary.txt"
 # Words a person may well use; the model has not seen them but need not spell them either.
-EXTRA = ("kind answer request text strategy refusal image scene photo does about with are").split()
+EXTRA = (
+    *("kind", "answer", "request", "text", "strategy", "refusal", "image"),
+    *("scene", "photo", "does", "about", "with", "are"),
+)
 
 
 def make_vocabulary(rows: int = 3000) -> list[str]:

@@ -333,7 +333,9 @@ def row(rng: Random, room: int, length: LengthOf) -> Row:
 
 def look_row(rng: Random) -> Row:
     """A crop and what it shows, nothing else: the cheapest way to learn to read."""
-    scene, question = make_case(rng, _kind(rng), "train", big=rng.random() < 0.1)
+    kinds = (Kind.ADD, Kind.COMPARE, Kind.READ, Kind.IMAGE, Kind.JOINT, _kind(rng))
+    kind = rng.choices(kinds, (4, 1.5, 2, 1, 1, 0.5))[0]
+    scene, question = make_case(rng, kind, "train", big=rng.random() < 0.1)
     signs = [sign.cell for sign in scene.signs]
     cell = rng.choice(signs) if signs and rng.random() < 0.85 else rng.randrange(9)
     pixels = _crop(rng, draw(scene), cell)
@@ -343,7 +345,9 @@ def look_row(rng: Random) -> Row:
 
 def scan_row(rng: Random) -> Row:
     """A whole view and its caption, nothing else: the cheapest way to learn to see."""
-    scene, question = make_case(rng, _kind(rng), "train")
+    signs = (Kind.READ, Kind.ADD, Kind.COMPARE, Kind.IMAGE, Kind.JOINT)
+    kind = rng.choice(signs) if rng.random() < 0.6 else _kind(rng)
+    scene, question = make_case(rng, kind, "train", big=rng.random() < 0.75)
     target = f"{states.caption(scene)} > {states.risk(question)}"
     pixels = to_pixels(draw(scene), rng.choice((1, 2, 3, 4, 5)))
     return Row(pixels, (Segment(say.scan_prompt(question.text), target, image=True),))

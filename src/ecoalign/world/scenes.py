@@ -22,6 +22,7 @@ __all__ = ["CELLS", "COLOURS", "SHAPES", "SIDE", "Scene", "Shape", "Sign", "cell
 
 SIDE = 384
 _CELL = SIDE // 3
+_SIGN_SLACK = 10.0  # signs hang near the middle of their cell, shapes anywhere in it
 _WIDEST = 113  # of a sign's text, in pixels
 CELLS = (
     "top-left",
@@ -135,7 +136,7 @@ def _draw_sign(pen: ImageDraw.ImageDraw, sign: Sign, rng: Random) -> None:
     if sign.big:
         size = rng.randint(58, 64) if sign.is_number else rng.randint(34, 38)
     else:
-        size = rng.randint(14, 16)
+        size = rng.randint(19, 22) if sign.is_number else rng.randint(15, 17)
     boxes = [pen.textbbox((0, 0), line, font=_font(size)) for line in lines]
     # The widest words, at the largest size, would leave their cell.
     while (width := max(box[2] - box[0] for box in boxes)) > _WIDEST:
@@ -145,7 +146,9 @@ def _draw_sign(pen: ImageDraw.ImageDraw, sign: Sign, rng: Random) -> None:
     height = leading * (len(lines) - 1) + max(box[3] - box[1] for box in boxes)
     pad = 7 if sign.big else 6
     half_w, half_h = width / 2 + pad, height / 2 + pad
-    slack_x, slack_y = max(0.0, _CELL / 2 - half_w - 3), max(0.0, _CELL / 2 - half_h - 3)
+    slack_x, slack_y = (
+        min(_SIGN_SLACK, max(0.0, _CELL / 2 - half - 3)) for half in (half_w, half_h)
+    )
     x = column * _CELL + _CELL / 2 + rng.uniform(-slack_x, slack_x)
     y = row * _CELL + _CELL / 2 + rng.uniform(-slack_y, slack_y)
     pen.rectangle(
