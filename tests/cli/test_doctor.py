@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from command import KEY, both, run
+
+from ecoalign import Settings
+
+
+def test_doctor_as_json(tmp_path: Path) -> None:
+    (tmp_path / "ecoalign.toml").write_text("batch = 3\n", encoding="utf-8")
+    done = run(
+        tmp_path,
+        *("doctor", "--json", "--preset", "myopic"),
+        OPENAI_API_KEY=KEY,
+        OPENAI_BASE_URL=f"http://user:{KEY}@localhost:1/v1?key={KEY}",
+        ECOALIGN_DELTA="0.5",
+    )
+    assert done.returncode == 0, done.stderr
+    assert KEY not in both(done)
+    body = json.loads(done.stdout)
+    assert body["ok"] is True
+    rows = {row["name"]: row for row in body["settings"]}
+    assert set(rows) == set(Settings.model_fields)
+    assert (rows["batch"]["value"], rows["batch"]["origin"]) == ("3", "ecoalign.toml")
+    assert (rows["delta"]["value"], rows["delta"]["origin"]) == (
+        "0.5",
+        "environment ECOALIGN_DELTA",
+    )
+    assert (rows["fixed_horizon"]["value"], rows["fixed_horizon"]["origin"]) == (
+        "0",
+        "preset myopic",
+    )
+    assert rows["look_ahead"]["origin"] == "default"
+    assert all(row["range"] and row["description"] for row in rows.values())
+    openai = body["providers"]["openai"]
+    assert openai["OPENAI_API_KEY"] == "set"
+    assert openai["OPENAI_BASE_URL"] == "http://localhost:1/v1"
+    embedded = body["providers"]["embedded"]
+    assert embedded["usable"] is True
+    assert embedded["answer"]
+    assert embedded["correct"] == (embedded["answer"].strip(" .") == embedded["expected"])
+
+
+def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
+    done = run(tmp_path, "doctor", ECOALIGN_MODEL="openai:gpt-4o")
+    assert done.returncode == 2
+    said = done.stdout.decode()
+    assert "OPENAI_API_KEY: not set" in said
+    assert "problem: the model in force cannot be used" in said
+    assert "environment ECOALIGN_MODEL" in said
+
+
+def test_doctor_with_broken_settings(tmp_path: Path) -> None:
+    (tmp_path / "ecoalign.toml").write_text("batch = 99\n", encoding="utf-8")
+    done = run(tmp_path, "doctor", "--json")
+    assert done.returncode == 2
+    message = json.loads(done.stdout)["error"]["message"]
+    assert "ecoalign.toml" in message
+    assert "at most 16" in message
