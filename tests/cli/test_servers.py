@@ -129,9 +129,10 @@ def test_interrupt_keeps_the_trace_and_says_what_was_spent(tmp_path: Path) -> No
         return reply
 
     with HostileServer(stuck_after_the_scan) as server:
-        arguments = ("--model", "gpt-4o", "--base-url", server.url, "--trace", "t.jsonl")
+        arguments = ("--model", "gpt-4o", "--base-url", server.url, "-b", "40000")
+        recorded = ("--trace", "t.jsonl")
         with subprocess.Popen(
-            [sys.executable, "-m", "ecoalign", "ask", SIGNS, QUESTION, *arguments],
+            [sys.executable, "-m", "ecoalign", "ask", SIGNS, QUESTION, *arguments, *recorded],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
