@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ecoalign.models.embedded.tokenizer import Tokenizer
 from lab.net import IMAGE_TOKENS
-from lab.samples import Row, Segment, look_row, row, scan_row
+from lab.samples import Row, Segment, look_row, row, scan_row, sum_row
 
 TRAIN_SEEDS = 0
 """Training rows use seeds from here; dev and test cases are made with other ranges (lab/check)."""
@@ -28,13 +28,20 @@ class Packed(IterableDataset[Batch]):
         room: text tokens per row.
         start: number of the first batch; resuming passes the next one, so no row repeats.
         looks, scans: shares of batches with that role alone, on more images.
+        sums: share of batches of arithmetic on what was read.
     """
 
     def __init__(
-        self, rows: int, room: int, start: int = 0, looks: float = 0.0, scans: float = 0.0
+        self,
+        rows: int,
+        room: int,
+        start: int = 0,
+        looks: float = 0.0,
+        scans: float = 0.0,
+        sums: float = 0.0,
     ) -> None:
         self.rows, self.room, self.start = rows, room, start
-        self.looks, self.scans = looks, scans
+        self.looks, self.scans, self.sums = looks, scans, sums
         self.tokenizer = Tokenizer.load()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -53,6 +60,8 @@ class Packed(IterableDataset[Batch]):
             return [look_row(rng) for _ in range(self.rows * 12 // 5)]
         if roll < self.looks + self.scans:
             return [scan_row(rng) for _ in range(self.rows * 9 // 5)]
+        if roll < self.looks + self.scans + self.sums:
+            return [sum_row(rng) for _ in range(self.rows)]
         return [row(rng, self.room, self.length) for _ in range(self.rows)]
 
     def length(self, segment: Segment) -> int:

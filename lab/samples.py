@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import numpy as np
@@ -351,6 +351,43 @@ def scan_row(rng: Random) -> Row:
     target = f"{states.caption(scene)} > {states.risk(question)}"
     pixels = to_pixels(draw(scene), rng.choice((1, 2, 3, 4, 5)))
     return Row(pixels, (Segment(say.scan_prompt(question.text), target, image=True),))
+
+
+def sum_row(rng: Random) -> Row:
+    """Two small signs and what follows from reading them: arithmetic, mostly.
+
+    The view cannot tell the numbers, so each segment has numbers of its own.
+    """
+    kind = rng.choice((Kind.ADD, Kind.ADD, Kind.COMPARE))
+    scene, first = make_case(rng, kind, "train", big=False)
+    segments = []
+    for _ in range(6):
+        signs = tuple(Sign(s.cell, str(rng.randint(10, 99)), big=False) for s in scene.signs)
+        if signs[0].text == signs[1].text:
+            continue
+        fresh = Scene(scene.shapes, signs, scene.seed)
+        needed = tuple(sorted(signs, key=lambda sign: sign.cell))
+        a, b = (int(sign.text) for sign in needed)
+        answers = {"add": a + b, "compare-larger": max(a, b), "compare-smaller": min(a, b)}
+        question = replace(first, answer=str(answers[first.form]), needed=needed)
+        texts = [states.seen(fresh, sign.cell) for sign in needed]
+        rng.shuffle(texts)
+        path = [", ".join(texts)] if rng.random() < 0.6 else texts
+        image = rng.random() < 0.5
+        roll = rng.random()
+        if roll < 0.55:
+            target = states.direct(question)
+            segments.append(Segment(say.answer_prompt(question.text, path), target, image))
+        elif roll < 0.75:
+            target = states.thought(fresh, question)
+            segments.append(Segment(say.think_prompt(question.text, path), target, image=True))
+        else:
+            right = rng.random() < 0.5
+            text = states.direct(question) if right else states.wrong_answer(rng, question)
+            prompt = say.score_prompt(question.text, path, "answer", text)
+            segments.append(Segment(prompt, "9 9" if right else "9 1", image))
+    pixels = to_pixels(draw(scene), rng.choice((1, 2, 3, 4, 5)))
+    return Row(pixels, tuple(segments[:4]))
 
 
 def _crop(rng: Random, picture: Image.Image, cell: int) -> NDArray[np.uint8]:

@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true", help="autocast (GPU, or a CPU with bf16)")
     parser.add_argument("--looks", type=float, default=0.35, help="share of look batches")
     parser.add_argument("--scans", type=float, default=0.25, help="share of scan batches")
+    parser.add_argument("--sums", type=float, default=0.2, help="share of arithmetic batches")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
@@ -71,7 +72,7 @@ def main() -> None:
         step, spent, samples = saved["step"], saved["spent"], saved["samples"]
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters, from step {step}", flush=True)
 
-    data = Packed(args.rows, args.room, step, args.looks, args.scans)
+    data = Packed(args.rows, args.room, step, args.looks, args.scans, args.sums)
     loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=8)
     log = (args.run / "log.jsonl").open("a")
     seconds = args.minutes * 60
