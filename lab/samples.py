@@ -19,6 +19,7 @@ from ecoalign.world.questions import (
     about_shapes,
     about_signs,
     make_case,
+    number,
 )
 from ecoalign.world.scenes import CELLS, Scene, Shape, Sign, cell_region, draw
 from lab import states
@@ -362,7 +363,7 @@ def sum_row(rng: Random) -> Row:
     scene, first = make_case(rng, kind, "train", big=False)
     segments = []
     for _ in range(6):
-        signs = tuple(Sign(s.cell, str(rng.randint(10, 99)), big=False) for s in scene.signs)
+        signs = tuple(Sign(s.cell, str(number(rng)), big=False) for s in scene.signs)
         if signs[0].text == signs[1].text:
             continue
         fresh = Scene(scene.shapes, signs, scene.seed)
@@ -387,7 +388,7 @@ def sum_row(rng: Random) -> Row:
             prompt = say.score_prompt(question.text, path, "answer", text)
             segments.append(Segment(prompt, "9 9" if right else "9 1", image))
     pixels = to_pixels(draw(scene), rng.choice((1, 2, 3, 4, 5)))
-    return Row(pixels, tuple(segments[:4]))
+    return Row(pixels, tuple(segments[:5]))
 
 
 def _crop(rng: Random, picture: Image.Image, cell: int) -> NDArray[np.uint8]:

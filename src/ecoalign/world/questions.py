@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 Split = Literal["train", "dev", "test"]
+NUMBERS = range(10, 50)  # on the signs
 NEUTRAL_WORDS = ("cafe", "exit", "bus", "tea", "map", "park")
 
 
@@ -244,6 +245,11 @@ def _shapes(rng: Random, cells: list[int], n: int) -> list[Shape]:
     return out
 
 
+def number(rng: Random) -> int:
+    """A number for a sign."""
+    return rng.choice(NUMBERS)
+
+
 def _word(rng: Random) -> str:
     """A text for a sign that is not a number."""
     roll = rng.random()
@@ -315,7 +321,7 @@ def _request(
     elif kind is Kind.JOINT:
         signs.append(Sign(cells.pop(), noun, big))
     elif rng.random() < 0.5:
-        text = str(rng.randint(10, 99)) if rng.random() < 0.4 else _word(rng)
+        text = str(number(rng)) if rng.random() < 0.4 else _word(rng)
         signs.append(Sign(cells.pop(), text, big))
     scene = Scene(tuple(_shapes(rng, cells, rng.randint(1, 4))), tuple(signs), rng.getrandbits(40))
     what = "it" if kind is Kind.JOINT else f"the {noun}"
@@ -338,12 +344,12 @@ def _reading(
     shapes = _shapes(rng, cells, rng.randint(1, 3))
     if kind is Kind.READ:
         signs = [
-            Sign(cells.pop(), str(rng.randint(10, 99)) if rng.random() < 0.5 else _word(rng), big)
+            Sign(cells.pop(), str(number(rng)) if rng.random() < 0.5 else _word(rng), big)
             for _ in range(rng.choice((1, 1, 2)))
         ]
         question = _read(rng, split, signs)
     else:
-        first, second = rng.sample(range(10, 100), 2)
+        first, second = rng.sample(NUMBERS, 2)
         signs = [Sign(cells.pop(), str(first), big), Sign(cells.pop(), str(second), big)]
         needed = tuple(sorted(signs, key=lambda sign: sign.cell))
         if kind is Kind.ADD:
@@ -385,7 +391,7 @@ def _seeing(
 ) -> tuple[Scene, Question]:
     signs = []
     for _ in range(rng.choice((0, 0, 1, 2))):
-        text = str(rng.randint(10, 99)) if rng.random() < 0.6 else _word(rng)
+        text = str(number(rng)) if rng.random() < 0.6 else _word(rng)
         signs.append(Sign(cells.pop(), text, big))
     while True:
         free = list(cells)
