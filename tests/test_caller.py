@@ -590,3 +590,22 @@ def test_the_money_rooms_import_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_what_a_model_refuses_to_read_costs_nothing() -> None:
+    from ecoalign.errors import InputError
+    from ecoalign.models.fake import FakeModel
+
+    def refuse(request: ChatRequest) -> str:
+        raise InputError("too long for this model")
+
+    ledger = Ledger(Budget(tokens=1000))
+    records: list[CallRecord] = []
+    caller = Caller(ledger, on_call=records.append)
+    with pytest.raises(InputError, match="too long"):
+        await caller.complete(
+            FakeModel(refuse), ChatRequest((Message("user", (TextPart("x"),)),), 10, "scan")
+        )
+    assert ledger.spent.tokens.total == 0
+    assert ledger.open_holds == 0
+    assert [(r.error.kind, r.error.billed) for r in records if r.error] == [("rejected", False)]

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from ecoalign.errors import BudgetExceeded, ModelError
+from ecoalign.errors import BudgetExceeded, InputError, ModelError
 from ecoalign.models.base import Usage
 from ecoalign.models.keys import request_key
 
@@ -246,6 +246,9 @@ def _failure(error: BaseException, *, expired: bool) -> CallError:
         return CallError(error.fault, str(error), error.billed, error.retry_after)
     if expired and isinstance(error, TimeoutError):
         return CallError("deadline", "the budget's time ran out")
+    if isinstance(error, InputError):
+        # The model refused to read it: nothing was computed.
+        return CallError("rejected", str(error), billed=False)
     if isinstance(error, asyncio.CancelledError):
         return CallError("cancelled", "the call was cancelled")
     return CallError("crashed", type(error).__name__)
