@@ -62,6 +62,7 @@ RANGES: dict[str, tuple[list[object], list[object]]] = {
     "fixed_horizon": ([0, 64], [-1, 65, "many"]),
     "delta": ([1e-9, 1, "0.95"], [0, 1.01, -1, math.nan]),
     "lambda0": ([0, 1000], [-1e-9, 1001, math.nan]),
+    "batch_margin": ([0, 0.5, 1], [-0.01, 1.01, math.nan]),
     "fidelity": (["forecast", "surrogate", "rollout"], ["dream", None]),
     "batch": ([1, 16, "4"], [0, 17, 1.5, True, None]),
     "candidates": ([1, 16], [0, 17]),
