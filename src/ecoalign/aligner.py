@@ -26,7 +26,7 @@ from ecoalign.search import Search
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 
     from ecoalign.evaluators import Evaluator
     from ecoalign.ledger import Pricing
@@ -102,7 +102,9 @@ class Aligner:
         await self._drive(run)
         return Alignment.from_events(run.events)
 
-    async def stream(self, query: Query, budget: Budget | None = None) -> AsyncIterator[Event]:
+    async def stream(
+        self, query: Query, budget: Budget | None = None
+    ) -> AsyncGenerator[Event, None]:
         """The events of a run as they happen; the last one is `Finished`.
 
         Closing the iterator early cancels the run and its calls. Cancelling the task that reads it

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ecoalign.desk import CallLog, Desk, logging_calls, tokens_of
+from ecoalign.desk import CallLog, Desk, logging_calls, note_calls, tokens_of
 from ecoalign.errors import EcoAlignError
 from ecoalign.evaluators.base import bounds_by_model
 from ecoalign.prompts.requests import ActionKind, ExecuteRequest
@@ -108,6 +108,15 @@ async def execute_batch(desk: Desk, jobs: Sequence[Job]) -> list[Outcome]:
 
 async def _execute(desk: Desk, job: Job) -> Outcome:
     log: CallLog = []
+    try:
+        return await _carry_out(desk, job, log)
+    except BaseException:
+        # Cut off: what was called until then is on record all the same.
+        note_calls(log)
+        raise
+
+
+async def _carry_out(desk: Desk, job: Job, log: CallLog) -> Outcome:
     earmark = f"action {job.id}"
     text, stage = "", "execute"
     with logging_calls(log):

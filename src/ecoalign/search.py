@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ from ecoalign.thoughts import Thought, ThoughtId, ThoughtKind
 from ecoalign.valuator import Terms, share_left, terms, value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ecoalign.budget import Amount
     from ecoalign.recorder import Recorder
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 __all__ = ["Search"]
 
 _TERMINAL = (ActionKind.ANSWER, ActionKind.REFUSE)
+_LONG_CAPTION = 100
+"""Words of a caption that is longer than the scan is asked for."""
 _ANSWER_SECONDS = 0.2
 """Share of a budget in seconds that is kept back for writing and scoring the answer."""
 
@@ -174,7 +177,7 @@ class Search:
     def _too_small(self, short: BudgetExceeded) -> BudgetTooSmall:
         """The error, with what a scan and an answer from a long caption need at worst."""
         look = reserve_scan(self.desk)
-        answer = reserve_answer(self.desk, caption=look.completion)
+        answer = reserve_answer(self.desk, caption=min(look.completion, _LONG_CAPTION))
         if short.unit == "seconds":
             smallest = (self.ledger.budget.seconds or 0.0) + max(short.needed, 1.0)
         else:
@@ -194,12 +197,10 @@ class Search:
     async def _scan(self) -> None:
         log: CallLog = []
         try:
-            with logging_calls(log):
+            with self._recording(log):
                 seen = await scan(self.desk)
         except BudgetExceeded as short:
             raise self._too_small(short) from short
-        finally:
-            self.recorder.calls(log)
         self._scan_tokens = tokens_of(log)
         self.graph = ThoughtGraph(
             seen.result.caption,
@@ -219,15 +220,13 @@ class Search:
         """The cautious plan under v0. It governs everything, so the root itself is not expanded."""
         log: CallLog = []
         try:
-            with logging_calls(log):
+            with self._recording(log):
                 path = (self.graph.root,)
                 request = self.desk.score_request(path, "strategy", plan, self.desk.views)
                 score = await self.desk.score(request)
         except EcoAlignError as error:
-            self.recorder.calls(log)
             self._failed(-1, "score", error)
             return
-        self.recorder.calls(log)
         thought = self.graph.add(
             ThoughtKind.STRATEGY,
             plan,
@@ -286,15 +285,12 @@ class Search:
         if node is None:
             return False
         self.graph.expanded(node)
-        log: CallLog = []
         try:
-            with logging_calls(log):
+            with self._recording([]):
                 result = await propose(self.desk, self.graph, node, horizon)
         except EcoAlignError as error:
-            self.recorder.calls(log)
             self._failed(-1, "propose", error)
             return True
-        self.recorder.calls(log)
         first = self._actions
         for candidate in result.candidates:
             self.pool.add(PendingAction(self._actions, node, candidate))
@@ -306,7 +302,6 @@ class Search:
 
     async def _value(self, now: Terms) -> list[ValuedAction]:
         """V of every open action, the best first; simulates what has not been simulated yet."""
-        log: CallLog = []
         alive = [
             action
             for action in self.pool
@@ -314,13 +309,10 @@ class Search:
             and not any(self.graph.is_pruned(p) for p in action.candidate.partners)
         ]
         self.pool.keep(alive)
-        try:
-            with logging_calls(log):
-                forecasts = await self.simulator.simulate(
-                    self.desk, [self._known_job(a) for a in alive], now.horizon
-                )
-        finally:
-            self.recorder.calls(log)
+        with self._recording([]):
+            forecasts = await self.simulator.simulate(
+                self.desk, [self._known_job(a) for a in alive], now.horizon
+            )
         left = self.ledger.remaining()
         ranked = []
         for action in alive:
@@ -398,7 +390,8 @@ class Search:
             self._jobs.pop(action.id, None)
         jobs = [self._job(action) for action in chosen]
         ready = {job.id: self.simulator.ready.pop(job.id, None) for job in jobs}
-        fresh = await execute_batch(self.desk, [job for job in jobs if ready[job.id] is None])
+        with self._recording([]):  # only what is cut off; each outcome has calls of its own
+            fresh = await execute_batch(self.desk, [j for j in jobs if ready[j.id] is None])
         made = {outcome.job.id: outcome for outcome in fresh}
         for action in chosen:
             known = ready[action.id]
@@ -468,6 +461,15 @@ class Search:
         if self._affordable([action]):
             await self._execute([action])
 
+    @contextmanager
+    def _recording(self, log: CallLog) -> Iterator[None]:
+        """Collect the calls of this block in `log`, and record them however it ends."""
+        try:
+            with logging_calls(log):
+                yield
+        finally:
+            self.recorder.calls(log)
+
     def _failed(self, action: int, stage: str, error: EcoAlignError) -> None:
         if isinstance(error, BudgetExceeded):
             self._short = error
@@ -510,7 +512,8 @@ class Search:
                 continue
             tried = True
             self._emit_path(wanted, rank, ids)
-            outcome = await write(self.desk, path)
+            with self._recording([]):
+                outcome = await write(self.desk, path)
             self.recorder.calls(outcome.calls)
             if outcome.score is None:
                 assert outcome.error is not None  # noqa: S101 - one of the two is always there

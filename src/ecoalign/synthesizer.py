@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ecoalign.desk import ANSWER, CallLog, Desk, logging_calls
+from ecoalign.desk import ANSWER, CallLog, Desk, logging_calls, note_calls
 from ecoalign.errors import EcoAlignError
 from ecoalign.evaluators.base import bounds_by_model
 from ecoalign.executor import Job, Outcome
@@ -55,6 +55,14 @@ async def write(desk: Desk, path: tuple[Thought, ...]) -> Outcome:
     Errors are in the outcome: an answer without a score is no answer.
     """
     log: CallLog = []
+    try:
+        return await _write(desk, path, log)
+    except BaseException:
+        note_calls(log)
+        raise
+
+
+async def _write(desk: Desk, path: tuple[Thought, ...], log: CallLog) -> Outcome:
     job = Job(-1, _STAND_IN, path)
     text, stage = "", "write"
     with logging_calls(log):

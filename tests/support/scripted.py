@@ -11,7 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -212,7 +212,7 @@ async def align(
     budget: Budget | int = 100_000,
     query: Query | None = None,
     evaluator: Evaluator | None = None,
-    **settings: object,
+    **settings: Any,
 ) -> Alignment:
     """One run of the engine; retries are off unless asked for."""
     allowed = Budget(tokens=budget) if isinstance(budget, int) else budget

@@ -30,6 +30,9 @@ class ReplayModel:
         name: the name of the recorded model to stand in for; the first one called if None.
         dialect: "full" or "compact"; by the name if None.
         bound: the recorded model's worst case; by the name if None.
+
+    Attributes:
+        astray: the error of the first request that was not recorded; None if all of them were.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class ReplayModel:
         self.name = name or (names[0] if names else "replay")
         self.dialect = dialect or ("compact" if self.name == "embedded" else "full")
         self._bound = bound or _bound_of(self.name)
+        self.astray: InputError | None = None
 
     def bound(self, request: ChatRequest) -> Usage:
         """The recorded model's upper bound."""
@@ -62,10 +66,13 @@ class ReplayModel:
         """
         answers = self._answers.get(request_key(request))
         if not answers:
-            raise InputError(
+            # The stages fail closed on errors, this one included: so it is kept, too.
+            astray = InputError(
                 f"the trace has no answer to this {request.stage} request: it was recorded with "
                 "another image, question, version or settings"
             )
+            self.astray = self.astray or astray
+            raise astray
         record = answers.popleft()
         failure = record.error
         if failure is None:

@@ -66,4 +66,7 @@ async def replay(
     settings = Settings.from_json(started.settings)
     aligner = Aligner(model, settings, evaluator=evaluator, price=price, clock=lambda: 0.0)
     query = Query(started.question, tuple(pictures), started.context)
-    return await aligner.rerun(query, Budget.parse(started.budget), events, started.nonce)
+    again = await aligner.rerun(query, Budget.parse(started.budget), events, started.nonce)
+    if model.astray is not None:
+        raise model.astray
+    return again
