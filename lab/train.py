@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("lab/runs/main"))
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--width", type=int, default=192)
+    parser.add_argument("--start", type=Path, help="weights to begin with, lab/checkpoint.pt say")
     parser.add_argument("--bf16", action="store_true", help="autocast (GPU, or a CPU with bf16)")
     parser.add_argument("--looks", type=float, default=0.35, help="share of look batches")
     parser.add_argument("--scans", type=float, default=0.25, help="share of scan batches")
@@ -64,8 +65,9 @@ def main() -> None:
         betas=(0.9, 0.98),
     )
     step, spent, samples = 0, 0.0, 0
-    if last.exists():
-        saved = torch.load(last, map_location=device, weights_only=True)
+    source = last if last.exists() else args.start
+    if source is not None:
+        saved = torch.load(source, map_location=device, weights_only=True)
         net.load_state_dict(saved["net"])
         if "optimizer" in saved:
             optimizer.load_state_dict(saved["optimizer"])
