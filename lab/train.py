@@ -85,7 +85,7 @@ def main() -> None:
         rate = learning_rate(args.peak, step - first, spent / seconds)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        # bf16 helps on a GPU and on CPUs with bf16 units; emulated, it is 12 times slower.
+        # bf16 helps on a GPU and on CPUs with bf16 units; emulated, it was 14 times slower.
         with torch.autocast(device, dtype=torch.bfloat16, enabled=args.bf16):
             logits = net(pixels, ids, places, attention_mask(parts, sees))
             loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
