@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ecoalign.desk import ANSWER
-from ecoalign.errors import BudgetExceeded, BudgetTooSmall
+from ecoalign.errors import BudgetExceeded
+from ecoalign.failures import budget_too_small
 from ecoalign.models.base import Usage
 from ecoalign.scanner import reserve_scan
 from ecoalign.synthesizer import reserve_answer
 
 if TYPE_CHECKING:
     from ecoalign.desk import Desk
+    from ecoalign.errors import BudgetTooSmall
     from ecoalign.thoughts import Thought
 
 __all__ = ["AnswerReserve"]
@@ -75,18 +77,5 @@ class AnswerReserve:
         """The error, with what a scan and an answer from a long caption need at worst."""
         look = reserve_scan(self.desk)
         answer = reserve_answer(self.desk, caption=min(look.completion, _LONG_CAPTION))
-        if short.unit == "seconds":
-            smallest = (self.desk.ledger.budget.seconds or 0.0) + max(short.needed, 1.0)
-        else:
-            needs = self.desk.ledger.needs([(self.desk.model.name, look), *answer])
-            smallest = float(getattr(needs, short.unit) or 0.0)
-        if short.unit == "tokens":
-            # Attempts that failed were paid for, too.
-            smallest += self.desk.ledger.spent.tokens.total
-        text = f"{smallest:.0f}" if short.unit == "tokens" else f"{smallest:.3g}"
-        return BudgetTooSmall(
-            f"the budget of {self.desk.ledger.budget} is too small for any scored answer: about "
-            f"{text} {short.unit} would do ({short})",
-            unit=short.unit,
-            smallest=smallest,
-        )
+        calls = [(self.desk.model.name, look), *answer]
+        return budget_too_small(self.desk.ledger, short, calls, "any scored answer")

@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError, VerdictError
+from ecoalign.errors import (
+    BudgetExceeded,
+    BudgetTooSmall,
+    EcoAlignError,
+    ModelError,
+    VerdictError,
+)
 from ecoalign.events import ActionFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ecoalign.ledger import Ledger
+    from ecoalign.models.base import Usage
     from ecoalign.recorder import Recorder
 
-__all__ = ["Failures"]
+__all__ = ["Failures", "budget_too_small"]
 
 
 @dataclass
@@ -42,3 +52,31 @@ def _cause(error: EcoAlignError) -> str:
     if isinstance(error, VerdictError):
         return "the evaluator gave no well-formed verdict"
     return str(error)
+
+
+def budget_too_small(
+    ledger: Ledger, short: BudgetExceeded, calls: Sequence[tuple[str, Usage]], what: str
+) -> BudgetTooSmall:
+    """The error of a run that cannot pay for `what`, with the smallest budget that could.
+
+    Args:
+        ledger: of the run; what it has paid already, failed attempts included, is counted in.
+        short: the reservation that did not fit.
+        calls: models and bounds of the calls without which there is no `what`; may be empty
+            where they are not known.
+        what: as in "too small for ...".
+    """
+    smallest = short.needed
+    if short.unit == "seconds":
+        smallest = (ledger.budget.seconds or 0.0) + max(short.needed, 1.0)
+    elif calls:
+        spent = ledger.spent
+        used = {"tokens": float(spent.tokens.total), "usd": spent.usd or 0.0}[short.unit]
+        smallest = used + float(getattr(ledger.needs(calls), short.unit) or 0.0)
+    text = f"{smallest:.0f}" if short.unit == "tokens" else f"{smallest:.3g}"
+    return BudgetTooSmall(
+        f"the budget of {ledger.budget} is too small for {what}: about {text} {short.unit} "
+        f"would do ({short})",
+        unit=short.unit,
+        smallest=smallest,
+    )

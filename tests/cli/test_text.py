@@ -6,28 +6,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecoalign.cli.text import amount, clean, print_json, short, tell
+from ecoalign.cli.text import amount, print_json, short, tell
+from ecoalign.hostile_text import harmless
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=60)
 
 
 @given(ANY)
 def test_clean_text_cannot_steer_and_can_be_encoded(text: str) -> None:
-    cleaned = clean(text)
+    cleaned = harmless(text)
     assert len(cleaned) == len(text)
     assert not any(ord(char) < 32 and char not in "\n\t" for char in cleaned)
     assert not any(0x7F <= ord(char) <= 0x9F for char in cleaned)
     cleaned.encode("utf-8")
-    assert clean(cleaned) == cleaned
+    assert harmless(cleaned) == cleaned
 
 
 def test_clean_leaves_other_text_alone() -> None:
     text = "Straße 42\n\t价格 — 5 €, 🙂 مرحبا"
-    assert clean(text) == text
+    assert harmless(text) == text
 
 
 def test_marks_that_reorder_text_are_shown() -> None:
-    assert clean("safe\u202egnp.exe") == "safe\ufffdgnp.exe"
+    assert harmless("safe\u202egnp.exe") == "safe\ufffdgnp.exe"
 
 
 @given(ANY, st.integers(1, 30))

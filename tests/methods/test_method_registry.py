@@ -7,10 +7,14 @@ import pytest
 from ecoalign.budget import Budget
 from ecoalign.economics import Economy
 from ecoalign.errors import SettingsError
+from ecoalign.ledger import Ledger
 from ecoalign.methods import METHODS, open_method
 from ecoalign.methods.aligned import Aligned
+from ecoalign.methods.direct import DIRECT
 from ecoalign.methods.judges import Judge
 from ecoalign.methods.registry import with_preset
+from ecoalign.models.fake import FakeModel
+from ecoalign.query import Query
 from ecoalign.settings import PRESETS, Settings
 
 ASKED = {"base", "cot", "cod", "safety-prompt", "ecso", "vlm-guard", "best-of-n", "ecoalign"}
@@ -95,6 +99,23 @@ async def test_a_judge_is_opened_once_and_closed() -> None:
     assert Judge(Settings.load(env={})).evaluator() is None
 
 
+class Watched(FakeModel):
+    """Counts how often it is closed."""
+
+    closed = 0
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
 async def test_closing_a_method_leaves_the_model_alone(plain: Settings) -> None:
+    model = Watched(lambda request: "A dog.")
     for name in METHODS:
-        await open_method(name, plain).aclose()
+        method = open_method(name, plain)
+        if name in DIRECT:
+            ledger = Ledger(Budget(tokens=40_000), lambda model, usage: None)
+            answer = await method.answer(Query.of(None, "What is it?"), model, ledger)
+            assert answer.text == "A dog."
+        await method.aclose()
+        await method.aclose()
+    assert model.closed == 0

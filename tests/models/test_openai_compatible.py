@@ -564,12 +564,13 @@ async def test_extra_parameters_cannot_escape_the_budget(name: str) -> None:
 
 
 async def test_close_twice_and_use_again() -> None:
-    async with serving(lambda _: Reply(completion())) as (model, _):
+    async with serving(lambda _: Reply(completion())) as (model, server):
         await model.aclose()
-        await model.complete(ask())
+        assert (await model.complete(ask())).text == "fine"
         await model.aclose()
         await model.aclose()
-        await model.complete(ask())
+        assert (await model.complete(ask())).text == "fine"
+    assert len(server.received) == 2
 
 
 @pytest.fixture

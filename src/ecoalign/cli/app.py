@@ -12,6 +12,18 @@ from ecoalign import __version__
 from ecoalign.cli.bench import bench
 from ecoalign.cli.failures import report, reported
 from ecoalign.cli.options import Choices
+from ecoalign.cli.shared_options import (
+    BaseUrl,
+    Config,
+    Debug,
+    Evaluator,
+    Json,
+    Model,
+    Preset,
+    Quiet,
+    Seed,
+    SettingPairs,
+)
 
 __all__ = ["run"]
 
@@ -28,20 +40,6 @@ _EXITS = (
     "Exit codes: 0 answered (a refusal is an answer), 2 bad usage or input, 3 the model or its "
     "server failed, 4 the budget is too small for any scored answer, 130 interrupted."
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of unforeseen errors.")]
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        help="default, paper, myopic, fixed-horizon, last-safety, mean-safety or no-cost.",
-        show_default=False,
-    ),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option(help="Read this TOML file of settings and no other.", show_default=False),
-]
 
 
 def run(arguments: list[str]) -> int:
@@ -86,21 +84,8 @@ def _ask(
         list[str] | None,
         typer.Option("--image", "-i", help="A further image; may be repeated.", metavar="IMAGE"),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="embedded (the default), openai:NAME, or NAME with --base-url.",
-            show_default=False,
-        ),
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            help="An OpenAI-compatible server, usually ending in /v1.", show_default=False
-        ),
-    ] = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -112,17 +97,9 @@ def _ask(
     ] = None,
     preset: Preset = None,
     config: Config = None,
-    evaluator: Annotated[
-        str | None,
-        typer.Option(help="Who scores: self (the default) or a model.", show_default=False),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any setting; may be repeated.", metavar="NAME=VALUE"),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of everything random.", show_default=False)
-    ] = None,
+    evaluator: Evaluator = None,
+    settings: SettingPairs = None,
+    seed: Seed = None,
     as_json: Json = False,
     trace: Annotated[
         Path | None,
@@ -131,9 +108,7 @@ def _ask(
             show_default=False,
         ),
     ] = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing on standard error but errors.")
-    ] = False,
+    quiet: Quiet = False,
     progress: Annotated[
         bool | None,
         typer.Option(

@@ -9,6 +9,18 @@ import typer
 
 from ecoalign.cli.failures import reported
 from ecoalign.cli.options import Choices
+from ecoalign.cli.shared_options import (
+    BaseUrl,
+    Config,
+    Debug,
+    Evaluator,
+    Json,
+    Model,
+    Preset,
+    Quiet,
+    Seed,
+    SettingPairs,
+)
 
 __all__ = ["bench"]
 
@@ -22,9 +34,6 @@ _EXITS = (
     "Exit codes: 0 done, 2 bad usage or input, 3 the model or its server failed on every sample, 4 "
     "the budget was too small for every sample, 130 interrupted (the same command goes on)."
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of unforeseen errors.")]
 
 
 @bench.command(name="run", epilog=_EXITS)
@@ -57,19 +66,8 @@ def _run(
             show_default=False,
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="embedded (the default), openai:NAME, or NAME with --base-url.",
-            show_default=False,
-        ),
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(help="An OpenAI-compatible server for the model.", show_default=False),
-    ] = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
     judge: Annotated[
         list[str] | None,
         typer.Option(help="A model that judges; may be repeated for several.", metavar="MODEL"),
@@ -92,24 +90,11 @@ def _run(
             show_default=False,
         ),
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="The settings to start from.", show_default=False)
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="Read this TOML file of settings and no other.", show_default=False),
-    ] = None,
-    evaluator: Annotated[
-        str | None,
-        typer.Option(help="Who scores: self (the default) or a model.", show_default=False),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any setting; may be repeated.", metavar="NAME=VALUE"),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of everything random.", show_default=False)
-    ] = None,
+    preset: Preset = None,
+    config: Config = None,
+    evaluator: Evaluator = None,
+    settings: SettingPairs = None,
+    seed: Seed = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -131,9 +116,7 @@ def _run(
         bool, typer.Option("--xlsx", help="Write the predictions for VLMEvalKit, too.")
     ] = False,
     as_json: Json = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing on standard error but errors.")
-    ] = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Run an experiment, or go on with one: rows, tables, figures.

@@ -6,7 +6,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from ecoalign.cli.text import clean
+from ecoalign.hostile_text import harmless
 
 if TYPE_CHECKING:
     from ecoalign.cli.doctor import Health
@@ -27,7 +27,7 @@ def show(health: Health) -> None:
     console = Console(width=width, highlight=False)
 
     def line(text: str) -> None:
-        console.print(Text(clean(text)))
+        console.print(Text(harmless(text)))
 
     line("versions: " + ", ".join(f"{name} {text}" for name, text in health.versions.items()))
     for name, facts in health.providers.items():
@@ -39,7 +39,7 @@ def show(health: Health) -> None:
     table = Table("setting", "value", "range", "from", box=None, pad_edge=False)
     for row in health.settings:
         cells = (row.name, row.value, row.range, row.origin)
-        table.add_row(*(Text(clean(cell), overflow="fold") for cell in cells))
+        table.add_row(*(Text(harmless(cell), overflow="fold") for cell in cells))
     console.print(table)
     for problem in health.problems:
         line(f"problem: {problem}")

@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-import unicodedata
 
-__all__ = ["amount", "clean", "print_json", "say", "short", "tell"]
+from ecoalign.hostile_text import harmless
 
-# Marks that reorder what is shown: a text could look like another one.
-_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def clean(text: str) -> str:
-    """`text` without control characters; newlines and tabs are kept."""
-    return "".join(
-        "\ufffd"
-        if char in _REORDERING
-        or (unicodedata.category(char) in {"Cc", "Cs"} and char not in "\n\t")
-        else char
-        for char in text
-    )
+__all__ = ["amount", "print_json", "say", "short", "tell"]
 
 
 def short(text: str, most: int = 72) -> str:
     """`text` on one line of at most `most` characters."""
-    line = " ".join(clean(text).split())
+    line = " ".join(harmless(text).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def say(text: str) -> None:
     """Print a line on standard error. Says nothing if nobody is there to read it."""
     try:
-        print(_encodable(clean(text), sys.stderr.encoding), file=sys.stderr, flush=True)
+        print(_encodable(harmless(text), sys.stderr.encoding), file=sys.stderr, flush=True)
     except OSError:
         return
 
@@ -43,7 +30,7 @@ def tell(text: str) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    print(_encodable(clean(text), sys.stdout.encoding), flush=True)
+    print(_encodable(harmless(text), sys.stdout.encoding), flush=True)
 
 
 def print_json(body: object) -> None:

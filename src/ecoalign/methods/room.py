@@ -18,6 +18,7 @@ from ecoalign.errors import (
     ModelError,
     VerdictError,
 )
+from ecoalign.failures import budget_too_small
 from ecoalign.methods.base import Answer
 from ecoalign.methods.refusals import WITHHELD, is_refusal
 from ecoalign.prompts.method_dialect import method_dialect_named
@@ -214,21 +215,7 @@ class Room:
         self, short: BudgetExceeded, calls: Sequence[tuple[str, Usage]] = ()
     ) -> BudgetTooSmall:
         """The error for a budget that has no room for `calls`, or no time for an answer."""
-        budget, spent = self.ledger.budget, self.ledger.spent
-        smallest = short.needed
-        if short.unit == "seconds":
-            smallest = (budget.seconds or 0.0) + max(short.needed, 1.0)
-        elif calls:
-            needs = self.ledger.needs(calls)
-            used = {"tokens": float(spent.tokens.total), "usd": spent.usd or 0.0}[short.unit]
-            smallest = used + float(getattr(needs, short.unit) or 0.0)
-        text = f"{smallest:.0f}" if short.unit == "tokens" else f"{smallest:.3g}"
-        return BudgetTooSmall(
-            f"the budget of {budget} is too small for this method: about {text} {short.unit} "
-            f"would do ({short})",
-            unit=short.unit,
-            smallest=smallest,
-        )
+        return budget_too_small(self.ledger, short, calls, "this method")
 
     # The end ----------------------------------------------------------------------------------
 

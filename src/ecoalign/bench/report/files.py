@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ecoalign.bench.report.data import RunData, load_runs
 from ecoalign.bench.report.page import html_page
 from ecoalign.bench.report.tables import Table, numbers, tables
-from ecoalign.bench.report.text import plain
 from ecoalign.errors import InputError
+from ecoalign.hostile_text import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -72,13 +72,13 @@ def markdown_page(runs: Sequence[RunData]) -> str:
         if run.question:
             parts.append(f"{_safe(run.question[:1].upper() + run.question[1:])}.")
         # Indented code cannot be ended from within.
-        parts.append("    " + " ".join(plain(run.command).split()))
+        parts.append("    " + " ".join(harmless(run.command).split()))
         parts += [_markdown(table) for table in tables(run)]
     return "\n\n".join(parts) + "\n"
 
 
 def _safe(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", " ".join(plain(text).split()))
+    return _SPECIAL.sub(r"\\\1", " ".join(harmless(text).split()))
 
 
 def _markdown(table: Table) -> str:
@@ -114,7 +114,7 @@ def csv_text(lines: Iterable[Sequence[str]]) -> str:
 
 
 def _inert(cell: str) -> str:
-    text = plain(cell)
+    text = harmless(cell)
     return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from ecoalign.bench.report.figures import Figure, figures
 from ecoalign.bench.report.style import STYLE
 from ecoalign.bench.report.tables import Table, tables
-from ecoalign.bench.report.text import escaped, plain
+from ecoalign.bench.report.text import escaped
+from ecoalign.hostile_text import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -127,5 +128,5 @@ def _example(row: Row) -> str:
 
 
 def _cut(text: str) -> str:
-    text = plain(text)
+    text = harmless(text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

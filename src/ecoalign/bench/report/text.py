@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
-import unicodedata
 from typing import TYPE_CHECKING
+
+from ecoalign.hostile_text import harmless
 
 if TYPE_CHECKING:
     from ecoalign.bench.metrics import Estimate
@@ -15,36 +16,23 @@ __all__ = [
     "interval",
     "number",
     "percent",
-    "plain",
     "shorter",
     "signed",
     "times",
     "with_interval",
 ]
 
-_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 NONE = "–"
-
-
-def plain(text: str) -> str:
-    """`text` without control characters, marks that reorder it, and halves of characters."""
-    return "".join(
-        "\ufffd"
-        if char in _REORDERING
-        or (unicodedata.category(char) in {"Cc", "Cs"} and char not in "\n\t")
-        else char
-        for char in text
-    )
 
 
 def escaped(text: str) -> str:
     """`text` as HTML or SVG shows it, in an element or in a quoted attribute."""
-    return html.escape(plain(text), quote=True)
+    return html.escape(harmless(text), quote=True)
 
 
 def shorter(text: str, most: int) -> str:
     """`text` on one line of at most `most` characters."""
-    line = " ".join(plain(text).split())
+    line = " ".join(harmless(text).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
