@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from ecoalign.budget import Budget, Spending
 from ecoalign.errors import InputError
 from ecoalign.events import Event, Finished, RunStarted, to_json
+from ecoalign.reply import HOUSE, FinishReason, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ecoalign.events import StopReason
+    from ecoalign.models.base import ToolCall
     from ecoalign.thoughts import Thought
 
 __all__ = ["Alignment", "Trace"]
@@ -53,6 +55,7 @@ class Alignment:
         stop_reason: why the search ended; see `ecoalign.events.StopReason`.
         hint: what to change where something went wrong; empty otherwise.
         model, preset: what was asked, under which settings.
+        reply: the answer's finish reason, tool calls and log-probabilities; see `Reply`.
         trace: every event of the run.
     """
 
@@ -68,6 +71,27 @@ class Alignment:
     model: str
     preset: str
     trace: Trace = field(repr=False)
+    reply: Reply = field(default=HOUSE, repr=False)
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why the answer ends where it does: "stop", "length", "content_filter", "tool_calls"."""
+        return self.reply.finish_reason
+
+    @property
+    def content(self) -> str | None:
+        """The answer less its tool calls; None if it is nothing but tool calls."""
+        return self.reply.content(self.answer)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of the client's tools that the answer asks for; scored with it."""
+        return self.reply.tool_calls
+
+    @property
+    def logprobs(self) -> Mapping[str, object] | None:
+        """The answer's `logprobs` as its server gave them, where the client asked for them."""
+        return self.reply.logprobs
 
     @classmethod
     def from_events(cls, events: Sequence[Event]) -> Alignment:
@@ -92,6 +116,7 @@ class Alignment:
             model=started.model,
             preset=started.preset,
             trace=Trace(tuple(events)),
+            reply=finished.reply,
         )
 
     def to_json(self) -> dict[str, object]:

@@ -19,6 +19,7 @@ __all__ = [
 ]
 
 ModelFault = Literal["down", "timeout", "rate-limited", "rejected", "bad-response", "server"]
+Role = Literal["model", "evaluator"]
 
 
 class EcoAlignError(Exception):
@@ -34,9 +35,17 @@ class EcoAlignError(Exception):
 
 
 class InputError(EcoAlignError):
-    """The image, the question or an option cannot be used as given."""
+    """The image, the question or an option cannot be used as given.
+
+    Attributes:
+        param: the parameter of a client (`Sampling`) that is at fault; None for anything else.
+    """
 
     exit_code: ClassVar[int] = 2
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class SettingsError(InputError):
@@ -66,6 +75,11 @@ class ModelError(EcoAlignError):
         fault: what kind of failure it was.
         billed: whether tokens may have been spent on the attempt; unknown counts as True.
         retry_after: seconds the server asked to wait, where it did.
+        param: the parameter of a client (`Sampling`) that the server rejected, or several of them,
+            joined by ", ", where it did not say which; None for any other failure.
+        role: who failed: the "model" that writes, or the "evaluator" that scores; None where
+            nobody has said.
+        upstream: the name of the model that failed ("provider:name"); "" where nobody has said.
     """
 
     exit_code: ClassVar[int] = 3
@@ -77,11 +91,15 @@ class ModelError(EcoAlignError):
         fault: ModelFault,
         billed: bool = True,
         retry_after: float | None = None,
+        param: str | None = None,
     ) -> None:
         super().__init__(message)
         self.fault: ModelFault = fault
         self.billed = billed
         self.retry_after = retry_after
+        self.param = param
+        self.role: Role | None = None
+        self.upstream = ""
 
 
 class VerdictError(EcoAlignError):

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ecoalign.budget import Amount
 from ecoalign.errors import InputError
-from ecoalign.models.base import TokenLogprob, Usage
+from ecoalign.models.base import TokenLogprob, ToolCall, Usage
 from ecoalign.prompts.requests import ActionKind, Candidate
+from ecoalign.reply import HOUSE, Reply
 from ecoalign.thoughts import Thought, ThoughtId
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """What was asked, of whom, under which settings. `nonce` seeds the fences of the evaluator."""
+    """What was asked, of whom, under which settings. `nonce` seeds the fences of the evaluator;
+    `sampling` is what a client asked of the answer itself, as `Sampling.to_json` gives it."""
 
     version: str
     question: str
@@ -84,6 +86,7 @@ class RunStarted:
     settings: Mapping[str, Any]
     budget: str
     nonce: str
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     at: float = 0.0
 
 
@@ -113,6 +116,8 @@ class Called:
     finish_reason: str = "stop"
     logprobs: tuple[TokenLogprob, ...] | None = None
     served_by: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    raw_logprobs: Mapping[str, Any] | None = None
     error: CallFailure | None = None
     at: float = 0.0
 
@@ -241,7 +246,8 @@ class PathChosen:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer and the accounts. `hint` says what to change where something went wrong."""
+    """The answer and the accounts. `hint` says what to change where something went wrong; `reply`
+    is what the answer's server said beside its text."""
 
     answer: str
     refused: bool
@@ -251,6 +257,7 @@ class Finished:
     path: tuple[Thought, ...]
     spent: Mapping[str, Any] = field(default_factory=dict)
     hint: str = ""
+    reply: Reply = HOUSE
     at: float = 0.0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
 from ecoalign.pictures import Picture
+from ecoalign.sampling import Sampling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     ImageSource = str | Path | bytes | Image.Image | Picture
 
-__all__ = ["Query"]
+__all__ = ["Query", "Sampling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,14 @@ class Query:
         question: the text, stripped; never empty.
         pictures: the images it is about, in order.
         context: earlier turns and the system prompt, oldest first; quoted to the model as data.
+            Images of earlier turns belong to `pictures`.
+        sampling: what is asked of the answer itself, beside its content.
     """
 
     question: str
     pictures: tuple[Picture, ...] = field(default=(), repr=False)
     context: tuple[str, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
 
     @classmethod
     def of(
@@ -39,6 +43,7 @@ class Query:
         images: ImageSource | Sequence[ImageSource] | None,
         question: str,
         context: Sequence[str] = (),
+        sampling: Sampling | None = None,
     ) -> Query:
         """Load the images and check the question.
 
@@ -46,6 +51,7 @@ class Query:
             images: a path, bytes, a `data:` URI, a PIL image or a Picture, several, or None.
             question: what to answer.
             context: earlier turns, oldest first.
+            sampling: what a client asks of the answer itself.
 
         Raises:
             InputError: the question is empty or not text, or an image cannot be used.
@@ -60,4 +66,4 @@ class Query:
             pictures = tuple(Picture.load(source) for source in images)
         else:
             pictures = (Picture.load(images),)
-        return cls(question.strip(), pictures, tuple(context))
+        return cls(question.strip(), pictures, tuple(context), sampling or Sampling())

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ecoalign.reply import HOUSE, FinishReason, Reply
+
 if TYPE_CHECKING:
     from ecoalign.budget import Spending
     from ecoalign.ledger import Ledger
-    from ecoalign.models.base import ChatModel
+    from ecoalign.models.base import ChatModel, ToolCall
     from ecoalign.query import Query
 
 __all__ = ["Answer", "Method"]
@@ -28,6 +30,7 @@ class Answer:
         stop_reason: why the method stopped, in its own words; "" if it has but one way.
         calls_in_line: the most calls that had to wait for each other (the critical path).
         detail: what else is worth recording, as plain JSON.
+        reply: the answer's finish reason, tool calls and log-probabilities; see `Reply`.
     """
 
     text: str
@@ -38,6 +41,27 @@ class Answer:
     stop_reason: str = ""
     calls_in_line: int = 0
     detail: Mapping[str, Any] = field(default_factory=dict)
+    reply: Reply = HOUSE
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why the answer ends where it does: "stop", "length", "content_filter", "tool_calls"."""
+        return self.reply.finish_reason
+
+    @property
+    def content(self) -> str | None:
+        """The answer less its tool calls; None if it is nothing but tool calls."""
+        return self.reply.content(self.text)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of the client's tools that the answer asks for; scored with it."""
+        return self.reply.tool_calls
+
+    @property
+    def logprobs(self) -> Mapping[str, object] | None:
+        """The answer's `logprobs` as its server gave them, where the client asked for them."""
+        return self.reply.logprobs
 
 
 class Method(Protocol):

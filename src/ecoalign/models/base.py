@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -14,6 +15,7 @@ __all__ = [
     "Message",
     "TextPart",
     "TokenLogprob",
+    "ToolCall",
     "Usage",
 ]
 
@@ -101,6 +103,39 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a client's tool that a model asks for in place of text, or beside it.
+
+    Attributes:
+        id: names the call, for its result.
+        name: the tool's.
+        arguments: as the model wrote them: JSON if it kept to the rules ("function"), any text
+            ("custom").
+        kind: "function" or "custom".
+    """
+
+    id: str
+    name: str
+    arguments: str
+    kind: Literal["function", "custom"] = "function"
+
+    @property
+    def text(self) -> str:
+        """What an evaluator sees of it; JSON wherever the arguments are."""
+        arguments = self.arguments.strip() or "{}"
+        if self.kind == "custom":
+            arguments = json.dumps(self.arguments, ensure_ascii=False)
+        name = json.dumps(self.name, ensure_ascii=False)
+        return f'{{"tool_call": {{"name": {name}, "arguments": {arguments}}}}}'
+
+    def to_json(self) -> dict[str, object]:
+        """As in the message of a chat completion."""
+        holds = "input" if self.kind == "custom" else "arguments"
+        call = {"name": self.name, holds: self.arguments}
+        return {"id": self.id, "type": self.kind, self.kind: call}
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One call to a chat model.
 
@@ -113,6 +148,8 @@ class ChatRequest:
         top_logprobs: how many alternatives per token to ask for; 0 asks for none.
         seed: passed on where the server takes one.
         extra: further sampling parameters, passed on unchanged.
+        client: what a client asked for of the answer, by the names of the chat completions API;
+            it comes before all of the above, unchanged, and is never given up for a server.
         timeout: seconds this call may take, None for the model's default.
     """
 
@@ -124,6 +161,7 @@ class ChatRequest:
     top_logprobs: int = 0
     seed: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    client: Mapping[str, object] = field(default_factory=dict)
     timeout: float | None = None
 
 
@@ -139,6 +177,8 @@ class Completion:
         logprobs: one entry per output token, or None where not given.
         model: the model that answered, as the server names it.
         seconds: wall-clock of the attempt.
+        tool_calls: the calls of tools that the request's client gave.
+        raw_logprobs: `logprobs` as the server gave them, where the request's client asked.
     """
 
     text: str
@@ -147,6 +187,8 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] | None = None
     model: str = ""
     seconds: float = 0.0
+    tool_calls: tuple[ToolCall, ...] = ()
+    raw_logprobs: Mapping[str, Any] | None = None
 
 
 @runtime_checkable
