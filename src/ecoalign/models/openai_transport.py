@@ -5,10 +5,7 @@ Imported only when a request is sent: the client costs 0.4 s to import.
 
 from __future__ import annotations
 
-import math
-import time
 import zlib
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -16,6 +13,7 @@ import openai
 
 from ecoalign.errors import ModelError
 from ecoalign.models.openai_answer import said, scrub
+from ecoalign.models.waits import seconds_to_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -152,7 +150,7 @@ def _status_failure(response: httpx2.Response, key: str, key_env: str) -> ModelE
             f"the server limits the rate of requests. {shown}",
             fault="rate-limited",
             billed=False,
-            retry_after=_retry_after(response.headers),
+            retry_after=seconds_to_wait(lambda name: response.headers.get(name, "")),
         )
     if status in {401, 403}:
         advice = f"the key was refused; check {key_env} and what the key may use"
@@ -169,7 +167,7 @@ def _status_failure(response: httpx2.Response, key: str, key_env: str) -> ModelE
             f"the server failed. {shown}",
             fault="server",
             billed=True,
-            retry_after=_retry_after(response.headers),
+            retry_after=seconds_to_wait(lambda name: response.headers.get(name, "")),
         )
     elif 300 <= status < 400:
         advice = (
@@ -184,22 +182,6 @@ def _status_failure(response: httpx2.Response, key: str, key_env: str) -> ModelE
 def _origin(url: httpx2.URL) -> str:
     """Scheme, host and port, without any user name or password."""
     return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"
-
-
-def _retry_after(headers: httpx2.Headers) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `retry-after` (a number or a date)."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) * unit
-        except ValueError:
-            continue
-        if math.isfinite(seconds) and seconds >= 0:
-            return seconds
-    try:
-        when = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
-        return None
-    return max(0.0, when.timestamp() - time.time())
 
 
 def _connection_failure(error: BaseException, where: str, timeout: float) -> ModelError:
