@@ -37,6 +37,8 @@ __all__ = ["Aligner", "align"]
 
 T = TypeVar("T")
 
+_ONE_PURSE = "give a budget or a ledger, not both: a ledger has its own budget"
+
 
 @dataclass(slots=True)
 class _Run:
@@ -111,24 +113,29 @@ class Aligner:
         The events so far are kept in the error's `trace` (a `Trace`).
         """
         if budget is not None and ledger is not None:
-            raise ValueError("give a budget or a ledger, not both: a ledger has its own budget")
+            raise ValueError(_ONE_PURSE)
         run = self._start(query, budget, lambda event: None, ledger=ledger)
         await self._drive(run)
         return Alignment.from_events(run.events)
 
     async def stream(
-        self, query: Query, budget: Budget | None = None
+        self, query: Query, budget: Budget | None = None, *, ledger: Ledger | None = None
     ) -> AsyncGenerator[Event, None]:
         """The events of a run as they happen; the last one is `Finished`.
+
+        The arguments are those of `align`.
 
         Closing the iterator early cancels the run and its calls. Cancelling the task that reads it
         does, too; the events that are left, `RunFailed` the last, come before the cancellation.
 
         Raises:
+            ValueError: both a budget and a ledger are given.
             EcoAlignError: as `align`, after a `RunFailed` event.
         """
+        if budget is not None and ledger is not None:
+            raise ValueError(_ONE_PURSE)
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        run = self._start(query, budget, queue.put_nowait)
+        run = self._start(query, budget, queue.put_nowait, ledger=ledger)
         task = asyncio.create_task(self._drive(run))
         task.add_done_callback(lambda _: queue.put_nowait(None))
         try:

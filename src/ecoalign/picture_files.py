@@ -8,6 +8,7 @@ import io
 import os
 import re
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +17,20 @@ from urllib.parse import unquote_to_bytes
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from PIL import Image
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "Decoded", "decode", "from_pil", "read_source"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "Decoded",
+    "Header",
+    "decode",
+    "from_pil",
+    "read_header",
+    "read_source",
+]
 
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 64 * 1024 * 1024
@@ -44,6 +56,20 @@ class Decoded:
     image: Image.Image
     media_type: str
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an encoded image says of itself before it is decoded: type, and pixels as stored."""
+
+    media_type: str
+    width: int
+    height: int
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
 
 
 def read_source(source: str | Path | bytes | bytearray | memoryview) -> tuple[bytes, str]:
@@ -133,13 +159,37 @@ def decode(data: bytes, where: str) -> Decoded:
     Raises:
         InputError: it is no image that can be read, cut short, damaged or too large.
     """
+    with _opened(data, where) as opened:
+        return from_pil(opened, where)
+
+
+def read_header(data: bytes, where: str) -> Header:
+    """What the header of `data` says; no pixel is decoded.
+
+    Raises:
+        InputError: it is no image that can be read, or too large.
+    """
+    from PIL import Image
+
+    with _opened(data, where) as opened:
+        _check_size(opened.width, opened.height, where)
+        return Header(Image.MIME.get(opened.format or "", ""), opened.width, opened.height)
+
+
+@contextmanager
+def _opened(data: bytes, where: str) -> Iterator[Image.Image]:
+    """The image in `data`, not decoded yet; whatever Pillow raises in the block is an InputError.
+
+    Raises:
+        InputError: see `decode`.
+    """
     from PIL import Image, UnidentifiedImageError
 
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]  # Pillow may be built without some
     try:
         with Image.open(io.BytesIO(data), formats=formats) as opened:
-            return from_pil(opened, where)
+            yield opened
     except UnidentifiedImageError:
         raise InputError(f"{where} is not an image that can be read: {_hint(data)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
