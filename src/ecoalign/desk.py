@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ecoalign.prompts.requests import ScoreRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ecoalign.caller import CallRecord
     from ecoalign.evaluators.base import Completer, Evaluator
@@ -31,6 +31,7 @@ __all__ = [
     "ANSWER",
     "CallLog",
     "Desk",
+    "hearing_calls",
     "logging_calls",
     "note_calls",
     "record_call",
@@ -44,6 +45,7 @@ ANSWER = "answer"
 CallLog = list["CallRecord"]
 
 _log: ContextVar[CallLog | None] = ContextVar("ecoalign_call_log", default=None)
+_ear: ContextVar[Callable[[CallRecord], None] | None] = ContextVar("ecoalign_ear", default=None)
 
 
 def record_call(record: CallRecord) -> None:
@@ -51,6 +53,22 @@ def record_call(record: CallRecord) -> None:
     log = _log.get()
     if log is not None:
         log.append(record)
+    ear = _ear.get()
+    if ear is not None:
+        ear(record)
+
+
+@contextmanager
+def hearing_calls(ear: Callable[[CallRecord], None]) -> Iterator[None]:
+    """Tell `ear` of every attempt made in this block, its child tasks included, as it ends.
+
+    Unlike a log it hears them in the order in which they end. It must not raise.
+    """
+    token = _ear.set(ear)
+    try:
+        yield
+    finally:
+        _ear.reset(token)
 
 
 @contextmanager
