@@ -44,7 +44,18 @@ CAUSES: Final = frozenset({"budget", "evaluator", "model", "time", "unsafe"})
 TURNED_AWAY: Final = frozenset(
     {"key", "overloaded", "rate", "window", "too-large", "too-slow", "draining"}
 )
-FAULTS: Final = frozenset({"down", "timeout", "rate-limited", "rejected", "bad-response", "server"})
+FAULTS: Final = frozenset(
+    {
+        "bad-response",
+        "crashed",
+        "deadline",
+        "down",
+        "rate-limited",
+        "rejected",
+        "server",
+        "timeout",
+    }
+)
 ROLES: Final = frozenset({"model", "evaluator"})
 IMAGE_REASONS: Final = frozenset(
     {
@@ -151,7 +162,7 @@ class GatewayMetrics:
         self._turned.labels(_known(reason, TURNED_AWAY)).inc()
 
     def upstream_failed(self, role: str, fault: str) -> None:
-        """A call to the "model" or the "evaluator" failed, with a `ModelFault`."""
+        """A call to the "model" or the "evaluator" failed, with one of `FAULTS`."""
         self._failures.labels(_known(role, ROLES), _known(fault, FAULTS)).inc()
 
     def image_refused(self, reason: str) -> None:
