@@ -22,6 +22,7 @@ from ecoalign.models.registry import open_model
 from ecoalign.prompts.dialect import dialect_named
 from ecoalign.query import Query
 from ecoalign.recorder import Recorder
+from ecoalign.sampling import checked
 from ecoalign.search import Search
 from ecoalign.settings import SERVER_BUDGET, Settings
 
@@ -211,6 +212,7 @@ class Aligner:
             on_call=record_call,
             max_concurrency=settings.max_concurrency,
         )
+        checked(self.model, query.sampling)
         nonce = nonce or secrets.token_hex(8)
         dialect = dialect_named(self.model.dialect)
         desk = Desk(query, self.model, dialect, self.evaluator, ledger, caller, settings, nonce)
@@ -252,6 +254,7 @@ class Aligner:
             settings=self.settings.to_json(),
             budget=str(desk.ledger.budget),
             nonce=desk.nonce,
+            sampling=desk.query.sampling.to_json(),
         )
 
 

@@ -39,12 +39,14 @@ class CallError:
         message: the model's message, which holds no secret; for a crash only the error's type.
         billed: whether tokens may have been spent on it.
         retry_after: seconds the server asked to wait, where it did.
+        param: the client's parameter that the server rejected, if that was it.
     """
 
     kind: ModelFault | Literal["deadline", "cancelled", "crashed"]
     message: str
     billed: bool = True
     retry_after: float | None = None
+    param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ class Caller:
                     completion = await model.complete(_timed(request, left))
                 hold.settle(completion.usage, floor=_certain(completion))
             except BaseException as error:
+                if isinstance(error, ModelError):
+                    error.upstream = error.upstream or model.name
                 failure = _failure(error, expired=scope.expired())
                 if hold.state == "open":
                     if failure.billed:
@@ -243,7 +247,7 @@ def _certain(completion: Completion) -> Usage:
 
 def _failure(error: BaseException, *, expired: bool) -> CallError:
     if isinstance(error, ModelError):
-        return CallError(error.fault, str(error), error.billed, error.retry_after)
+        return CallError(error.fault, str(error), error.billed, error.retry_after, error.param)
     if expired and isinstance(error, TimeoutError):
         return CallError("deadline", "the budget's time ran out")
     if isinstance(error, InputError):

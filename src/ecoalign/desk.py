@@ -11,7 +11,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ecoalign.prompts.requests import ScoreRequest
+from ecoalign.errors import ModelError
+from ecoalign.prompts.requests import ActionKind, ExecuteRequest, ScoreRequest, WriteRequest
+from ecoalign.sampling import blame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,12 +160,24 @@ class Desk:
         Raises:
             BudgetExceeded, ModelError: see `Caller.complete`.
         """
+        try:
+            return await self.caller.complete(self.model, self.render(request), earmark=earmark)
+        except ModelError as error:
+            error.role = "model"
+            if _answers(request):
+                blame(error, self.query.sampling)
+            raise
+
+    def render(self, request: StageRequest) -> ChatRequest:
+        """The call for `request` under the settings; one that writes an answer as its client wants
+        it. What it reserves is its bound."""
         call = self.dialect.render(request)
-        if call.stage != "score":
-            # A server's own sampling applies to what is thought, never to a verdict.
-            call = replace(call, temperature=self.settings.temperature or call.temperature)
-        call = replace(call, seed=self.settings.seed)
-        return await self.caller.complete(self.model, call, earmark=earmark)
+        # A server's own sampling applies to what is thought, never to a verdict.
+        warmth = call.temperature if call.stage == "score" else self.settings.temperature
+        call = replace(call, temperature=warmth or call.temperature, seed=self.settings.seed)
+        if not _answers(request):
+            return call
+        return self.query.sampling.apply(call, self.ledger.budget)
 
     def score_request(
         self, path: tuple[Thought, ...], kind: str, text: str, views: tuple[ImagePart, ...]
@@ -180,4 +194,15 @@ class Desk:
         Raises:
             VerdictError, ModelError, BudgetExceeded: it has no score, so it is unsafe.
         """
-        return await self.evaluator.score(request, self.caller, earmark=earmark)
+        try:
+            return await self.evaluator.score(request, self.caller, earmark=earmark)
+        except ModelError as error:
+            error.role = "evaluator"
+            raise
+
+
+def _answers(request: StageRequest) -> bool:
+    """Whether its text may be shown, so that it is the client's to say how it is written."""
+    if isinstance(request, ExecuteRequest):
+        return request.action.kind in (ActionKind.ANSWER, ActionKind.REFUSE)
+    return isinstance(request, WriteRequest)

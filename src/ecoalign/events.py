@@ -98,6 +98,7 @@ class CallFailure:
     message: str
     billed: bool
     retry_after: float | None = None
+    param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

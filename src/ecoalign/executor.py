@@ -10,6 +10,7 @@ from ecoalign.desk import CallLog, Desk, logging_calls, note_calls, tokens_of
 from ecoalign.errors import EcoAlignError
 from ecoalign.evaluators.base import bounds_by_model
 from ecoalign.prompts.requests import ActionKind, ExecuteRequest
+from ecoalign.reply import HOUSE, Reply, reply_of
 from ecoalign.thoughts import ThoughtKind
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Outcome:
         error: why there is no score.
         stage: "execute" or "score", where it failed.
         calls: the attempts it took, failed ones included.
+        reply: what goes with the text.
     """
 
     job: Job
@@ -66,6 +68,7 @@ class Outcome:
     error: EcoAlignError | None = None
     stage: str = "execute"
     calls: CallLog = field(default_factory=list)
+    reply: Reply = HOUSE
 
     @property
     def cost(self) -> int:
@@ -86,7 +89,7 @@ def request_for(desk: Desk, job: Job) -> ExecuteRequest:
 def worst_case(desk: Desk, job: Job) -> list[tuple[str, Usage]]:
     """Models and bounds of carrying out a job and scoring what it makes."""
     request = request_for(desk, job)
-    call = desk.dialect.render(request)
+    call = desk.render(request)
     return [(desk.model.name, desk.model.bound(call)), *_scoring(desk, job, call.max_tokens)]
 
 
@@ -133,7 +136,7 @@ async def _carry_out(desk: Desk, job: Job, log: CallLog) -> Outcome:
             return Outcome(job, text, None, error, stage, log)
         finally:
             desk.ledger.free(earmark)
-    return Outcome(job, text, score, None, stage, log)
+    return Outcome(job, text, score, None, stage, log, reply_of(completion, text))
 
 
 async def _score(

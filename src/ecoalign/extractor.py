@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ecoalign import economics
 from ecoalign.desk import ANSWER, recording_calls
 from ecoalign.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.events import Finished, PathChosen, ThoughtAdded
+from ecoalign.failures import raise_if_rejected
 from ecoalign.graph import ROOT
 from ecoalign.pareto import track
+from ecoalign.reply import HOUSE, Reply
 from ecoalign.synthesizer import HOUSE_REFUSAL, reserve_answer, write
 from ecoalign.thoughts import ThoughtKind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ecoalign.desk import Desk
     from ecoalign.events import StopReason
     from ecoalign.failures import Failures
@@ -35,12 +39,14 @@ class Extractor:
         recorder: told of everything.
         graph: what the search has grown.
         failures: what went wrong so far.
+        replies: what goes with the texts of the thoughts.
     """
 
     desk: Desk
     recorder: Recorder
     graph: ThoughtGraph
     failures: Failures
+    replies: Mapping[ThoughtId, Reply] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.settings = self.desk.settings
@@ -87,6 +93,8 @@ class Extractor:
             if outcome.score is None:
                 assert outcome.error is not None  # noqa: S101 - one of the two is always there
                 self.failures.note(-1, outcome.stage, outcome.error)
+                if not ready.paths:
+                    raise_if_rejected(outcome.error)
                 continue
             end = path[-1].id
             thought = self.graph.add(
@@ -100,7 +108,8 @@ class Extractor:
             pruned = self.graph.is_pruned(thought.id)
             self.recorder.emit(ThoughtAdded(thought, -1, pruned, outcome.score.method))
             if not pruned:
-                return self._finish(thought.text, (*ids, thought.id), stop, refused=False)
+                whole = (*ids, thought.id)
+                return self._finish(thought.text, whole, stop, outcome.reply, refused=False)
         if ready.paths:
             # Writing anew did not work out; a scored answer stands on the best path all the same.
             return self._take_path(ready, stop)
@@ -127,15 +136,22 @@ class Extractor:
         ids = frontier.paths[rank].ids
         self._emit_path(frontier, rank, ids)
         end = self.graph[ids[-1]]
-        return self._finish(end.text, ids, stop, refused=end.kind is ThoughtKind.REFUSAL)
+        reply = self.replies.get(end.id, HOUSE)
+        return self._finish(end.text, ids, stop, reply, refused=end.kind is ThoughtKind.REFUSAL)
 
     def _house_refusal(self) -> Finished:
         if self.failures.cause == "" and self.failures.short is None:
             self.failures.cause = "every thought was scored unsafe"
-        return self._finish(HOUSE_REFUSAL, (ROOT,), "fail-closed", refused=True)
+        return self._finish(HOUSE_REFUSAL, (ROOT,), "fail-closed", HOUSE, refused=True)
 
     def _finish(
-        self, text: str, ids: tuple[ThoughtId, ...], stop: StopReason, *, refused: bool
+        self,
+        text: str,
+        ids: tuple[ThoughtId, ...],
+        stop: StopReason,
+        reply: Reply,
+        *,
+        refused: bool,
     ) -> Finished:
         whole = self.graph.path(ids)
         path = whole[1:]
@@ -151,6 +167,7 @@ class Extractor:
                 path=whole,
                 spent=self.ledger.spent.to_json(),
                 hint=self._hint(stop),
+                reply=reply,
             )
         )
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ecoalign.models.base import Usage
     from ecoalign.recorder import Recorder
 
-__all__ = ["Failures", "budget_too_small"]
+__all__ = ["Failures", "budget_too_small", "raise_if_rejected"]
 
 
 @dataclass
@@ -48,10 +48,19 @@ class Failures:
 
 def _cause(error: EcoAlignError) -> str:
     if isinstance(error, ModelError):
-        return f"the model failed ({error.fault})"
+        return f"the {error.role or 'model'} failed ({error.fault})"
     if isinstance(error, VerdictError):
         return "the evaluator gave no well-formed verdict"
     return str(error)
+
+
+def raise_if_rejected(error: EcoAlignError | None) -> None:
+    """Raise `error` if a server rejected a client's parameter: it would reject it every time.
+
+    Anything else is the failure of one action, which others may make up for.
+    """
+    if isinstance(error, ModelError) and error.param is not None:
+        raise error
 
 
 def budget_too_small(

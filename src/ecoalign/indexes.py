@@ -61,16 +61,21 @@ class BestAnswer:
 
     def value(self, graph: ThoughtGraph) -> float:
         """max of max(0, floor) * min(1, u) over the answers, in [0, 1]; 0 if there is none."""
+        best = self.thought(graph)
+        return 0.0 if best is None else _safe_utility(graph, best)
+
+    def thought(self, graph: ThoughtGraph) -> ThoughtId | None:
+        """The answer that has this value, or None."""
         while self._heap:
             noted, thought = self._heap[0]
             now = -_safe_utility(graph, thought) if thought in graph.ends else 0.0
             if thought in graph.ends and now == noted:
-                return -noted
+                return thought
             # A merge has lowered it, or put another in its place, which was noted then.
             heapq.heappop(self._heap)
             if thought in graph.ends:
                 heapq.heappush(self._heap, (now, thought))
-        return 0.0
+        return None
 
 
 def _safe_utility(graph: ThoughtGraph, thought: ThoughtId) -> float:

@@ -105,7 +105,9 @@ def _called(record: CallRecord) -> Called:
         finish_reason="" if done is None else done.finish_reason,
         logprobs=None if done is None else done.logprobs,
         served_by="" if done is None else done.model,
+        tool_calls=() if done is None else done.tool_calls,
+        raw_logprobs=None if done is None else done.raw_logprobs,
         error=None
         if error is None
-        else CallFailure(error.kind, error.message, error.billed, error.retry_after),
+        else CallFailure(error.kind, error.message, error.billed, error.retry_after, error.param),
     )

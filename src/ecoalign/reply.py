@@ -12,7 +12,7 @@ from ecoalign.models.base import ToolCall
 if TYPE_CHECKING:
     from ecoalign.models.base import Completion
 
-__all__ = ["HOUSE", "FinishReason", "Reply", "finish_reason", "reply_of"]
+__all__ = ["HOUSE", "FinishReason", "Reply", "finish_reason", "reply_of", "spoken"]
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 
@@ -95,7 +95,8 @@ def _spelling(raw: Mapping[str, Any], shown: str) -> Mapping[str, Any] | None:
     for entry, piece in zip(entries, known, strict=True):
         stop = place + len(piece)
         if stop > start and place < end:
-            if piece[: max(0, start - place)].strip() or piece[len(piece) - max(0, stop - end) :]:
+            before, after = max(0, start - place), len(piece) - max(0, stop - end)
+            if piece[:before].strip() or piece[after:].strip():
                 return None
             kept.append(entry)
         place = stop

@@ -7,17 +7,19 @@ never carry a client's. A verdict does not in any method.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
 
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
     from ecoalign.budget import Budget
+    from ecoalign.errors import ModelError
     from ecoalign.models.base import ChatModel, ChatRequest
 
-__all__ = ["OWNED", "Choosy", "Sampling", "checked", "unsupported"]
+__all__ = ["OWNED", "Choosy", "Sampling", "blame", "checked", "unsupported"]
 
 OWNED: Mapping[str, str] = {
     "model": "the model is chosen by who runs it",
@@ -36,6 +38,7 @@ OWNED: Mapping[str, str] = {
 """Parameters that no model is sent in a client's name, and why: they would change what is
 reserved for a call, or bring an answer that nobody scores."""
 
+_CAP = re.compile(r"max_(completion_|new_|output_)?tokens", re.I)
 # The part of a budget in tokens that one answer may fill where a client allows more than the
 # house does: the answer is written, scored at several times its length, and perhaps once more.
 _ANSWER_SHARE = 20
@@ -75,7 +78,8 @@ class Sampling:
                     f"the parameter {name!r} cannot be passed on: {OWNED[name]}", param=name
                 )
             try:
-                json.dumps(value, allow_nan=False)
+                # Half a character is no text that could be sent.
+                json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
             except (TypeError, ValueError, RecursionError):
                 raise InputError(f"the parameter {name!r} is not plain JSON", param=name) from None
 
@@ -99,6 +103,13 @@ class Sampling:
             raise InputError("the trace's sampling parameters cannot be read")
         return cls(cap, dict(params))
 
+    def varied(self, variant: int) -> Sampling:
+        """For one of several answers to choose from: `seed`, if there is one, plus `variant`."""
+        seed = self.params.get("seed")
+        if not _is_whole(seed):
+            return self
+        return Sampling(self.max_tokens, {**self.params, "seed": seed + variant})
+
     def apply(self, request: ChatRequest, budget: Budget) -> ChatRequest:
         """`request`, a call that writes an answer, as the client wants it.
 
@@ -116,7 +127,33 @@ class Sampling:
             cap = min(self.max_tokens, most)
         if cap == request.max_tokens and not self.params:
             return request
-        return replace(request, max_tokens=cap, client=self.params)
+        warmth, seed = self.params.get("temperature"), self.params.get("seed")
+        return replace(
+            request,
+            max_tokens=cap,
+            temperature=float(warmth) if _is_number(warmth) else request.temperature,
+            seed=seed if _is_whole(seed) else request.seed,
+            client=self.params,
+        )
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def blame(error: ModelError, sampling: Sampling) -> None:
+    """Name the cap in `error`, of a call that writes an answer, where a server finds it too large.
+
+    Other parameters are named by who sent them. The cap goes with every call, so only who knows
+    what the client asked for can tell whose it was.
+    """
+    rejected = error.fault == "rejected" and error.param is None
+    if rejected and sampling.max_tokens is not None and _CAP.search(str(error)):
+        error.param = "max_tokens"
 
 
 @runtime_checkable

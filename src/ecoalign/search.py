@@ -28,7 +28,7 @@ from ecoalign.events import (
 )
 from ecoalign.executor import KIND_OF, Job, Outcome, execute_batch, worst_case
 from ecoalign.extractor import Extractor
-from ecoalign.failures import Failures
+from ecoalign.failures import Failures, raise_if_rejected
 from ecoalign.graph import ROOT, ThoughtGraph
 from ecoalign.indexes import BestAnswer, Openings, Twins
 from ecoalign.merging import Similarity, text_similarity
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from ecoalign.budget import Amount
     from ecoalign.recorder import Recorder
+    from ecoalign.reply import Reply
 
 __all__ = ["Search"]
 
@@ -74,7 +75,9 @@ class Search:
     _scan_tokens: int = 0
     _unsafe_end: ThoughtId | None = None
     _drafted: bool = False
+    _second_thoughts: bool = False
     _step: int = 0
+    _replies: dict[ThoughtId, Reply] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.settings = self.desk.settings
@@ -99,6 +102,8 @@ class Search:
         """
         self._reserve.set_aside()
         drafted = await draft(self.desk, self.recorder) if self.settings.draft else None
+        if drafted is not None:
+            raise_if_rejected(drafted.error)
         if drafted is not None and suffices(drafted, self.settings):
             self.graph = ThoughtGraph("", threshold=self.settings.safety_threshold)
             stop: StopReason = "satisfied"
@@ -112,7 +117,8 @@ class Search:
                 self._take(DRAFT, drafted)
                 self._drafted = drafted.score is not None
             stop = await self._grow()
-        return await Extractor(self.desk, self.recorder, self.graph, self._failures).answer(stop)
+        extractor = Extractor(self.desk, self.recorder, self.graph, self._failures, self._replies)
+        return await extractor.answer(stop)
 
     async def _grow(self) -> StopReason:
         """The loop: until the budget is exhausted or no safe action has positive value."""
@@ -136,6 +142,8 @@ class Search:
                     continue
                 last_call = self.pool.call_all()
                 if last_call:
+                    continue
+                if await self._answer_after_all(now):
                     continue
                 stop = self._why_stopped(ranked)
                 await self._refuse_instead()
@@ -219,6 +227,10 @@ class Search:
         # What was recorded is what counts: a replay has its times from the tape.
         return replace(now, horizon=started.horizon, price=started.price)
 
+    def _mean_cost(self) -> float:
+        """Tokens that an action has cost so far, on average; 0 before the first one."""
+        return self._executed_tokens / max(1, self._executed)
+
     def _headroom(self) -> float:
         """1 minus the safe utility of the best answer so far."""
         return 1.0 - self._best.value(self.graph)
@@ -227,7 +239,7 @@ class Search:
         """Whether an answer exists that no further action can improve by more than its price."""
         if now.economy is not Economy.SURPLUS or not self.graph.ends:
             return False
-        cheapest = self._executed_tokens / max(1, self._executed)
+        cheapest = self._mean_cost()
         return now.headroom <= now.price * cheapest
 
     # Propose ----------------------------------------------------------------------------------
@@ -268,7 +280,7 @@ class Search:
         """Whether what a thought promises can pay for a proposal from it and an action after it."""
         if now.economy is not Economy.SURPLUS:
             return True
-        actions = self._executed_tokens / max(1, self._executed)
+        actions = self._mean_cost()
         proposals = self._proposal_tokens / max(1, self._proposals)
         return promise * now.headroom >= now.price * (actions + proposals)
 
@@ -369,12 +381,17 @@ class Search:
         with recording_calls(self.recorder, []):
             fresh = await execute_batch(self.desk, [j for j in jobs if ready[j.id] is None])
         made = {outcome.job.id: outcome for outcome in fresh}
+        errors: list[EcoAlignError | None] = []
         for action in chosen:
             known = ready[action.id]
             outcome = known or made[action.id]
             if known is None:
                 self.recorder.calls(outcome.calls)
             self._take(action, outcome)
+            errors.append(outcome.error)
+        if not self.graph.ends:
+            for error in errors:
+                raise_if_rejected(error)
         for action in chosen:
             self._drop_dead_ends(action.parent)
 
@@ -409,6 +426,7 @@ class Search:
             )
         if candidate.forecast:
             self.simulator.learn(candidate, Forecast(score.safety, score.utility, outcome.cost))
+        self._replies[thought.id] = outcome.reply
         pruned = self.graph.is_pruned(thought.id)
         self.recorder.emit(ThoughtAdded(thought, action.id, pruned, score.method))
         if pruned and thought.kind is ThoughtKind.ANSWER:
@@ -454,6 +472,38 @@ class Search:
         self.recorder.emit(ThoughtsDropped(self.graph.prune(node)))
         for parent in parents:
             self._drop_dead_ends(parent)
+
+    async def _answer_after_all(self, now: Terms) -> bool:
+        """Try an answer forecast to be unsafe, where refusing turned out to be worth little.
+
+        A refusal is worth much where the request is harmful. One that is not speaks against the
+        forecast that called for it; at even odds an answer is worth its price, and it is scored
+        like any other before it counts. Returns whether one was tried, which happens once.
+        """
+        best = self._best.thought(self.graph)
+        if (
+            self._second_thoughts
+            or now.economy is not Economy.SURPLUS
+            or best is None
+            or self.graph[best].kind is not ThoughtKind.REFUSAL
+            or 0.5 * now.headroom <= now.price * self._mean_cost()
+        ):
+            return False
+        doubted = [
+            action
+            for action in self.pool
+            if action.candidate.kind is ActionKind.ANSWER
+            and any(step.safety < now.threshold for step in action.candidate.forecast[:1])
+        ]
+        if not doubted:
+            return False
+        # From the thought that knows most.
+        chosen = max(doubted, key=lambda a: (len(self.graph.path_to(a.parent)), -a.id))
+        if not self._affordable([chosen]):
+            return False
+        self._second_thoughts = True
+        await self._execute([chosen])
+        return True
 
     async def _refuse_instead(self) -> None:
         """Where every answer was unsafe, writing one more would be, too: refuse and say why."""

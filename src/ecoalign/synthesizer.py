@@ -9,6 +9,7 @@ from ecoalign.errors import EcoAlignError
 from ecoalign.evaluators.base import bounds_by_model
 from ecoalign.executor import Job, Outcome
 from ecoalign.prompts.requests import ActionKind, Candidate, WriteRequest
+from ecoalign.reply import reply_of
 from ecoalign.thoughts import ENDS, Thought, ThoughtId, ThoughtKind
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def reserve_answer(
     """
     if not path:
         path = (Thought(ThoughtId(0), ThoughtKind.ROOT, "the " * caption, 1.0, 0.0, 0.0),)
-    call = desk.dialect.render(_write_request(desk, path))
+    call = desk.render(_write_request(desk, path))
     score = desk.score_request(path, "answer", "the " * call.max_tokens, desk.views)
     bounds = bounds_by_model(desk.evaluator, score, desk.model.name)
     return [(desk.model.name, desk.model.bound(call)), *bounds]
@@ -77,4 +78,4 @@ async def _write(desk: Desk, path: tuple[Thought, ...], log: CallLog) -> Outcome
             score = await desk.score(scoring, earmark=ANSWER)
         except EcoAlignError as error:
             return Outcome(job, text, None, error, stage, log)
-    return Outcome(job, text, score, None, stage, log)
+    return Outcome(job, text, score, None, stage, log, reply_of(completion, text))

@@ -38,8 +38,9 @@ from ecoalign.events import (
     from_json,
     to_json,
 )
-from ecoalign.models.base import TokenLogprob, Usage
+from ecoalign.models.base import TokenLogprob, ToolCall, Usage
 from ecoalign.prompts.requests import ActionKind, Candidate, Forecast
+from ecoalign.reply import FinishReason, Reply
 from ecoalign.thoughts import Region, Thought, ThoughtId, ThoughtKind
 from ecoalign.trace import TraceWriter, read_trace
 
@@ -96,18 +97,24 @@ def tuples(of: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
 
 
 images = st.builds(ImageInfo, texts, counts, counts, tuples(texts))
-failures = st.builds(CallFailure, texts, texts, st.booleans(), st.none() | positive)
+failures = st.builds(
+    CallFailure, texts, texts, st.booleans(), st.none() | positive, st.none() | texts
+)
+calls = st.builds(ToolCall, texts, texts, texts, st.sampled_from(["function", "custom"]))
+replies = st.builds(
+    Reply, st.sampled_from(get_args(FinishReason)), tuples(calls), st.none() | objects
+)
 EVENTS: dict[type, st.SearchStrategy[Any]] = {
     RunStarted: st.builds(
         RunStarted,
         texts, texts, tuples(texts), tuples(images),
-        texts, texts, texts, objects, texts, texts, positive,
+        texts, texts, texts, objects, texts, texts, objects, positive,
     ),
     Called: st.builds(
         Called,
         texts, texts, texts, counts, usages, st.none() | positive, positive, st.none() | texts,
         st.none() | usages, texts, st.none() | tuples(logprobs), texts,
-        st.none() | failures, positive,
+        tuples(calls), st.none() | objects, st.none() | failures, positive,
     ),
     RootScanned: st.builds(RootScanned, thoughts, st.none() | texts, positive, texts, positive),
     StepStarted: st.builds(
@@ -138,7 +145,7 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
     Finished: st.builds(
         Finished,
         texts, st.booleans(), st.sampled_from(get_args(StopReason)), numbers, positive,
-        tuples(thoughts), objects, texts, positive,
+        tuples(thoughts), objects, texts, replies, positive,
     ),
     RunFailed: st.builds(RunFailed, texts, texts, objects, positive),
 }  # fmt: skip

@@ -60,6 +60,7 @@ class Aligned:
                 "path": [thought.kind.value for thought in result.path],
                 "ended_in_refusal": result.refused,
             },
+            reply=result.reply,
         )
 
     async def aclose(self) -> None:

@@ -13,6 +13,7 @@ from ecoalign.methods.in_line import chain
 from ecoalign.methods.room import Room, cause_of
 from ecoalign.prompts.method_requests import DirectRequest
 from ecoalign.prompts.requests import ScoreRequest
+from ecoalign.reply import HOUSE, Reply
 from ecoalign.synthesizer import HOUSE_REFUSAL
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class _Sample:
     text: str = ""
     score: ScoreResult | None = None
     error: EcoAlignError | None = None
+    reply: Reply = HOUSE
     log: CallLog = field(default_factory=list)
 
 
@@ -47,7 +49,8 @@ class BestOfN:
     """n answers of the plain model (stage `sample`), each scored (`score`) by the evaluator that
     EcoAlign would use; of those that are safe, the one with the greatest S*u.
 
-    The first sample is what Base would say; the others have seeds of their own. A sample is drawn
+    The first sample is what Base would say; the others have seeds of their own, counted up from
+    the settings' or the client's, and a client's temperature holds for all. A sample is drawn
     only if the budget has room for its score as well, so there may be fewer than n
     (`detail["samples"]`). All run at once. A sample without a score never gets out; with no safe
     one, a fixed refusal is given. `stop_reason` is "best" or "fail-closed".
@@ -119,11 +122,10 @@ class BestOfN:
     ) -> None:
         request = _request(room)
         warmth = self.settings.temperature or (TEMPERATURE if i else 0.0)
-        seed = None if self.settings.seed is None else self.settings.seed + i
         with logging_calls(sample.log):
             try:
                 completion = await room.ask(
-                    request, stage="sample", earmark=mark, temperature=warmth, seed=seed
+                    request, stage="sample", earmark=mark, temperature=warmth, variant=i
                 )
             except InputError:
                 # The question itself cannot be read.
@@ -131,11 +133,14 @@ class BestOfN:
             except EcoAlignError as error:
                 sample.error = error
                 return
-            sample.text = room.read(request, completion).text
+            read = room.read(request, completion)
+            sample.text, sample.reply = read.text, read.reply
             try:
                 scoring = _scoring(room, sample.text)
                 sample.score = await evaluator.score(scoring, room.caller, earmark=mark)
             except EcoAlignError as error:
+                if isinstance(error, ModelError):
+                    error.role = "evaluator"
                 sample.error = error
 
     def _best(self, room: Room, samples: list[_Sample]) -> Answer:
@@ -166,6 +171,7 @@ class BestOfN:
                 utility=score.utility,
                 stop_reason="best",
                 detail=detail,
+                reply=best.reply,
             )
         _raise_if_unanswered(room, samples)
         return room.finish(HOUSE_REFUSAL, line, stop_reason="fail-closed", detail=detail)

@@ -66,7 +66,13 @@ class Direct:
             except BudgetExceeded as short:
                 raise room.too_small(short) from short
             detail = {} if result.whole == result.text else {"whole": result.whole}
-            return room.finish(result.text, chain(room.log), stop_reason=result.note, detail=detail)
+            return room.finish(
+                result.text,
+                chain(room.log),
+                stop_reason=result.note,
+                detail=detail,
+                reply=result.reply,
+            )
 
     async def aclose(self) -> None:
         """Nothing to close."""

@@ -64,7 +64,9 @@ class Ecso:
             except BudgetExceeded as short:
                 raise room.too_small(short) from short
             if draft.note == "withheld":
-                return room.finish(draft.text, chain(room.log), stop_reason="withheld")
+                return room.finish(
+                    draft.text, chain(room.log), stop_reason="withheld", reply=draft.reply
+                )
             verdict = await room.judge(room.check_of(draft.text))
             if verdict.passes(self.settings.safety_threshold):
                 return room.finish(
@@ -73,6 +75,7 @@ class Ecso:
                     safety=verdict.safety,
                     stop_reason="draft",
                     detail={"flagged": False},
+                    reply=draft.reply,
                 )
             return await self._eyes_closed(room, draft.text, verdict)
 
@@ -101,7 +104,10 @@ class Ecso:
             return self._refusal(room, detail | {"cause": cause_of(error)})
         if _same(result.text, draft):
             return self._refusal(room, detail | {"cause": "the answer that failed came again"})
-        return room.finish(result.text, chain(room.log), stop_reason="eyes-closed", detail=detail)
+        line = chain(room.log)
+        return room.finish(
+            result.text, line, stop_reason="eyes-closed", detail=detail, reply=result.reply
+        )
 
     def _refusal(self, room: Room, detail: dict[str, object]) -> Answer:
         line = chain(room.log)

@@ -22,16 +22,17 @@ from ecoalign.failures import budget_too_small
 from ecoalign.methods.base import Answer
 from ecoalign.methods.refusals import WITHHELD, is_refusal
 from ecoalign.prompts.method_dialect import method_dialect_named
-from ecoalign.prompts.method_requests import CheckRequest
+from ecoalign.prompts.method_requests import AnswerRequest, CheckRequest
+from ecoalign.reply import HOUSE, Reply, finish_reason, reply_of
+from ecoalign.sampling import blame, checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ecoalign.ledger import Ledger
-    from ecoalign.models.base import ChatModel, Completion, ImagePart, Usage
+    from ecoalign.models.base import ChatModel, ChatRequest, Completion, ImagePart, Usage
     from ecoalign.prompts.method_dialect import MethodDialect
     from ecoalign.prompts.method_requests import (
-        AnswerRequest,
         AnswerResult,
         MethodRequest,
         VerdictRequest,
@@ -101,6 +102,7 @@ class Room:
             on_call=record_call,
             max_concurrency=settings.max_concurrency,
         )
+        checked(model, query.sampling)
         dialect = method_dialect_named(model.dialect)
         views = tuple(p.view(min(FULL_PIXELS, max(p.width, p.height))) for p in query.pictures)
         nonce = secrets.token_hex(8)
@@ -120,7 +122,7 @@ class Room:
         stage: str | None = None,
         earmark: str = PURSE,
         temperature: float | None = None,
-        seed: int | None = None,
+        variant: int = 0,
     ) -> Completion:
         """One request, rendered, paid and answered.
 
@@ -128,19 +130,39 @@ class Room:
             request: what is asked.
             stage: to be booked under another name than the dialect's.
             earmark: what pays; `secure` it first.
-            temperature, seed: in place of the settings'. A verdict is always greedy.
+            temperature: in place of the settings'; the client's comes before it. A verdict is
+                always greedy.
+            variant: of several answers to one question, which; added to the seed, whoever set it.
 
         Raises:
             BudgetExceeded, ModelError, InputError: see `Caller.complete`.
         """
+        call = self.render(request, temperature=temperature, variant=variant)
+        judging = call.stage in _VERDICTS
+        try:
+            return await self.caller.complete(
+                self.model, replace(call, stage=stage or call.stage), earmark=earmark
+            )
+        except ModelError as error:
+            error.role = "evaluator" if judging else "model"
+            if isinstance(request, AnswerRequest):
+                blame(error, self.query.sampling)
+            raise
+
+    def render(
+        self, request: MethodRequest, *, temperature: float | None = None, variant: int = 0
+    ) -> ChatRequest:
+        """The call for `request` under the settings, one that answers as its client wants it."""
         call = self.dialect.render(request)
-        if call.stage not in _VERDICTS:
-            warmth = self.settings.temperature if temperature is None else temperature
-            call = replace(call, temperature=warmth)
-        call = replace(
-            call, stage=stage or call.stage, seed=self.settings.seed if seed is None else seed
-        )
-        return await self.caller.complete(self.model, call, earmark=earmark)
+        seed = None if self.settings.seed is None else self.settings.seed + variant
+        if call.stage in _VERDICTS:
+            return replace(call, seed=seed)
+        warmth = self.settings.temperature if temperature is None else temperature
+        call = replace(call, temperature=warmth, seed=seed)
+        if not isinstance(request, AnswerRequest):
+            return call
+        sampling = self.query.sampling if not variant else self.query.sampling.varied(variant)
+        return sampling.apply(call, self.ledger.budget)
 
     async def answer(self, request: AnswerRequest) -> AnswerResult:
         """Ask for an answer and `read` it.
@@ -153,7 +175,11 @@ class Room:
     def read(self, request: AnswerRequest, completion: Completion) -> AnswerResult:
         """The answer; what the server withheld becomes the house's words for that."""
         result = self.dialect.parse_answer(request, completion)
-        return replace(result, text=WITHHELD) if result.note == "withheld" else result
+        if result.note == "withheld":
+            return replace(result, text=WITHHELD, reply=Reply("content_filter"))
+        if result.note == "empty":
+            return replace(result, reply=Reply(finish_reason(completion.finish_reason)))
+        return replace(result, reply=reply_of(completion, result.text))
 
     async def judge(self, request: VerdictRequest) -> Verdict:
         """Ask for a verdict. Fails closed: whatever goes wrong, there is none."""
@@ -178,11 +204,11 @@ class Room:
 
     def bounds(self, *requests: MethodRequest) -> list[tuple[str, Usage]]:
         """Model and worst case of each of these calls."""
-        return [(self.model.name, self.model.bound(self.dialect.render(r))) for r in requests]
+        return [(self.model.name, self.model.bound(self.render(r))) for r in requests]
 
     def longest(self, request: MethodRequest) -> str:
         """A text as long as what `request` may bring, to bound a call that quotes it."""
-        return _WORD * self.dialect.render(request).max_tokens
+        return _WORD * self.render(request).max_tokens
 
     def secure(self, calls: Sequence[tuple[str, Usage]], earmark: str = PURSE) -> None:
         """Set the worst case of these calls aside, all of it or nothing, in place of what was
@@ -228,8 +254,9 @@ class Room:
         utility: float | None = None,
         stop_reason: str = "",
         detail: dict[str, Any] | None = None,
+        reply: Reply = HOUSE,
     ) -> Answer:
-        """The answer with its accounts."""
+        """The answer with its accounts; `reply` is that of `text`, where a model wrote it."""
         return Answer(
             text=text,
             refused=is_refusal(text),
@@ -239,13 +266,14 @@ class Room:
             stop_reason=stop_reason,
             calls_in_line=calls_in_line,
             detail=detail or {},
+            reply=reply,
         )
 
 
 def cause_of(error: EcoAlignError) -> str:
     """What went wrong, in words that no model wrote."""
     if isinstance(error, ModelError):
-        return f"the model failed ({error.fault})"
+        return f"the {error.role or 'model'} failed ({error.fault})"
     if isinstance(error, VerdictError):
         return "no well-formed verdict"
     if isinstance(error, BudgetExceeded):

@@ -120,7 +120,10 @@ class VlmGuard:
                 raise
             return self._refusal(room, "fail-closed", detail | {"cause": cause_of(error)})
         if result.note == "withheld":
-            return room.finish(result.text, chain(room.log), stop_reason="withheld", detail=detail)
+            line, reply = chain(room.log), result.reply
+            return room.finish(
+                result.text, line, stop_reason="withheld", detail=detail, reply=reply
+            )
         check = await room.judge(room.check_of(result.text))
         if not check.passes(threshold):
             stop = "fail-closed" if check.safety is None else "blocked"
@@ -132,6 +135,7 @@ class VlmGuard:
             safety=check.safety,
             stop_reason="careful" if flagged else "plain",
             detail=detail,
+            reply=result.reply,
         )
 
     def _refusal(self, room: Room, stop: str, detail: dict[str, object]) -> Answer:

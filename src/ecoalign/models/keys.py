@@ -17,11 +17,12 @@ __all__ = ["request_key"]
 def request_key(request: ChatRequest) -> str:
     """SHA-256 (hexadecimal) of everything in a request that an answer can depend on.
 
-    That is the messages with the bytes of their images, the cap, the sampling parameters, the
-    schema and the stage. Not the timeout: it varies with the time that is left.
+    That is the messages with the bytes of their images, the cap, the sampling parameters, a
+    client's own included, the schema and the stage. Not the timeout: it varies with the time that
+    is left.
 
     Raises:
-        TypeError, ValueError: `schema` or `extra` is not plain JSON.
+        TypeError, ValueError: `schema`, `extra` or `client` is not plain JSON.
     """
     canonical = {
         "messages": [_message(message) for message in request.messages],
@@ -33,6 +34,8 @@ def request_key(request: ChatRequest) -> str:
         "seed": request.seed,
         "extra": dict(request.extra),
     }
+    if request.client:
+        canonical["client"] = dict(request.client)
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -6,16 +6,20 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from ecoalign.errors import ModelError
-from ecoalign.models.base import Completion, TokenLogprob, Usage
+from ecoalign.models.base import Completion, TokenLogprob, ToolCall, Usage
 
-__all__ = ["parse", "said", "scrub", "usage_of"]
+__all__ = ["named", "parse", "said", "scrub", "usage_of"]
 
 # More than any context window; a larger count is an error of the server, not a usage.
 MAX_TOKENS = 100_000_000
 
 _SECRET = re.compile(r"\b[sp]k-[A-Za-z0-9*._-]{6,}|\bBearer\s+\S+", re.I)
+# What the API takes for a name. An identifier is a server's own and not scored: no prose in it.
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+_CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,96}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -27,15 +31,34 @@ def _items(value: object) -> Sequence[object]:
     return value if isinstance(value, list) else ()
 
 
+def _error_in(data: bytes) -> object:
+    """The error object of a body; raises ValueError or RecursionError if it is no JSON."""
+    body: object = json.loads(data)
+    outer = body[0] if isinstance(body, list) and body else body
+    return _mapping(outer).get("error", outer)
+
+
+def named(data: bytes) -> str:
+    """The parameter that an error body names in a field of its own; "" if it names none."""
+    try:
+        fields = _mapping(_error_in(data))
+    except (ValueError, RecursionError):
+        return ""
+    param = fields.get("param")
+    if isinstance(param, str):
+        return param
+    places = [_items(_mapping(item).get("loc")) for item in _items(fields.get("detail"))]
+    # FastAPI: ("body", "temperature", ...)
+    return next((str(place[1]) for place in places if len(place) > 1), "")
+
+
 def said(data: bytes) -> str:
     """What an error body says: its messages, code and parameter, without echoed input."""
     try:
-        body: object = json.loads(data)
+        error = _error_in(data)
     except (ValueError, RecursionError):
         text = data[:2000].decode("utf-8", "replace")
         return "an HTML page" if text.lstrip()[:1] == "<" else text
-    outer = body[0] if isinstance(body, list) and body else body
-    error = _mapping(outer).get("error", outer)
     if isinstance(error, str):
         return error
     fields = _mapping(error)
@@ -56,11 +79,15 @@ def scrub(text: str, key: str) -> str:
     return kept if len(kept) <= 300 else kept[:297] + "..."
 
 
-def parse(data: bytes, *, seconds: float, key: str = "") -> Completion:
+def parse(
+    data: bytes, *, seconds: float, key: str = "", client: Mapping[str, object] | None = None
+) -> Completion:
     """The completion in a response body. `key` is kept out of error messages.
 
     A refusal in its own field (structured output) becomes the text, with finish reason
-    "refusal". An empty text is accepted only where a content filter took it.
+    "refusal". An empty text is accepted only where a content filter took it, or beside calls of
+    tools. Those, and log-probabilities as they came, are read only where `client`, the parameters
+    that a client asked for, has them.
 
     Raises:
         ModelError: the body is not a chat completion, or it holds no text (`bad-response`).
@@ -81,7 +108,9 @@ def parse(data: bytes, *, seconds: float, key: str = "") -> Completion:
     text, refusal = _text(message.get("content")), message.get("refusal")
     if not text and isinstance(refusal, str) and refusal:
         text, finish = refusal, "refusal"
-    if not text.strip() and finish != "content_filter":
+    asked = client or {}
+    calls = _tool_calls(message.get("tool_calls")) if asked.get("tools") else ()
+    if not text.strip() and not calls and finish != "content_filter":
         if finish == "length":
             raise _bad(
                 "the model used its whole output cap without writing any text (hidden reasoning "
@@ -89,14 +118,39 @@ def parse(data: bytes, *, seconds: float, key: str = "") -> Completion:
             )
         raise _bad(f"the server's answer has no text (finish reason {finish!r})")
     model = _mapping(body).get("model")
+    raw = choice.get("logprobs") if asked.get("logprobs") else None
+    written = text + "".join(call.text for call in calls)
     return Completion(
         text=text,
-        usage=usage_of(_mapping(body).get("usage"), text),
+        usage=usage_of(_mapping(body).get("usage"), written),
         finish_reason=finish,
         logprobs=_logprobs(choice.get("logprobs")),
         model=model if isinstance(model, str) else "",
         seconds=seconds,
+        tool_calls=calls,
+        raw_logprobs=dict(raw) if isinstance(raw, Mapping) else None,
     )
+
+
+def _tool_calls(value: object) -> tuple[ToolCall, ...]:
+    """The calls in a message, their known fields alone.
+
+    Raises:
+        ModelError: one of them is none: a part of the answer that nobody could score.
+    """
+    calls: list[ToolCall] = []
+    for number, entry in enumerate(map(_mapping, _items(value))):
+        kind: Literal["function", "custom"] = "custom" if "custom" in entry else "function"
+        fields = _mapping(entry.get(kind))
+        name, given = fields.get("name"), fields.get("input" if kind == "custom" else "arguments")
+        if not isinstance(name, str) or _TOOL_NAME.fullmatch(name) is None:
+            raise _bad("the server's answer has a tool call without a proper name")
+        # Some servers send the arguments as the object itself.
+        arguments = given if isinstance(given, str) else json.dumps(given or {}, ensure_ascii=False)
+        named_id = entry.get("id")
+        known = isinstance(named_id, str) and _CALL_ID.fullmatch(named_id) is not None
+        calls.append(ToolCall(str(named_id) if known else f"call_{number}", name, arguments, kind))
+    return tuple(calls)
 
 
 def _bad(message: str) -> ModelError:

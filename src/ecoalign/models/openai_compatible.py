@@ -11,12 +11,15 @@ from urllib.parse import urlsplit, urlunsplit
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models import tokens
 from ecoalign.models.openai_answer import parse
-from ecoalign.models.openai_request import Feature, body_of, features_of, next_to_drop
+from ecoalign.models.openai_request import Feature, body_of, features_of, next_to_drop, to_blame
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from openai import AsyncOpenAI
 
     from ecoalign.models.base import ChatRequest, Completion, Usage
+    from ecoalign.models.openai_transport import RejectionError
 
 __all__ = ["DEFAULT_TIMEOUT", "OpenAIModel"]
 
@@ -34,7 +37,8 @@ class OpenAIModel:
     rejects a parameter (HTTP 400 or 422, which is not billed), the request is sent again without
     it, and a rejection that was got over is remembered for as long as this object lives. So
     given up, one by one, are: the JSON schema (for `json_object`, then for the schema in the
-    prompt), the name of the output cap, temperature, log-probabilities and seed.
+    prompt), the name of the output cap, temperature, log-probabilities and seed. What a client
+    asked for (`ChatRequest.client`) is never given up: its rejection is an error with a `param`.
 
     Args:
         model: the model's name on the server.
@@ -128,7 +132,8 @@ class OpenAIModel:
                 fault="timeout",
                 billed=True,
             )
-        return parse(data, seconds=time.perf_counter() - started, key=self._key)
+        seconds = time.perf_counter() - started
+        return parse(data, seconds=seconds, key=self._key, client=request.client)
 
     async def _negotiate(self, client: AsyncOpenAI, request: ChatRequest, limit: float) -> bytes:
         """Send `request`, giving up rejected features until the server takes it or none is left."""
@@ -145,7 +150,7 @@ class OpenAIModel:
             except RejectionError as rejection:
                 feature = next_to_drop(rejection.text, used - dropped)
                 if feature is None:
-                    raise
+                    raise _blaming(rejection, request.client) from None
                 dropped |= {feature}
             else:
                 self._dropped |= dropped
@@ -166,6 +171,19 @@ class OpenAIModel:
         client, self._client = self._client, None
         if client is not None:
             await client.close()
+
+
+def _blaming(rejection: RejectionError, client: Mapping[str, object]) -> ModelError:
+    """`rejection`, or the error that names the client's parameter that it is about."""
+    param = to_blame(rejection.text, rejection.named, client)
+    if param is None:
+        return rejection
+    return ModelError(
+        f"the server did not take what was asked for with {param}. {rejection}",
+        fault="rejected",
+        billed=False,
+        param=param,
+    )
 
 
 def _checked_url(url: str) -> str:

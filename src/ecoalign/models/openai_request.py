@@ -12,9 +12,11 @@ from ecoalign.errors import InputError
 from ecoalign.models.base import ImagePart, Message, TextPart
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ecoalign.models.base import ChatRequest
 
-__all__ = ["Feature", "body_of", "features_of", "next_to_drop"]
+__all__ = ["Feature", "body_of", "features_of", "next_to_drop", "to_blame"]
 
 # These would change what is reserved, or the shape of the answer.
 RESERVED = frozenset(
@@ -56,14 +58,30 @@ _FINAL = re.compile(
 )
 
 
+# Servers blame a parameter in words of their own.
+_CLIENT_WORDS: Mapping[str, str] = {
+    "tools": r"tools?|functions?|tool[ _-]?call\w*",
+    "tool_choice": r"tool[ _-]?choice",
+    "response_format": r"response[ _-]?format|json[ _-]?\w*|structured[ _-]?outputs?|schema",
+    "logprobs": r"(top[ _-]?)?log[ _-]?probs?",
+    "top_logprobs": r"(top[ _-]?)?log[ _-]?probs?",
+    "stop": r"stop([ _-]?(sequence|word|token)s?)?",
+}
+# What every request has, whoever asks.
+_OURS = re.compile(r"max_(completion_)?tokens|messages|\bmodel\b", re.I)
+
+
 def features_of(request: ChatRequest) -> frozenset[Feature]:
-    """The features that `request` uses."""
-    used = {Feature.CAP, Feature.TEMPERATURE}
-    if request.top_logprobs > 0:
+    """The features that `request` uses and can do without: not what its client asked for."""
+    asked = request.client.keys()
+    used = {Feature.CAP}
+    if "temperature" not in asked:
+        used.add(Feature.TEMPERATURE)
+    if request.top_logprobs > 0 and not asked & {"logprobs", "top_logprobs"}:
         used.add(Feature.LOGPROBS)
-    if request.seed is not None:
+    if request.seed is not None and "seed" not in asked:
         used.add(Feature.SEED)
-    if request.schema is not None:
+    if request.schema is not None and "response_format" not in asked:
         used |= {Feature.JSON_SCHEMA, Feature.JSON_OBJECT}
     return frozenset(used)
 
@@ -84,6 +102,34 @@ def next_to_drop(message: str, left: frozenset[Feature]) -> Feature | None:
     return next((f for f in (Feature.JSON_SCHEMA, Feature.JSON_OBJECT) if f in left), None)
 
 
+def to_blame(message: str, param: str, client: Mapping[str, object]) -> str | None:
+    """Which of a client's parameters a server rejected, by what it said.
+
+    Args:
+        message: all that it said.
+        param: the parameter that it named in a field of its own; "" if none.
+        client: the parameters that it was sent.
+
+    Returns:
+        The parameter's name; all of them, joined by ", ", where the server blames none; None where
+        it blames something else.
+    """
+    exact = re.split(r"[.\[]", param)[0]
+    if exact in client:
+        return exact
+    if not client or _FINAL.search(message) is not None:
+        return None
+    named = [name for name in client if _names(message, name)]
+    if named:
+        return max(named, key=len)
+    return None if _OURS.search(message) is not None else ", ".join(sorted(client))
+
+
+def _names(words: str, name: str) -> bool:
+    pattern = _CLIENT_WORDS.get(name) or re.escape(name).replace("_", "[ _-]?")
+    return re.search(rf"(?<![A-Za-z0-9_]){pattern}(?![A-Za-z0-9_])", words, re.I) is not None
+
+
 def body_of(
     request: ChatRequest, model: str, *, dropped: frozenset[Feature], cap: str
 ) -> dict[str, object]:
@@ -92,9 +138,9 @@ def body_of(
     `cap` is the usual name of the output cap here, "max_tokens" or "max_completion_tokens".
 
     Raises:
-        InputError: `request.extra` sets a parameter that EcoAlign itself accounts for.
+        InputError: `extra` or `client` sets a parameter that EcoAlign itself accounts for.
     """
-    clash = RESERVED & request.extra.keys()
+    clash = RESERVED & (request.extra.keys() | request.client.keys())
     if clash:
         raise InputError(
             f"extra parameters may not set {', '.join(sorted(clash))}: the budget rests on them"
@@ -119,7 +165,7 @@ def body_of(
             body["messages"] = [_message(m) for m in _with_schema(request)]
             if Feature.JSON_OBJECT not in dropped:
                 body["response_format"] = {"type": "json_object"}
-    return body | dict(request.extra)
+    return body | dict(request.extra) | dict(request.client)
 
 
 def _with_schema(request: ChatRequest) -> tuple[Message, ...]:

@@ -12,7 +12,7 @@ import httpx2
 import openai
 
 from ecoalign.errors import ModelError
-from ecoalign.models.openai_answer import said, scrub
+from ecoalign.models.openai_answer import named, said, scrub
 from ecoalign.models.waits import seconds_to_wait
 
 if TYPE_CHECKING:
@@ -89,9 +89,10 @@ def make_client(base_url: str, key: str, timeout: float) -> openai.AsyncOpenAI:
 class RejectionError(ModelError):
     """A 400 or 422: the server did not take the request, which may do without some feature."""
 
-    def __init__(self, message: str, *, text: str) -> None:
+    def __init__(self, message: str, *, text: str, named: str = "") -> None:
         super().__init__(message, fault="rejected", billed=False)
         self.text = text
+        self.named = named
 
 
 async def post(
@@ -159,7 +160,11 @@ def _status_failure(response: httpx2.Response, key: str, key_env: str) -> ModelE
     elif status == 413:
         advice = "the request is too large for the server; use a smaller image side"
     elif status in {400, 422}:
-        return RejectionError(f"the server did not take the request. {shown}", text=text)
+        return RejectionError(
+            f"the server did not take the request. {shown}",
+            text=text,
+            named=named(response.content),
+        )
     elif status == 408:
         return ModelError(f"the server timed out. {shown}", fault="timeout", billed=True)
     elif status >= 500:

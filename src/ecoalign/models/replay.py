@@ -83,6 +83,8 @@ class ReplayModel:
                 logprobs=record.logprobs,
                 model=record.served_by,
                 seconds=record.seconds,
+                tool_calls=record.tool_calls,
+                raw_logprobs=record.raw_logprobs,
             )
         for fault in get_args(ModelFault):
             if fault == failure.kind:
@@ -91,6 +93,7 @@ class ReplayModel:
                     fault=fault,
                     billed=failure.billed,
                     retry_after=failure.retry_after,
+                    param=failure.param,
                 )
         if failure.kind == "cancelled":
             raise asyncio.CancelledError

@@ -10,6 +10,9 @@ every number here errs on the high side. No tokenizer is needed:
 - Images. One formula per family of models, from the makers' documentation or, where that is
   contradicted by what users were billed, the larger of the two. See `FAMILIES`.
 
+- A client's parameters. Tools and schemas are written into the prompt, by some templates indented;
+  a prediction may be billed as output beside the answer.
+
 Not covered, because nothing on this side can bound it: tools that a server runs by itself, and
 servers that ignore the output cap (some do for hidden reasoning; switch it off there).
 """
@@ -38,6 +41,8 @@ PER_PART = 4
 PER_REQUEST = 256
 # OpenAI's own templates add 3 tokens in all.
 PER_REQUEST_OPENAI = 32
+# What templates say about tools beside the tools themselves: Claude's takes up to 530 tokens.
+PER_TOOLS = 640
 # Wrapping of a schema, whether the server or this package writes it into the prompt.
 PER_SCHEMA = 96
 
@@ -205,6 +210,13 @@ def _json_bytes(value: object) -> int:
     return text_tokens(json.dumps(value, ensure_ascii=False, default=str))
 
 
+def _client_tokens(client: Mapping[str, object]) -> int:
+    """Upper bound of what a client's parameters can add to the prompt, however they are put."""
+    indented = (json.dumps(client, indent=4, ensure_ascii=ascii_) for ascii_ in (False, True))
+    text = max(map(text_tokens, indented))
+    return text + (PER_TOOLS if client.get("tools") else 0) + PER_SCHEMA
+
+
 def bound(request: ChatRequest, family: str) -> Usage:
     """Upper bound of what one attempt at `request` can use on a model of `family`.
 
@@ -228,4 +240,9 @@ def bound(request: ChatRequest, family: str) -> Usage:
         text += PER_SCHEMA + _json_bytes(request.schema)
     if request.extra:
         text += _json_bytes(request.extra)
-    return Usage(prompt=text + image, completion=request.max_tokens, image=image)
+    completion = request.max_tokens
+    if request.client:
+        text += _client_tokens(request.client)
+        if "prediction" in request.client:
+            completion += _json_bytes(request.client["prediction"])
+    return Usage(prompt=text + image, completion=completion, image=image)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ecoalign.models.base import ImagePart
+from ecoalign.reply import HOUSE, Reply
 
 __all__ = [
     "AnswerRequest",
@@ -116,11 +117,13 @@ class AnswerResult:
         whole: everything that was said, the reasoning included.
         note: "" if it ended by itself, "length" if it was cut off, "withheld" if the server's
             content filter kept it back (`text` is empty), "empty" if nothing is left to see.
+        reply: what goes with `text`.
     """
 
     text: str
     whole: str
     note: Literal["", "length", "withheld", "empty"] = ""
+    reply: Reply = HOUSE
 
 
 @dataclass(frozen=True, slots=True)

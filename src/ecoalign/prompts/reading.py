@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import json_repair
 
 from ecoalign.errors import ModelError, VerdictError
+from ecoalign.reply import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,7 +47,7 @@ def bad_response(stage: str, why: str, completion: Completion) -> ModelError:
 
 
 def visible_text(stage: str, completion: Completion) -> str:
-    """The answer's text, stripped, without a leading `<think>` block.
+    """The answer's text, stripped, without a leading `<think>` block, its tool calls at the end.
 
     Raises:
         ModelError: it was withheld by a content filter, or nothing is left.
@@ -55,6 +56,7 @@ def visible_text(stage: str, completion: Completion) -> str:
         raise bad_response(stage, "the server's content filter withheld it", completion)
     reasoning = _THINK_BLOCK.match(completion.text)
     text = completion.text[reasoning.end() if reasoning else 0 :].strip()
+    text = "\n".join(filter(None, (text, spoken(completion.tool_calls))))
     if not text or text.startswith("<think>"):
         raise bad_response(stage, "it is empty or ends inside its reasoning", completion)
     return text

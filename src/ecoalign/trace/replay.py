@@ -10,7 +10,7 @@ from ecoalign.errors import InputError
 from ecoalign.evaluators import SelfEvaluator
 from ecoalign.events import RunStarted
 from ecoalign.models.replay import ReplayModel
-from ecoalign.query import Query
+from ecoalign.query import Query, Sampling
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ async def replay(
         raise InputError(f"a run scored by {started.evaluator} cannot be replayed")
     settings = Settings.from_json(started.settings)
     aligner = Aligner(model, settings, evaluator=evaluator, price=price, clock=lambda: 0.0)
-    query = Query(started.question, tuple(pictures), started.context)
+    sampling = Sampling.from_json(started.sampling)
+    query = Query(started.question, tuple(pictures), started.context, sampling)
     again = await aligner.rerun(query, Budget.parse(started.budget), events, started.nonce)
     if model.astray is not None:
         raise model.astray
