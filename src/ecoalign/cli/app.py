@@ -12,6 +12,7 @@ from ecoalign import __version__
 from ecoalign.cli.bench import bench
 from ecoalign.cli.failures import report, reported
 from ecoalign.cli.options import Choices
+from ecoalign.cli.serve import SERVE_EXITS, serve_command
 from ecoalign.cli.shared_options import (
     BaseUrl,
     Config,
@@ -35,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(bench)
+app.command(name="serve", epilog=SERVE_EXITS)(serve_command)
 
 _EXITS = (
     "Exit codes: 0 answered (a refusal is an answer), 2 bad usage or input, 3 the model or its "

@@ -1,0 +1,1 @@
+"""Chat completions: what comes in, what goes out."""

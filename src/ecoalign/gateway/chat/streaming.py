@@ -1,0 +1,179 @@
+"""Server-sent events: comments while the search runs, then the answer, which has been scored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from starlette.responses import Response
+
+from ecoalign.events import Called
+from ecoalign.gateway.chat.progress import Progress
+from ecoalign.gateway.chat.reply import DONE, data
+from ecoalign.gateway.errors import ApiError, of_error
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from ecoalign.events import Event
+    from ecoalign.gateway.chat.call import ChatCall
+    from ecoalign.gateway.chat.work import Job
+    from ecoalign.gateway.config import GatewayConfig
+    from ecoalign.gateway.running import Outcome
+
+__all__ = ["EventStream", "Run", "Stream"]
+
+
+class Run(Protocol):
+    """What a stream needs of the call that it answers."""
+
+    @property
+    def call(self) -> ChatCall: ...
+
+    @property
+    def job(self) -> Job: ...
+
+    @property
+    def trace(self) -> str | None: ...
+
+    def headers(self) -> Mapping[str, str]: ...
+
+    async def finished(self, task: asyncio.Task[Outcome]) -> Outcome: ...
+
+    async def stopped(self, task: asyncio.Task[Outcome]) -> None: ...
+
+
+class Stream:
+    """The comments of one stream.
+
+    Args:
+        config: how often there are comments.
+    """
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._progress = Progress(config.progress)
+        self._keepalive = config.keepalive
+        self._comment: bytes | None = None
+        self._news = asyncio.Event()
+        self._moving = asyncio.Event()
+
+    def see(self, event: Event) -> None:
+        """Take an event of the search."""
+        comment = self._progress.see(event)
+        if comment is not None:
+            # A reader who is slow gets the newest only, so nothing piles up.
+            self._comment = comment
+            self._news.set()
+        if isinstance(event, Called) and event.error is None:
+            self._moving.set()
+
+    async def begun(self, task: asyncio.Task[Outcome], leaving: asyncio.Task[None]) -> None:
+        """Returns when there is progress, an end, nobody left, or after a while.
+
+        Until then an error can still have its own status.
+        """
+        moving = asyncio.create_task(self._moving.wait())
+        try:
+            await asyncio.wait(
+                {task, leaving, moving},
+                timeout=self._keepalive,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            moving.cancel()
+
+    def response(self, run: Run, task: asyncio.Task[Outcome]) -> EventStream:
+        """The response that streams what `task` brings."""
+        return EventStream(self._parts(run, task), run.headers())
+
+    async def _parts(self, run: Run, task: asyncio.Task[Outcome]) -> AsyncGenerator[bytes, None]:
+        try:
+            async for comment in self._comments(task):
+                yield comment
+            try:
+                outcome = await run.finished(task)
+            except ApiError as error:
+                yield failed(error)
+                return
+            usage = run.call.include_usage
+            for chunk in run.job.envelope.chunks(outcome, run.trace, include_usage=usage):
+                yield data(chunk)
+            yield DONE
+        finally:
+            await run.stopped(task)
+
+    async def _comments(self, task: asyncio.Task[Outcome]) -> AsyncGenerator[bytes, None]:
+        while not task.done():
+            news = asyncio.create_task(self._news.wait())
+            try:
+                await asyncio.wait(
+                    {task, news}, timeout=self._keepalive, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                news.cancel()
+            if self._news.is_set():
+                self._news.clear()
+                yield self._comment or self._progress.comment()
+            elif not task.done():
+                yield self._progress.comment()
+
+
+def failed(error: BaseException) -> bytes:
+    """An error after the stream has begun; the official clients raise it."""
+    return b"event: error\n" + data(of_error(error).to_json())
+
+
+class EventStream(Response):
+    """A response of server-sent events that ends its source when the client leaves.
+
+    Args:
+        parts: what is sent.
+        headers: beside the usual.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, parts: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.left = False
+        self._parts = parts
+        usual = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        self.init_headers({**usual, **(headers or {})})
+        # There is no length; the server sends it in pieces.
+        self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until it ends, or nobody reads any more."""
+        sending = asyncio.create_task(self._send(send))
+        leaving = asyncio.create_task(_left(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            self.left = not sending.done()
+        finally:
+            leaving.cancel()
+            if not sending.done():
+                sending.cancel()
+                await asyncio.wait([sending])
+        if not sending.cancelled():
+            sending.result()
+
+    async def _send(self, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        try:
+            await send(start)
+            async for part in self._parts:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            # The source stops its work and settles its account before this returns.
+            await self._parts.aclose()
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,142 @@
+"""The app on a socket, in a process of its own, until somebody stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from ecoalign.errors import InputError
+from ecoalign.gateway.app import create_app, house_of
+from ecoalign.gateway.house import check
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from ecoalign.gateway.config import GatewayConfig
+
+__all__ = ["is_loopback", "listen", "serve"]
+
+_KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open: longer than clients and proxies keep theirs."""
+_SETTLING = 5.0
+"""Seconds beyond the draining that cancelled requests have for their accounts."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Args:
+        host: an address or a name of this machine.
+        port: 0 takes a free one.
+
+    Raises:
+        InputError: the address cannot be listened on.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(2048)
+            sock.setblocking(False)
+        except BaseException:
+            sock.close()
+            raise
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot listen on {host} port {port}: {reason}") from None
+    return sock
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+class _Server(uvicorn.Server):
+    """Ends by itself on SIGINT and SIGTERM, with what is under way; a second one ends it at once.
+
+    Uvicorn raises the signal again when all is done, so that a graceful end looks like a crash.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._app = app
+        self._ready = ready
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Send away who waits, let the others end, close."""
+        self._draining = asyncio.create_task(house_of(self._app).close_doors())
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take both signals while the server runs."""
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(one, self._stop)
+        try:
+            yield
+        finally:
+            for one in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(one)
+
+    def _stop(self) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def serve(config: GatewayConfig, sock: socket.socket, ready: Callable[[], None]) -> None:
+    """Answer requests on `sock` until SIGINT or SIGTERM.
+
+    Args:
+        config: of the gateway.
+        sock: from `listen`; closed at the end.
+        ready: called once requests are answered.
+
+    Raises:
+        EcoAlignError: it could not start.
+    """
+    check(config)
+    app = create_app(config)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=max(1, round(config.drain + _SETTLING)),
+        ),
+        app,
+        ready,
+    )
+    server.run([sock])
