@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ecoalign.answer_reserve import AnswerReserve
+from ecoalign.chooser import Chooser, job_of
 from ecoalign.desk import CallLog, Desk, recording_calls, tokens_of
 from ecoalign.drafter import DRAFT, draft, suffices
 from ecoalign.economics import Economy
@@ -26,7 +27,7 @@ from ecoalign.events import (
     Valued,
     ValuedAction,
 )
-from ecoalign.executor import KIND_OF, Job, Outcome, execute_batch, worst_case
+from ecoalign.executor import KIND_OF, Outcome, execute_batch
 from ecoalign.extractor import Extractor
 from ecoalign.failures import Failures, raise_if_rejected
 from ecoalign.graph import ROOT, ThoughtGraph
@@ -43,13 +44,10 @@ from ecoalign.valuator import Terms, share_left, terms, value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ecoalign.budget import Amount
     from ecoalign.recorder import Recorder
     from ecoalign.reply import Reply
 
 __all__ = ["Search"]
-
-_TERMINAL = (ActionKind.ANSWER, ActionKind.REFUSE)
 
 
 @dataclass
@@ -86,8 +84,7 @@ class Search:
         self._openings = Openings(self.settings.max_depth)
         self._best = BestAnswer()
         self._twins = Twins()
-        self._needs: dict[int, Amount] = {}
-        self._jobs: dict[int, Job] = {}
+        self._chooser = Chooser(self.desk)
         self._reserve = AnswerReserve(self.desk)
         self._failures = Failures(self.recorder)
 
@@ -135,7 +132,7 @@ class Search:
                 return "satisfied"
             proposed = not last_call and await self._propose(now)
             ranked = await self._value(now)
-            chosen = self._choose(ranked)
+            chosen = self._chooser.choose(self.graph, self.pool, ranked)
             if not chosen:
                 # If something is worth doing and cannot be paid for, proposals would only cost.
                 if proposed and not any(one.value > 0 for one in ranked):
@@ -297,69 +294,17 @@ class Search:
         self.pool.keep(alive)
         with recording_calls(self.recorder, []):
             forecasts = await self.simulator.simulate(
-                self.desk, [self._known_job(a) for a in alive], now.horizon
+                self.desk, [self._chooser.known_job(self.graph, a) for a in alive], now.horizon
             )
-        left = self.ledger.remaining()
         ranked = []
         for action in alive:
             worth = value(forecasts[action.id], self.graph.floor(action.parent), now)
-            affordable = worth > 0 and left.covers(self._need(action))
+            affordable = worth > 0 and self._chooser.affordable(self.graph, [action])
             kind = action.candidate.kind
             ranked.append(ValuedAction(action.id, action.parent, kind, worth, affordable))
         ranked.sort(key=lambda a: (-a.value, a.action))
         self.recorder.emit(Valued(self._step, tuple(ranked)))
         return ranked
-
-    def _job(self, action: PendingAction) -> Job:
-        partners = tuple(self.graph[p] for p in action.candidate.partners)
-        return Job(action.id, action.candidate, self.graph.path_to(action.parent), partners)
-
-    def _known_job(self, action: PendingAction) -> Job:
-        """The job as it was when first asked for: for estimates, where a later merge is all one."""
-        job = self._jobs.get(action.id)
-        if job is None:
-            job = self._jobs[action.id] = self._job(action)
-        return job
-
-    def _need(self, action: PendingAction) -> Amount:
-        """The worst case of an action, worked out once: rendering prompts is the dearest part."""
-        need = self._needs.get(action.id)
-        if need is None:
-            need = self.ledger.needs(worst_case(self.desk, self._known_job(action)))
-            self._needs[action.id] = need
-        return need
-
-    def _affordable(self, actions: Sequence[PendingAction]) -> bool:
-        """Whether the worst case of all of them together fits what is left."""
-        return self.ledger.remaining().covers(*map(self._need, actions))
-
-    def _choose(self, ranked: Sequence[ValuedAction]) -> list[PendingAction]:
-        """The best actions that the budget allows, executed together.
-
-        Alternatives that fall short of the best one by more than the margin wait for the next
-        step, and so does everything beside an answer or a refusal that is the best thing to do:
-        with it the rest may no longer be worth its price.
-        """
-        chosen: list[PendingAction] = []
-        best = 0.0
-        room = min(self.settings.batch, self.settings.max_thoughts - len(self.graph))
-        for one in ranked:
-            if len(chosen) >= room or one.value <= 0:
-                break
-            if chosen and one.value < self.settings.batch_margin * best:
-                break
-            if not one.affordable:
-                continue
-            action = self.pool[one.action]
-            ends = action.candidate.kind in _TERMINAL
-            if chosen and ends and self.settings.batch_margin > 0:
-                continue
-            if self._affordable([*chosen, action]):
-                chosen.append(action)
-                best = max(best, one.value)
-            if ends and len(chosen) == 1 and self.settings.batch_margin > 0:
-                break
-        return chosen
 
     def _why_stopped(self, ranked: Sequence[ValuedAction]) -> StopReason:
         if any(one.value > 0 for one in ranked) or self._failures.short is not None:
@@ -373,9 +318,8 @@ class Search:
         self.recorder.emit(ActionsChosen(self._step, tuple(action.id for action in chosen)))
         for action in chosen:
             self.pool.remove(action.id)
-            self._needs.pop(action.id, None)
-            self._jobs.pop(action.id, None)
-        jobs = [self._job(action) for action in chosen]
+            self._chooser.forget(action)
+        jobs = [job_of(self.graph, action) for action in chosen]
         ready = {job.id: self.simulator.ready.pop(job.id, None) for job in jobs}
         # Only what is cut off is recorded here; each outcome has calls of its own.
         with recording_calls(self.recorder, []):
@@ -499,7 +443,7 @@ class Search:
             return False
         # From the thought that knows most.
         chosen = max(doubted, key=lambda a: (len(self.graph.path_to(a.parent)), -a.id))
-        if not self._affordable([chosen]):
+        if not self._chooser.affordable(self.graph, [chosen]):
             return False
         self._second_thoughts = True
         await self._execute([chosen])
@@ -518,7 +462,7 @@ class Search:
         self._actions += 1
         self.recorder.emit(Proposed(parent, action.id, (action.candidate,)))
         self.pool.add(action)
-        if self._affordable([action]):
+        if self._chooser.affordable(self.graph, [action]):
             await self._execute([action])
 
 
