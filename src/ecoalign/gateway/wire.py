@@ -220,6 +220,7 @@ class Connection(asyncio.Protocol):
             self._lasts = False
         most = self._most if self._head is not None else min(HEAD_BYTES, self._most)
         if self._received > most:
+            self._complete = False
             self._fail("too-large", f"it sent more than {most:,} bytes")
         elif self._streams and not self._complete and not self._paused:
             self._paused = sum(map(len, self._chunks)) > BUFFERED_BYTES
