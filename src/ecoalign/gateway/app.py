@@ -14,7 +14,8 @@ from starlette.responses import Response
 
 from ecoalign import __version__
 from ecoalign.errors import EcoAlignError
-from ecoalign.gateway.chat.handler import Chat, Gone
+from ecoalign.gateway.chat.handler import Chat
+from ecoalign.gateway.chat.leaving import Gone
 from ecoalign.gateway.chat.reply import dumped
 from ecoalign.gateway.config import GatewayConfig
 from ecoalign.gateway.errors import SERVER, ApiError, of_error

@@ -14,6 +14,7 @@ from ecoalign.errors import (
     ModelError,
     VerdictError,
 )
+from ecoalign.gateway.forward import UpstreamError
 
 __all__ = ["INVALID", "SERVER", "ApiError", "invalid", "of_error", "unsupported"]
 
@@ -98,6 +99,7 @@ def unsupported(param: str, why: str) -> ApiError:
 
 
 _UPSTREAM_STATUS = {"timeout": 504}
+_CLIENTS_OWN = frozenset({400, 413, 415, 422})
 
 
 def of_error(error: BaseException, *, cut_by_window: bool = False) -> ApiError:
@@ -151,6 +153,13 @@ def _of_upstream(error: ModelError) -> ApiError:
             f"the {role}'s upstream does not take {error.param} as it is; leave it out",
             param=error.param,
             code="unsupported_parameter",
+        )
+    if isinstance(error, UpstreamError) and error.status in _CLIENTS_OWN:
+        # The request itself was refused there, as it came from the client.
+        return ApiError(
+            error.status,
+            f"the {role}'s upstream did not take the request: {error.text or 'no reason given'}",
+            code=f"{role}_rejected",
         )
     words = {
         "down": "cannot be reached",

@@ -90,6 +90,12 @@ class House:
             traces=Traces(config.trace_bytes),
         )
 
+    @property
+    def upstream_name(self) -> str:
+        """What the model is called on its own server."""
+        model = self.engine.model
+        return model.model if isinstance(model, OpenAIModel) else model.name
+
     async def client(self, authorization: str) -> Client:
         """Who asks, from the header `Authorization`.
 
@@ -178,7 +184,9 @@ def store_down() -> ApiError:
 
 def _forwarder(engine: Engine, config: GatewayConfig) -> Forwarder | None:
     model = engine.model
-    if not isinstance(model, OpenAIModel):
+    address = config.settings.base_url or os.environ.get("OPENAI_BASE_URL", "")
+    if not isinstance(model, OpenAIModel) or "@" in address:
+        # A server with a user name in its address is asked by the model's own client.
         return None
     return Forwarder(
         model.base_url,

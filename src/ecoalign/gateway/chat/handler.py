@@ -10,7 +10,9 @@ from starlette.responses import Response
 
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway.chat.call import ChatCall
+from ecoalign.gateway.chat.leaving import Gone, left
 from ecoalign.gateway.chat.parse import read_body, read_call, read_head
+from ecoalign.gateway.chat.passing import Passing
 from ecoalign.gateway.chat.reply import dumped
 from ecoalign.gateway.chat.streaming import Stream
 from ecoalign.gateway.chat.work import Job, wanted
@@ -27,11 +29,9 @@ if TYPE_CHECKING:
     from ecoalign.gateway.observe.requests import RequestNotes
     from ecoalign.gateway.running import Outcome, Plan
 
-__all__ = ["Chat", "Gone"]
+__all__ = ["Chat"]
 
-
-class Gone(Exception):
-    """The client has left; there is nobody to answer."""
+BASE = "base"
 
 
 @dataclass(slots=True)
@@ -59,6 +59,9 @@ class Chat:
         plan = self._plan(head, client)
         served = house.config.served[0]
         notes.begun(method=plan.method, model=served, key_id=client.id, stream=head.stream)
+        if house.forwarder is not None and plan.method == BASE:
+            passing = Passing(house, client, head, notes, house.forwarder, house.upstream_name)
+            return await passing.answer(request)
         call = read_call(head, most_images=house.config.max_images)
         self._check_sampling(call)
         run = _Run(house, client, call, plan, notes)
@@ -158,7 +161,7 @@ class _Run:
             ApiError, Gone: see `Chat.answer`.
         """
         task = self._start(None)
-        leaving = asyncio.create_task(_left(request))
+        leaving = asyncio.create_task(left(request.receive))
         try:
             await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -178,7 +181,7 @@ class _Run:
         """
         stream = Stream(self.house.config)
         task = self._start(stream)
-        leaving = asyncio.create_task(_left(request))
+        leaving = asyncio.create_task(left(request.receive))
         begun = False
         try:
             await stream.begun(task, leaving)
@@ -233,9 +236,3 @@ class _Run:
     def headers(self) -> dict[str, str]:
         """Where the trace is, if it is kept."""
         return {} if self.trace is None else {"x-ecoalign-trace": self.trace}
-
-
-async def _left(request: Request) -> None:
-    """Returns when the client has gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ecoalign.gateway.chat.call import ImageRef
 from ecoalign.gateway.errors import ApiError, invalid
 
-__all__ = ["Conversation", "check_raw", "read_messages"]
+__all__ = ["Conversation", "check_raw", "image_urls", "read_messages"]
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _MOST_URL = 4096
@@ -92,6 +92,17 @@ def check_raw(value: object) -> list[ImageRef]:
             elif kind not in {"text", "refusal", "input_audio"}:
                 raise _unknown_part(where)
     return addresses
+
+
+def image_urls(value: object) -> list[str]:
+    """The URLs of all images of messages that `check_raw` has passed."""
+    urls = []
+    for message in _messages(value):
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            if part.get("type") == "image_url":
+                urls.append(_image_url(part, "messages"))
+    return urls
 
 
 def _messages(value: object) -> list[dict[str, object]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.responses import Response
 
 from ecoalign.events import Called
+from ecoalign.gateway.chat.leaving import left
 from ecoalign.gateway.chat.progress import Progress
 from ecoalign.gateway.chat.reply import DONE, data
 from ecoalign.gateway.errors import ApiError, of_error
@@ -150,7 +151,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until it ends, or nobody reads any more."""
         sending = asyncio.create_task(self._send(send))
-        leaving = asyncio.create_task(_left(receive))
+        leaving = asyncio.create_task(left(receive))
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
             self.left = not sending.done()
@@ -172,8 +173,3 @@ class EventStream(Response):
         finally:
             # The source stops its work and settles its account before this returns.
             await self._parts.aclose()
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
