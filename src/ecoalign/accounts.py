@@ -8,9 +8,12 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from ecoalign.budget import Spending, StageSpending
 from ecoalign.models.base import Usage
 
-__all__ = ["NO_USAGE", "Accounts", "Sums", "chargeable", "dollars", "femto"]
+__all__ = ["BEYOND_BELIEF", "NO_USAGE", "Accounts", "Sums", "chargeable", "dollars", "femto"]
 
 NO_USAGE = Usage()
+BEYOND_BELIEF = 131_072
+"""Tokens above a call's bound. Hidden reasoning past the cap and tools of the server's own may pass
+a bound; no model writes this much at once, and no such tool reads as much."""
 _FEMTO = 10**15
 # Wide enough for any price times any number of tokens, whatever context the caller's thread has.
 _UP = Context(prec=60, rounding=ROUND_CEILING)
@@ -68,16 +71,17 @@ def chargeable(reported: Usage | None, bound: Usage, floor: Usage = NO_USAGE) ->
     number, is negative or is below `floor`, and a prompt of no tokens, count as the bound of that
     kind. Parts of the prompt that cannot be (more cached than there was) are not believed:
     `cached` counts as 0, the dearest, and `image` as its bound. Nothing is ever charged below
-    `floor`. Counts above the bound are kept: the truth is recorded, whatever it costs.
+    `floor`. Counts above the bound are kept: the truth is recorded, whatever it costs; but one that
+    passes it by more than `BEYOND_BELIEF` is no truth, and counts as the bound of that kind, too.
     """
     if reported is None or not (_count(reported.prompt) and _count(reported.completion)):
         return _at_least(bound, floor)
     if reported.total == 0:
         return _at_least(bound, floor)
     prompt, completion = reported.prompt, reported.completion
-    if prompt < max(1, floor.prompt):
+    if not max(1, floor.prompt) <= prompt <= bound.prompt + BEYOND_BELIEF:
         prompt = max(bound.prompt, floor.prompt)
-    if completion < floor.completion:
+    if not floor.completion <= completion <= bound.completion + BEYOND_BELIEF:
         completion = max(bound.completion, floor.completion)
     believed = prompt == reported.prompt
     cached = reported.cached if believed and _count(reported.cached, prompt) else 0

@@ -27,6 +27,7 @@ FIRST_WAIT = 0.5
 LONGEST_WAIT = 8.0
 # A server that asks for more patience than this is as good as down for one answer.
 LONGEST_RETRY_AFTER = 60.0
+WORDS_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ class Caller:
             try:
                 async with scope:
                     completion = await model.complete(_timed(request, left))
-                hold.settle(completion.usage, floor=_certain(completion))
+                hold.settle(completion.usage, floor=_certain(request, completion, hold.bound))
             except BaseException as error:
                 if isinstance(error, ModelError):
                     error.upstream = error.upstream or model.name
@@ -238,11 +239,23 @@ def _timed(request: ChatRequest, left: float | None) -> ChatRequest:
     return replace(request, timeout=max(left, 0.001))
 
 
-def _certain(completion: Completion) -> Usage:
-    """The least that a completion must have used, whatever its server reports."""
-    if completion.logprobs:
-        return Usage(completion=len(completion.logprobs))
-    return Usage(completion=1 if completion.text else 0)
+def _certain(request: ChatRequest, completion: Completion, bound: Usage) -> Usage:
+    """The least that a call must have used, whatever its server reports.
+
+    What is only concluded from the words, and not counted token by token, stays within `bound`.
+    """
+    calls = " ".join(f"{call.name} {call.arguments}" for call in completion.tool_calls)
+    read = sum(_least(message.text) for message in request.messages)
+    spoken = max(_least(completion.text), 1 if completion.text else 0) + _least(calls)
+    written = min(spoken, bound.completion)
+    counted = len(completion.logprobs or ())
+    return Usage(min(read, bound.prompt), max(written, counted))
+
+
+def _least(text: str) -> int:
+    """Fewer tokens than any tokenizer makes of `text`: few of them join words, none joins more
+    than `WORDS_A_TOKEN` on average."""
+    return -(-len(text.split()) // WORDS_A_TOKEN)
 
 
 def _failure(error: BaseException, *, expired: bool) -> CallError:

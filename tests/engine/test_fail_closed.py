@@ -197,7 +197,7 @@ async def test_an_evaluator_that_raises_lets_nothing_through(error: Exception) -
 async def test_a_budget_that_is_gone_between_execute_and_score_lets_nothing_through() -> None:
     """The server lies about its output cap, so that the score does not fit any more."""
     long = f"{CANARY} " + "word " * 5000
-    usage = Usage(300, 200)
+    usage = Usage(150, 200)
 
     def propose(prompt: Prompt) -> str:
         return (

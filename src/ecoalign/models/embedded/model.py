@@ -14,11 +14,14 @@ import numpy as np
 from ecoalign.errors import InputError
 from ecoalign.models.base import ChatRequest, Completion, ImagePart, TokenLogprob, Usage
 from ecoalign.models.embedded.network import IMAGE_TOKENS, LONGEST, Network
+from ecoalign.models.embedded.sampling import first_unsupported, stops_of, until_stop
 from ecoalign.models.embedded.tokenizer import Tokenizer, plain
 from ecoalign.models.embedded.view import to_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from ecoalign.sampling import Sampling
 
 __all__ = ["COMPACT", "EmbeddedModel"]
 
@@ -50,12 +53,16 @@ class EmbeddedModel:
         seen = IMAGE_TOKENS if image is not None else 0
         return Usage(prompt=len(ids) + seen, completion=request.max_tokens, image=seen)
 
+    def unsupported(self, sampling: Sampling) -> str | None:
+        """The first parameter of a client that it cannot honour; see `Choosy.unsupported`."""
+        return first_unsupported(sampling.params)
+
     async def complete(self, request: ChatRequest) -> Completion:
         """Answer in a worker thread, so that the event loop stays free.
 
         Raises:
-            InputError: the question is longer than the model can read, or the image's bytes are
-                not an image.
+            InputError: the question is longer than the model can read, the image's bytes are not
+                an image, or a parameter of the client cannot be honoured (`param` names it).
         """
         return await asyncio.to_thread(self._complete, request)
 
@@ -71,6 +78,9 @@ class EmbeddedModel:
         return self._tokenizer.encode(text), images[-1] if images else None
 
     def _complete(self, request: ChatRequest) -> Completion:
+        wrong = first_unsupported(request.client)
+        if wrong is not None:
+            raise InputError(f"the embedded model cannot honour {wrong}: leave it out", param=wrong)
         network = self._loaded()
         begun = time.perf_counter()
         ids, image = self._prompt(request)
@@ -93,10 +103,11 @@ class EmbeddedModel:
                 for token, table in zip(made.ids, made.logprobs, strict=False)
             )
         seen = IMAGE_TOKENS if image is not None else 0
+        text, cut = until_stop(self._tokenizer.decode(made.ids), stops_of(request.client))
         return Completion(
-            text=self._tokenizer.decode(made.ids),
+            text=text,
             usage=Usage(prompt=len(ids) + seen, completion=len(made.logprobs), image=seen),
-            finish_reason="stop" if made.stopped else "length",
+            finish_reason="stop" if made.stopped or cut else "length",
             logprobs=logprobs,
             model="embedded",
             seconds=time.perf_counter() - begun,
