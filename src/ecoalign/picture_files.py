@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from ecoalign.errors import InputError
+from ecoalign.picture_structure import check_structure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,9 @@ __all__ = [
 
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 64 * 1024 * 1024
+# The frames of a GIF or TIFF are counted by walking them all, which a hundred of them a kilobyte
+# would make long.
+COUNTED_BYTES = 256 * 1024
 
 # Raster formats only: EPS would run Ghostscript. Phones' MPO files are opened as JPEG.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
@@ -160,7 +164,7 @@ def decode(data: bytes, where: str) -> Decoded:
         InputError: it is no image that can be read, cut short, damaged or too large.
     """
     with _opened(data, where) as opened:
-        return from_pil(opened, where)
+        return from_pil(opened, where, count_frames=len(data) <= COUNTED_BYTES)
 
 
 def read_header(data: bytes, where: str) -> Header:
@@ -185,6 +189,7 @@ def _opened(data: bytes, where: str) -> Iterator[Image.Image]:
     """
     from PIL import Image, UnidentifiedImageError
 
+    check_structure(data, where)
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]  # Pillow may be built without some
     try:
@@ -203,8 +208,10 @@ def _opened(data: bytes, where: str) -> Iterator[Image.Image]:
         raise _damaged(error, where) from None
 
 
-def from_pil(image: Image.Image, where: str) -> Decoded:
+def from_pil(image: Image.Image, where: str, *, count_frames: bool = True) -> Decoded:
     """Upright RGB pixels of a PIL image, which need not have been decoded yet.
+
+    With `count_frames` the note on an animation says how many frames it has.
 
     Raises:
         InputError: it is too large, cut short or damaged.
@@ -213,7 +220,7 @@ def from_pil(image: Image.Image, where: str) -> Decoded:
 
     _check_size(image.width, image.height, where)
     try:
-        notes = _several_note(image)
+        notes = _several_note(image, count=count_frames)
         image.load()
         flat, changes = _flatten(image)
     except InputError:
@@ -239,11 +246,13 @@ def _hint(data: bytes) -> str:
     return f"supported are {', '.join(FORMATS)}"
 
 
-def _several_note(image: Image.Image) -> tuple[str, ...]:
+def _several_note(image: Image.Image, *, count: bool) -> tuple[str, ...]:
     if not getattr(image, "is_animated", False):
         return ()
     if image.format == "MPO":  # a phone's photo with a depth map or a second lens beside it
         return ()
+    if not count and image.format in {"GIF", "TIFF"}:
+        return ("only the first of its frames is used",)
     frames = getattr(image, "n_frames", 2)
     return (f"only the first of {frames} frames is used",)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import h11
 
-from ecoalign.gateway.image_kinds import ENOUGH_BYTES, MEDIA_TYPES, is_image
+from ecoalign.gateway.image_kinds import ENOUGH_BYTES, MEDIA_TYPES, kind_of
 from ecoalign.gateway.image_urls import ImageUrl, ImageUrlError
 
 __all__ = ["Reply", "exchange"]
@@ -142,7 +142,7 @@ async def _body(wire: _Wire, most: int) -> bytes:
             raise _too_large()
         if not seen and len(body) >= ENOUGH_BYTES:
             seen = True
-            if not is_image(bytes(body[:ENOUGH_BYTES])):
+            if kind_of(bytes(body[:ENOUGH_BYTES])) is None:
                 raise _no_image()
     if not seen:
         raise _no_image()
@@ -154,5 +154,6 @@ def _too_large() -> ImageUrlError:
 
 
 def _no_image() -> ImageUrlError:
-    kinds = "PNG, JPEG, GIF, WebP, AVIF, BMP or TIFF"
-    return ImageUrlError("type", f"what is at the image URL is not an image ({kinds})")
+    return ImageUrlError(
+        "type", "what is at the image URL is not an image that is taken (PNG, JPEG, GIF or WebP)"
+    )
