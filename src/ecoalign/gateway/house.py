@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway.admission import Admission
-from ecoalign.gateway.chat.pictures import Pictures
+from ecoalign.gateway.chat.pictures import Fetch, Pictures
 from ecoalign.gateway.config import GatewayConfig
 from ecoalign.gateway.errors import SERVER, ApiError
 from ecoalign.gateway.forward import Forwarder
-from ecoalign.gateway.images import ImageFetcher
+from ecoalign.gateway.images import ImageFetcher, ImageUrlError
 from ecoalign.gateway.keys import KeyStore, open_store
 from ecoalign.gateway.keys.base import KeyPolicy, KeyRecord, StoreError
 from ecoalign.gateway.observe.metrics import GatewayMetrics
@@ -83,7 +83,7 @@ class House:
             store=None if config.keys is None else open_store(config.keys),
             forwarder=_forwarder(engine, config),
             fetcher=fetcher,
-            pictures=Pictures(fetcher.fetch, config.max_pixels, config.all_pixels),
+            pictures=Pictures(_counted(fetcher, metrics), config.max_pixels, config.all_pixels),
             admission=admission,
             rates=RateLimiter(),
             metrics=metrics,
@@ -158,6 +158,17 @@ class House:
         self.pictures.close()
         if self.store is not None:
             await self.store.aclose()
+
+
+def _counted(fetcher: ImageFetcher, metrics: GatewayMetrics) -> Fetch:
+    async def fetch(url: str) -> bytes:
+        try:
+            return await fetcher.fetch(url)
+        except ImageUrlError as error:
+            metrics.image_refused(error.reason)
+            raise
+
+    return fetch
 
 
 def check(config: GatewayConfig) -> None:

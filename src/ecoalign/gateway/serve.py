@@ -15,6 +15,7 @@ import uvicorn
 
 from ecoalign.errors import InputError
 from ecoalign.gateway.app import create_app, house_of
+from ecoalign.gateway.connections import GuardedProtocol
 from ecoalign.gateway.house import check
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def serve(config: GatewayConfig, sock: socket.socket, ready: Callable[[], None])
         uvicorn.Config(
             app,
             loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
-            http="httptools",
+            http=GuardedProtocol,
             ws="none",
             lifespan="on",
             log_config=None,

@@ -53,6 +53,7 @@ class Chat:
         """
         house = self.house
         client = await house.client(request.headers.get("authorization", ""))
+        notes.key_id = client.id
         self._pace(client)
         head = read_head(read_body(await request.body()))
         self._check_model(head.model)

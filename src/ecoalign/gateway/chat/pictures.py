@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from ecoalign.errors import InputError
 from ecoalign.gateway.chat.call import ImageRef
 from ecoalign.gateway.errors import SERVER, ApiError, invalid
+from ecoalign.gateway.image_kinds import kind_of
 from ecoalign.picture_files import read_header, read_source
 from ecoalign.pictures import Picture
 
-__all__ = ["PictureRoom", "Pictures"]
+__all__ = ["Fetch", "PictureRoom", "Pictures"]
 
 Fetch = Callable[[str], Awaitable[bytes]]
 _THREADS = 2
@@ -108,10 +109,17 @@ class PictureRoom:
         try:
             if image.url[:5].lower() == "data:":
                 # Only ever a data: URI: anything else would be read as the path of a file.
-                return await asyncio.to_thread(_unpacked, image.url)
-            return await self.house.fetch(image.url)
+                data = await asyncio.to_thread(_unpacked, image.url)
+            else:
+                data = await self.house.fetch(image.url)
         except InputError as error:
             raise invalid(str(error), image.param, "invalid_image_url") from None
+        if kind_of(data) is None:
+            # Other decoders are not shown what strangers send.
+            raise invalid(
+                "the image is not a PNG, JPEG, GIF or WebP file", image.param, "invalid_image"
+            )
+        return data
 
     def _count(self, pixels: int, image: ImageRef) -> None:
         if self.pixels + pixels > self.house.most:
