@@ -124,7 +124,7 @@ def _horizon(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> li
             Variant(
                 f"horizon {steps}",
                 ECOALIGN,
-                {"horizon_unit": "fixed", "fixed_horizon": steps},
+                fixed_horizon(steps),
                 axis="fixed_horizon",
                 at=float(steps),
             )
@@ -163,6 +163,40 @@ def _mixed_method(variant: Variant) -> Method:
     return Tracker(str(variant.settings["aggregator"]))
 
 
+def _deep_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
+    horizons: list[tuple[str, dict[str, object]]] = [
+        ("dynamic", {}),
+        *(
+            (f"fixed {steps}" if steps else "myopic", fixed_horizon(steps))
+            for steps in (0, 1, 2, 4)
+        ),
+    ]
+    return [
+        Variant(
+            f"{name}, {text} tokens", ECOALIGN, settings, budget=text, axis=name, at=float(number)
+        )
+        for number, text in enumerate(budgets or ("900", "1200", "1800", "8000"))
+        for name, settings in horizons
+    ]
+
+
+def fixed_horizon(steps: int) -> dict[str, object]:
+    """The settings of a horizon that does not shrink with the budget."""
+    return {"horizon_unit": "fixed", "fixed_horizon": steps}
+
+
+def _deep_suite() -> Suite:
+    from ecoalign.bench.deep import DeepSuite
+
+    return DeepSuite()
+
+
+def _deep_method(variant: Variant) -> Method:
+    from ecoalign.bench.deep import Digger
+
+    return Digger(variant)
+
+
 EXPERIMENTS: Mapping[str, Experiment] = {
     one.name: one
     for one in (
@@ -189,10 +223,19 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         ),
         Experiment(
             "horizon",
-            "look-ahead factor k, time value delta and a fixed horizon; insights deep and late",
+            "look-ahead factor k, time value delta and a fixed horizon, on the suite",
             _horizon,
             reference=ECOALIGN,
             figures=("curve", "stages"),
+        ),
+        Experiment(
+            "deep-insight",
+            "the decisive insight lies deep and late: which horizon finds it, by the budget",
+            _deep_variants,
+            reference="dynamic, 8000 tokens",
+            figures=("bars", "groups"),
+            suite=_deep_suite,
+            method=_deep_method,
         ),
         Experiment(
             "mixed-safety",
