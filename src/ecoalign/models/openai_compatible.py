@@ -16,10 +16,8 @@ from ecoalign.models.openai_request import Feature, body_of, features_of, next_t
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from openai import AsyncOpenAI
-
     from ecoalign.models.base import ChatRequest, Completion, Usage
-    from ecoalign.models.openai_transport import RejectionError
+    from ecoalign.models.openai_transport import Line, RejectionError
 
 __all__ = ["DEFAULT_TIMEOUT", "OpenAIModel"]
 
@@ -84,7 +82,7 @@ class OpenAIModel:
                 "another server with a base URL"
             )
         self._dropped: frozenset[Feature] = frozenset()
-        self._client: AsyncOpenAI | None = None
+        self._line: Line | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -117,12 +115,12 @@ class OpenAIModel:
         """
         timeout = self.timeout if request.timeout is None else request.timeout
         # Importing and setting up the client takes time that is not the server's.
-        client = self._connected()
+        line = self._connected()
         started = time.perf_counter()
         try:
             # The client's timeouts are per read, which a server that drips bytes never trips.
             async with asyncio.timeout(timeout):
-                data = await self._negotiate(client, request, timeout)
+                data = await self._negotiate(line, request, timeout)
         except TimeoutError:
             data = None
         if data is None:
@@ -135,7 +133,7 @@ class OpenAIModel:
         seconds = time.perf_counter() - started
         return parse(data, seconds=seconds, key=self._key, client=request.client)
 
-    async def _negotiate(self, client: AsyncOpenAI, request: ChatRequest, limit: float) -> bytes:
+    async def _negotiate(self, line: Line, request: ChatRequest, limit: float) -> bytes:
         """Send `request`, giving up rejected features until the server takes it or none is left."""
         from ecoalign.models.openai_transport import RejectionError, post
 
@@ -146,7 +144,7 @@ class OpenAIModel:
         while True:
             body = body_of(request, self.model, dropped=dropped, cap=cap)
             try:
-                data = await post(client, body, limit=limit, key=self._key, key_env=self._key_env)
+                data = await post(line, body, limit=limit, key=self._key, key_env=self._key_env)
             except RejectionError as rejection:
                 feature = next_to_drop(rejection.text, used - dropped)
                 if feature is None:
@@ -156,21 +154,21 @@ class OpenAIModel:
                 self._dropped |= dropped
                 return data
 
-    def _connected(self) -> AsyncOpenAI:
-        """The client of the running event loop: connections do not outlive their loop."""
-        from ecoalign.models.openai_transport import make_client
+    def _connected(self) -> Line:
+        """The line of the running event loop: connections do not outlive their loop."""
+        from ecoalign.models.openai_transport import open_line
 
         loop = asyncio.get_running_loop()
-        if self._client is None or self._loop is not loop:
-            self._client = make_client(self._url, self._key, self.timeout)
+        if self._line is None or self._loop is not loop:
+            self._line = open_line(self._url, self._key, self.timeout)
             self._loop = loop
-        return self._client
+        return self._line
 
     async def aclose(self) -> None:
         """Release connections. Safe to call twice; a later call opens new ones."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        line, self._line = self._line, None
+        if line is not None:
+            await line.aclose()
 
 
 def _blaming(rejection: RejectionError, client: Mapping[str, object]) -> ModelError:

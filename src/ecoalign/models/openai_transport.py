@@ -5,7 +5,9 @@ Imported only when a request is sent: the client costs 0.4 s to import.
 
 from __future__ import annotations
 
+import json
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx2
@@ -13,20 +15,18 @@ import openai
 
 from ecoalign.errors import ModelError
 from ecoalign.models.openai_answer import named, said, scrub
+from ecoalign.models.openai_wire import CONNECTIONS, TooLargeError, WireTransport, direct
 from ecoalign.models.waits import seconds_to_wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-__all__ = ["RejectionError", "make_client", "post"]
+__all__ = ["Line", "RejectionError", "open_line", "post"]
 
 # A completion with log-probabilities is at most a few MB; anything larger is not one.
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024
+HEAD_BYTES = 64 * 1024
 CONNECT_SECONDS = 10.0
-
-
-class _TooLargeError(httpx2.DecodingError):
-    """The response body is larger than any completion."""
 
 
 class _Bounded(httpx2.AsyncByteStream):
@@ -48,7 +48,7 @@ class _Bounded(httpx2.AsyncByteStream):
                     raise httpx2.DecodingError(str(error)) from None
             room -= len(plain)
             if room < 0:
-                raise _TooLargeError("response body too large")
+                raise TooLargeError("response body too large")
             yield plain
 
     async def aclose(self) -> None:
@@ -67,23 +67,70 @@ async def _bound_body(response: httpx2.Response) -> None:
     response.headers.pop("content-encoding", None)
 
 
-def make_client(base_url: str, key: str, timeout: float) -> openai.AsyncOpenAI:
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A way to one server.
+
+    Attributes:
+        client: the official client.
+        wire: what carries its requests; None where a proxy is in between.
+    """
+
+    client: openai.AsyncOpenAI
+    wire: WireTransport | None
+
+    async def send(self, body: Mapping[str, object], patience: httpx2.Timeout) -> httpx2.Response:
+        """Send one chat completion request; the answer is read.
+
+        The first goes through the official client, which knows how to say it; the others are said
+        in the same way.
+
+        Raises:
+            openai.APIError, httpx2.HTTPError: it failed.
+        """
+        if self.wire is None or not self.wire.ready:
+            return await self.client.post(
+                "/chat/completions",
+                cast_to=httpx2.Response,
+                body=body,
+                options={"timeout": patience, "security": {"bearer_auth": True}},
+            )
+        data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        response = await self.wire.again(data.encode())
+        await _bound_body(response)
+        await response.aread()
+        return response
+
+    async def aclose(self) -> None:
+        """Release the connections."""
+        await self.client.close()
+
+
+def open_line(base_url: str, key: str, timeout: float) -> Line:
     """A client that retries nothing, follows no redirect and reads no oversized body.
 
     Redirects are not followed at all, so neither the key nor the images reach another host.
-    Proxies and certificates are taken from the environment as usual.
+    Proxies and certificates are taken from the environment as usual. Connections are kept and
+    used again, up to `CONNECTIONS` at once.
     """
-    return openai.AsyncOpenAI(
+    url = httpx2.URL(base_url)
+    wire = WireTransport(url, MAX_RESPONSE_BYTES + HEAD_BYTES) if direct(url) else None
+    client = openai.AsyncOpenAI(
         api_key=key,
         base_url=base_url,
         max_retries=0,
         default_headers={"Accept-Encoding": "identity"},
         http_client=openai.DefaultAsyncHttpxClient(
+            transport=wire,
             follow_redirects=False,
+            limits=httpx2.Limits(
+                max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS
+            ),
             timeout=httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
             event_hooks={"response": [_bound_body]},
         ),
     )
+    return Line(client, wire)
 
 
 class RejectionError(ModelError):
@@ -96,7 +143,7 @@ class RejectionError(ModelError):
 
 
 async def post(
-    client: openai.AsyncOpenAI,
+    line: Line,
     body: Mapping[str, object],
     *,
     limit: float,
@@ -112,20 +159,15 @@ async def post(
         ModelError: anything else went wrong. Neither the message nor a chained error holds the
             key, whatever the server echoes.
     """
-    where = f"the model server at {_origin(client.base_url)}"
+    server = line.client.base_url
+    where = f"the model server at {_origin(server)}"
     try:
-        response = await client.post(
-            "/chat/completions",
-            cast_to=httpx2.Response,
-            body=body,
-            options={
-                "timeout": httpx2.Timeout(limit, connect=min(limit, CONNECT_SECONDS)),
-                "security": {"bearer_auth": True},
-            },
-        )
-        return response.content
+        response = await line.send(body, httpx2.Timeout(limit, connect=min(limit, CONNECT_SECONDS)))
+        if response.is_success:
+            return response.content
+        failure = _status_failure(response, server, key, key_env)
     except openai.APIStatusError as error:
-        failure = _status_failure(error.response, key, key_env)
+        failure = _status_failure(error.response, server, key, key_env)
     except openai.APIConnectionError as error:
         failure = _connection_failure(error.__cause__ or error, where, limit)
     except httpx2.HTTPError as error:
@@ -135,11 +177,13 @@ async def post(
     raise failure
 
 
-def _status_failure(response: httpx2.Response, key: str, key_env: str) -> ModelError:
+def _status_failure(
+    response: httpx2.Response, server: httpx2.URL, key: str, key_env: str
+) -> ModelError:
     status = response.status_code
     text = said(response.content)
     words = scrub(text, key) or "no further message"
-    shown = f"HTTP {status} from {_origin(response.url)}: {words}"
+    shown = f"HTTP {status} from {_origin(server)}: {words}"
     if status == 429:
         if "insufficient_quota" in text:
             return ModelError(
@@ -209,7 +253,7 @@ def _connection_failure(error: BaseException, where: str, timeout: float) -> Mod
             fault="down",
             billed=False,
         )
-    if isinstance(error, _TooLargeError):
+    if isinstance(error, TooLargeError):
         return ModelError(
             f"{where} sent more than {MAX_RESPONSE_BYTES:,} bytes; the answer was not read",
             fault="bad-response",
