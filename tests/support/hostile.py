@@ -44,6 +44,7 @@ class Reply:
         raw: sent instead of everything else, then the connection is closed.
         hang: send nothing until the server is closed.
         endless: after the body, keep sending this piece until the client goes away.
+        drips: wait a twentieth of a second before each endless piece.
     """
 
     body: object = b""
@@ -53,6 +54,7 @@ class Reply:
     raw: bytes | None = None
     hang: bool = False
     endless: bytes | None = None
+    drips: bool = False
 
     def encoded(self) -> bytes:
         """The body as bytes."""
@@ -156,7 +158,8 @@ def _handler_class(owner: HostileServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Length", str(length))
             self.end_headers()
             self.wfile.write(body)
-            while reply.endless is not None and not owner.closing.is_set():
+            pause = 0.05 if reply.drips else 0.0
+            while reply.endless is not None and not owner.closing.wait(pause):
                 self.wfile.write(reply.endless)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
