@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from ecoalign import __version__
 from ecoalign.cli.bench import bench
 from ecoalign.cli.failures import report, reported
+from ecoalign.cli.keys import keys
 from ecoalign.cli.options import Choices
 from ecoalign.cli.serve import SERVE_EXITS, serve_command
 from ecoalign.cli.shared_options import (
@@ -36,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(bench)
+app.add_typer(keys)
 app.command(name="serve", epilog=SERVE_EXITS)(serve_command)
 
 _EXITS = (

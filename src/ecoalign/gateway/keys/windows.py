@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from ecoalign.budget import Budget
@@ -145,6 +145,8 @@ def repriced(
         took: seconds from grant to settlement.
         now: seconds since the epoch.
     """
+    if pace.tokens == 0.0:
+        pace = replace(pace, tokens=float(cost.tokens), nano=float(cost.nano))
     rest = _rest(policy, window, pace, now)
     targets = [
         # What is under way will cost about the mean, not all that it holds.
@@ -169,10 +171,16 @@ def _limits(policy: KeyPolicy) -> tuple[int | None, int | None]:
 def _rest(policy: KeyPolicy, window: Window, pace: Pace, now: float) -> float:
     """Requests expected in the rest of the window."""
     end = window.start + policy.window_seconds
-    guess = float(policy.expected_requests) if policy.expected_requests else pace.last
-    if not guess and pace.tokens and policy.window_tokens:
+    guess = float(policy.expected_requests or pace.last) or None
+    if guess is None:
         # Nothing is known: as if the window were just right.
-        guess = policy.window_tokens / pace.tokens
+        means = (pace.tokens, pace.nano)
+        fits = [
+            limit / mean
+            for limit, mean in zip(_limits(policy), means, strict=True)
+            if limit and mean
+        ]
+        guess = min(fits, default=None)
     since = min(max(window.since, window.start), now)
     return fleet.expected(window.requests, now - since, max(0.0, end - now), guess)
 
