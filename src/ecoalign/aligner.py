@@ -223,6 +223,7 @@ class Aligner:
         desk = run.desk
         run.recorder.emit(self._started(desk))
         try:
+            await desk.prepare()
             return await run.search.run()
         except EcoAlignError as error:
             spent = desk.ledger.spent.to_json()

@@ -5,6 +5,7 @@ The stages ask through the desk and never touch a network or a clock themselves.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +17,7 @@ from ecoalign.prompts.requests import ActionKind, ExecuteRequest, ScoreRequest, 
 from ecoalign.sampling import blame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ecoalign.caller import CallRecord
     from ecoalign.evaluators.base import Completer, Evaluator
@@ -145,6 +146,15 @@ class Desk:
             side = self.settings.view_pixels
             self._views.append(tuple(picture.view(side) for picture in self.query.pictures))
         return self._views[0]
+
+    async def prepare(self, regions: Iterable[Region] = ()) -> None:
+        """Encode the views, or some regions, beforehand and aside: it takes long enough to keep
+        other runs waiting."""
+        crops = [region for region in regions if region.image < len(self.query.pictures)]
+        if crops:
+            await asyncio.to_thread(lambda: [self.crop(region) for region in crops])
+        elif self.query.pictures and not self._views:
+            await asyncio.to_thread(lambda: self.views)
 
     def booked_as(self, stage: str) -> Desk:
         """The same desk with every call booked under `stage`."""

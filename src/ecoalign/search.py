@@ -257,6 +257,7 @@ class Search:
         finally:
             self._proposals += 1
             self._proposal_tokens += tokens_of(log)
+        await self.desk.prepare(c.region for c in result.candidates if c.region is not None)
         if self._drafted and node == ROOT:
             # From the root it would only be the draft again.
             fresh = tuple(c for c in result.candidates if c.kind is not ActionKind.ANSWER)

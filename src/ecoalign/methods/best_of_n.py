@@ -77,7 +77,8 @@ class BestOfN:
     async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
         """See `Method.answer`."""
         evaluator = self.judge.evaluator() or SelfEvaluator(model)
-        with Room.opened(query, model, ledger, self.settings) as room:
+        opened = Room.opened(query, model, ledger, self.settings, at_once=self.n)
+        async with opened as room:
             marks = self._secured(room, evaluator)
             try:
                 samples = await self._sampled(room, evaluator, marks)

@@ -58,7 +58,7 @@ class Direct:
 
     async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
         """See `Method.answer`."""
-        with Room.opened(query, model, ledger, self.settings) as room:
+        async with Room.opened(query, model, ledger, self.settings) as room:
             request = DIRECT[self.name][0](query.question, room.views, query.context)
             room.require(room.bounds(request))
             try:

@@ -55,7 +55,7 @@ class Ecso:
 
     async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
         """See `Method.answer`."""
-        with Room.opened(query, model, ledger, self.settings) as room:
+        async with Room.opened(query, model, ledger, self.settings) as room:
             request = DirectRequest(query.question, room.views, query.context)
             check = room.check_of(room.longest(request))
             room.require(room.bounds(request, check))

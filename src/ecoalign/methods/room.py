@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from ecoalign.reply import HOUSE, Reply, finish_reason, reply_of
 from ecoalign.sampling import blame, checked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from ecoalign.ledger import Ledger
     from ecoalign.models.base import ChatModel, ChatRequest, Completion, ImagePart, Usage
@@ -90,21 +90,37 @@ class Room:
     log: CallLog = field(default_factory=list)
 
     @classmethod
-    @contextmanager
-    def opened(
-        cls, query: Query, model: ChatModel, ledger: Ledger, settings: Settings
-    ) -> Iterator[Room]:
-        """A room for the length of one answer; what it set aside is given back at the end."""
+    @asynccontextmanager
+    async def opened(
+        cls,
+        query: Query,
+        model: ChatModel,
+        ledger: Ledger,
+        settings: Settings,
+        *,
+        at_once: int = 1,
+    ) -> AsyncIterator[Room]:
+        """A room for the length of one answer; what it set aside is given back at the end.
+
+        Args:
+            query, model, ledger, settings: see `Method.answer`.
+            at_once: calls that the method would make together, for which the setting
+                `max_concurrency` makes room unless somebody has set it.
+        """
+        most = settings.max_concurrency
+        if settings.origin("max_concurrency") == "default":
+            most = max(most, at_once)
         caller = Caller(
             ledger,
             settings.retries,
             sleep=asyncio.sleep,
             on_call=record_call,
-            max_concurrency=settings.max_concurrency,
+            max_concurrency=most,
         )
         checked(model, query.sampling)
         dialect = method_dialect_named(model.dialect)
-        views = tuple(p.view(min(FULL_PIXELS, max(p.width, p.height))) for p in query.pictures)
+        # Encoding takes long enough to keep other answers waiting.
+        views = await asyncio.to_thread(_views, query) if query.pictures else ()
         nonce = secrets.token_hex(8)
         room = cls(query, model, ledger, settings, dialect, caller, nonce, views)
         try:
@@ -268,6 +284,10 @@ class Room:
             detail=detail or {},
             reply=reply,
         )
+
+
+def _views(query: Query) -> tuple[ImagePart, ...]:
+    return tuple(p.view(min(FULL_PIXELS, max(p.width, p.height))) for p in query.pictures)
 
 
 def cause_of(error: EcoAlignError) -> str:

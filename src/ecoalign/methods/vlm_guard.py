@@ -62,7 +62,7 @@ class VlmGuard:
 
     async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
         """See `Method.answer`."""
-        with Room.opened(query, model, ledger, self.settings) as room:
+        async with Room.opened(query, model, ledger, self.settings) as room:
             room.require(self._worst_case(room))
             try:
                 gate = await self._gate(room)
