@@ -19,6 +19,8 @@ __all__ = ["CONFIG", "FILE", "PREFIX", "Layer", "from_environment", "from_files"
 PREFIX = "ECOALIGN_"
 CONFIG = "config"
 """ECOALIGN_CONFIG names the file to read; it is no setting itself."""
+KEYS = "keys"
+"""ECOALIGN_KEYS names the gateway's store of API keys; it is read there and is no setting."""
 FILE = "ecoalign.toml"
 _STRUCTURED = {"prices"}
 _OPTIONAL = {"seed", "base_url"}
@@ -76,6 +78,8 @@ def from_environment(env: Mapping[str, str], known: Iterable[str]) -> Layer:
         if not variable.startswith(PREFIX) or not text.strip():
             continue
         name = variable.removeprefix(PREFIX).lower()
+        if variable == f"{PREFIX}{KEYS.upper()}":
+            continue
         if name not in names or variable != variable.upper():
             known_variables = {f"{PREFIX}{each.upper()}" for each in names}
             raise unknown_name("variable", variable, known_variables, "the environment")

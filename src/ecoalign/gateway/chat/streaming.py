@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ecoalign.gateway.running import Outcome
 
 __all__ = ["EventStream", "Run", "Stream"]
+
+_log = logging.getLogger("ecoalign.gateway")
 
 
 class Run(Protocol):
@@ -95,6 +98,11 @@ class Stream:
             try:
                 outcome = await run.finished(task)
             except ApiError as error:
+                yield failed(error)
+                return
+            except Exception as error:
+                # The response has begun: a broken connection would tell the client less.
+                _log.error("a search failed in its stream", exc_info=error)
                 yield failed(error)
                 return
             usage = run.call.include_usage
