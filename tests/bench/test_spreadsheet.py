@@ -61,7 +61,7 @@ def test_rows_of_a_suite(tmp_path: Path) -> None:
     star = {"question": "q", "answer": "A", "category": "math", "l2_category": "geometry"}
     put_tsv(tmp_path / "MMStar.tsv", [{"index": "4", **star, "bench": "b", "image": picture()}])
     (sample,) = open_suite("mmstar", tmp_path).samples()
-    write_predictions(tmp_path / "a.xlsx", prediction_rows([(sample, "A")]))
+    write_predictions(tmp_path / "a.xlsx", prediction_rows([(sample, "as it was put", "A")]))
     assert read(tmp_path / "a.xlsx") == [
         ("index", "question", "answer", "category", "l2_category", "bench", "prediction"),
         (4, "q", "A", "math", "geometry", "b", "A"),

@@ -75,6 +75,28 @@ def _siuo(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("suite", ["world", "siuo"])
+def test_predictions_are_written_for_vlmevalkit(suite: str, tmp_path: Path) -> None:
+    from openpyxl import load_workbook
+
+    files = () if suite == "world" else ("--path", str(_siuo(tmp_path / "siuo")))
+    with HostileServer(lambda _: _says("42")) as server:
+        done = run(
+            tmp_path,
+            *("bench", "run", "main", "--suite", suite, *files, "--methods", "base"),
+            *("--model", "gpt-x", "--base-url", server.url, "--judge", "gpt-j"),
+            *("--judge-base-url", server.url, "--limit", "2", "--xlsx", "--out", "run"),
+            OPENAI_API_KEY=KEY,
+        )
+    assert done.returncode == 0, both(done)
+    (path,) = (tmp_path / "run").glob("*.xlsx")
+    head, *rows = load_workbook(path).active.values
+    assert (head[:2], head[-1]) == (("index", "question"), "prediction")
+    kept = read_rows(tmp_path / "run")
+    assert {(one[1], one[-1]) for one in rows} == {(one.question, "42") for one in kept}
+    assert len(rows) == 2
+
+
 def _says(text: str) -> Reply:
     usage = {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105}
     return Reply(completion(text, usage=usage))

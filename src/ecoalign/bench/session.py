@@ -330,7 +330,7 @@ class Session:
     def _write_predictions(self) -> None:
         from ecoalign.bench.spreadsheet import prediction_rows, write_predictions
 
-        said = {row.key: row.answer for row in self.rows()}
+        said = {row.key: row for row in self.rows()}
         for variant in self.variants:
             answered = []
             for sample in self.plan.samples:
@@ -343,7 +343,7 @@ class Session:
                     0,
                 )
                 if key in said:
-                    answered.append((sample, said[key]))
+                    answered.append((sample, said[key].question, said[key].answer))
             if answered:
                 name = "".join(c if c.isalnum() or c in "-._" else "-" for c in variant.name)
                 path = self.out / f"{self.suite.name}-{name}.xlsx"

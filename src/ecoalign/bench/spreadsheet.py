@@ -28,16 +28,22 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def prediction_rows(
-    answered: Iterable[tuple[Sample, str]],
+    answered: Iterable[tuple[Sample, str, str]],
 ) -> list[dict[str, object]]:
-    """Rows for `write_predictions`: index, question, the truth and its categories, prediction."""
+    """Rows for `write_predictions`: index, question, the truth and its categories, prediction.
+
+    Args:
+        answered: samples, each with the question as it was put and the answer to it. What a suite
+            itself calls the question comes before what was put.
+    """
     return [
         {
             "index": sample.facts.get("index", sample.id),
+            "question": question,
             **{name: value for name, value in sample.facts.items() if name != "index"},
             _LAST: answer,
         }
-        for sample, answer in answered
+        for sample, question, answer in answered
     ]
 
 
