@@ -119,6 +119,8 @@ def _human(line: dict[str, object]) -> str:
     )
     text = f"{at[11:23]} {level.upper():<8} {logger}: {message} {rest}".rstrip()
     # A line break or an escape sequence in a value would make lines that nobody wrote.
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

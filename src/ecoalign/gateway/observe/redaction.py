@@ -14,7 +14,9 @@ _SECRET_NAME = re.compile(r"(?:^|_)(?:KEY|TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIA
 
 # Each is linear in the text: no repetition stands beside another that can match the same.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"data:[\w.+/-]{0,80}(?:;[\w=.-]{0,80})*,[^\s\"'\\)>]*"), "data:[image]"),
+    (re.compile(r"data:[^\s,]{0,200};base64,[\w+/=%-]*", re.IGNORECASE), "data:[image]"),
+    # Any other data: URI may hold spaces and quotes, so all that follows it goes.
+    (re.compile(r"data:[\w.+-]{1,80}/[^\s,]{0,200},.*", re.IGNORECASE | re.DOTALL), "data:[image]"),
     (re.compile(r"\b(bearer|basic)\s+[^\s\"',;]+", re.IGNORECASE), r"\1 [key]"),
     (re.compile(r"(?<![A-Za-z0-9])(?:sk|pk|rk|eco)-[A-Za-z0-9_-]{12,}"), "[key]"),
     (re.compile(r"://[^\s/@\"']*@"), "://[user]@"),
@@ -28,6 +30,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"[A-Za-z0-9+/_=-]{160,}"), "[data]"),
 )
+# What none of them can match; most of what is logged is such a word.
+_PLAIN = re.compile(r"[A-Za-z0-9_]{0,159}|req-[0-9a-f]{32}")
 
 
 def secrets_of(environment: Mapping[str, str] | None = None) -> frozenset[str]:
@@ -55,6 +59,8 @@ class Redactor:
         """`text` without secrets, credentials in URLs, data: URIs and long runs of base64."""
         if self._secrets is not None:
             text = self._secrets.sub("[key]", text)
+        if _PLAIN.fullmatch(text):
+            return text
         for pattern, instead in _PATTERNS:
             text = pattern.sub(instead, text)
         return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " ..."
