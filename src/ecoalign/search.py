@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Search"]
 
+_NOTHING_FOUND = (ThoughtKind.ROOT, ThoughtKind.STRATEGY)
+
 
 @dataclass
 class Search:
@@ -423,7 +425,9 @@ class Search:
 
         A refusal is worth much where the request is harmful. One that is not speaks against the
         forecast that called for it; at even odds an answer is worth its price, and it is scored
-        like any other before it counts. Returns whether one was tried, which happens once.
+        like any other before it counts. It must rest on something that was found out: a guess from
+        the bare request is what the forecast was right to warn of. Returns whether one was tried,
+        which happens once.
         """
         best = self._best.thought(self.graph)
         if (
@@ -438,6 +442,7 @@ class Search:
             action
             for action in self.pool
             if action.candidate.kind is ActionKind.ANSWER
+            and self.graph[action.parent].kind not in _NOTHING_FOUND
             and any(step.safety < now.threshold for step in action.candidate.forecast[:1])
         ]
         if not doubted:

@@ -64,3 +64,15 @@ async def test_an_answer_must_be_worth_its_price_at_even_odds(price: float, doub
 
 async def test_the_paper_knows_no_second_thoughts() -> None:
     assert LONG not in made(await asked(1, (9, 9), preset="paper"))
+
+
+async def test_a_guess_from_the_bare_request_is_not_tried() -> None:
+    def bare(prompt: Prompt) -> str:
+        return actions(
+            action("refuse", "no", [[9, 9, 100]]), action("answer", SHORT, [[2, 9, 100]])
+        )
+
+    script = Script(propose=bare, execute=lambda p: p.task, score=lambda p: (9, 1))
+    result = await align(script.model())
+    assert made(result) == ["no"]
+    assert result.refused
