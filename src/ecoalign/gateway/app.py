@@ -18,6 +18,7 @@ from ecoalign.gateway.chat.handler import Chat
 from ecoalign.gateway.chat.leaving import Gone
 from ecoalign.gateway.chat.reply import dumped
 from ecoalign.gateway.config import GatewayConfig
+from ecoalign.gateway.direct import Direct
 from ecoalign.gateway.errors import SERVER, ApiError, of_error
 from ecoalign.gateway.house import House
 from ecoalign.gateway.limits import BodyLimit
@@ -29,6 +30,7 @@ from ecoalign.gateway.openapi import schema
 __all__ = ["create_app", "house_of"]
 
 JSON = "application/json"
+CHAT = "/v1/chat/completions"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -69,8 +71,9 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
     app = _App(
         title="EcoAlign", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    _routes(app, with_metrics=config.metrics)
+    chat = _routes(app, with_metrics=config.metrics)
     app.add_exception_handler(HTTPException, _not_found)
+    app.add_middleware(Direct, path=CHAT, endpoint=chat)
     app.add_middleware(BodyLimit, max_bytes=config.max_body, on_refusal=metrics.turned_away)
     app.add_middleware(Observed, metrics=metrics, tracing=tracing)
     return app
@@ -82,7 +85,9 @@ def house_of(app: FastAPI) -> House:
     return house
 
 
-def _routes(app: FastAPI, *, with_metrics: bool) -> None:
+def _routes(app: FastAPI, *, with_metrics: bool) -> Endpoint:
+    """Adds all routes; returns what answers `CHAT`."""
+
     def add(path: str, endpoint: Endpoint, method: str = "GET") -> None:
         app.add_route(path, _told(endpoint), methods=[method], include_in_schema=False)
 
@@ -126,7 +131,7 @@ def _routes(app: FastAPI, *, with_metrics: bool) -> None:
         body, kind = await asyncio.to_thread(house_of(app).metrics.render)
         return Response(body, media_type=kind)
 
-    add("/v1/chat/completions", chat, "POST")
+    add(CHAT, chat, "POST")
     add("/v1/models", models)
     add("/v1/models/{model:path}", model)
     add("/v1/ecoalign/traces/{trace}", trace)
@@ -134,6 +139,7 @@ def _routes(app: FastAPI, *, with_metrics: bool) -> None:
     add("/readyz", readyz)
     if with_metrics:
         add("/metrics", metrics)
+    return _told(chat)
 
 
 async def _identified(house: House, request: Request) -> None:

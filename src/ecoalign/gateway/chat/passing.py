@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from ecoalign.errors import EcoAlignError, ModelError
-from ecoalign.gateway.chat.leaving import Gone, left
+from ecoalign.gateway.chat.leaving import Gone, Staying, left
 from ecoalign.gateway.chat.messages import check_raw
 from ecoalign.gateway.chat.purse import Purse, capped
 from ecoalign.gateway.chat.sse import UsageReader
@@ -70,18 +70,8 @@ class Passing:
         return await self._whole(request)
 
     async def _whole(self, request: Request) -> Response:
-        task = asyncio.create_task(self._post())
-        leaving = asyncio.create_task(left(request.receive))
-        try:
-            await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise Gone
-            return Response(await task, media_type="application/json")
-        finally:
-            leaving.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
+        async with Staying(request.receive):
+            return Response(await self._post(), media_type="application/json")
 
     async def _post(self) -> bytes:
         async with self._paid() as purse:
