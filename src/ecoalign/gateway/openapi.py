@@ -108,8 +108,13 @@ def _number(low: float, high: float) -> Json:
 
 _REQUEST = _object(
     {
-        "model": {"type": "string", "minLength": 1},
-        "messages": {"type": "array", "minItems": 1, "items": _MESSAGE},
+        "model": {"type": "string", "minLength": 1, "examples": ["ecoalign"]},
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "items": _MESSAGE,
+            "examples": [[{"role": "user", "content": "What does the sign say?"}]],
+        },
         "n": _or_null({"const": 1}),
         "stream": _or_null(_FLAG),
         "stream_options": _or_null(
