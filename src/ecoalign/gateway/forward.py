@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ecoalign.errors import InputError, ModelError
+from ecoalign.gateway.hiding import Hiding
 from ecoalign.gateway.wire import Head, WireError
 from ecoalign.gateway.wire_pool import Pool
 from ecoalign.models.openai_answer import said, scrub
@@ -143,7 +144,7 @@ class Forwarder:
         self._require_plain(head)
         if data.lstrip()[:1] != b"{":
             raise self._bad(head, f"sent no JSON object but {self._shown(data)}")
-        return Forwarded(head.status, head.get(b"x-request-id"), data)
+        return Forwarded(head.status, head.get(b"x-request-id"), Hiding(self._key).whole(data))
 
     async def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
         """Send `body`, which asks for a stream; the server-sent events, in pieces as they come.
@@ -165,12 +166,15 @@ class Forwarder:
                 if head.status != 200 or not _is_events(head):
                     raise self._refused(head, await connection.whole())
                 self._require_plain(head)
+            hiding = Hiding(self._key)
             while True:
                 async with asyncio.timeout_at(deadline):
                     piece = await connection.some()
+                shown = hiding.feed(piece) if piece else hiding.end()
+                if shown:
+                    yield shown
                 if not piece:
                     return
-                yield piece
         except TimeoutError:
             raise self._late(sent=connection is not None) from None
         except WireError as error:
