@@ -106,7 +106,14 @@ async def execute_batch(desk: Desk, jobs: Sequence[Job]) -> list[Outcome]:
 
     A job that fails does not disturb the others: what they were paid for is kept.
     """
-    return list(await asyncio.gather(*(_execute(desk, job) for job in jobs)))
+    outcomes: list[Outcome] = []
+    # All are let finish, whatever happens to one: what goes on unseen would spend unseen.
+    work = (_execute(desk, job) for job in jobs)
+    for outcome in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        outcomes.append(outcome)
+    return outcomes
 
 
 async def _execute(desk: Desk, job: Job) -> Outcome:

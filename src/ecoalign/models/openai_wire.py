@@ -6,6 +6,7 @@ processor time and more; this one costs 0.1 ms and is as fast with hundreds of c
 
 from __future__ import annotations
 
+import asyncio
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
@@ -109,6 +110,8 @@ class WireTransport(httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close every connection."""
         self._pool.close()
+        # The loop closes the sockets in its next round, which may be its last.
+        await asyncio.sleep(0)
 
 
 def _place(url: httpx2.URL) -> tuple[str, str, int]:
