@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-import uuid
+import secrets
 from contextvars import ContextVar
+from functools import lru_cache
 
 __all__ = ["current_request", "request_id", "word"]
 
@@ -25,9 +26,11 @@ def request_id(given: str | None) -> str:
     """
     if given is not None and _HARMLESS.fullmatch(given) and _KEY.match(given) is None:
         return given
-    return "req-" + uuid.uuid4().hex
+    return "req-" + secrets.token_hex(12)
 
 
+@lru_cache(1024)
 def word(text: str) -> str:
     """`text` where it is one harmless word, such as a model's name, else "other" ("" stays)."""
-    return text if not text or _WORD.fullmatch(text) is not None else "other"
+    harmless = not text or (_WORD.fullmatch(text) is not None and _KEY.match(text) is None)
+    return text if harmless else "other"

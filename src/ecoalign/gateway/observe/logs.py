@@ -29,6 +29,8 @@ __all__ = ["FIELDS", "Logs", "configure"]
 
 FIELDS: Final = "ecoalign_fields"
 """The attribute of a record that holds the fields of a structured line."""
+CLEAN: Final = "ecoalign_clean"
+"""Set on a record whose fields are harmless words and numbers, and message a constant."""
 
 # Ours are written with care for what they say; uvicorn's tells of ports and processes.
 _SHOWN = ("ecoalign", "uvicorn.error")
@@ -50,18 +52,19 @@ class _Formatter(logging.Formatter):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": self._message(record),
         }
+        clean = getattr(record, CLEAN, False)
+        line["message"] = record.msg if clean else self._message(record)
         request = current_request.get()
-        fields = getattr(record, FIELDS, None)
         if request:
-            line["request"] = self._redactor(request)
+            line["request"] = request
+        fields = getattr(record, FIELDS, None)
         if isinstance(fields, dict):
-            line |= {name: self._cleaned(value) for name, value in fields.items()}
+            line |= fields if clean else {k: self._cleaned(v) for k, v in fields.items()}
         if record.exc_info is not None and record.exc_info[1] is not None:
             line["error"] = self._error(record.exc_info[1])
         if self._json:
-            return _json.dumps(line, ensure_ascii=True, separators=(",", ":"), default=_type_name)
+            return _ENCODER.encode(line)
         return _human(line)
 
     def _message(self, record: logging.LogRecord) -> str:
@@ -93,6 +96,9 @@ class _Formatter(logging.Formatter):
 def _type_name(value: object) -> str:
     kind = type(value)
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+_ENCODER = _json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), default=_type_name)
 
 
 def _place(path: str) -> str:
@@ -231,7 +237,26 @@ def _warned(
 
 
 def log_fields(
-    logger: logging.Logger, level: int, message: str, fields: Mapping[str, object]
+    logger: logging.Logger,
+    level: int,
+    message: str,
+    fields: Mapping[str, object],
+    *,
+    clean: bool = False,
 ) -> None:
-    """Log one structured line."""
-    logger.log(level, message, extra={FIELDS: dict(fields)})
+    """Log one structured line.
+
+    Args:
+        logger: of ours.
+        level: of the line.
+        message: a constant.
+        fields: the line's.
+        clean: they are harmless words and numbers, and need not be searched for secrets.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    # Made by hand: to look for the caller takes longer than to write the line.
+    record = logging.LogRecord(logger.name, level, __file__, 0, message, None, None)
+    setattr(record, FIELDS, dict(fields))
+    setattr(record, CLEAN, clean)
+    logger.handle(record)

@@ -128,6 +128,9 @@ class GatewayMetrics:
         )
         self._images = self._counter("image_url_refusals", "Image URLs not fetched.", "reason")
         self._disconnects = self._counter("disconnects", "Clients that left early.", "method")
+        # Finding a sample by its labels takes longer than counting: the busiest are kept.
+        self._ends: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._stages: dict[str, tuple[Counter, Counter, Counter]] = {}
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"ecoalign_{name}", text, labels, registry=self.registry)
@@ -136,17 +139,29 @@ class GatewayMetrics:
         """A request ended with HTTP `status` after `seconds` of wall-clock."""
         known = _method(method)
         code = str(status) if status in STATUSES else OTHER
-        self._requests.labels(known, code).inc()
-        self._seconds.labels(known).observe(max(0.0, seconds))
+        ends = self._ends.get((known, code))
+        if ends is None:
+            ends = self._requests.labels(known, code), self._seconds.labels(known)
+            self._ends[known, code] = ends
+        ends[0].inc()
+        ends[1].observe(max(0.0, seconds))
 
     def spent(self, stage: str, tokens: int, usd: float | None) -> None:
         """`tokens` were charged for `stage`, for `usd` dollars (None: the price is unknown)."""
         known = _known(stage, STAGES)
-        self._tokens.labels(known).inc(max(0, tokens))
+        counters = self._stages.get(known)
+        if counters is None:
+            counters = (
+                self._tokens.labels(known),
+                self._usd.labels(known),
+                self._unpriced.labels(known),
+            )
+            self._stages[known] = counters
+        counters[0].inc(max(0, tokens))
         if usd is None:
-            self._unpriced.labels(known).inc(max(0, tokens))
+            counters[2].inc(max(0, tokens))
         else:
-            self._usd.labels(known).inc(max(0.0, usd))
+            counters[1].inc(max(0.0, usd))
 
     def refusal(self, method: str) -> None:
         """An answer was a refusal."""

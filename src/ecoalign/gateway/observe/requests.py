@@ -127,7 +127,8 @@ class RequestNotes:
             cause=self.cause or None,
             status=status,
         )
-        log_fields(_log, logging.INFO, "request", self.line(status, seconds))
+        if _log.isEnabledFor(logging.INFO):
+            log_fields(_log, logging.INFO, "request", self.line(status, seconds), clean=True)
 
     def line(self, status: int, seconds: float) -> dict[str, object]:
         """The fields of the request's line in the log."""
@@ -201,10 +202,16 @@ class Observed:
             current_request.reset(token)
 
     async def _traced(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._tracing.active:
+            await self._noted(RequestNotes(name, self._metrics), scope, receive, send)
+            return
         with self._tracing.chat(name) as span:
             notes = RequestNotes(name, self._metrics, span)
-            scope.setdefault("state", {})[_STATE] = notes
-            await _Watch(self._app, name, notes).run(scope, receive, send)
+            await self._noted(notes, scope, receive, send)
+
+    async def _noted(self, notes: RequestNotes, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})[_STATE] = notes
+        await _Watch(self._app, notes.id, notes).run(scope, receive, send)
 
 
 def _header(scope: Scope, wanted: bytes) -> str | None:

@@ -82,6 +82,11 @@ class Tracing:
         self._content = content
         self._provider = provider
 
+    @property
+    def active(self) -> bool:
+        """Whether anything is traced."""
+        return self._tracer is not None
+
     @classmethod
     def open(
         cls, enabled: bool, *, content: bool = False, provider: TracerProvider | None = None
