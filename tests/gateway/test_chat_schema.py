@@ -44,7 +44,7 @@ def test_schemathesis_finds_nothing(gateway: Served, tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{gateway.url}/openapi.json"),
-            *("--checks", checks, "--max-examples", "15", "--seed", "7", "--no-color"),
+            *("--checks", checks, "--max-examples", "8", "--seed", "7", "--no-color"),
             *("--phases", "examples,coverage,fuzzing", "--request-timeout", "20"),
             *("--generation-database", "none", "--suppress-health-check", "all"),
         ],
@@ -57,6 +57,6 @@ def test_schemathesis_finds_nothing(gateway: Served, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout.decode()[-8000:]
     passed = re.search(rb"(\d+) generated, (\d+) passed", done.stdout)
     assert passed is not None
-    assert int(passed[1]) == int(passed[2]) > 300
+    assert int(passed[1]) == int(passed[2]) > 200
     # Some of it was fit to be answered.
     assert gateway.metric('ecoalign_requests_total{method="ecoalign",status="200"}') > 0
