@@ -40,7 +40,9 @@ _EXITS = (
 def _run(
     experiment: Annotated[
         str,
-        typer.Argument(help="main, ablation, budget, horizon, deep-insight, mixed-safety or latency."),
+        typer.Argument(
+            help="main, ablation, budget, horizon, deep-insight, mixed-safety or latency."
+        ),
     ],
     suite: Annotated[
         str | None,
