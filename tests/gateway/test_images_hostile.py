@@ -148,16 +148,26 @@ async def test_all_the_time_together_is_bounded(at: str) -> None:
 
 
 async def test_waiting_for_a_turn_counts_as_well() -> None:
-    async def silent(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
+    asked = asyncio.Event()
 
-    async with hosting(silent) as host:
-        images = fetcher(host, policy=replace(POLICY, seconds=0.2, concurrency=1))
-        found = await asyncio.gather(
-            *(images.fetch(host.url()) for _ in range(5)), return_exceptions=True
-        )
-    assert [type(each) for each in found] == [ImageUrlError] * 5
-    assert len(host.requests) == 1
+    async def never(_: str) -> list[str]:
+        asked.set()
+        await asyncio.Event().wait()
+        return []
+
+    async with hosting(http()) as host:
+        images = fetcher(host, policy=replace(POLICY, seconds=60.0, concurrency=1))
+        images.resolver = never
+        first = asyncio.create_task(images.fetch(host.url()))
+        await asked.wait()
+        images.resolver = Names()
+        images.policy = replace(images.policy, seconds=0.1)
+        with pytest.raises(ImageUrlError) as refused:
+            await images.fetch(host.url())
+        first.cancel()
+        await asyncio.wait([first])
+    assert refused.value.reason == "time"
+    assert not host.requests
 
 
 def trusting() -> ssl.SSLContext:

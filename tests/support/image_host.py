@@ -81,7 +81,8 @@ async def hosting(*answers: bytes | Answer, tls: bool = False) -> AsyncIterator[
                 await writer.drain()
             else:
                 await answer(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            # Cancelled at the end only, and by `hosting`; asyncio would complain of it.
             return
         finally:
             writer.close()
