@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models.base import ChatRequest, Message, TextPart
+from ecoalign.models.base import ChatRequest, Message, TextPart, ToolCall
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.models.fake import FakeModel
 from ecoalign.models.keys import request_key
@@ -205,3 +205,10 @@ def test_a_query_carries_it() -> None:
     asked = Sampling(5, {"stop": "x"})
     assert Query.of(None, "what?", ("before",), asked).sampling is asked
     assert Query.of(None, "what?").sampling == Sampling()
+
+
+def test_an_answer_is_bounded_as_long_as_it_will_be_when_it_is_scored() -> None:
+    assert Sampling(9).stand_in(3) == "the the the "
+    calls = Sampling(params={"tools": [TOOL]}).stand_in(60).encode()
+    # Sixty tokens may be five calls of few words each.
+    assert len(calls) > 5 * len(ToolCall("c", "look_up", '{"x": 1}').text)

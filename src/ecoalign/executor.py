@@ -97,7 +97,8 @@ def _scoring(desk: Desk, job: Job, longest: int) -> list[tuple[str, Usage]]:
     # The text is not known yet: stand in for it with as many words as it may have tokens.
     kind = KIND_OF[job.candidate.kind].value
     views = request_for(desk, job).views
-    request = desk.score_request((*job.path, *job.partners), kind, "the " * longest, views)
+    text = desk.query.sampling.stand_in(longest)
+    request = desk.score_request((*job.path, *job.partners), kind, text, views)
     return list(bounds_by_model(desk.evaluator, request, desk.model.name))
 
 

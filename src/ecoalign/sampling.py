@@ -38,6 +38,7 @@ OWNED: Mapping[str, str] = {
 """Parameters that no model is sent in a client's name, and why: they would change what is
 reserved for a call, or bring an answer that nobody scores."""
 
+_WORD = "the "
 _CAP = re.compile(r"max_(completion_|new_|output_)?tokens", re.I)
 # The part of a budget in tokens that one answer may fill where a client allows more than the
 # house does: the answer is written, scored at several times its length, and perhaps once more.
@@ -102,6 +103,13 @@ class Sampling:
         if not isinstance(params, Mapping) or not (cap is None or isinstance(cap, int)):
             raise InputError("the trace's sampling parameters cannot be read")
         return cls(cap, dict(params))
+
+    def stand_in(self, max_tokens: int) -> str:
+        """A text as long as an answer of `max_tokens` is when it is scored, to bound that call.
+
+        The text of a tool call is longer than what was written for it.
+        """
+        return _WORD * (2 * max_tokens if self.params.get("tools") else max_tokens)
 
     def varied(self, variant: int) -> Sampling:
         """For one of several answers to choose from: `seed`, if there is one, plus `variant`."""

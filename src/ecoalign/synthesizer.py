@@ -45,7 +45,8 @@ def reserve_answer(
     if not path:
         path = (Thought(ThoughtId(0), ThoughtKind.ROOT, "the " * caption, 1.0, 0.0, 0.0),)
     call = desk.render(_write_request(desk, path))
-    score = desk.score_request(path, "answer", "the " * call.max_tokens, desk.views)
+    text = desk.query.sampling.stand_in(call.max_tokens)
+    score = desk.score_request(path, "answer", text, desk.views)
     bounds = bounds_by_model(desk.evaluator, score, desk.model.name)
     return [(desk.model.name, desk.model.bound(call)), *bounds]
 

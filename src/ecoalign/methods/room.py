@@ -50,7 +50,6 @@ PURSE = "method"
 """The earmark of what a method sets aside before it begins."""
 
 _VERDICTS = ("gate", "check")
-_WORD = "the "
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +223,7 @@ class Room:
 
     def longest(self, request: MethodRequest) -> str:
         """A text as long as what `request` may bring, to bound a call that quotes it."""
-        return _WORD * self.render(request).max_tokens
+        return self.query.sampling.stand_in(self.render(request).max_tokens)
 
     def secure(self, calls: Sequence[tuple[str, Usage]], earmark: str = PURSE) -> None:
         """Set the worst case of these calls aside, all of it or nothing, in place of what was
