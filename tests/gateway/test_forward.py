@@ -14,7 +14,7 @@ from raw_upstream import WAIT, Asked, Line, RawUpstream, answer, chunked, repeat
 
 from ecoalign.errors import InputError
 from ecoalign.gateway.forward import Forwarder, UpstreamError
-from ecoalign.gateway.wire_pool import IDLE_SECONDS
+from ecoalign.wire.pool import IDLE_SECONDS
 
 KEY = "sk-never-to-be-seen-0123456789"
 BODY = b'{"model": "m", "messages": [], "x-vendor": [1, 2]}'

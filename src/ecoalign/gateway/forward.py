@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 
 from ecoalign.errors import InputError, ModelError
 from ecoalign.gateway.hiding import Hiding
-from ecoalign.gateway.wire import Head, WireError
-from ecoalign.gateway.wire_pool import Pool
 from ecoalign.models.openai_answer import said, scrub
 from ecoalign.models.waits import seconds_to_wait
+from ecoalign.wire.connection import Head, WireError
+from ecoalign.wire.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from ecoalign.errors import ModelFault
-    from ecoalign.gateway.wire import Connection
+    from ecoalign.wire.connection import Connection
 
 __all__ = ["MAX_ANSWER_BYTES", "Forwarded", "Forwarder", "UpstreamError"]
 

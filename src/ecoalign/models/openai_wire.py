@@ -11,8 +11,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
-from ecoalign.gateway.wire import WireError
-from ecoalign.gateway.wire_pool import Pool
+from ecoalign.wire.connection import WireError
+from ecoalign.wire.pool import Pool
 
 __all__ = ["CONNECTIONS", "TooLargeError", "WireTransport", "direct"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from ecoalign.gateway.wire import Connection, WireError
+from ecoalign.wire.connection import Connection, WireError
 
 if TYPE_CHECKING:
     import ssl
