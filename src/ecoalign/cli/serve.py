@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["SERVE_EXITS", "Request", "serve_command"]
 
 _KEYS = "ECOALIGN_KEYS"
+_ENGINES = ("uvicorn", "ray")
 SERVE_EXITS = (
     "Exit codes: 0 stopped by a signal, 2 bad usage or settings, or the address is in use. Keys of "
     f"upstreams come from the environment only; {_KEYS} may hold the address of the key store, "
@@ -59,6 +60,8 @@ class Request:
     log_json: bool
     log_level: str
     log_content: bool
+    engine: str
+    replicas: int
     quiet: bool
 
 
@@ -153,6 +156,12 @@ def serve_command(
             "--log-content/--no-log-content", help="Log questions and answers, too. Think first."
         ),
     ] = False,
+    engine: Annotated[
+        str, typer.Option(help="uvicorn, one process; or ray: several behind one address.")
+    ] = "uvicorn",
+    replicas: Annotated[
+        int, typer.Option(help="Processes, with --engine ray.", min=1, max=1024)
+    ] = 1,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -197,6 +206,8 @@ def serve_command(
                 log_json=log_json,
                 log_level=log_level,
                 log_content=log_content,
+                engine=engine,
+                replicas=replicas,
                 quiet=quiet,
             )
         )
@@ -245,8 +256,13 @@ def run(request: Request) -> None:
     from ecoalign.cli.text import say
     from ecoalign.errors import InputError
     from ecoalign.gateway.observe.logs import configure
+    from ecoalign.gateway.ray_serve import LogOptions, serve_on_ray
     from ecoalign.gateway.serve import is_loopback, listen, serve
 
+    if request.engine not in _ENGINES:
+        raise InputError(f"--engine is uvicorn or ray, not {request.engine[:40]!r}")
+    if request.replicas != 1 and request.engine != "ray":
+        raise InputError("--replicas goes with --engine ray")
     config = gateway_config(request)
     if config.keys is None and not is_loopback(request.host):
         say(
@@ -261,10 +277,10 @@ def run(request: Request) -> None:
             f"{request.log_level[:40]!r}"
         ) from None
     sock = listen(request.host, request.port)
+    host, port = sock.getsockname()[:2]
 
     def ready() -> None:
         if not request.quiet:
-            host, port = sock.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             say(
                 f"listening on http://{shown}:{port}/v1 (model {config.settings.model}, method "
@@ -272,7 +288,14 @@ def run(request: Request) -> None:
             )
 
     try:
-        serve(config, sock, ready)
+        if request.engine == "ray":
+            sock.close()  # The address is free; Ray opens a socket of its own.
+            options = LogOptions(
+                request.log_json, request.log_level.upper(), content=request.log_content
+            )
+            serve_on_ray(config, host, port, request.replicas, options, ready)
+        else:
+            serve(config, sock, ready)
     finally:
         sock.close()
         logs.close()
