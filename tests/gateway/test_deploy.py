@@ -1,0 +1,156 @@
+"""deploy/: what is in there exists, parses and would run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+from command import ROOT, run
+from hostile import HostileServer, Received, Reply
+
+DEPLOY = ROOT / "deploy"
+SECRET = re.compile(r"(?:sk|eco)-[A-Za-z0-9]{8}|-----BEGIN|://[^/\s@]+:[^/\s@]+@")
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The instructions of the Dockerfile, continued lines joined."""
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [(name, rest) for name, _, rest in (line.partition(" ") for line in lines)]
+
+
+def entry_point() -> list[str]:
+    command = [rest for name, rest in instructions() if name == "ENTRYPOINT"]
+    found: list[str] = json.loads(command[0])
+    return found
+
+
+def compose() -> Mapping[str, Mapping[str, Mapping[str, object]]]:
+    found: Mapping[str, Mapping[str, Mapping[str, object]]] = yaml.safe_load(
+        (DEPLOY / "compose.yaml").read_text()
+    )
+    return found
+
+
+def unit(name: str) -> list[str]:
+    """The values of a setting of the systemd unit."""
+    lines = (DEPLOY / "ecoalign.service").read_text().splitlines()
+    pairs = [line.partition("=") for line in lines if not line.startswith("#")]
+    return [value for key, _, value in pairs if key == name]
+
+
+def commands() -> dict[str, list[str]]:
+    """Every command line of ours in there, without the program."""
+    served = compose()["services"]["gateway"]["command"]
+    assert isinstance(served, list)
+    found = {
+        "Dockerfile": entry_point()[1:],
+        "compose.yaml": [*entry_point()[1:], *served],
+        "ecoalign.service": shlex.split(unit("ExecStart")[0])[1:],
+    }
+    for path in sorted(DEPLOY.iterdir()):
+        text = re.sub(r"\\\n#\s*", " ", path.read_text())
+        for i, keys in enumerate(re.findall(r"^#.*ecoalign (keys create .*)$", text, re.M)):
+            found[f"{path.name}, comment {i}"] = shlex.split(keys)
+    return found
+
+
+@pytest.mark.parametrize("where", commands())
+def test_every_command_and_option_is_one_of_ours(where: str, tmp_path: Path) -> None:
+    arguments = commands()[where]
+    done = run(tmp_path, *arguments, "--help")
+    assert done.returncode == 0, done.stderr.decode()
+    # The same with an option that nobody has fails, so that the line above says something.
+    assert run(tmp_path, *arguments, "--no-such-option", "--help").returncode == 2
+
+
+def test_keys_are_shown_how_to_make() -> None:
+    assert sum("comment" in where for where in commands()) == 3
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.iterdir()), ids=lambda path: path.name)
+def test_no_file_holds_a_secret(path: Path) -> None:
+    assert SECRET.search(path.read_text()) is None
+
+
+def test_the_image_runs_as_nobody_and_never_without_keys() -> None:
+    found = instructions()
+    assert [rest for name, rest in found if name == "USER"] == ["10001:10001"]
+    settings = " ".join(rest for name, rest in found if name == "ENV")
+    assert "ECOALIGN_KEYS=/var/lib/ecoalign/" in settings
+    # A secret in an instruction would stay in a layer.
+    given = " ".join(rest for name, rest in found if name in {"ARG", "ENV", "RUN"})
+    assert re.search(r"API_KEY|PASSWORD|TOKEN", given) is None
+
+
+def test_the_image_is_built_from_what_is_there_and_little_more() -> None:
+    sources = [
+        part
+        for name, rest in instructions()
+        if name == "COPY" and not rest.startswith("--from")
+        for part in rest.split()[:-1]
+    ]
+    assert all((ROOT / source).exists() for source in sources)
+    lines = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    kept = {rule[1:] for rule in rules if rule.startswith("!")}
+    assert kept == {source.removeprefix("./") for source in sources}
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_health_check_tells_ready_from_not(status: int, code: int, tmp_path: Path) -> None:
+    check = next(rest for name, rest in instructions() if name == "HEALTHCHECK")
+    command: list[str] = json.loads(check.partition("CMD")[2])
+
+    def answer(request: Received) -> Reply:
+        return Reply({"status": "as told"}, status=status)
+
+    with HostileServer(answer) as server:
+        port = server.url.split(":")[2].removesuffix("/v1")
+        script = command[2].replace(":8000/", f":{port}/")
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, timeout=30, check=False
+        )
+        assert [request.path for request in server.received] == ["/readyz"]
+    assert done.returncode == code
+
+
+def test_compose_publishes_on_the_loopback_only_and_asks_for_its_password() -> None:
+    services = compose()["services"]
+    assert services["gateway"]["ports"] == ["127.0.0.1:8000:8000"]
+    assert "ports" not in services["db"]
+    back = compose()["networks"]["back"]
+    assert back["internal"] is True
+    text = (DEPLOY / "compose.yaml").read_text()
+    assert text.count("${POSTGRES_PASSWORD:?") == text.count("${POSTGRES_PASSWORD")
+
+
+def test_what_a_request_has_to_end_is_less_than_what_the_process_has() -> None:
+    """Docker and systemd would kill it in the middle otherwise; the default of --drain is 30 s."""
+    assert compose()["services"]["gateway"]["stop_grace_period"] == "45s"
+    assert unit("TimeoutStopSec") == ["45"]
+    assert "--drain 30" in unit("ExecStart")[0]
+
+
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed")
+    program = shutil.which("true")
+    text = (DEPLOY / "ecoalign.service").read_text()
+    text = text.replace("/opt/ecoalign/bin/ecoalign", str(program))
+    file = tmp_path / "ecoalign.service"
+    file.write_text(text)
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(file)], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr.decode()) == (0, "")
