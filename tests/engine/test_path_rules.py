@@ -57,7 +57,7 @@ async def test_a_risky_request_spends_no_more_than_its_share_on_the_search() -> 
 
 async def test_the_strategy_governs_a_request_of_low_safety_and_is_scored_itself() -> None:
     model = Script(risk=5, plan="Leave out names.", propose=two_step).model()
-    result = await align(model)
+    result = await align(model, strategy=True)
     strategy = result.path[1]
     assert (strategy.kind, strategy.text) == (ThoughtKind.STRATEGY, "Leave out names.")
     assert strategy.utility == 0.0

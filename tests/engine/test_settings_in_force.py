@@ -132,7 +132,7 @@ async def test_sampling_settings_reach_every_stage_but_the_verdict() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"merge": False}, {"fuse": False}, {"strategy": False}, {"batch_margin": 0.0}, {"delta": 0.1}],
+    [{"merge": False}, {"fuse": False}, {"strategy": True}, {"batch_margin": 0.0}, {"delta": 0.1}],
     ids=str,
 )
 async def test_each_of_these_runs(settings: dict[str, Any]) -> None:

@@ -92,7 +92,7 @@ def _ablation(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> l
         one("no fusing", "actions", fuse=False),
         one("no looking", "actions", look=False),
         one("no draft", "actions", draft=False),
-        one("no strategy node", "strategy", strategy=False),
+        one("strategy node", "strategy", strategy=True),
     ]
 
 

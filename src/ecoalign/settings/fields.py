@@ -107,7 +107,7 @@ class Fields(BaseModel):
         le=1,
         description="a request with s below it, and not negative, gets a strategy of caution",
     )
-    strategy: bool = Field(True, description="whether such a strategy is added at all")
+    strategy: bool = Field(False, description="whether such a strategy is added at all")
     unsafe_root: Literal["refuse", "explore"] = Field(
         "explore",
         description="a request with s < 0: refuse at once, or look for a safe answer to it",
