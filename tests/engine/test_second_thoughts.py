@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from scripted import Prompt, Script, action, actions, align
 
@@ -25,7 +27,7 @@ def made(result: Alignment) -> list[str]:
     return [e.thought.text for e in result.trace if isinstance(e, ThoughtAdded)]
 
 
-async def asked(refusal: int, answer: tuple[int, int], **settings: object) -> Alignment:
+async def asked(refusal: int, answer: tuple[int, int], **settings: Any) -> Alignment:
     """Refusing is worth `refusal` of 9; the answer has this safety and utility."""
 
     def grade(prompt: Prompt) -> tuple[int, int]:
