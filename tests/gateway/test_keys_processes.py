@@ -100,7 +100,9 @@ async def test_processes_at_once_never_over_spend(store_url: str) -> None:
     window = await the_window(store_url, key)
     assert window.tokens == settled
     assert lost == 130
-    assert window.held_tokens == lost + sum(map(int, third.split()))
+    # The kill may have come between a commit and the line that tells of it.
+    told = lost + sum(map(int, third.split()))
+    assert window.held_tokens in {told, told + 130}
     assert window.tokens + window.held_tokens <= LIMIT
     # And the window was used as far as the requests allow.
     assert LIMIT - (window.tokens + window.held_tokens) < 110
