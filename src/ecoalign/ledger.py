@@ -93,6 +93,9 @@ class Ledger:
         self._open = 0
         self._accounts = Accounts()
         self._earmarks: dict[str, _Earmark] = {}
+        # What all earmarks hold together: kept up to date, as a run may have many of them.
+        self._aside = Sums()
+        self._timed: dict[str, _Earmark] = {}
         self._overdrawn: _Overdraft | None = None
 
     # -- spending -------------------------------------------------------------------------------
@@ -121,6 +124,7 @@ class Ledger:
                 pot = self._earmarks[earmark]
                 taken = need.least(pot.left)
                 pot.left -= taken
+                self._aside -= taken
             self._held += need
             self._open += 1
             return Hold(stage, model, bound, earmark, self._close, need, taken, self._clock())
@@ -174,11 +178,17 @@ class Ledger:
             pot = self._earmarks.setdefault(name, _Earmark(Sums(), 0.0))
             pot.left += need
             pot.seconds += seconds
+            self._aside += need
+            if seconds > 0:
+                self._timed[name] = pot
 
     def free(self, name: str) -> None:
         """Give what is left of an earmark back to everyone. Unknown names are ignored."""
         with self._lock:
-            self._earmarks.pop(name, None)
+            pot = self._earmarks.pop(name, None)
+            self._timed.pop(name, None)
+            if pot is not None:
+                self._aside -= pot.left
 
     def tighten(self, share: float) -> None:
         """Lower the working `limit` to `share` of the budget; it is never raised again.
@@ -218,7 +228,7 @@ class Ledger:
     def aside(self) -> Amount:
         """What is set aside and not used yet, over all earmarks."""
         with self._lock:
-            return self._amount(self._aside(), self._seconds_aside())
+            return self._amount(self._aside, self._seconds_aside())
 
     @property
     def committed(self) -> Amount:
@@ -280,13 +290,10 @@ class Ledger:
         return self._clock() - self._start
 
     def _seconds_aside(self, but: str | None = None) -> float:
-        return sum((pot.seconds for name, pot in self._earmarks.items() if name != but), 0.0)
-
-    def _aside(self) -> Sums:
-        return sum((pot.left for pot in self._earmarks.values()), Sums())
+        return sum((pot.seconds for name, pot in self._timed.items() if name != but), 0.0)
 
     def _committed(self) -> Sums:
-        return self._accounts.total + self._held + self._aside()
+        return self._accounts.total + self._held + self._aside
 
     def _free(self, earmark: str | None) -> Sums:
         if earmark is None:
@@ -342,7 +349,9 @@ class Ledger:
                 hold.usd = None if price is None else dollars(cost.usd)
                 self._note_overdraft(hold, cost)
             if hold.earmark is not None and (pot := self._earmarks.get(hold.earmark)):
-                pot.left += (hold.from_earmark - cost).at_least_zero()
+                back = (hold.from_earmark - cost).at_least_zero()
+                pot.left += back
+                self._aside += back
 
     def _note_overdraft(self, hold: Hold, cost: Sums) -> None:
         for unit, budgeted, used, held in (
