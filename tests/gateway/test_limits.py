@@ -250,6 +250,7 @@ async def test_a_client_that_does_not_read_is_given_up() -> None:
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             await asyncio.wait_for(ended.wait(), 20)
+            assert ended.is_set()
 
 
 # JSON
