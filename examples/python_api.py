@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from ecoalign import Aligner, Budget, Query, align
-from ecoalign.events import ActionsChosen, Finished, ThoughtAdded
+from ecoalign.trace.events import ActionsChosen, Finished, ThoughtAdded
 
 SIGNS = str(Path(__file__).parent / "signs.png")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ecoalign.models.embedded.tokenizer import Tokenizer
+from ecoalign.models.embedded._tokenizer import Tokenizer
 from lab.drills import ask_row, law_row, look_row, plan_row, reason_row, scan_row, sum_row
 from lab.net import IMAGE_TOKENS
 from lab.samples import Row, Segment, row

@@ -15,14 +15,14 @@ from typing import get_args
 
 import numpy as np
 
-from ecoalign.models.base import ChatRequest, Completion, ImagePart, Message, TextPart
+from ecoalign.bench.world.questions import REQUESTS, Kind, Question, make_case
+from ecoalign.bench.world.rulebook import is_harmful
+from ecoalign.bench.world.scenes import CELLS, Scene, cell_region, draw
+from ecoalign.bench.world.wordings import Split
+from ecoalign.models._base import ChatRequest, Completion, ImagePart, Message, TextPart
 from ecoalign.models.embedded import EmbeddedModel
-from ecoalign.models.embedded.model import COMPACT
-from ecoalign.prompts import compact_text as say
-from ecoalign.world.questions import REQUESTS, Kind, Question, make_case
-from ecoalign.world.rulebook import is_harmful
-from ecoalign.world.scenes import CELLS, Scene, cell_region, draw
-from ecoalign.world.wordings import Split
+from ecoalign.models.embedded._model import COMPACT
+from ecoalign.prompts.compact import _wording as say
 from lab import states
 from lab.samples import propose_segment, score_segment
 

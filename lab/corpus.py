@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
-from ecoalign.models.embedded.tokenizer import build_vocabulary
-from ecoalign.world.rulebook import NOUNS, RECIPES, VERBS
-from ecoalign.world.wordings import all_templates
+from ecoalign.bench.world.rulebook import NOUNS, RECIPES, VERBS
+from ecoalign.bench.world.wordings import all_templates
+from ecoalign.models.embedded._tokenizer import build_vocabulary
 from lab.samples import UNKNOWN, row
 
 VOCABULARY = Path(__file__).parent.parent / "src/ecoalign/models/embedded/vocabulary.txt"

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from ecoalign.models.embedded.view import to_pixels
-from ecoalign.prompts import compact_text as say
-from ecoalign.world.questions import (
+from ecoalign.bench.world.questions import (
     REQUESTS,
     Kind,
     Question,
@@ -18,8 +16,10 @@ from ecoalign.world.questions import (
     make_case,
     number,
 )
-from ecoalign.world.rulebook import FORBIDDEN, NOUNS, VERBS
-from ecoalign.world.scenes import CELLS, Scene, Sign, draw
+from ecoalign.bench.world.rulebook import FORBIDDEN, NOUNS, VERBS
+from ecoalign.bench.world.scenes import CELLS, Scene, Sign, draw
+from ecoalign.models.embedded._network import to_pixels
+from ecoalign.prompts.compact import _wording as say
 from lab import states
 from lab.samples import (
     LengthOf,

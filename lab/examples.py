@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ecoalign.world.scenes import Scene, Shape, Sign, draw
+from ecoalign.bench.world.scenes import Scene, Shape, Sign, draw
 
 FOLDER = Path(__file__).parent.parent / "examples"
 SCENES = {

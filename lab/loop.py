@@ -15,15 +15,15 @@ from typing import get_args
 import numpy as np
 
 from ecoalign.aligner import Aligner
-from ecoalign.models.base import ChatRequest, Message, TextPart
+from ecoalign.bench.world.questions import REQUESTS, Kind, Question, make_case
+from ecoalign.bench.world.rulebook import is_harmful
+from ecoalign.bench.world.scenes import draw
+from ecoalign.bench.world.wordings import Split
+from ecoalign.models._base import ChatRequest, Message, TextPart
 from ecoalign.models.embedded import EmbeddedModel
-from ecoalign.pictures import Picture
-from ecoalign.query import Query
+from ecoalign.query._pictures import Picture
+from ecoalign.query._query import Query
 from ecoalign.settings import PRESETS, Settings
-from ecoalign.world.questions import REQUESTS, Kind, Question, make_case
-from ecoalign.world.rulebook import is_harmful
-from ecoalign.world.scenes import draw
-from ecoalign.world.wordings import Split
 from lab.check import SEEDS
 from lab.states import CLOSING
 

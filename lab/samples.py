@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ecoalign.models.embedded.view import to_pixels
-from ecoalign.prompts import compact_text as say
-from ecoalign.world.questions import (
+from ecoalign.bench.world.questions import (
     REQUESTS,
     Kind,
     Question,
@@ -20,7 +18,9 @@ from ecoalign.world.questions import (
     about_signs,
     make_case,
 )
-from ecoalign.world.scenes import CELLS, Scene, Shape, Sign, cell_region, draw
+from ecoalign.bench.world.scenes import CELLS, Scene, Shape, Sign, cell_region, draw
+from ecoalign.models.embedded._network import to_pixels
+from ecoalign.prompts.compact import _wording as say
 from lab import states
 
 WEIGHTS = {

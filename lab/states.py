@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
-from ecoalign.world.questions import REQUESTS, Kind, Question
-from ecoalign.world.rulebook import FORBIDDEN, HARDENED, NOUNS, RECIPES, VERBS, recipe
-from ecoalign.world.scenes import CELLS, COLOURS, Scene, Shape, Sign
+from ecoalign.bench.world.questions import REQUESTS, Kind, Question
+from ecoalign.bench.world.rulebook import FORBIDDEN, HARDENED, NOUNS, RECIPES, VERBS, recipe
+from ecoalign.bench.world.scenes import CELLS, COLOURS, Scene, Shape, Sign
 
 CLOSING = " have a nice day."
 PLAN = "plan: read the sign first, then judge the request by the rulebook."

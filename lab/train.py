@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - the usual name
 from torch.utils.data import DataLoader
 
-from ecoalign.models.embedded.tokenizer import Tokenizer
+from ecoalign.models.embedded._tokenizer import Tokenizer
 from lab.batches import Packed, Shares, attention_mask
 from lab.net import Net, NetConfig
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ecoalign.aligner import Aligner, align
-    from ecoalign.alignment import Alignment, Trace
-    from ecoalign.budget import Budget, Spending
+    from ecoalign.budget._amounts import Budget, Spending
     from ecoalign.errors import (
         BudgetExceeded,
         BudgetTooSmall,
@@ -24,34 +23,35 @@ if TYPE_CHECKING:
         SettingsError,
         VerdictError,
     )
+    from ecoalign.graph._thoughts import Region, Thought
     from ecoalign.models.fake import FakeModel
-    from ecoalign.models.replay import ReplayModel
-    from ecoalign.pictures import Picture
-    from ecoalign.query import Query
+    from ecoalign.query._pictures import Picture
+    from ecoalign.query._query import Query
+    from ecoalign.replay import ReplayModel
     from ecoalign.settings import Settings
-    from ecoalign.thoughts import Region, Thought
+    from ecoalign.trace._alignment import Alignment, Trace
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Aligner": "aligner",
-    "Alignment": "alignment",
-    "Budget": "budget",
+    "Alignment": "trace._alignment",
+    "Budget": "budget._amounts",
     "BudgetExceeded": "errors",
     "BudgetTooSmall": "errors",
     "EcoAlignError": "errors",
     "FakeModel": "models.fake",
     "InputError": "errors",
     "ModelError": "errors",
-    "Picture": "pictures",
-    "Query": "query",
-    "Region": "thoughts",
-    "ReplayModel": "models.replay",
+    "Picture": "query._pictures",
+    "Query": "query._query",
+    "Region": "graph._thoughts",
+    "ReplayModel": "replay",
     "Settings": "settings",
     "SettingsError": "errors",
-    "Spending": "budget",
-    "Thought": "thoughts",
-    "Trace": "alignment",
+    "Spending": "budget._amounts",
+    "Thought": "graph._thoughts",
+    "Trace": "trace._alignment",
     "VerdictError": "errors",
     "align": "aligner",
 }

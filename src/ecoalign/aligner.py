@@ -9,30 +9,30 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ecoalign.alignment import Alignment, Trace
-from ecoalign.budget import Budget
-from ecoalign.caller import Caller
-from ecoalign.desk import Desk, record_call
+from ecoalign.budget._amounts import Budget
+from ecoalign.budget._ledger import Ledger
+from ecoalign.budget._metered_client import Caller
 from ecoalign.errors import EcoAlignError, InputError
 from ecoalign.evaluators import SelfEvaluator
-from ecoalign.events import Event, Finished, ImageInfo, RunFailed, RunStarted
-from ecoalign.ledger import Ledger
-from ecoalign.merging import Similarity, text_similarity
-from ecoalign.models.registry import open_model
+from ecoalign.graph._equivalence import Similarity, text_similarity
+from ecoalign.models._registry import open_model
+from ecoalign.models._sampling import checked
 from ecoalign.prompts.dialect import dialect_named
-from ecoalign.query import Query
-from ecoalign.recorder import Recorder
-from ecoalign.sampling import checked
-from ecoalign.search import Search
+from ecoalign.query._query import Query
+from ecoalign.search.context import Desk, record_call
+from ecoalign.search.loop import Search
 from ecoalign.settings import SERVER_BUDGET, Settings
+from ecoalign.trace._alignment import Alignment, Trace
+from ecoalign.trace._recorder import Recorder
+from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStarted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 
+    from ecoalign.budget._ledger import Pricing
     from ecoalign.evaluators import Evaluator
-    from ecoalign.ledger import Pricing
-    from ecoalign.models.base import ChatModel
-    from ecoalign.query import ImageSource
+    from ecoalign.models._base import ChatModel
+    from ecoalign.query._query import ImageSource
 
 __all__ = ["Aligner", "align"]
 
@@ -59,7 +59,7 @@ class Aligner:
             the settings' model if None.
         settings: see `Settings.load`; the defaults, files and environment if None.
         evaluator: who scores; the model itself (the paper's self-evaluation) if None.
-        similarity: compares the texts of thoughts before a merge; see `ecoalign.merging`.
+        similarity: compares the texts of thoughts before a merge; see `text_similarity`.
         price: dollars of a call; the settings' price book if None.
         clock: seconds, never running backwards.
 
@@ -162,7 +162,7 @@ class Aligner:
     async def rerun(
         self, query: Query, budget: Budget, tape: Sequence[Event], nonce: str
     ) -> tuple[Event, ...]:
-        """The events of a run whose times are read from `tape`; see `ecoalign.trace.replay`.
+        """The events of a run whose times are read from `tape`; see `ecoalign.replay`.
 
         Raises:
             InputError: the run went another way than the one on the tape.

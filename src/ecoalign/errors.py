@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
-    from ecoalign.alignment import Trace
+    from ecoalign.trace._alignment import Trace
 
 __all__ = [
     "BudgetExceeded",
@@ -19,6 +19,7 @@ __all__ = [
 ]
 
 ModelFault = Literal["down", "timeout", "rate-limited", "rejected", "bad-response", "server"]
+
 Role = Literal["model", "evaluator"]
 
 

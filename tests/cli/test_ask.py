@@ -10,8 +10,8 @@ import pytest
 from command import QUESTION, SIGNS, environment, run
 
 from ecoalign import Picture
-from ecoalign.events import Finished, RunStarted
 from ecoalign.trace import read_trace
+from ecoalign.trace.events import Finished, RunStarted
 
 
 @pytest.fixture(scope="module")

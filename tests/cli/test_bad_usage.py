@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command import QUESTION, SIGNS, both, run
 
-from ecoalign.cli.app import run as main
+from ecoalign.cli._app import run as main
 
 
 def _bomb() -> bytes:
@@ -114,7 +114,7 @@ def test_unforeseen_errors_are_one_line_unless_debugging(
     def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("it broke")
 
-    monkeypatch.setattr("ecoalign.cli.ask.load_settings", broken)
+    monkeypatch.setattr("ecoalign.cli._ask.load_settings", broken)
     assert main(["ask", SIGNS, QUESTION]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1

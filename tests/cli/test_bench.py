@@ -12,13 +12,13 @@ from command import KEY, ROOT, both, run
 from hostile import HostileServer, Received, Reply, completion
 from PIL import Image
 
-from ecoalign.bench.experiments import EXPERIMENTS
-from ecoalign.bench.orders import SUITES, Order
-from ecoalign.bench.rows import Failure
-from ecoalign.bench.session import Session
-from ecoalign.bench.store import Store, read_manifest, read_rows
-from ecoalign.cli.app import run as run_here
-from ecoalign.cli.bench_run import _check_answered
+from ecoalign.bench._experiments import EXPERIMENTS
+from ecoalign.bench._orders import SUITES, Order
+from ecoalign.bench._rows import Failure
+from ecoalign.bench._session import Session
+from ecoalign.bench._store import Store, read_manifest, read_rows
+from ecoalign.cli._app import run as run_here
+from ecoalign.cli._bench_run import _check_answered
 from ecoalign.errors import InputError
 from ecoalign.settings import Settings
 
@@ -211,8 +211,8 @@ def test_every_suite_that_is_listed_can_be_opened(tmp_path: Path) -> None:
 def test_the_exit_code_is_that_of_the_failures(capsys: pytest.CaptureFixture[str]) -> None:
     import typer
 
-    from ecoalign.cli.bench_run import Request
-    from ecoalign.cli.options import Choices
+    from ecoalign.cli._bench_run import Request
+    from ecoalign.cli._options import Choices
 
     request = Request("main", Choices(None, None, {}))
     small = row(failure=Failure("BudgetTooSmall", "x", 4), stop="budget-too-small")

@@ -9,9 +9,9 @@ import pytest
 from command import ROOT
 
 from ecoalign import Settings
-from ecoalign.cli.app import run
-from ecoalign.events import _TYPES
+from ecoalign.cli._app import run
 from ecoalign.settings import PRESETS
+from ecoalign.trace.events import _TYPES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

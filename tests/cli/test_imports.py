@@ -34,7 +34,7 @@ def test_the_front_door_needs_no_runtime_and_no_client(tmp_path: Path) -> None:
 
 
 def test_the_command_line_starts_light(tmp_path: Path) -> None:
-    code = "from ecoalign.cli.app import run\nrun(['ask', '--help'])"
+    code = "from ecoalign.cli._app import run\nrun(['ask', '--help'])"
     assert not {"torch", "onnxruntime", "openai", "numpy", "PIL"} & _modules_after(code, tmp_path)
 
 

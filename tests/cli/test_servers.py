@@ -13,8 +13,8 @@ from command import KEY, QUESTION, SIGNS, both, environment, run
 from hostile import Handler, HostileServer, Received, Reply, completion
 from served import well_behaved
 
-from ecoalign.events import Finished, RunFailed
 from ecoalign.trace import read_trace
+from ecoalign.trace.events import Finished, RunFailed
 
 HOSTILE: dict[str, tuple[Handler, str]] = {
     "page": (

@@ -9,14 +9,14 @@ import pytest
 from evaluator_samples import KEY, judge, score_request
 from hostile import HostileServer, Received, Reply, completion
 
-from ecoalign.budget import Budget
-from ecoalign.caller import Caller
+from ecoalign.budget._amounts import Budget
+from ecoalign.budget._ledger import Ledger
+from ecoalign.budget._metered_client import Caller
 from ecoalign.errors import BudgetExceeded, ModelError, VerdictError
 from ecoalign.evaluators import Ensemble, GuardEvaluator, SelfEvaluator, bounds_by_model
-from ecoalign.ledger import Ledger
-from ecoalign.models.base import Usage
+from ecoalign.models._base import Usage
 from ecoalign.models.fake import FakeModel
-from ecoalign.models.openai_compatible import OpenAIModel
+from ecoalign.models.openai._model import OpenAIModel
 
 REQUEST = score_request()
 GOOD = f'{{"key": "{KEY}", "safety": 9, "utility": 9}}'

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.gateway.admission import Admission, Overloaded
+from ecoalign.gateway._admission import Admission, Overloaded
 
 
 class Clock:

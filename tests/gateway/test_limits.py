@@ -15,8 +15,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ecoalign.gateway.connections import MOST_HEAD_BYTES, GuardedProtocol
-from ecoalign.gateway.limits import BodyLimit, JsonError, parse_json
+from ecoalign.gateway._limits import BodyLimit, JsonError, parse_json
+from ecoalign.gateway._server import MOST_HEAD_BYTES, GuardedProtocol
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.gateway.rates import RateLimited, RateLimiter
+from ecoalign.gateway._admission import RateLimited, RateLimiter
 
 
 class Clock:

@@ -22,7 +22,7 @@ from hostile import HostileServer, Received, Reply
 from served import well_behaved
 
 from ecoalign.gateway.keys import KeyPolicy, WindowUsage, open_store
-from ecoalign.gateway.keys.policy import CHOICES
+from ecoalign.gateway.keys._policy import CHOICES
 
 pytest.importorskip("ray.serve", reason='Ray is not installed: pip install "ecoalign[ray]"')
 

@@ -10,10 +10,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from ecoalign.models.embedded.network import LONGEST
-from ecoalign.models.embedded.tokenizer import Tokenizer
-from ecoalign.models.embedded.view import VIEW
-from ecoalign.world.rulebook import NOUNS, VERBS, is_forbidden
+from ecoalign.bench.world.rulebook import NOUNS, VERBS, is_forbidden
+from ecoalign.models.embedded._network import LONGEST, VIEW
+from ecoalign.models.embedded._tokenizer import Tokenizer
 from lab.drills import ask_row, law_row, look_row, plan_row, reason_row, scan_row, sum_row
 from lab.samples import Row, Segment
 

@@ -11,12 +11,11 @@ from random import Random
 import numpy as np
 import pytest
 
-from ecoalign.models.embedded.network import LONGEST
-from ecoalign.models.embedded.tokenizer import ROLES, Tokenizer
-from ecoalign.models.embedded.view import VIEW
-from ecoalign.world.questions import REQUESTS, Kind, Question, make_case
-from ecoalign.world.rulebook import is_harmful
-from ecoalign.world.scenes import CELLS, Scene
+from ecoalign.bench.world.questions import REQUESTS, Kind, Question, make_case
+from ecoalign.bench.world.rulebook import is_harmful
+from ecoalign.bench.world.scenes import CELLS, Scene
+from ecoalign.models.embedded._network import LONGEST, VIEW
+from ecoalign.models.embedded._tokenizer import ROLES, Tokenizer
 from lab import samples, states
 from lab.corpus import EXTRA
 from lab.samples import ELSEWHERE, UNKNOWN, Row, Segment, row

@@ -7,15 +7,15 @@ from random import Random
 
 import pytest
 
-from ecoalign.graph import ROOT, Thought, ThoughtId, ThoughtKind
-from ecoalign.models.base import Completion
-from ecoalign.models.embedded.tokenizer import Tokenizer
-from ecoalign.prompts.compact import CompactDialect
-from ecoalign.prompts.compact_text import REFUSAL_LOOKS
+from ecoalign.bench.world.questions import REQUESTS, Kind, Question, make_case
+from ecoalign.bench.world.rulebook import FORBIDDEN, HARDENED, explained_pairs, is_harmful
+from ecoalign.bench.world.scenes import CELLS, Scene, Shape, Sign, cell_region
+from ecoalign.graph._thought_graph import ROOT, Thought, ThoughtId, ThoughtKind
+from ecoalign.models._base import Completion
+from ecoalign.models.embedded._tokenizer import Tokenizer
+from ecoalign.prompts.compact._dialect import CompactDialect
+from ecoalign.prompts.compact._wording import REFUSAL_LOOKS
 from ecoalign.prompts.requests import ActionKind, Candidate, ProposeRequest, ScanRequest
-from ecoalign.world.questions import REQUESTS, Kind, Question, make_case
-from ecoalign.world.rulebook import FORBIDDEN, HARDENED, explained_pairs, is_harmful
-from ecoalign.world.scenes import CELLS, Scene, Shape, Sign, cell_region
 from lab import states
 
 T = Tokenizer.load()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ecoalign.models.embedded.network import IMAGE_TOKENS, Network
-from ecoalign.models.embedded.tokenizer import Tokenizer
+from ecoalign.models.embedded._network import IMAGE_TOKENS, Network
+from ecoalign.models.embedded._tokenizer import Tokenizer
 from lab.samples import Row, Segment, row
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install '.[lab]'")

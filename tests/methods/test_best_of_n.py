@@ -10,17 +10,17 @@ import pytest
 from methodical import Says, Stages, answered, bad_verdicts, graded, stages_of
 from scripted import asking
 
-from ecoalign.budget import Budget
+from ecoalign.budget._amounts import Budget
+from ecoalign.budget._ledger import Ledger
 from ecoalign.errors import BudgetTooSmall, ModelError, SettingsError
-from ecoalign.ledger import Ledger
 from ecoalign.methods import open_method
-from ecoalign.methods.best_of_n import BestOfN
-from ecoalign.methods.judges import Judge
-from ecoalign.models.base import ChatRequest, Completion, Usage
+from ecoalign.methods._best_of_n import BestOfN
+from ecoalign.methods._registry import Judge
+from ecoalign.models._base import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
+from ecoalign.search.synthesizer import HOUSE_REFUSAL
 from ecoalign.settings import Settings
-from ecoalign.synthesizer import HOUSE_REFUSAL
 
 BAD = bad_verdicts()
 

@@ -10,11 +10,11 @@ from methodical import UNSAFE, Says, Stages, answered, bad_verdicts, stages_of
 
 from ecoalign.errors import BudgetTooSmall, ModelError, ModelFault
 from ecoalign.methods import Answer
-from ecoalign.methods.ecso import Ecso
-from ecoalign.methods.refusals import WITHHELD
-from ecoalign.models.base import Completion, Usage
+from ecoalign.methods._ecso import Ecso
+from ecoalign.models._base import Completion, Usage
 from ecoalign.models.fake import FakeModel
-from ecoalign.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.refusals import WITHHELD
+from ecoalign.search.synthesizer import HOUSE_REFUSAL
 
 CANARY = "CANARY-7f3"
 BAD = bad_verdicts()

@@ -9,9 +9,9 @@ from methodical import UNSAFE, Says, Stages, answered, bad_verdicts, stages_of
 
 from ecoalign.errors import BudgetTooSmall, ModelError
 from ecoalign.methods import METHODS
-from ecoalign.methods.vlm_guard import VlmGuard
-from ecoalign.models.base import ChatRequest
-from ecoalign.synthesizer import HOUSE_REFUSAL
+from ecoalign.methods._vlm_guard import VlmGuard
+from ecoalign.models._base import ChatRequest
+from ecoalign.search.synthesizer import HOUSE_REFUSAL
 
 CANARY = "CANARY-7f3"
 BAD = bad_verdicts()

@@ -18,15 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ecoalign.bench.world.questions import Kind, make_case
+from ecoalign.bench.world.scenes import draw
 from ecoalign.errors import InputError
-from ecoalign.models.base import ChatModel, ChatRequest, Completion, ImagePart, Message, TextPart
+from ecoalign.models._base import ChatModel, ChatRequest, Completion, ImagePart, Message, TextPart
 from ecoalign.models.embedded import EmbeddedModel
-from ecoalign.models.embedded.model import COMPACT
-from ecoalign.models.embedded.network import IMAGE_TOKENS, LONGEST, Network
-from ecoalign.models.embedded.tokenizer import Tokenizer
-from ecoalign.models.embedded.view import VIEW, to_pixels
-from ecoalign.world.questions import Kind, make_case
-from ecoalign.world.scenes import draw
+from ecoalign.models.embedded._model import COMPACT
+from ecoalign.models.embedded._network import IMAGE_TOKENS, LONGEST, VIEW, Network, to_pixels
+from ecoalign.models.embedded._tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -284,15 +283,15 @@ import sys
 import ecoalign
 assert "onnxruntime" not in sys.modules and "torch" not in sys.modules
 assert "numpy" not in sys.modules, "import ecoalign"
-from ecoalign.models.registry import open_model
+from ecoalign.models._registry import open_model
 model = open_model("embedded")
 assert "onnxruntime" not in sys.modules, "open_model"
-from ecoalign.models.base import ChatRequest, Message, TextPart
+from ecoalign.models._base import ChatRequest, Message, TextPart
 request = ChatRequest((Message("user", (TextPart("hello"),)),), 2, "test")
 model.bound(request)
 assert "onnxruntime" not in sys.modules, "bound"
 from concurrent.futures import ThreadPoolExecutor
-from ecoalign.models.embedded.network import Network
+from ecoalign.models.embedded._network import Network
 with ThreadPoolExecutor(8) as pool:
     loaded = list(pool.map(lambda _: id(Network.packaged()), range(8)))
 assert len(set(loaded)) == 1, "loaded more than once"
@@ -341,5 +340,5 @@ def test_a_wheel_holds_the_weights_and_the_vocabulary(
             here = root / "src" / folder / name
             assert archive.read(f"{folder}/{name}") == here.read_bytes()
     assert "ecoalign/py.typed" in names
-    assert not [n for n in names if n.startswith(("lab/", "tests/", "benchmarks/"))]
+    assert not [n for n in names if n.startswith(("lab/", "tests/", "perf/"))]
     assert wheel.stat().st_size <= LIMIT

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
+from ecoalign.bench.world.questions import Kind, make_case
+from ecoalign.bench.world.scenes import CELLS, cell_region, draw
+from ecoalign.graph._thoughts import ROOT, Thought, ThoughtKind
 from ecoalign.models.embedded import EmbeddedModel
-from ecoalign.pictures import Picture
-from ecoalign.prompts.compact import CompactDialect
+from ecoalign.prompts.compact._dialect import CompactDialect
 from ecoalign.prompts.requests import ActionKind, Candidate, ExecuteRequest, Forecast
+from ecoalign.query._pictures import Picture
 from ecoalign.settings import Settings
-from ecoalign.thoughts import ROOT, Thought, ThoughtKind
-from ecoalign.world.questions import Kind, make_case
-from ecoalign.world.scenes import CELLS, cell_region, draw
 
 # ----------------------------------------------------------------------------------------------
 # FLOOR: the least share of small two-digit signs that must be read right from a crop of their

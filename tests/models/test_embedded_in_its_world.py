@@ -13,16 +13,16 @@ from random import Random
 import pytest
 
 from ecoalign.aligner import Aligner
-from ecoalign.models.base import ChatRequest, ImagePart, Message, TextPart
+from ecoalign.bench.world.questions import REQUESTS, Kind, Question, make_case
+from ecoalign.bench.world.rulebook import is_harmful
+from ecoalign.bench.world.scenes import Scene, draw
+from ecoalign.graph._thoughts import ROOT, Thought, ThoughtKind
+from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart
 from ecoalign.models.embedded import EmbeddedModel
-from ecoalign.prompts.compact import CompactDialect
+from ecoalign.prompts.compact._dialect import CompactDialect
 from ecoalign.prompts.requests import ScoreRequest
-from ecoalign.query import Query
+from ecoalign.query._query import Query
 from ecoalign.settings import Settings
-from ecoalign.thoughts import ROOT, Thought, ThoughtKind
-from ecoalign.world.questions import REQUESTS, Kind, Question, make_case
-from ecoalign.world.rulebook import is_harmful
-from ecoalign.world.scenes import Scene, draw
 
 SEED = 5 * 10**9
 """Outside the ranges that training, lab/check.py and lab/loop.py draw from."""

@@ -6,12 +6,12 @@ from random import Random
 
 import pytest
 
-from ecoalign.models.base import ChatRequest, Message, TextPart
+from ecoalign.bench.world.questions import Kind, make_case
+from ecoalign.bench.world.scenes import draw
+from ecoalign.models._base import ChatRequest, Message, TextPart
 from ecoalign.models.embedded import EmbeddedModel
-from ecoalign.models.embedded.sampling import stops_of, until_stop
-from ecoalign.pictures import Picture
-from ecoalign.world.questions import Kind, make_case
-from ecoalign.world.scenes import draw
+from ecoalign.models.embedded._model import stops_of, until_stop
+from ecoalign.query._pictures import Picture
 
 
 def call(**client: object) -> ChatRequest:

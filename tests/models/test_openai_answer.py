@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.errors import ModelError
-from ecoalign.models.base import Completion, Usage
-from ecoalign.models.openai_answer import parse, said, scrub, usage_of
+from ecoalign.models._base import Completion, Usage
+from ecoalign.models.openai._response import parse, said, scrub, usage_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -15,9 +15,9 @@ import pytest
 from hostile import Handler, HostileServer, Received, Reply, completion
 
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models.base import ChatModel, ChatRequest, ImagePart, Message, TextPart, Usage
-from ecoalign.models.openai_compatible import OpenAIModel
-from ecoalign.models.openai_transport import MAX_RESPONSE_BYTES
+from ecoalign.models._base import ChatModel, ChatRequest, ImagePart, Message, TextPart, Usage
+from ecoalign.models.openai._model import OpenAIModel
+from ecoalign.models.openai._transport import MAX_RESPONSE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

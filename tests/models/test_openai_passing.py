@@ -13,10 +13,9 @@ import pytest
 from hostile import Handler, HostileServer, Received, Reply, completion
 
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models.base import ChatRequest, Message, TextPart, ToolCall
-from ecoalign.models.openai_compatible import OpenAIModel
-from ecoalign.models.openai_transport import MAX_RESPONSE_BYTES
-from ecoalign.models.openai_wire import direct
+from ecoalign.models._base import ChatRequest, Message, TextPart, ToolCall
+from ecoalign.models.openai._model import OpenAIModel
+from ecoalign.models.openai._transport import MAX_RESPONSE_BYTES, direct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,9 +8,9 @@ from types import ModuleType
 import pytest
 
 from ecoalign.errors import InputError
+from ecoalign.models._registry import open_model, providers
 from ecoalign.models.fake import FakeModel
-from ecoalign.models.openai_compatible import OpenAIModel
-from ecoalign.models.registry import open_model, providers
+from ecoalign.models.openai._model import OpenAIModel
 
 
 @pytest.fixture(autouse=True)
@@ -128,8 +128,8 @@ def test_a_broken_local_provider(monkeypatch: pytest.MonkeyPatch, attribute: obj
 def test_nothing_heavy_is_imported_to_open_a_server_model() -> None:
     code = (
         "import sys\n"
-        "from ecoalign.models.registry import open_model\n"
-        "import ecoalign.pictures, ecoalign.models.fake\n"
+        "from ecoalign.models._registry import open_model\n"
+        "import ecoalign.query._pictures, ecoalign.models.fake\n"
         "open_model('m', 'http://localhost/v1')\n"
         "heavy = {'openai', 'httpx2', 'PIL', 'numpy', 'torch'} & sys.modules.keys()\n"
         "sys.exit(f'imported: {heavy}' if heavy else 0)\n"

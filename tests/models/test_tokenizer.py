@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ecoalign.models.embedded.tokenizer import (
+from ecoalign.models.embedded._tokenizer import (
     EOS,
     MARKS,
     OUT,

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ecoalign.bench.world.scenes import CELLS, cell_region
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.graph import ROOT, Region, Thought, ThoughtId, ThoughtKind
-from ecoalign.models.base import Completion, ImagePart, TokenLogprob
-from ecoalign.models.embedded.tokenizer import SPECIALS, Tokenizer
-from ecoalign.prompts.compact import CompactDialect
-from ecoalign.prompts.compact_text import COST_UNIT
+from ecoalign.graph._thought_graph import ROOT, Region, Thought, ThoughtId, ThoughtKind
+from ecoalign.models._base import Completion, ImagePart, TokenLogprob
+from ecoalign.models.embedded._tokenizer import SPECIALS, Tokenizer
+from ecoalign.prompts.compact._dialect import CompactDialect
+from ecoalign.prompts.compact._wording import COST_UNIT
 from ecoalign.prompts.dialect import dialect_named
 from ecoalign.prompts.requests import (
     ActionKind,
@@ -30,7 +31,6 @@ from ecoalign.prompts.requests import (
     StageRequest,
     WriteRequest,
 )
-from ecoalign.world.scenes import CELLS, cell_region
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.models.base import Completion, ImagePart
-from ecoalign.models.embedded.tokenizer import SPECIALS, Tokenizer
-from ecoalign.prompts.compact_methods import CompactMethods
-from ecoalign.prompts.method_requests import (
+from ecoalign.models._base import Completion, ImagePart
+from ecoalign.models.embedded._tokenizer import SPECIALS, Tokenizer
+from ecoalign.prompts.compact._dialect import CompactMethods
+from ecoalign.prompts.requests import (
     BlindRequest,
     CaptionRequest,
     CarefulRequest,

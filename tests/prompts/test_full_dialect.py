@@ -6,7 +6,7 @@ import pytest
 from full_samples import CAPTION, OTHER, PROPOSE, SCAN, STEP, VIEW, said, score_request
 
 from ecoalign.errors import ModelError, SettingsError
-from ecoalign.graph import Region
+from ecoalign.graph._thought_graph import Region
 from ecoalign.prompts.dialect import dialect_named
 from ecoalign.prompts.full import FullDialect, TokenLimits
 from ecoalign.prompts.requests import (

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.errors import ModelError
-from ecoalign.graph import Region, ThoughtId
+from ecoalign.graph._thought_graph import Region, ThoughtId
 from ecoalign.prompts.full import FullDialect
 from ecoalign.prompts.requests import ActionKind, Forecast
 

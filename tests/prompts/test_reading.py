@@ -7,8 +7,8 @@ import pytest
 from full_samples import said, spelled
 
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.models.base import Completion, TokenLogprob
-from ecoalign.prompts.reading import finite, loose_json, require_whole, token_mass, visible_text
+from ecoalign.models._base import Completion, TokenLogprob
+from ecoalign.prompts._reading import finite, loose_json, require_whole, token_mass, visible_text
 
 
 def grade(token: str) -> str | None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from ecoalign.gateway.connections import GuardedProtocol
+from ecoalign.gateway._server import GuardedProtocol
 
 
 class _Server(uvicorn.Server):

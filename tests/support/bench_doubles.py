@@ -6,15 +6,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from ecoalign.bench.experiments import Variant
-from ecoalign.bench.rows import Failure, Row, RowKey
-from ecoalign.bench.runner import Plan
-from ecoalign.bench.suites import Ask, Sample, Score
-from ecoalign.budget import Spending, StageSpending
-from ecoalign.ledger import Ledger
-from ecoalign.methods.base import Answer
-from ecoalign.models.base import ChatModel, ChatRequest, Message, TextPart, Usage
-from ecoalign.query import Query
+from ecoalign.bench._experiments import Variant
+from ecoalign.bench._rows import Failure, Row, RowKey
+from ecoalign.bench._runner import Plan
+from ecoalign.bench.suites._base import Ask, Sample, Score
+from ecoalign.budget._amounts import Spending, StageSpending
+from ecoalign.budget._ledger import Ledger
+from ecoalign.methods._base import Answer
+from ecoalign.models._base import ChatModel, ChatRequest, Message, TextPart, Usage
+from ecoalign.query._query import Query
 from ecoalign.settings import Settings
 
 

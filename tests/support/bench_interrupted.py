@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ecoalign.bench.orders import Order
-from ecoalign.bench.rows import Row
-from ecoalign.bench.session import Session
+from ecoalign.bench._orders import Order
+from ecoalign.bench._rows import Row
+from ecoalign.bench._session import Session
 from ecoalign.settings import Settings
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from bench_doubles import Numbers, Simple, plan
 
-from ecoalign.bench.runner import run
-from ecoalign.bench.store import Store
-from ecoalign.ledger import Ledger
-from ecoalign.models.base import ChatModel
+from ecoalign.bench._runner import run
+from ecoalign.bench._store import Store
+from ecoalign.budget._ledger import Ledger
+from ecoalign.models._base import ChatModel
 from ecoalign.models.fake import FakeModel
-from ecoalign.query import Query
+from ecoalign.query._query import Query
 
 COUNT = 20
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from scripted import asking
 
-from ecoalign.budget import Budget
+from ecoalign.budget._amounts import Budget
+from ecoalign.budget._ledger import Ledger
 from ecoalign.errors import ModelError
-from ecoalign.ledger import Ledger
 from ecoalign.methods import open_method
-from ecoalign.models.base import Completion, Usage
+from ecoalign.models._base import Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
     from ecoalign.methods import Answer
-    from ecoalign.models.base import ChatRequest
-    from ecoalign.query import Query
+    from ecoalign.models._base import ChatRequest
+    from ecoalign.query._query import Query
 
 _KEY = re.compile(r'\{"key": "([A-Za-z0-9_-]+)"')
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from ecoalign.bench.rows import Row
+    from ecoalign.bench._rows import Row
 
 __all__ = ["Bar", "Counts"]
 
@@ -43,7 +43,7 @@ class Counts:
 
     def add(self, row: Row) -> None:
         """Count one new row."""
-        from ecoalign.bench.rows import UNUSABLE
+        from ecoalign.bench._rows import UNUSABLE
 
         self.done += 1
         self.fresh += 1

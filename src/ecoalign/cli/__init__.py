@@ -8,9 +8,9 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command in `sys.argv` and exit with its code (see `ecoalign.cli.failures`)."""
+    """Run the command in `sys.argv` and exit with its code (see `ecoalign.cli._errors`)."""
     try:
-        from ecoalign.cli.app import run
+        from ecoalign.cli._app import run
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ecoalign.evaluators.base import (
+from ecoalign.evaluators._base import (
     Completer,
     Evaluator,
     Itemised,
@@ -10,9 +10,9 @@ from ecoalign.evaluators.base import (
     bounds_by_model,
     gives_utility,
 )
-from ecoalign.evaluators.ensemble import Ensemble
-from ecoalign.evaluators.guard import GuardEvaluator
-from ecoalign.evaluators.self_evaluator import SelfEvaluator
+from ecoalign.evaluators._ensemble import Ensemble
+from ecoalign.evaluators._guard import GuardEvaluator
+from ecoalign.evaluators._self_evaluation import SelfEvaluator
 
 __all__ = [
     "Completer",

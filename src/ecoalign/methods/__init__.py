@@ -12,17 +12,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ecoalign.methods.base import Answer, Method
-    from ecoalign.methods.refusals import is_refusal
-    from ecoalign.methods.registry import METHODS, OpenMethod, open_method
+    from ecoalign.methods._base import Answer, Method
+    from ecoalign.methods._registry import METHODS, OpenMethod, open_method
+    from ecoalign.search.refusals import is_refusal
 
 _HOMES = {
-    "METHODS": "registry",
-    "Answer": "base",
-    "Method": "base",
-    "OpenMethod": "registry",
-    "is_refusal": "refusals",
-    "open_method": "registry",
+    "METHODS": "_registry",
+    "Answer": "_base",
+    "Method": "_base",
+    "OpenMethod": "_registry",
+    "is_refusal": "search.refusals",
+    "open_method": "_registry",
 }
 
 __all__ = ["METHODS", "Answer", "Method", "OpenMethod", "is_refusal", "open_method"]

@@ -6,12 +6,12 @@ import inspect
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import ModelError
-from ecoalign.models.base import Completion, ImagePart, Usage
+from ecoalign.models._base import Completion, ImagePart, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ecoalign.models.base import ChatRequest
+    from ecoalign.models._base import ChatRequest
 
 __all__ = ["FakeModel", "Reply", "count_tokens"]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ecoalign.settings.fields import SERVER_BUDGET
-from ecoalign.settings.load import SettingRow, Settings
-from ecoalign.settings.presets import PRESETS
+from ecoalign.settings._fields import PRESETS, SERVER_BUDGET
+from ecoalign.settings._load import SettingRow, Settings
 
 __all__ = ["PRESETS", "SERVER_BUDGET", "SettingRow", "Settings"]

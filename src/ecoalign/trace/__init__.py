@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ecoalign.trace.files import TraceWriter, read_trace
-from ecoalign.trace.replay import replay
+from ecoalign.trace._files import TraceWriter, read_trace
 
-__all__ = ["TraceWriter", "read_trace", "replay"]
+__all__ = ["TraceWriter", "read_trace"]

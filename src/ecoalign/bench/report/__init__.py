@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ecoalign.bench.report.data import RunData, load_runs
-from ecoalign.bench.report.files import ReportFiles, write_report
+from ecoalign.bench.report._data import RunData, load_runs
+from ecoalign.bench.report._page import ReportFiles, write_report
 
 __all__ = ["ReportFiles", "RunData", "load_runs", "write_report"]

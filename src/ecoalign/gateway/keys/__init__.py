@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ecoalign.gateway.keys.base import (
+from ecoalign.gateway.keys._base import (
     Grant,
     KeyRecord,
     KeyStore,
@@ -12,9 +12,8 @@ from ecoalign.gateway.keys.base import (
     WindowExhausted,
     WindowUsage,
 )
-from ecoalign.gateway.keys.opening import default_url, open_store
-from ecoalign.gateway.keys.policy import KeyPolicy
-from ecoalign.gateway.keys.secrets import KeyId
+from ecoalign.gateway.keys._open import default_url, open_store
+from ecoalign.gateway.keys._policy import KeyId, KeyPolicy
 
 __all__ = [
     "Grant",

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ecoalign.models.embedded.model import EmbeddedModel
+from ecoalign.models.embedded._model import EmbeddedModel
 
 __all__ = ["EmbeddedModel"]

@@ -9,8 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from ecoalign.errors import SettingsError
-from ecoalign.prompts.full import execute, propose, scan, score, write
-from ecoalign.prompts.full.common import TokenLimits
+from ecoalign.prompts.full import _execute as execute
+from ecoalign.prompts.full import _propose as propose
+from ecoalign.prompts.full import _scan as scan
+from ecoalign.prompts.full import _score as score
+from ecoalign.prompts.full import _write as write
+from ecoalign.prompts.full._common import TokenLimits
 from ecoalign.prompts.requests import (
     ExecuteRequest,
     ExecuteResult,
@@ -25,7 +29,7 @@ from ecoalign.prompts.requests import (
 )
 
 if TYPE_CHECKING:
-    from ecoalign.models.base import ChatRequest, Completion
+    from ecoalign.models._base import ChatRequest, Completion
 
 __all__ = ["FullDialect", "TokenLimits"]
 

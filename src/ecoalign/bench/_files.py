@@ -1,0 +1,472 @@
+"""One entry of a benchmark's file, whatever the format, and errors that say where it is."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import csv
+import json
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from ecoalign.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pyarrow.parquet import ParquetFile
+
+__all__ = [
+    "ENDINGS",
+    "Entry",
+    "FileKind",
+    "entries_of",
+    "find_file",
+    "find_folder",
+    "find_image",
+    "need_columns",
+    "read_json",
+    "read_parquet",
+    "read_tsv",
+    "table_files",
+]
+
+Images = Callable[[], tuple[bytes, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry: a row of a table, an object of a JSON file.
+
+    Attributes:
+        values: by column.
+        where: file and row, for error messages.
+        images: reads the encoded images of the row when called; None if the file has none.
+    """
+
+    values: Mapping[str, object]
+    where: str
+    images: Images | None = field(default=None, compare=False)
+
+    def text(self, column: str) -> str:
+        """The text in `column`; a number as its digits.
+
+        Raises:
+            InputError: there is none.
+        """
+        text = self.maybe(column)
+        if text is None:
+            raise InputError(
+                f"{self.where} has no text in {column!r} ({type(self.values.get(column)).__name__}"
+                "); is this the file that the benchmark's authors publish?"
+            )
+        return text
+
+    def maybe(self, column: str) -> str | None:
+        """The text in `column`, None where there is none."""
+        value = self.values.get(column)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if isinstance(value, float):
+            if math.isnan(value):  # how tables say that a cell is empty
+                return None
+            return str(int(value)) if value.is_integer() else str(value)
+        return str(value)
+
+    def whole(self, column: str) -> int | None:
+        """The whole number in `column`, None where there is none.
+
+        Raises:
+            InputError: what is there is no whole number.
+        """
+        text = self.maybe(column)
+        if text is None or not text.strip():
+            return None
+        try:
+            return int(text)
+        except ValueError:
+            raise InputError(f"{self.where}: {column!r} is {text!r}, no whole number") from None
+
+    def texts(self, column: str, *, written: bool = False) -> tuple[str, ...]:
+        """The texts in `column`: a list, or a single text; () where there is none.
+
+        Args:
+            column: where.
+            written: a text that is a Python list is read as one, as tables write lists.
+
+        Raises:
+            InputError: it is neither.
+        """
+        value = self.values.get(column)
+        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+            return ()
+        if written and isinstance(value, str) and value.strip().startswith("["):
+            try:
+                value = ast.literal_eval(value.strip())
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                value = None
+        if isinstance(value, str):
+            return (value,)
+        if isinstance(value, Sequence) and all(isinstance(entry, str) for entry in value):
+            return tuple(str(entry) for entry in value)
+        raise InputError(f"{self.where}: {column!r} is no list of texts")
+
+    def part(self, column: str) -> Entry:
+        """The object in `column` as a row of its own; an empty one where there is none."""
+        value = self.values.get(column)
+        values = value if isinstance(value, Mapping) else {}
+        return Entry({str(name): entry for name, entry in values.items()}, self.where)
+
+
+def need_columns(where: str, found: Sequence[str], needed: Sequence[str]) -> None:
+    """Check that a table has the columns that are needed.
+
+    Raises:
+        InputError: some are missing; the message names them and those that are there.
+    """
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise InputError(
+            f"{where} has no column {', '.join(map(repr, missing))} (it has "
+            f"{', '.join(map(repr, found)) or 'none'}); give the file as its authors publish it"
+        )
+
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+"""The endings that an image is looked for under. They say nothing: the bytes are sniffed."""
+
+
+def find_folder(path: str | Path, what: str) -> Path:
+    """The folder that a user named.
+
+    Raises:
+        InputError: it is not there or is no folder.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise InputError(
+            f"there is no folder {str(path)!r}; give the one that holds {what}. Nothing is "
+            "downloaded: get the files from the benchmark's authors first"
+        )
+    if not folder.is_dir():
+        raise InputError(f"{str(path)!r} is a file; give the folder that holds {what}")
+    return folder
+
+
+def find_file(folder: Path, names: Sequence[str], what: str) -> Path:
+    """The first of `names` that is a file under `folder`.
+
+    Raises:
+        InputError: none is.
+    """
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(
+        f"{str(folder)!r} has no {' and no '.join(names)} ({what}); give the folder with the files "
+        "that the benchmark's authors publish"
+    )
+
+
+def find_image(folders: Iterable[Path], name: str, benchmark: str) -> Path:
+    """The image `name` in the first of `folders` that has it, under any usual ending.
+
+    Raises:
+        InputError: none has it, or the name leads out of the folder.
+    """
+    relative = PurePosixPath(name.replace("\\", "/"))
+    if relative.is_absolute() or ".." in relative.parts or not relative.name:
+        raise InputError(f"{benchmark}: {name!r} is no image name inside the benchmark's folder")
+    tried = list(dict.fromkeys(folders))
+    for folder in tried:
+        path = folder / relative
+        for candidate in (path, *(path.with_suffix(ending) for ending in ENDINGS)):
+            if candidate.is_file():
+                return candidate
+    raise InputError(
+        f"{benchmark}: there is no image {name!r} in {' or '.join(repr(str(f)) for f in tried)}; "
+        "the images are often a separate download of the benchmark: unpack them there"
+    )
+
+
+def read_json(path: Path) -> object:
+    """The value in a JSON file.
+
+    Raises:
+        InputError: the file is not there, cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(f"there is no file {str(path)!r}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {str(path)!r}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{str(path)!r} is not JSON ({error}); was it cut short?") from None
+
+
+def entries_of(value: object, where: str) -> dict[str, Entry]:
+    """The objects in a list or an object of objects, by key; a list's keys are "0", "1", ...
+
+    Raises:
+        InputError: it is something else.
+    """
+    if isinstance(value, list):
+        entries = {str(index): entry for index, entry in enumerate(value)}
+    elif isinstance(value, dict):
+        entries = {str(key): entry for key, entry in value.items()}
+    else:
+        raise InputError(f"{where} holds no list of items but {type(value).__name__}")
+    found = {}
+    for key, entry in entries.items():
+        if not isinstance(entry, Mapping):
+            raise InputError(f"{where}, item {key!r} is no object but {type(entry).__name__}")
+        found[key] = Entry(
+            {str(name): part for name, part in entry.items()}, f"{where}, item {key!r}"
+        )
+    return found
+
+
+def read_parquet(paths: Sequence[Path], needed: Sequence[str], image: str) -> list[Entry]:
+    """The rows of parquet files, in order. Images are read one row group at a time, when asked.
+
+    Args:
+        paths: the files (shards) of one table.
+        needed: columns that must be there.
+        image: the column with the image: bytes, or Hugging Face's struct of bytes and path.
+
+    Raises:
+        InputError: pyarrow is not installed, a file cannot be read, or a column is missing.
+    """
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise InputError(
+            "parquet files need pyarrow, which is not installed: pip install 'ecoalign[bench]'"
+        ) from None
+    rows: list[Entry] = []
+    for path in paths:
+        try:
+            file = ParquetFile(path)
+            columns = [str(name) for name in file.schema_arrow.names]
+            need_columns(repr(str(path)), columns, [*needed, image])
+            # Whatever else holds bytes is an image too, and may be large.
+            light = [n for n in columns if "binary" not in str(file.schema_arrow.field(n).type)]
+            light = [name for name in light if name != image]
+            images = _Images(path, file, image)
+            start = len(rows)
+            for group in range(file.num_row_groups):
+                for offset, values in enumerate(file.read_row_group(group, light).to_pylist()):
+                    where = f"{str(path)!r}, row {len(rows) - start}"
+                    rows.append(Entry(values, where, partial(images.read, group, offset, where)))
+        except (OSError, ArrowException) as error:
+            raise InputError(f"cannot read the parquet file {str(path)!r}: {error}") from None
+    return rows
+
+
+class _Images:
+    """The images of one parquet file; the row group that was read last is kept."""
+
+    def __init__(self, path: Path, file: ParquetFile, column: str) -> None:
+        self._path = path
+        self._file = file
+        self._column = column
+        self._lock = threading.Lock()
+        self._group = -1
+        self._kept: Sequence[object] = ()
+
+    def read(self, group: int, offset: int, where: str) -> tuple[bytes, ...]:
+        from pyarrow import ArrowException
+
+        with self._lock:
+            if self._group != group:
+                try:
+                    table = self._file.read_row_group(group, [self._column])
+                except (OSError, ArrowException) as error:
+                    raise InputError(f"cannot read {str(self._path)!r}: {error}") from None
+                self._kept, self._group = table.column(0).to_pylist(), group
+            value = self._kept[offset]
+        if isinstance(value, Mapping):
+            value = value.get("bytes")
+        if not isinstance(value, bytes) or not value:
+            raise InputError(f"{where} has no image in {self._column!r}")
+        return (value,)
+
+
+FileKind = Literal["json", "parquet", "tsv"]
+
+_KINDS: dict[str, FileKind] = {".json": "json", ".parquet": "parquet", ".tsv": "tsv"}
+
+
+def table_files(
+    path: str | Path, benchmark: str, names: Sequence[str], shards: str = "*"
+) -> tuple[FileKind, list[Path]]:
+    """The files under `path`, or `path` itself, and their format.
+
+    Args:
+        path: a file, or a folder to look into.
+        benchmark: its name, also of its TSV file.
+        names: JSON files to look for, the best first.
+        shards: pattern of the names of parquet files without the ending; `data/` is looked into.
+
+    Raises:
+        InputError: nothing is there.
+    """
+    given = Path(path)
+    if given.is_file():
+        kind = _KINDS.get(given.suffix.lower())
+        if kind is None:
+            raise InputError(f"{str(path)!r} is no .json, .parquet or .tsv file of {benchmark}")
+        return kind, [given]
+    if not given.exists():
+        raise InputError(f"there is no file or folder {str(path)!r}, where {benchmark} should be")
+    for name in names:
+        if (given / name).is_file():
+            return "json", [given / name]
+    for tsv in (given / f"{benchmark}.tsv", *sorted(given.glob(f"{benchmark}*.tsv"))):
+        if tsv.is_file():
+            return "tsv", [tsv]
+    for folder in (given, given / "data"):
+        files = sorted(folder.glob(f"{shards}.parquet"))
+        if files:
+            return "parquet", files
+    raise InputError(
+        f"{str(path)!r} has no {''.join(f'{name}, ' for name in names)}{benchmark}.tsv or "
+        f"{shards}.parquet; give a file of {benchmark} as its authors publish it, or its folder. "
+        "Nothing is downloaded"
+    )
+
+
+# Base64 of the largest image that is read at all (see ecoalign.query._decoding.MAX_BYTES).
+_MOST_CHARACTERS = 96 * 1024 * 1024
+
+# An image that several rows share is written once; the others hold that row's index instead.
+_LONGEST_INDEX = 64
+
+_csv_limit = threading.Lock()
+
+
+def read_tsv(path: Path, needed: Sequence[str]) -> list[Entry]:
+    """The rows of a TSV file. Images are left in the file until they are asked for.
+
+    Args:
+        path: the file.
+        needed: columns that must be there, beside `index` and `image`.
+
+    Raises:
+        InputError: the file is not there, is no such table, or a column is missing.
+    """
+    try:
+        with path.open("rb") as file, _wide_fields():
+            lines = _Lines(file)
+            reader = csv.reader(lines, delimiter="\t")
+            header = next(reader, [])
+            need_columns(repr(str(path)), header, ["index", "image", *needed])
+            table = _Table(path, header.index("image"), {})
+            rows: list[Entry] = []
+            start = lines.offset
+            for number, cells in enumerate(reader):
+                where = f"{str(path)!r}, row {number}"
+                if len(cells) != len(header):
+                    raise InputError(
+                        f"{where} has {len(cells)} columns, not {len(header)}; was it cut short?"
+                    )
+                values = dict(zip(header, cells, strict=True))
+                del values["image"]
+                table.spans[values["index"]] = (start, lines.offset - start)
+                start = lines.offset
+                images = partial(table.images, values["index"], where)
+                rows.append(Entry(values, where, images))
+    except FileNotFoundError:
+        raise InputError(f"there is no file {str(path)!r}") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"cannot read {str(path)!r} as a table: {error}") from None
+    return rows
+
+
+class _Lines:
+    """Lines of a file as text, and how many bytes have been read so far."""
+
+    def __init__(self, file: Iterable[bytes]) -> None:
+        self._file = iter(file)
+        self.offset = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._file)
+        text = line.decode("utf-8-sig" if self.offset == 0 else "utf-8")
+        self.offset += len(line)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Where each row of a file is.
+
+    Attributes:
+        path: the file.
+        column: number of the image's column.
+        spans: offset and length of each row, in bytes, by index.
+    """
+
+    path: Path
+    column: int
+    spans: dict[str, tuple[int, int]]
+
+    def images(self, index: str, where: str) -> tuple[bytes, ...]:
+        field = self._field(index)
+        if len(field) <= _LONGEST_INDEX and field in self.spans:
+            field = self._field(field)
+        # Several images are a Python list of texts; base64 has neither quotes nor commas.
+        several = field.startswith("[") and field.endswith("]")
+        texts = field[1:-1].split(",") if several else [field]
+        return tuple(_decoded(text.strip(" '\"\n"), where) for text in texts)
+
+    def _field(self, index: str) -> str:
+        offset, length = self.spans[index]
+        try:
+            with self.path.open("rb") as file:
+                file.seek(offset)
+                row = file.read(length).decode("utf-8")
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {str(self.path)!r}: {error}") from None
+        with _wide_fields():
+            cells = next(csv.reader([row], delimiter="\t"), [])
+        if len(cells) <= self.column:
+            raise InputError(f"{str(self.path)!r} was changed since it was opened")
+        return cells[self.column]
+
+
+def _decoded(text: str, where: str) -> bytes:
+    if text[:5].lower() == "data:":
+        text = text.partition(",")[2]
+    try:
+        data = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data:
+        raise InputError(f"{where} has no image in base64 in its column 'image'")
+    return data
+
+
+@contextmanager
+def _wide_fields() -> Iterator[None]:
+    """Lets `csv` read long fields; its limit is one for the whole process, so it is put back."""
+    with _csv_limit:
+        before = csv.field_size_limit(_MOST_CHARACTERS)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)

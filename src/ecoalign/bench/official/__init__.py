@@ -1,1 +1,0 @@
-"""The six benchmarks as suites, from the files that their authors publish."""

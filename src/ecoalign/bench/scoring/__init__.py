@@ -1,1 +1,0 @@
-"""The official scoring rules of the benchmarks, as pure functions."""

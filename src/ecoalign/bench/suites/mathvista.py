@@ -1,0 +1,398 @@
+"""MathVista's official scoring: prompt, extraction, normalisation, equality."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ecoalign.bench import _judge_prompts as judge_prompts
+from ecoalign.bench._files import entries_of, read_json, read_parquet, read_tsv, table_files
+from ecoalign.bench.suites._base import (
+    UNUSABLE,
+    Ask,
+    FileQuery,
+    Ruling,
+    Sample,
+    Score,
+    details,
+    entry_query,
+    rule,
+    unusable_percent,
+)
+from ecoalign.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from ecoalign.bench._files import Entry
+    from ecoalign.query._query import Query
+
+__all__ = [
+    "FACETS",
+    "MathVista",
+    "Problem",
+    "Tally",
+    "accuracies",
+    "edit_distance",
+    "normalised",
+    "problem_of",
+    "said_outright",
+    "zero_shot_prompt",
+]
+
+FACETS = (
+    "question_type",
+    "answer_type",
+    "language",
+    "source",
+    "category",
+    "task",
+    "context",
+    "grade",
+    "skills",
+)
+"""What the official totals are told by, beside the average."""
+
+_BRACKETED = re.compile(r"\(([a-zA-Z])\)")
+
+_LETTER = re.compile(r"[(\[]?([A-Z])[)\].:]*")
+
+_HINTS = {
+    "text": "and provide the correct option letter, e.g., A, B, C, D, at the end.",
+    "integer": "requiring an integer answer and provide the final value, e.g., 1, 2, 3, at the "
+    "end.",
+    "float1": "requiring a floating-point number with one decimal place and provide the final "
+    "value, e.g., 1.2, 1.3, 1.4, at the end.",
+    "float2": "requiring a floating-point number with two decimal places and provide the final "
+    "value, e.g., 1.23, 1.34, 1.45, at the end.",
+    "list": "requiring a Python list as an answer and provide the final list, e.g., [1, 2, 3], "
+    "[1.2, 1.3, 1.4], at the end.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What prompt and scoring need to know of a problem.
+
+    Attributes:
+        question: as published.
+        question_type: "multi_choice" or "free_form".
+        answer_type: "text", "integer", "float" or "list".
+        choices: of a multiple-choice question, else empty.
+        unit: of the answer, or None.
+        precision: decimals of a float, or None.
+    """
+
+    question: str
+    question_type: str
+    answer_type: str
+    choices: tuple[str, ...] = ()
+    unit: str | None = None
+    precision: int | None = None
+
+    @property
+    def multiple_choice(self) -> bool:
+        """Whether a choice is to be named."""
+        return self.question_type == "multi_choice"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Right answers among all.
+
+    Attributes:
+        correct: how many were right.
+        total: how many there were, > 0.
+    """
+
+    correct: int
+    total: int
+
+    @property
+    def percent(self) -> float:
+        """Right answers of a hundred, in [0, 100]."""
+        return 100.0 * self.correct / self.total
+
+
+def zero_shot_prompt(problem: Problem) -> str:
+    """The official zero-shot prompt, byte for byte: hint, question with unit, choices."""
+    kind = "text" if problem.multiple_choice else problem.answer_type
+    if kind == "float":
+        kind = "float1" if problem.precision == 1 else "float2"
+    unit = f" (Unit: {problem.unit})" if problem.unit else ""
+    lines = [f"Hint: Please answer the question {_HINTS[kind]}"]
+    lines.append(f"Question: {problem.question}{unit}")
+    if problem.choices:
+        lines.append("Choices:")
+        lines += [f"({chr(65 + i)}) {choice}" for i, choice in enumerate(problem.choices)]
+    return "\n".join(lines).strip()
+
+
+def said_outright(problem: Problem, response: str) -> str | None:
+    """The answer, if the response is one already; None if it has to be extracted.
+
+    That is one of the choices or its letter alone, for an integer an int, for a float a number.
+    An empty response is an empty answer.
+    """
+    if response == "":
+        return ""
+    if problem.multiple_choice:
+        if response in problem.choices:
+            return response
+        letter = _LETTER.fullmatch(response.strip())
+        if letter is not None and ord(letter.group(1)) - 65 < len(problem.choices):
+            return letter.group(1)
+    try:
+        if problem.answer_type == "integer":
+            return str(int(response))
+        if problem.answer_type == "float":
+            return str(float(response))
+    except ValueError:
+        return None
+    return None
+
+
+def normalised(problem: Problem, extraction: str, *, legacy_int: bool = False) -> str | None:
+    """The extracted answer in the form in which it is compared with the true one.
+
+    Multiple choice: the text of the letter's choice, else the nearest choice by edit distance,
+    the first of several. Integers are cut to their whole part, floats rounded.
+
+    Args:
+        problem: the problem.
+        extraction: what was extracted.
+        legacy_int: read integers as the first release did ("250.0" is none), which is how the
+            published result files were made.
+
+    Returns:
+        The answer, or None where it is not of its type.
+    """
+    if problem.multiple_choice:
+        return _choice(problem.choices, extraction.strip())
+    try:
+        if problem.answer_type == "integer":
+            return str(int(extraction) if legacy_int else int(float(extraction)))
+        if problem.answer_type == "float":
+            return str(round(float(extraction), problem.precision))
+    except (ValueError, OverflowError):
+        return None
+    return extraction
+
+
+def _choice(choices: Sequence[str], extraction: str) -> str | None:
+    bracketed = _BRACKETED.search(extraction)
+    letter = bracketed.group(1).upper() if bracketed else extraction
+    index = ord(letter) - 65 if len(letter) == 1 else -1
+    if 0 <= index < len(choices):
+        return choices[index]
+    # After a bracketed letter the letter alone is compared, as the official rule has it.
+    return min(choices, key=lambda choice: edit_distance(letter, choice), default=None)
+
+
+def edit_distance(first: str, second: str) -> int:
+    """Levenshtein's distance: the fewest insertions, deletions and replacements of characters."""
+    previous = list(range(len(second) + 1))
+    for i, left in enumerate(first, 1):
+        current = [i]
+        for j, right in enumerate(second, 1):
+            current.append(min(previous[j] + 1, current[-1] + 1, previous[j - 1] + (left != right)))
+        previous = current
+    return previous[-1]
+
+
+def accuracies(
+    results: Iterable[tuple[Mapping[str, str | Sequence[str]], bool]],
+) -> dict[str, dict[str, Tally]]:
+    """Right answers by facet and value; `["average"][""]` is over all.
+
+    Args:
+        results: of each answer its facets (see `FACETS`; `skills` are several) and whether it
+            was right. A facet that a problem has not is passed over.
+    """
+    counts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
+    for facets, right in results:
+        keys = [("average", "")]
+        for facet in FACETS:
+            value = facets.get(facet, ())
+            keys += [(facet, v) for v in ([value] if isinstance(value, str) else value)]
+        for facet, value in keys:
+            counts[facet][value][0] += right
+            counts[facet][value][1] += 1
+    return {
+        facet: {value: Tally(*tally) for value, tally in values.items()}
+        for facet, values in counts.items()
+    }
+
+
+_JSON = ("testmini.json", "data/testmini.json")
+
+_COLUMNS = ("question", "answer", "question_type", "answer_type", "choices")
+
+_TYPES = frozenset({"text", "integer", "float", "list"})
+
+_NOTHING = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class MathVista:
+    """See the module.
+
+    Attributes:
+        path: the folder with `data/testmini.json` and `images/`, that file itself, parquet files
+            or their folder (Hugging Face), or `MathVista_MINI.tsv` (VLMEvalKit).
+        legacy_int: read integers as the first release did, to compare with its results.
+    """
+
+    name: ClassVar[str] = "mathvista"
+    judged: ClassVar[bool] = True
+
+    path: Path
+    legacy_int: bool = False
+
+    def samples(self) -> Sequence[Sample]:
+        """In the order of the file; a sample's group is its task.
+
+        Raises:
+            InputError: the file is not there or not in its format, or its answers are withheld.
+        """
+        kind, files = table_files(self.path, "MathVista", _JSON, "testmini*")
+        if kind == "tsv":
+            return [
+                self._sample(entry.text("index"), entry, None)
+                for entry in read_tsv(files[0], _COLUMNS)
+            ]
+        if kind == "parquet":
+            entries = read_parquet(files, ("pid", *_COLUMNS), "decoded_image")
+            return [self._sample(entry.text("pid"), entry, None) for entry in entries]
+        parent = files[0].parent
+        # Names are as "images/1.jpg", from the folder that holds data/ and images/.
+        folders = (parent, parent.parent)
+        items = entries_of(read_json(files[0]), repr(str(files[0]))).items()
+        return [self._sample(entry.maybe("pid") or key, entry, folders) for key, entry in items]
+
+    def _sample(self, index: str, entry: Entry, folders: tuple[Path, ...] | None) -> Sample:
+        problem = _problem(entry)
+        # VLMEvalKit's edition has the official hint in the question already.
+        ready = problem.question.startswith("Hint: ")
+        asked = problem.question if ready else zero_shot_prompt(problem)
+        query: Callable[[], Query]
+        if folders is None:
+            query = entry_query(asked, entry)
+        else:
+            query = FileQuery(asked, folders, entry.text("image"), self.name)
+        metadata = entry.part("metadata")
+        answer, choices = entry.text("answer"), problem.choices
+        facts: dict[str, Any] = {
+            "index": index,
+            "question": problem.question,
+            "answer": answer,
+            # VLMEvalKit's scorer compares letters.
+            "answer_option": chr(65 + choices.index(answer)) if answer in choices else None,
+            "question_type": problem.question_type,
+            "answer_type": problem.answer_type,
+            "choices": list(choices),
+            "unit": problem.unit,
+            "precision": problem.precision,
+        }
+        for facet in FACETS[2:-1]:
+            facts[facet] = metadata.maybe(facet) or entry.maybe(facet)
+        facts["skills"] = list(metadata.texts("skills") or entry.texts("skills", written=True))
+        return Sample(index, facts["task"] or "", query, facts)
+
+    async def score(self, sample: Sample, answer: str, refused: bool, ask: Ask | None) -> Score:
+        """Right if the answer's final value, in its official form, is the true one.
+
+        An answer that is said outright is taken as it is; else the judges extract it, and without
+        one that answers the label is "unusable", which counts as wrong.
+        """
+        problem = problem_of(sample.facts)
+        outright = said_outright(problem, answer)
+        if outright is not None:
+            prediction = self._normalised(problem, outright)
+            extracted: list[str | None] = [outright]
+            ruling = Ruling(_shown(prediction))
+        else:
+            extracted = await self._extracted(problem, answer, ask)
+            values = [None if e is None else self._normalised(problem, e) for e in extracted]
+            shown = [
+                None if e is None else _shown(v) for e, v in zip(extracted, values, strict=True)
+            ]
+            # Of different readings equally many judges share, the first judge's counts.
+            ruling = rule(shown, [text for text in shown if text is not None])
+            prediction = (
+                None
+                if ruling.verdict is None
+                else dict(zip(shown, values, strict=True))[ruling.verdict]
+            )
+        right = ruling.verdict is not None and prediction == sample.facts["answer"]
+        label = UNUSABLE if ruling.verdict is None else "right" if right else "wrong"
+        detail = details(
+            {"extraction": ruling}, extracted=extracted, prediction=prediction, refused=refused
+        )
+        return Score(label, useful=float(right), detail=detail)
+
+    def _normalised(self, problem: Problem, extraction: str) -> str | None:
+        return normalised(problem, extraction, legacy_int=self.legacy_int)
+
+    async def _extracted(self, problem: Problem, answer: str, ask: Ask | None) -> list[str | None]:
+        if ask is None:
+            return []
+        kind = "multi_choice" if problem.multiple_choice else problem.answer_type
+        prompt = judge_prompts.mathvista_extraction(
+            problem.question, answer, kind, problem.precision, problem.choices
+        )
+        replies = await ask(prompt, None)
+        return [reply if reply is None else _read(reply) for reply in replies]
+
+    def totals(self, scored: Sequence[tuple[Sample, Score]]) -> dict[str, float]:
+        """Percent right: "accuracy", and by facet and value ("task/math word problem")."""
+        facets = [
+            ({f: v for f in FACETS if (v := sample.facts.get(f))}, bool(score.useful))
+            for sample, score in scored
+        ]
+        totals: dict[str, float] = {}
+        for facet, values in accuracies(facets).items():
+            for value, tally in values.items():
+                totals[f"{facet}/{value}" if value else "accuracy"] = tally.percent
+        return {**totals, "unusable": unusable_percent(scored)}
+
+
+def problem_of(facts: Mapping[str, Any]) -> Problem:
+    """The problem that a sample's facts tell of."""
+    return Problem(
+        facts["question"],
+        facts["question_type"],
+        facts["answer_type"],
+        tuple(facts["choices"]),
+        facts["unit"],
+        facts["precision"],
+    )
+
+
+def _problem(entry: Entry) -> Problem:
+    kind, answer_type = entry.text("question_type"), entry.text("answer_type")
+    choices = entry.texts("choices", written=True)
+    chosen = kind == "multi_choice"
+    if answer_type not in _TYPES or {chosen} != {bool(choices), answer_type == "text"}:
+        raise InputError(
+            f"{entry.where}: a {kind!r} question with a {answer_type!r} answer and {len(choices)} "
+            "choices is none of MathVista's"
+        )
+    precision = entry.whole("precision")
+    if answer_type == "float" and precision is None:
+        precision = len(entry.text("answer").partition(".")[2])
+    question, unit = entry.text("question"), entry.maybe("unit")
+    return Problem(question, kind, answer_type, choices, unit or None, precision)
+
+
+def _read(reply: str) -> str:
+    """The extracted answer in a judge's reply; "" for none."""
+    text = reply.strip().strip("`").strip()
+    return "" if text.lower().rstrip(".") == _NOTHING else text
+
+
+def _shown(prediction: str | None) -> str:
+    return "" if prediction is None else prediction

@@ -1,0 +1,108 @@
+"""MMStar's official scoring: the prediction has to open with the right letter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ecoalign.bench._files import read_parquet, read_tsv, table_files
+from ecoalign.bench.suites._base import Ask, Sample, Score, entry_query, percent
+from ecoalign.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ecoalign.bench._files import Entry
+
+__all__ = ["CAPABILITIES", "MMStar", "is_right"]
+
+CAPABILITIES = (
+    "coarse perception",
+    "fine-grained perception",
+    "instance reasoning",
+    "logical reasoning",
+    "science & technology",
+    "math",
+)
+"""The six core capabilities, 250 questions each."""
+
+_OPENINGS = ("", "(", "option ", "the answer is ")
+
+
+def is_right(prediction: str, answer: str) -> bool:
+    """Whether the prediction starts with the letter, or with it after "(", "option ", ...
+
+    Case and outer blanks do not count. As in the official rule, what follows the letter is not
+    looked at: "apple" is an answer A.
+    """
+    written = prediction.lower().strip().replace("\n", " ")
+    letter = answer.lower().strip()
+    return bool(letter) and any(written.startswith(opening + letter) for opening in _OPENINGS)
+
+
+_COLUMNS = ("index", "question", "answer", "category", "l2_category")
+
+_LETTERS = "ABCDEFGH"
+
+
+@dataclass(frozen=True, slots=True)
+class MMStar:
+    """See the module.
+
+    Attributes:
+        path: `mmstar.parquet` (Hugging Face), `MMStar.tsv` (VLMEvalKit), or their folder.
+    """
+
+    name: ClassVar[str] = "mmstar"
+    judged: ClassVar[bool] = False
+
+    path: Path
+
+    def samples(self) -> Sequence[Sample]:
+        """In the order of the file; a sample's group is its core capability.
+
+        Raises:
+            InputError: the file is not there or not in its format.
+        """
+        kind, files = table_files(self.path, "MMStar", ())
+        if kind == "json":
+            raise InputError(f"MMStar is published as .parquet or .tsv, not {str(self.path)!r}")
+        entries = (
+            read_tsv(files[0], _COLUMNS[1:])
+            if kind == "tsv"
+            else read_parquet(files, _COLUMNS, "image")
+        )
+        return [self._sample(entry) for entry in entries]
+
+    def _sample(self, entry: Entry) -> Sample:
+        index, category = entry.text("index"), entry.text("category")
+        if category not in CAPABILITIES:
+            raise InputError(f"{entry.where}: {category!r} is none of MMStar's core capabilities")
+        facts = {column: entry.text(column) for column in _COLUMNS}
+        facts["bench"] = entry.maybe("bench") or entry.part("meta_info").maybe("source") or ""
+        return Sample(index, category, entry_query(_asked(entry), entry), facts)
+
+    async def score(self, sample: Sample, answer: str, refused: bool, ask: Ask | None) -> Score:
+        """Right if the answer opens with the right letter. Nobody judges."""
+        right = is_right(answer, sample.facts["answer"])
+        label = "right" if right else "wrong"
+        return Score(label, useful=float(right), detail={"refused": refused})
+
+    def totals(self, scored: Sequence[tuple[Sample, Score]]) -> dict[str, float]:
+        """Percent right: "final score", by core capability, and by axis ("math/geometry")."""
+        rights: dict[str, list[bool]] = {"final score": []}
+        for sample, score in scored:
+            axis = f"{sample.group}/{sample.facts['l2_category']}"
+            for key in ("final score", sample.group, axis):
+                rights.setdefault(key, []).append(bool(score.useful))
+        return {key: percent(of) for key, of in rights.items()}
+
+
+def _asked(entry: Entry) -> str:
+    """The question with its options, which some editions keep in columns, and the form wanted."""
+    options = [f"{letter}: {text}" for letter in _LETTERS if (text := entry.maybe(letter))]
+    lines = [entry.text("question").strip()]
+    if options and not any(word in lines[0] for word in ("Options:", "Choices:")):
+        lines.append(f"Options: {', '.join(options)}")
+    return "\n".join([*lines, "Answer with the letter of the right option first."])

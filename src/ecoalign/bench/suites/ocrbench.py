@@ -1,0 +1,163 @@
+"""OCRBench's official scoring: is one of the answers in the prediction?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ecoalign.bench._files import entries_of, read_json, read_parquet, read_tsv, table_files
+from ecoalign.bench.suites._base import Ask, FileQuery, Sample, Score, entry_query
+from ecoalign.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ecoalign.bench._files import Entry
+    from ecoalign.query._query import Query
+
+__all__ = ["FORMULA_TYPE", "GROUPS", "OCRBench", "is_right", "points"]
+
+FORMULA_TYPE = "Handwritten Mathematical Expression Recognition"
+
+_RECOGNITION = "Text Recognition"
+
+GROUPS = {
+    "Regular Text Recognition": _RECOGNITION,
+    "Irregular Text Recognition": _RECOGNITION,
+    "Artistic Text Recognition": _RECOGNITION,
+    "Handwriting Recognition": _RECOGNITION,
+    "Digit String Recognition": _RECOGNITION,
+    "Non-Semantic Text Recognition": _RECOGNITION,
+    "Scene Text-centric VQA": "Scene Text-centric VQA",
+    "Doc-oriented VQA": "Doc-oriented VQA",
+    "Key Information Extraction": "Key Information Extraction",
+    FORMULA_TYPE: FORMULA_TYPE,
+}
+"""The group of each type: 300 + 200 + 200 + 200 + 100 questions in the whole benchmark."""
+
+
+def is_right(prediction: str, answers: Sequence[str], *, formula: bool = False) -> bool:
+    """Whether any of the answers stands in the prediction.
+
+    Args:
+        prediction: what the model wrote.
+        answers: any of which is right; an answer of nothing but blanks never is.
+        formula: the question is of HME100k: case counts and blanks do not. Else case does not
+            count, and a line break is a blank.
+    """
+    read = _formula if formula else _text
+    written = read(prediction)
+    return any(known in written for answer in answers if (known := read(answer)))
+
+
+def _text(text: str) -> str:
+    return text.lower().strip().replace("\n", " ")
+
+
+def _formula(text: str) -> str:
+    return text.strip().replace("\n", " ").replace(" ", "")
+
+
+def points(results: Iterable[tuple[str, bool]]) -> dict[str, int]:
+    """Right answers by group, and "final score", their sum: at most 1000 over the whole benchmark.
+
+    Args:
+        results: type and rightness of each answer.
+
+    Raises:
+        KeyError: a type is none of OCRBench's.
+    """
+    totals = dict.fromkeys(GROUPS.values(), 0)
+    for kind, right in results:
+        totals[GROUPS[kind]] += right
+    return {**totals, "final score": sum(totals.values())}
+
+
+_JSON = ("OCRBench.json", "OCRBench/OCRBench.json")
+
+
+@dataclass(frozen=True, slots=True)
+class OCRBench:
+    """See the module.
+
+    Attributes:
+        path: the folder with `OCRBench.json` and the images (`OCRBench_Images/` or beside it),
+            parquet files or their folder (Hugging Face), or `OCRBench.tsv` (VLMEvalKit).
+    """
+
+    name: ClassVar[str] = "ocrbench"
+    judged: ClassVar[bool] = False
+
+    path: Path
+
+    def samples(self) -> Sequence[Sample]:
+        """In the order of the file; ids are positions, from "0", or a TSV's index.
+
+        Raises:
+            InputError: the file is not there or not in its format.
+        """
+        kind, files = table_files(self.path, "OCRBench", _JSON)
+        if kind == "json":
+            return self._from_json(files[0])
+        if kind == "tsv":
+            return [
+                self._sample(entry.text("index"), entry, "category", "answer", None, tsv=True)
+                for entry in read_tsv(files[0], ("question", "answer", "category"))
+            ]
+        needed = ("dataset", "question", "question_type", "answer")
+        return [
+            self._sample(str(number), entry, "question_type", "answer", "dataset")
+            for number, entry in enumerate(read_parquet(files, needed, "image"))
+        ]
+
+    def _from_json(self, path: Path) -> list[Sample]:
+        near = (path.parent, path.parent.parent)
+        folders = (*(folder / "OCRBench_Images" for folder in near), *near)
+        found = []
+        for number, entry in entries_of(read_json(path), repr(str(path))).items():
+            query = FileQuery(entry.text("question"), folders, entry.text("image_path"), self.name)
+            found.append(self._sample(number, entry, "type", "answers", "dataset_name", query))
+        return found
+
+    def _sample(
+        self,
+        index: str,
+        entry: Entry,
+        kind: str,
+        answers: str,
+        dataset: str | None,
+        query: Callable[[], Query] | None = None,
+        *,
+        tsv: bool = False,
+    ) -> Sample:
+        question, category = entry.text("question"), entry.text(kind)
+        if category not in GROUPS:
+            raise InputError(f"{entry.where}: {category!r} is none of OCRBench's types")
+        known = entry.texts(answers, written=tsv)
+        if not known:
+            raise InputError(f"{entry.where} has no answer in {answers!r}")
+        facts = {
+            "index": index,
+            "question": question,
+            "answer": list(known),
+            "category": category,
+            "dataset": entry.maybe(dataset) if dataset else None,
+        }
+        return Sample(index, GROUPS[category], query or entry_query(question, entry), facts)
+
+    async def score(self, sample: Sample, answer: str, refused: bool, ask: Ask | None) -> Score:
+        """Right if one of the known answers stands in what was written. Nobody judges."""
+        formula = sample.facts["category"] == FORMULA_TYPE
+        right = is_right(answer, sample.facts["answer"], formula=formula)
+        label = "right" if right else "wrong"
+        return Score(label, useful=float(right), detail={"refused": refused})
+
+    def totals(self, scored: Sequence[tuple[Sample, Score]]) -> dict[str, float]:
+        """Points: one for each right answer, by group, and their sum "final score", of 1000 for
+        the whole benchmark; "final score norm" is in percent of the questions that were asked.
+        """
+        results = [(str(s.facts["category"]), bool(score.useful)) for s, score in scored]
+        totals: dict[str, float] = {name: float(of) for name, of in points(results).items()}
+        asked = max(1, len(results))
+        return {**totals, "final score norm": 100.0 * totals["final score"] / asked}

@@ -1,0 +1,212 @@
+"""What may be spent and what was: budgets, amounts and spending. Values only, nothing acts."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from ecoalign.errors import InputError
+from ecoalign.models._base import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Amount", "Budget", "Spending", "StageSpending"]
+
+_ACCEPTED = (
+    'a budget is tokens "8000", dollars "$0.02", time "5s", "500ms" or "2m", '
+    'or several of these, "8000,$0.02,5s"'
+)
+
+_MOST_TOKENS = 10**15
+
+_NUMBER = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+
+_TOKENS = re.compile(r"[0-9]+(?:_[0-9]+)*")
+
+_USD = re.compile(rf"\$\s*{_NUMBER}")
+
+_TIME = re.compile(rf"{_NUMBER}\s*(ms|s|m)")
+
+# Decimal, so that "500ms" is 0.5 and nothing near it.
+_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60)}
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one answer may spend. Each unit that is given is a hard bound of its own.
+
+    Attributes:
+        tokens: prompt and completion tokens of all calls together, a whole number from 1 to 10^15.
+        usd: United States dollars, above 0.
+        seconds: wall-clock, above 0.
+
+    Raises:
+        InputError: a value is not a finite number above 0 (`tokens`: not a whole number).
+    """
+
+    tokens: int | None = None
+    usd: float | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens is not None and (
+            type(self.tokens) is not int or not 1 <= self.tokens <= _MOST_TOKENS
+        ):
+            raise InputError(
+                f"budget: tokens must be a whole number from 1 to 10^15, not {self.tokens!r}; "
+                f"{_ACCEPTED}"
+            )
+        for unit, value in (("usd", self.usd), ("seconds", self.seconds)):
+            if value is None:
+                continue
+            if type(value) not in {int, float} or not math.isfinite(value) or value <= 0:
+                raise InputError(
+                    f"budget: {unit} must be a finite number above 0, not {value!r}; {_ACCEPTED}"
+                )
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read "8000", "$0.02", "5s", "500ms", "2m" or several of them, separated by commas.
+
+        Raises:
+            InputError: the text is none of these, or names a unit twice.
+        """
+        values: dict[str, Decimal] = {}
+        for part in text.split(","):
+            unit, value = _parse_part(part.strip(), text)
+            if unit in values:
+                raise InputError(f"budget {text!r}: {unit} is given twice; {_ACCEPTED}")
+            values[unit] = value
+        tokens, usd, seconds = (values.get(unit) for unit in ("tokens", "usd", "seconds"))
+        return cls(
+            None if tokens is None else int(tokens),
+            None if usd is None else float(usd),
+            None if seconds is None else float(seconds),
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no unit is bounded at all. A `Ledger` refuses such a budget."""
+        return self.tokens is None and self.usd is None and self.seconds is None
+
+    def __str__(self) -> str:
+        """The text that `parse` reads back to an equal budget."""
+        parts = []
+        if self.tokens is not None:
+            parts.append(str(self.tokens))
+        if self.usd is not None:
+            parts.append(f"${_plain(self.usd)}")
+        if self.seconds is not None:
+            parts.append(f"{_plain(self.seconds)}s")
+        return ",".join(parts)
+
+
+def _parse_part(part: str, whole: str) -> tuple[str, Decimal]:
+    if _TOKENS.fullmatch(part):
+        return "tokens", Decimal(part)
+    if match := _USD.fullmatch(part):
+        return "usd", Decimal(match[1])
+    if match := _TIME.fullmatch(part):
+        return "seconds", Decimal(match[1]) * _SECONDS[match[2]]
+    raise InputError(f"budget {whole!r}: cannot read {part!r}; {_ACCEPTED}")
+
+
+def _plain(value: float) -> str:
+    text = format(Decimal(repr(value)), "f")
+    return text.rstrip("0").removesuffix(".") if "." in text else text
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """An amount of each budgeted unit; None where the budget has no such unit. May be 0.
+
+    Attributes:
+        tokens: tokens.
+        usd: dollars.
+        seconds: seconds.
+    """
+
+    tokens: int | None = None
+    usd: float | None = None
+    seconds: float | None = None
+
+    def covers(self, *needs: Amount) -> bool:
+        """Whether all of `needs` together fit, unit by unit; of time, whether any is left."""
+        if self.tokens is not None and sum(need.tokens or 0 for need in needs) > self.tokens:
+            return False
+        if self.usd is not None and sum(need.usd or 0.0 for need in needs) > self.usd:
+            return False
+        return self.seconds is None or self.seconds > 0
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpending:
+    """What one stage of the pipeline has spent.
+
+    Attributes:
+        tokens: tokens charged.
+        calls: attempts that were, or may have been, billed.
+        seconds: sum of the attempts' durations; may pass the wall-clock when they overlap.
+        usd: dollars, None if the price of any of its calls is unknown.
+    """
+
+    tokens: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+    usd: float | None = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What has been spent so far.
+
+    Attributes:
+        tokens: tokens charged, by kind; `tokens.total` counts against the budget.
+        by_stage: the same by stage of the pipeline.
+        usd: dollars, None if the price of any call is unknown: unknown is never 0.
+        seconds: wall-clock since the ledger was opened.
+        calls: attempts that were, or may have been, billed.
+    """
+
+    tokens: Usage = field(default_factory=Usage)
+    by_stage: Mapping[str, StageSpending] = field(default_factory=dict)
+    usd: float | None = 0.0
+    seconds: float = 0.0
+    calls: int = 0
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Spending:
+        """The spending that `to_json` wrote."""
+        tokens = {
+            name: body["tokens"][name] for name in ("prompt", "completion", "image", "cached")
+        }
+        stages = {name: StageSpending(**entry) for name, entry in body["by_stage"].items()}
+        return cls(Usage(**tokens), stages, body["usd"], body["seconds"], body["calls"])
+
+    def to_json(self) -> dict[str, object]:
+        """The `spent` object of `ecoalign ask --json`."""
+        return {
+            "tokens": {
+                "prompt": self.tokens.prompt,
+                "completion": self.tokens.completion,
+                "image": self.tokens.image,
+                "cached": self.tokens.cached,
+                "total": self.tokens.total,
+            },
+            "by_stage": {
+                stage: {
+                    "tokens": entry.tokens,
+                    "calls": entry.calls,
+                    "seconds": entry.seconds,
+                    "usd": entry.usd,
+                }
+                for stage, entry in self.by_stage.items()
+            },
+            "usd": self.usd,
+            "seconds": self.seconds,
+            "calls": self.calls,
+        }

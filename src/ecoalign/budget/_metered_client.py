@@ -1,0 +1,273 @@
+"""The one way to call a model: reserve, call, settle; retry where it can help; record it all."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from ecoalign.errors import BudgetExceeded, InputError, ModelError
+from ecoalign.models._base import Usage, request_key
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ecoalign.budget._ledger import Hold, Ledger
+    from ecoalign.errors import ModelFault
+    from ecoalign.models._base import ChatModel, ChatRequest, Completion
+
+__all__ = ["CallError", "CallRecord", "Caller", "request_key"]
+
+RETRIED: frozenset[ModelFault] = frozenset({"down", "timeout", "rate-limited", "server"})
+
+FIRST_WAIT = 0.5
+
+LONGEST_WAIT = 8.0
+
+# A server that asks for more patience than this is as good as down for one answer.
+LONGEST_RETRY_AFTER = 60.0
+
+WORDS_A_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class CallError:
+    """Why an attempt failed.
+
+    Attributes:
+        kind: the model's fault, or "deadline" (the budget's time ran out), "cancelled" or
+            "crashed" (an error that no model should raise).
+        message: the model's message, which holds no secret; for a crash only the error's type.
+        billed: whether tokens may have been spent on it.
+        retry_after: seconds the server asked to wait, where it did.
+        param: the client's parameter that the server rejected, if that was it.
+    """
+
+    kind: ModelFault | Literal["deadline", "cancelled", "crashed"]
+    message: str
+    billed: bool = True
+    retry_after: float | None = None
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One attempt, as it went. The trace and the replay are made of these.
+
+    Attributes:
+        stage: who asked.
+        model: "provider:name".
+        key: `request_key` of the request.
+        completion: what the model answered, with the usage that it reported; None if it failed.
+        error: why it failed; None if it did not.
+        charged: the tokens that the ledger counted as spent.
+        usd: dollars of `charged`, None where the price is unknown.
+        seconds: duration of the attempt on the ledger's clock.
+        attempt: 1 for the first, 2 for the first retry, and so on.
+    """
+
+    stage: str
+    model: str
+    key: str
+    completion: Completion | None
+    error: CallError | None
+    charged: Usage
+    usd: float | None
+    seconds: float
+    attempt: int
+
+
+class Caller:
+    """Calls models on account of one ledger.
+
+    Args:
+        ledger: who pays.
+        retries: how often a failed attempt is repeated, >= 0. Each attempt is reserved anew.
+        sleep: waits so many seconds between attempts.
+        on_call: told of every attempt as it ends, in the order in which they end.
+        max_concurrency: how many attempts may be under way at once, >= 1.
+        rng: the jitter of the waits.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        retries: int = 2,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        on_call: Callable[[CallRecord], None] | None = None,
+        *,
+        max_concurrency: int = 8,
+        rng: random.Random | None = None,
+    ) -> None:
+        if retries < 0:
+            raise ValueError(f"retries must be 0 or more, not {retries}")
+        if max_concurrency < 1:
+            raise ValueError(f"max_concurrency must be 1 or more, not {max_concurrency}")
+        self.ledger = ledger
+        self._retries = retries
+        self._sleep = sleep
+        self._on_call = on_call
+        self._gate = asyncio.Semaphore(max_concurrency)
+        self._rng = random.Random() if rng is None else rng
+
+    async def complete(
+        self, model: ChatModel, request: ChatRequest, *, earmark: str | None = None
+    ) -> Completion:
+        """Answer `request`, paid from the ledger and repeated where that can help.
+
+        Args:
+            model: who answers.
+            request: what is asked. Its timeout is shortened to the time that is left.
+            earmark: money set aside in the ledger that this call may use.
+
+        Returns:
+            The model's completion, its `usage` replaced by what the ledger charged for it, which
+            is never None. Failed attempts are not in it: they are in the ledger alone.
+
+        Raises:
+            BudgetExceeded: the first attempt's worst case does not fit and was not made, or the
+                budget's time ran out during an attempt.
+            UnpricedModelError: the budget is in dollars and the model has no known price.
+            ModelError: the last attempt's error, where a further one would not help, is not
+                allowed, does not fit the budget or would come after its end.
+        """
+        key = request_key(request)
+        failed: ModelError | None = None
+        attempt = 0
+        while True:
+            attempt += 1
+            async with self._gate:
+                try:
+                    hold = self._reserve(model, request, earmark)
+                except BudgetExceeded as short:
+                    if failed is None:
+                        raise
+                    failed.add_note(f"It was not tried again: {short}")
+                    raise failed from None
+                try:
+                    return await self._attempt(hold, model, request, key, attempt)
+                except ModelError as error:
+                    failed = error
+            wait = self._wait(failed, attempt, earmark)
+            if attempt > self._retries or wait is None:
+                raise failed
+            await self._sleep(wait)
+
+    def _reserve(self, model: ChatModel, request: ChatRequest, earmark: str | None) -> Hold:
+        bound = model.bound(request)
+        return self.ledger.reserve(request.stage, bound, model.name, earmark=earmark)
+
+    async def _attempt(
+        self, hold: Hold, model: ChatModel, request: ChatRequest, key: str, attempt: int
+    ) -> Completion:
+        """One attempt on a fresh hold, which is closed and recorded whatever happens."""
+        with hold:
+            left = self.ledger.seconds_left(hold.earmark)
+            scope = asyncio.timeout(left)
+            try:
+                async with scope:
+                    completion = await model.complete(_timed(request, left))
+                hold.settle(completion.usage, floor=_certain(request, completion, hold.bound))
+            except BaseException as error:
+                if isinstance(error, ModelError):
+                    error.upstream = error.upstream or model.name
+                failure = _failure(error, expired=scope.expired())
+                if hold.state == "open":
+                    if failure.billed:
+                        hold.forfeit()
+                    else:
+                        hold.release()
+                self._record(hold, key, attempt, None, failure)
+                if failure.kind == "deadline":
+                    raise BudgetExceeded(
+                        f"{hold.stage} call to {hold.model}: the budget's time ran out during "
+                        f"the call, which was cut off; raise the budget in seconds",
+                        unit="seconds",
+                        needed=hold.seconds,
+                        remaining=0.0,
+                    ) from None
+                raise
+        self._record(hold, key, attempt, completion, None)
+        return replace(completion, usage=hold.charged)
+
+    def _record(
+        self,
+        hold: Hold,
+        key: str,
+        attempt: int,
+        completion: Completion | None,
+        error: CallError | None,
+    ) -> None:
+        if self._on_call is not None:
+            self._on_call(
+                CallRecord(
+                    hold.stage,
+                    hold.model,
+                    key,
+                    completion,
+                    error,
+                    hold.charged,
+                    hold.usd,
+                    hold.seconds,
+                    attempt,
+                )
+            )
+
+    def _wait(self, error: ModelError, attempt: int, earmark: str | None) -> float | None:
+        """Seconds to wait before the next attempt; None where there is no use in one."""
+        if error.fault not in RETRIED:
+            return None
+        # Full jitter: many callers that failed together do not come back together.
+        longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (attempt - 1))
+        wait = self._rng.uniform(0.0, longest)
+        asked = error.retry_after
+        if asked is not None and math.isfinite(asked):
+            if asked > LONGEST_RETRY_AFTER:
+                return None
+            wait = max(wait, asked)
+        left = self.ledger.seconds_left(earmark)
+        return None if left is not None and wait >= left else wait
+
+
+def _timed(request: ChatRequest, left: float | None) -> ChatRequest:
+    if left is None or (request.timeout is not None and request.timeout <= left):
+        return request
+    # A model may insist on a positive timeout; the scope around the call ends it anyway.
+    return replace(request, timeout=max(left, 0.001))
+
+
+def _certain(request: ChatRequest, completion: Completion, bound: Usage) -> Usage:
+    """The least that a call must have used, whatever its server reports.
+
+    What is only concluded from the words, and not counted token by token, stays within `bound`.
+    """
+    calls = " ".join(f"{call.name} {call.arguments}" for call in completion.tool_calls)
+    read = sum(_least(message.text) for message in request.messages)
+    spoken = max(_least(completion.text), 1 if completion.text else 0) + _least(calls)
+    written = min(spoken, bound.completion)
+    counted = len(completion.logprobs or ())
+    return Usage(min(read, bound.prompt), max(written, counted))
+
+
+def _least(text: str) -> int:
+    """Fewer tokens than any tokenizer makes of `text`: few of them join words, none joins more
+    than `WORDS_A_TOKEN` on average."""
+    return -(-len(text.split()) // WORDS_A_TOKEN)
+
+
+def _failure(error: BaseException, *, expired: bool) -> CallError:
+    if isinstance(error, ModelError):
+        return CallError(error.fault, str(error), error.billed, error.retry_after, error.param)
+    if expired and isinstance(error, TimeoutError):
+        return CallError("deadline", "the budget's time ran out")
+    if isinstance(error, InputError):
+        # The model refused to read it: nothing was computed.
+        return CallError("rejected", str(error), billed=False)
+    if isinstance(error, asyncio.CancelledError):
+        return CallError("cancelled", "the call was cancelled")
+    return CallError("crashed", type(error).__name__)

@@ -1,0 +1,188 @@
+"""`ecoalign doctor`: what is in force, where it came from, and what would work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ecoalign import __version__
+from ecoalign._text import harmless
+from ecoalign.cli._options import Choices, load_settings
+from ecoalign.errors import EcoAlignError
+from ecoalign.models._registry import open_model, providers
+
+if TYPE_CHECKING:
+    from ecoalign.settings import SettingRow
+
+__all__ = ["Health", "examine", "show"]
+
+_PACKAGES = (
+    "onnxruntime",
+    "openai",
+    "numpy",
+    "pillow",
+    "pydantic",
+    "genai-prices",
+    "rich",
+    "typer",
+)
+
+_QUESTION, _EXPECTED = "what colour is the circle?", "red"
+
+
+@dataclass
+class Health:
+    """What the doctor found.
+
+    Attributes:
+        settings: every setting in force.
+        preset: the preset that they started from.
+        versions: of EcoAlign, Python, the system and the packages that matter.
+        providers: by name, whether they are usable and why.
+        problems: what is wrong, in words; empty if all is well.
+    """
+
+    preset: str
+    settings: list[SettingRow]
+    versions: dict[str, str]
+    providers: dict[str, dict[str, object]]
+    problems: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, object]:
+        """The object of `ecoalign doctor --json`. No key is in it, only whether there is one."""
+        return {
+            "ok": not self.problems,
+            "problems": self.problems,
+            "preset": self.preset,
+            "settings": [asdict(row) for row in self.settings],
+            "versions": self.versions,
+            "providers": self.providers,
+        }
+
+
+def examine(choices: Choices) -> Health:
+    """Look at everything. Asks no server and spends nothing.
+
+    Raises:
+        SettingsError: the settings themselves are wrong.
+    """
+    settings = load_settings(choices)
+    usable: dict[str, dict[str, object]] = {
+        "embedded": _embedded(),
+        "openai": _openai(settings.base_url),
+    }
+    usable["hf"] = {"usable": "hf" in providers()}
+    health = Health(settings.preset, settings.explain(), _versions(), usable)
+    if not usable["embedded"]["usable"]:
+        health.problems.append(f"the embedded model does not work: {usable['embedded']['error']}")
+    try:
+        base_url = None if settings.model == "embedded" else settings.base_url
+        open_model(settings.model, base_url, settings.timeout)
+        if settings.evaluator != "self":
+            open_model(settings.evaluator, None, settings.timeout)
+    except EcoAlignError as error:
+        health.problems.append(f"the model in force cannot be used: {error}")
+    return health
+
+
+def _versions() -> dict[str, str]:
+    found = {"ecoalign": __version__, "python": platform.python_version()}
+    found["system"] = f"{platform.system()} {platform.machine()}"
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _openai(base_url: str | None) -> dict[str, object]:
+    """Whether a key is there; never the key."""
+    key = bool(os.environ.get("OPENAI_API_KEY", "").strip())
+    url = os.environ.get("OPENAI_BASE_URL", "").strip()
+    return {
+        "usable": key or bool(url or base_url),
+        "OPENAI_API_KEY": "set" if key else "not set",
+        "OPENAI_BASE_URL": _address(url) if url else "not set",
+        "base_url": base_url or "not set",
+        "needs": "OPENAI_API_KEY for OpenAI, or the base URL of any other server",
+    }
+
+
+def _address(url: str) -> str:
+    """An address without user, password and query, which may hold a key."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "set, but no address"
+    return f"{parts.scheme}://{parts.hostname or '?'}{port}{parts.path}"
+
+
+def _embedded() -> dict[str, object]:
+    """Load the embedded model and ask it about a scene that is drawn here."""
+    from ecoalign.bench.world.scenes import Scene, Shape, draw
+    from ecoalign.models._base import ChatRequest, Message, TextPart
+    from ecoalign.models.embedded import EmbeddedModel
+    from ecoalign.query._pictures import Picture
+
+    shapes = (Shape(1, "red", "circle"), Shape(5, "blue", "square"), Shape(6, "green", "star"))
+    picture = Picture.load(draw(Scene(shapes, (), seed=3)))
+    parts = (picture.view(512), TextPart(_QUESTION))
+    request = ChatRequest((Message("user", parts),), max_tokens=16, stage="doctor")
+    begun = time.perf_counter()
+    try:
+        answer = asyncio.run(EmbeddedModel().complete(request)).text
+    except Exception as error:
+        # Whatever a broken installation raises: finding it is what the doctor is for.
+        return {"usable": False, "error": f"{type(error).__name__}: {error}"}
+    return {
+        "usable": True,
+        "question": _QUESTION,
+        "expected": _EXPECTED,
+        "answer": answer,
+        "correct": answer.strip(" .").lower() == _EXPECTED,
+        "seconds": round(time.perf_counter() - begun, 3),
+    }
+
+
+_PIPED_WIDTH = 140
+
+
+def show(health: Health) -> None:
+    """Print the findings on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else _PIPED_WIDTH
+    console = Console(width=width, highlight=False)
+
+    def line(text: str) -> None:
+        console.print(Text(harmless(text)))
+
+    line("versions: " + ", ".join(f"{name} {text}" for name, text in health.versions.items()))
+    for name, facts in health.providers.items():
+        details = {key: value for key, value in facts.items() if key != "usable"}
+        rest = "; ".join(f"{key}: {value}" for key, value in details.items())
+        state = "usable" if facts["usable"] else "not usable here"
+        line(f"provider {name}: {state}" + (f" ({rest})" if rest else ""))
+    line(f"preset: {health.preset}")
+    table = Table("setting", "value", "range", "from", box=None, pad_edge=False)
+    for row in health.settings:
+        cells = (row.name, row.value, row.range, row.origin)
+        table.add_row(*(Text(harmless(cell), overflow="fold") for cell in cells))
+    console.print(table)
+    for problem in health.problems:
+        line(f"problem: {problem}")
+    if not health.problems:
+        line("all is well")

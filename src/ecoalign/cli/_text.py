@@ -1,0 +1,63 @@
+"""Words on a terminal: nothing that a model or a file says may steer it."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from ecoalign._text import harmless
+
+__all__ = ["amount", "print_json", "say", "short", "tell"]
+
+
+def short(text: str, most: int = 72) -> str:
+    """`text` on one line of at most `most` characters."""
+    line = " ".join(harmless(text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def say(text: str) -> None:
+    """Print a line on standard error. Says nothing if nobody is there to read it."""
+    try:
+        print(_encodable(harmless(text), sys.stderr.encoding), file=sys.stderr, flush=True)
+    except OSError:
+        return
+
+
+def tell(text: str) -> None:
+    """Print what was asked for on standard output.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    print(_encodable(harmless(text), sys.stdout.encoding), flush=True)
+
+
+def print_json(body: object) -> None:
+    """Print one JSON object on standard output; what the encoding lacks is escaped."""
+    text = json.dumps(body, ensure_ascii=False, indent=2)
+    encoding = sys.stdout.encoding or "ascii"
+    try:
+        text.encode(encoding)
+    except UnicodeError:
+        text = json.dumps(body, ensure_ascii=True, indent=2)
+    print(text, flush=True)
+
+
+def _encodable(text: str, encoding: str | None) -> str:
+    known = encoding or "ascii"
+    return text.encode(known, "replace").decode(known)
+
+
+def amount(
+    tokens: int | None = None, usd: float | None = None, seconds: float | None = None
+) -> str:
+    """Amounts in words, those that are not None: "1,260 tokens, $0.0031, 4.2 s"."""
+    words = []
+    if tokens is not None:
+        words.append(f"{tokens:,} tokens")
+    if usd is not None:
+        words.append(f"${usd:.4f}")
+    if seconds is not None:
+        words.append(f"{seconds:.1f} s")
+    return ", ".join(words)

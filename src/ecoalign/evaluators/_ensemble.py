@@ -1,0 +1,109 @@
+"""Several evaluators as one: the most careful of them decides."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from ecoalign.errors import BudgetExceeded, ModelError, SettingsError, VerdictError
+from ecoalign.evaluators._base import bounds_by_model, gives_utility
+from ecoalign.models._base import Usage
+from ecoalign.prompts.requests import ScoreResult
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ecoalign.evaluators._base import Completer, Evaluator
+    from ecoalign.prompts.requests import ScoreRequest
+
+__all__ = ["Ensemble"]
+
+# What the run has to know first: that the money is gone, then that a server is, then the rest.
+_PRECEDENCE = (BudgetExceeded, ModelError, VerdictError)
+
+
+class Ensemble:
+    """Asks all members at once. Safety is the least of theirs; utility is the first member's
+    that gives one, and 0.0 if none does.
+
+    A member that fails makes the whole score fail: its silence could hide a veto. The other calls
+    are let finish first, since a call that is cut off is charged at its worst case.
+
+    Args:
+        members: at least one, in the order in which their utility is preferred.
+
+    Raises:
+        SettingsError: there are no members.
+    """
+
+    def __init__(self, members: Sequence[Evaluator]) -> None:
+        if not members:
+            raise SettingsError("an ensemble needs at least one evaluator")
+        self.members = tuple(members)
+
+    @property
+    def name(self) -> str:
+        """ "least(...)" with the members' names."""
+        return f"least({', '.join(member.name for member in self.members)})"
+
+    @property
+    def safety_only(self) -> bool:
+        """Whether no member gives a utility."""
+        return not any(gives_utility(member) for member in self.members)
+
+    async def score(
+        self, request: ScoreRequest, caller: Completer, *, earmark: str | None = None
+    ) -> ScoreResult:
+        """See `Evaluator.score`.
+
+        Raises:
+            BudgetExceeded, ModelError, VerdictError: a member failed; of several failures the
+                first of this order is raised. A note names the member.
+        """
+        outcomes = await asyncio.gather(
+            *(member.score(request, caller, earmark=earmark) for member in self.members),
+            return_exceptions=True,
+        )
+        results: list[ScoreResult] = []
+        failures: list[BaseException] = []
+        for member, outcome in zip(self.members, outcomes, strict=True):
+            if isinstance(outcome, asyncio.CancelledError):
+                # Not this task was cancelled (gather would have raised), only the member's call.
+                failures.append(VerdictError(f"the call of evaluator {member.name} was cancelled"))
+            elif isinstance(outcome, BaseException):
+                outcome.add_note(f"evaluator {member.name}, a member of {self.name}")
+                failures.append(outcome)
+            else:
+                results.append(outcome)
+        if failures:
+            raise _gravest(failures)
+        least = min(results, key=lambda result: result.safety)
+        return ScoreResult(least.safety, self._utility(results), least.method)
+
+    def bound(self, request: ScoreRequest) -> Usage:
+        """See `Evaluator.bound`: the sum over the members."""
+        return sum((member.bound(request) for member in self.members), Usage())
+
+    def bounds(self, request: ScoreRequest) -> tuple[tuple[str, Usage], ...]:
+        """See `Itemised.bounds`; a member that does not itemise goes under its own name."""
+        found = (bounds_by_model(member, request, member.name) for member in self.members)
+        return tuple(chain.from_iterable(found))
+
+    def _utility(self, results: Sequence[ScoreResult]) -> float:
+        for member, result in zip(self.members, results, strict=True):
+            if gives_utility(member):
+                return result.utility
+        return 0.0
+
+
+def _gravest(failures: Sequence[BaseException]) -> BaseException:
+    """An error that is none of ours comes first (a bug must not pass for an unsafe thought)."""
+    for failure in failures:
+        if not isinstance(failure, _PRECEDENCE):
+            return failure
+    for kind in _PRECEDENCE:
+        for failure in failures:
+            if isinstance(failure, kind):
+                return failure
+    return failures[0]

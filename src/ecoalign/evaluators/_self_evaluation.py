@@ -1,0 +1,52 @@
+"""Self-evaluation: the LVLM scores its own thoughts, as in the paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ecoalign.prompts.dialect import dialect_named
+
+if TYPE_CHECKING:
+    from ecoalign.evaluators._base import Completer
+    from ecoalign.models._base import ChatModel, Usage
+    from ecoalign.prompts.dialect import Dialect
+    from ecoalign.prompts.requests import ScoreRequest, ScoreResult
+
+__all__ = ["SelfEvaluator"]
+
+
+class SelfEvaluator:
+    """Scores with a chat model through a dialect, both safety and utility, in one call.
+
+    The model may be the one that thinks or any other: a second model from another family is a
+    more independent judge.
+
+    Args:
+        model: who scores.
+        dialect: how it is asked; the model's own by default.
+    """
+
+    def __init__(self, model: ChatModel, dialect: Dialect | None = None) -> None:
+        self.model = model
+        self.dialect: Dialect = dialect or dialect_named(model.dialect)
+
+    @property
+    def name(self) -> str:
+        """ "self:" and the model's name."""
+        return f"self:{self.model.name}"
+
+    async def score(
+        self, request: ScoreRequest, caller: Completer, *, earmark: str | None = None
+    ) -> ScoreResult:
+        """See `Evaluator.score`."""
+        call = self.dialect.render(request)
+        completion = await caller.complete(self.model, call, earmark=earmark)
+        return self.dialect.parse_score(request, completion)
+
+    def bound(self, request: ScoreRequest) -> Usage:
+        """See `Evaluator.bound`."""
+        return self.model.bound(self.dialect.render(request))
+
+    def bounds(self, request: ScoreRequest) -> tuple[tuple[str, Usage], ...]:
+        """See `Itemised.bounds`: one call."""
+        return ((self.model.name, self.bound(request)),)

@@ -1,0 +1,306 @@
+"""How many requests run at once, and how many may wait; the rest are turned away with a hint.
+
+A queue without a bound only moves the failure: everybody waits longer than they have patience for.
+In process, as the work is: each process of a deployment has its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ecoalign.errors import EcoAlignError
+
+__all__ = ["Admission", "Overloaded", "RateLimited", "RateLimiter"]
+
+_MEMORY = 0.1
+"""Weight of one request in the running mean of durations."""
+
+_FIRST_GUESS = 1.0
+"""Seconds that a request is taken to last before the first has ended."""
+
+_LONGEST_WAIT = 300.0
+"""Most seconds that a client is told to wait."""
+
+
+class Overloaded(EcoAlignError):
+    """No room, now: the queue is full, or the server is shutting down.
+
+    Attributes:
+        retry_after: seconds after which there should be room, >= 1; an estimate.
+        draining: whether the server is shutting down.
+    """
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, message: str, *, retry_after: float, draining: bool = False) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.draining = draining
+
+
+class Admission:
+    """A concurrency limit with a bounded queue, fair between keys.
+
+    Free room goes to the keys that wait in turn, each in the order of its own requests; so a key
+    with a hundred waiting requests delays another one's by one. In a full queue the longest line
+    loses its last place to a key with a shorter one. Everything happens in one event loop.
+
+    Args:
+        limit: requests at once, >= 1.
+        queue: requests that may wait, >= 0.
+        clock: seconds, never running backwards.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(self, limit: int, queue: int, clock: Callable[[], float] = time.monotonic) -> None:
+        if limit < 1 or queue < 0:
+            raise ValueError(f"admission: limit {limit} must be >= 1 and queue {queue} >= 0")
+        self.limit = limit
+        self.queue = queue
+        self._clock = clock
+        self._running: dict[str, int] = {}
+        self._total = 0
+        self._waiting = 0
+        # Keys with somebody waiting, the next one to be served first.
+        self._lines: OrderedDict[str, deque[_Ticket]] = OrderedDict()
+        self._mean = 0.0
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def running(self) -> int:
+        """Requests that have a slot."""
+        return self._total
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self._waiting
+
+    @property
+    def draining(self) -> bool:
+        """Whether nobody new is let in any more."""
+        return self._draining
+
+    @asynccontextmanager
+    async def slot(self, key: str = "", most: int | None = None) -> AsyncGenerator[None, None]:
+        """Wait for a slot and hold it.
+
+        Args:
+            key: whose request it is, for fairness and for `most`.
+            most: how many of this key may run at once; None is no limit. What is beyond waits,
+                and others overtake it.
+
+        Raises:
+            Overloaded: at once if the queue is full, or the server is shutting down; or while
+                waiting, when it begins to shut down, or when keys that wait for less need the
+                place.
+        """
+        await self._enter(key, most)
+        began = self._clock()
+        try:
+            yield
+        finally:
+            took = self._clock() - began
+            self._mean = took if self._mean == 0.0 else self._mean + _MEMORY * (took - self._mean)
+            self._leave(key)
+
+    async def drain(self, seconds: float) -> bool:
+        """Let nobody in any more, send away who waits, and wait for those who run.
+
+        Returns:
+            Whether all have ended within `seconds`.
+        """
+        self._draining = True
+        while self._lines:
+            self._turn_away(next(iter(self._lines)), self._closing())
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _enter(self, key: str, most: int | None) -> None:
+        if self._draining:
+            raise self._closing()
+        if self._total < self.limit and key not in self._lines and self._may(key, most):
+            self._take(key)
+            return
+        if self._waiting >= self.queue:
+            self._push_out(key)
+        ticket = _Ticket(asyncio.get_running_loop().create_future(), most)
+        self._lines.setdefault(key, deque()).append(ticket)
+        self._waiting += 1
+        try:
+            await ticket.turn
+        except asyncio.CancelledError:
+            if ticket.waits:
+                self._withdraw(key, ticket)
+            elif not ticket.turn.cancelled() and ticket.turn.exception() is None:
+                # The slot was handed over just before the cancellation came.
+                self._leave(key)
+            raise
+
+    def _may(self, key: str, most: int | None) -> bool:
+        return most is None or self._running.get(key, 0) < most
+
+    def _take(self, key: str) -> None:
+        self._total += 1
+        self._running[key] = self._running.get(key, 0) + 1
+        self._idle.clear()
+
+    def _leave(self, key: str) -> None:
+        self._total -= 1
+        self._running[key] -= 1
+        if not self._running[key]:
+            del self._running[key]
+        if not self._total:
+            self._idle.set()
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Give free slots to the keys in turn."""
+        for key in list(self._lines):
+            if self._total >= self.limit:
+                return
+            ticket = self._lines[key][0]
+            if self._may(key, ticket.most):
+                self._lines.move_to_end(key)
+                self._withdraw(key, ticket)
+                self._take(key)
+                ticket.turn.set_result(None)
+
+    def _push_out(self, key: str) -> None:
+        """Make room in a full queue at the expense of the longest line, if it is not `key`'s own.
+
+        Raises:
+            Overloaded: no other line is longer than this one would be.
+        """
+        own = len(self._lines.get(key, ())) + 1
+        longest = max(self._lines, key=lambda one: len(self._lines[one]), default=None)
+        if longest is None or len(self._lines[longest]) <= own:
+            raise self._full()
+        self._turn_away(longest, self._full())
+
+    def _turn_away(self, key: str, why: Overloaded) -> None:
+        """Send away who came last in a line."""
+        ticket = self._lines[key][-1]
+        self._withdraw(key, ticket)
+        ticket.turn.set_exception(why)
+
+    def _withdraw(self, key: str, ticket: _Ticket) -> None:
+        ticket.waits = False
+        line = self._lines[key]
+        line.remove(ticket)
+        self._waiting -= 1
+        if not line:
+            del self._lines[key]
+
+    def _closing(self) -> Overloaded:
+        return Overloaded("the server is shutting down", retry_after=1.0, draining=True)
+
+    def _full(self) -> Overloaded:
+        """With `limit` at once, each lasting the mean, a place is free after those before it."""
+        mean = self._mean or _FIRST_GUESS
+        wait = min(_LONGEST_WAIT, max(1.0, math.ceil(mean * (self._waiting + 1) / self.limit)))
+        return Overloaded(
+            f"the server is busy: {self._total} requests are running and {self._waiting} waiting; "
+            f"try again in {wait:.0f} s",
+            retry_after=wait,
+        )
+
+
+class _Ticket:
+    """A place in the queue."""
+
+    __slots__ = ("most", "turn", "waits")
+
+    def __init__(self, turn: asyncio.Future[None], most: int | None) -> None:
+        self.turn = turn
+        self.most = most
+        self.waits = True
+
+
+_BURST_SECONDS = 10.0
+"""A full bucket holds the requests of this time, at least one."""
+
+_MOST_BUCKETS = 10_000
+
+
+class RateLimited(EcoAlignError):
+    """Too many requests a minute.
+
+    Attributes:
+        retry_after: seconds until the next one is let through, > 0.
+    """
+
+    exit_code: ClassVar[int] = 4
+
+    def __init__(self, rpm: int, retry_after: float) -> None:
+        super().__init__(
+            f"this key may make {rpm} requests a minute; try again in {retry_after:.1f} s"
+        )
+        self.retry_after = retry_after
+
+
+@dataclass(slots=True)
+class _Bucket:
+    level: float
+    at: float
+
+
+class RateLimiter:
+    """Token buckets by key.
+
+    A bucket starts full, with the requests of ten seconds but at least one, and fills at the
+    key's rate. So in any t minutes at most `rpm * t + max(1, rpm / 6)` requests pass.
+
+    Args:
+        clock: seconds, never running backwards.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._buckets: dict[str, _Bucket] = {}
+
+    def take(self, key_id: str, rpm: int | None) -> None:
+        """Let one request through. None is no limit.
+
+        Raises:
+            RateLimited: the bucket is empty; nothing was taken.
+            ValueError: `rpm` is below 1.
+        """
+        if rpm is None:
+            return
+        if rpm < 1:
+            raise ValueError(f"requests per minute must be 1 or more, not {rpm}")
+        now, rate = self._clock(), rpm / 60.0
+        size = max(1.0, rate * _BURST_SECONDS)
+        bucket = self._buckets.get(key_id)
+        if bucket is None:
+            self._make_room(now)
+            bucket = self._buckets[key_id] = _Bucket(size, now)
+        bucket.level = min(size, bucket.level + (now - bucket.at) * rate)
+        bucket.at = now
+        # Sums of fractions may fall short of a whole by rounding alone.
+        if bucket.level < 1.0 - 1e-9:
+            raise RateLimited(rpm, max(1e-3, (1.0 - bucket.level) / rate))
+        bucket.level -= 1.0
+
+    def _make_room(self, now: float) -> None:
+        """Buckets idle for a minute are full again at any rate; forgetting them changes nothing."""
+        if len(self._buckets) >= _MOST_BUCKETS:
+            idle = [key for key, bucket in self._buckets.items() if now - bucket.at >= 60.0]
+            for key in idle:
+                del self._buckets[key]

@@ -1,0 +1,95 @@
+"""What a gateway is told when it starts. Plain values, so that it can travel to other processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ecoalign.errors import InputError
+from ecoalign.gateway._image_fetch import FetchPolicy
+from ecoalign.gateway.keys._base import KeyPolicy
+from ecoalign.gateway.keys._policy import CHOICES
+from ecoalign.settings import Settings
+
+if TYPE_CHECKING:
+    from ecoalign.budget._amounts import Budget
+
+__all__ = ["GatewayConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """Everything that `create_app` needs.
+
+    Attributes:
+        settings: the model, its server, who scores, the default budget and all of the search.
+        method: how requests are answered that do not choose; see `ecoalign.methods.METHODS`.
+        names: what the model is called by clients; by default its own names and "ecoalign".
+        keys: URL of the store of API keys; None for a server without keys.
+        guest: what a request may do where there are no keys.
+        most: the most that any one request may spend, whatever it or its key says.
+        concurrency: requests answered at once, from 1.
+        queue: requests that wait for their turn, from 0; 429 beyond.
+        max_body: largest body of a request, in bytes.
+        max_images: images of one request.
+        max_pixels: pixels of all images of one request, decoded.
+        all_pixels: pixels of all requests under way; one that would pass it is told to come back.
+        fetch: images by URL; off by default.
+        trace_bytes: memory for the traces that are kept, in bytes; the oldest go first.
+        keepalive: seconds of silence in a stream after which a comment is sent.
+        progress: least seconds between two comments of progress.
+        drain: seconds that requests under way have to end when the server is stopped.
+        metrics: whether there is GET /metrics.
+        otel: whether requests are traced with OpenTelemetry (extra `otel`).
+        log_content: whether logs and spans hold questions and answers.
+
+    Raises:
+        InputError: a number is out of its range, or a name is empty.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    method: str = "ecoalign"
+    names: tuple[str, ...] = ()
+    keys: str | None = field(default=None, repr=False)
+    guest: KeyPolicy = field(default_factory=lambda: KeyPolicy(may_choose=frozenset(CHOICES)))
+    most: Budget | None = None
+    concurrency: int = 32
+    queue: int = 64
+    max_body: int = 32 * 1024 * 1024
+    max_images: int = 16
+    max_pixels: int = 64_000_000
+    all_pixels: int = 512_000_000
+    fetch: FetchPolicy = field(default_factory=FetchPolicy)
+    trace_bytes: int = 64 * 1024 * 1024
+    keepalive: float = 10.0
+    progress: float = 0.25
+    drain: float = 30.0
+    metrics: bool = True
+    otel: bool = False
+    log_content: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("concurrency", 1),
+            ("queue", 0),
+            ("max_body", 1024),
+            ("max_images", 0),
+            ("max_pixels", 1),
+            ("all_pixels", self.max_pixels),
+            ("trace_bytes", 0),
+            ("drain", 0),
+        ):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be {least} or more, not {getattr(self, name)}")
+        if not (0.01 <= self.keepalive <= 3600 and 0 <= self.progress <= 3600):
+            raise InputError("keepalive goes from 0.01 to 3600 s and progress from 0 to 3600 s")
+        if any(not name.strip() or len(name) > 256 for name in self.names):
+            raise InputError("a model's name has 1 to 256 characters")
+
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The names under which clients can ask for the model, the first its own."""
+        if self.names:
+            return self.names
+        own = self.settings.model
+        return tuple(dict.fromkeys((own, own.removeprefix("openai:"), "ecoalign")))

@@ -1,0 +1,182 @@
+"""Errors as the API has them: one shape for everything that a client can be told."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+
+from ecoalign.errors import (
+    BudgetExceeded,
+    BudgetTooSmall,
+    EcoAlignError,
+    InputError,
+    ModelError,
+    VerdictError,
+)
+from ecoalign.gateway._forward import UpstreamError
+
+__all__ = ["INVALID", "SERVER", "ApiError", "invalid", "of_error", "unsupported"]
+
+INVALID = "invalid_request_error"
+
+SERVER = "server_error"
+
+
+class ApiError(Exception):
+    """What a client is told in place of an answer.
+
+    Attributes:
+        status: HTTP status.
+        message: for people; holds no key, no address of an upstream and nothing that a model said.
+        kind: the API's `type`.
+        param: the part of the request that it is about ("messages[0].content"), if any.
+        code: for programs.
+        retry_after: seconds after which the same request may succeed; None where unknown.
+        retry: whether the official clients shall repeat the request by themselves; None leaves it
+            to their own rules (they do so for 408, 409, 429 and 5xx).
+        allow: the methods of a 405.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        kind: str = INVALID,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+        retry: bool | None = None,
+        allow: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.kind = kind
+        self.param = param
+        self.code = code
+        self.retry_after = retry_after
+        self.retry = retry
+        self.allow = allow
+
+    def to_json(self) -> dict[str, object]:
+        """The body of the response."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.kind,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+    def body(self) -> bytes:
+        """The body of the response, encoded."""
+        return json.dumps(self.to_json(), ensure_ascii=False).encode("utf-8", "replace")
+
+    def headers(self) -> Mapping[str, str]:
+        """The headers that go with it."""
+        headers: dict[str, str] = {}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
+        if self.retry is not None:
+            headers["x-should-retry"] = "true" if self.retry else "false"
+        if self.allow is not None:
+            headers["Allow"] = self.allow
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return headers
+
+
+def invalid(message: str, param: str | None, code: str | None = None) -> ApiError:
+    """A request that cannot be answered as it is: 400."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def unsupported(param: str, why: str) -> ApiError:
+    """A parameter that is not taken here: 400. Nothing is ignored in silence."""
+    return ApiError(400, f"{param}: {why}", param=param, code="unsupported_parameter")
+
+
+_UPSTREAM_STATUS = {"timeout": 504}
+
+_CLIENTS_OWN = frozenset({400, 413, 415, 422})
+
+
+def of_error(error: BaseException, *, cut_by_window: bool = False) -> ApiError:
+    """What a client is told of an error of the engine.
+
+    Args:
+        error: what was raised.
+        cut_by_window: whether the budget was less than the client wanted, as its key has no more.
+    """
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, ModelError):
+        return _of_upstream(error)
+    if isinstance(error, BudgetTooSmall | BudgetExceeded):
+        return _of_budget(error, cut_by_window=cut_by_window)
+    if isinstance(error, InputError):
+        return invalid(str(error), error.param)
+    if isinstance(error, VerdictError):
+        return ApiError(
+            502,
+            "the evaluator's upstream gave no well-formed verdict, so nothing can be shown",
+            SERVER,
+            code="evaluator_failed",
+            retry=False,
+        )
+    if isinstance(error, EcoAlignError):
+        return ApiError(500, "the answer failed", SERVER, code=type(error).__name__)
+    return ApiError(
+        500, "the server made a mistake; its log says more", SERVER, code="internal_error"
+    )
+
+
+def _of_budget(error: BudgetTooSmall | BudgetExceeded, *, cut_by_window: bool) -> ApiError:
+    if cut_by_window:
+        return ApiError(
+            429,
+            "what is left of the key's budget in this window is too little for an answer",
+            "insufficient_quota",
+            code="insufficient_quota",
+            retry=False,
+        )
+    return ApiError(400, str(error), param="ecoalign.budget._amounts", code="budget_too_small")
+
+
+def _of_upstream(error: ModelError) -> ApiError:
+    role = error.role or "model"
+    if error.param is not None:
+        # A parameter of the client's was refused there: the client can do something about it.
+        return ApiError(
+            400,
+            f"the {role}'s upstream does not take {error.param} as it is; leave it out",
+            param=error.param,
+            code="unsupported_parameter",
+        )
+    if isinstance(error, UpstreamError) and error.status in _CLIENTS_OWN:
+        # The request itself was refused there, as it came from the client.
+        return ApiError(
+            error.status,
+            f"the {role}'s upstream did not take the request: {error.text or 'no reason given'}",
+            code=f"{role}_rejected",
+        )
+    words = {
+        "down": "cannot be reached",
+        "timeout": "did not answer in time",
+        "rate-limited": "limits the rate of requests",
+        "rejected": "refused the server's request",
+        "bad-response": "sent no usable answer",
+        "server": "failed",
+    }[error.fault]
+    return ApiError(
+        _UPSTREAM_STATUS.get(error.fault, 502),
+        f"the {role}'s upstream {words}; nothing unscored is shown",
+        SERVER,
+        code=f"{role}_{error.fault.replace('-', '_')}",
+        retry_after=error.retry_after,
+        # It has been tried again already, as often as the settings say.
+        retry=False,
+    )

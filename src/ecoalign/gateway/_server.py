@@ -1,0 +1,246 @@
+"""The app on a socket, in a process of its own, until somebody stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ecoalign.errors import InputError
+from ecoalign.gateway._app import create_app, house_of
+from ecoalign.gateway._state import check
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from ecoalign.gateway._config import GatewayConfig
+
+__all__ = ["GuardedProtocol", "is_loopback", "listen", "serve"]
+
+MOST_HEAD_BYTES = 64 * 1024
+
+# Chunks of one byte each come with five more.
+_WIRE_PER_BYTE = 6
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection.
+
+    What is not body (request line, headers, the frames of chunks, trailers) may have 64 KiB and
+    six times the body; beyond that the connection is closed.
+
+    Attributes:
+        head_seconds: from the connection, or from the first byte of a later request, to the end
+            of its headers.
+        stall_seconds: that a client may leave what is sent to it unread.
+    """
+
+    head_seconds: ClassVar[float] = 20.0
+    stall_seconds: ClassVar[float] = 60.0
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
+    _fresh = False
+    _whole = True
+    _wire = 0
+    _body = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for a head, but not for ever."""
+        # Uvicorn's own signature says what every event loop passes here.
+        super().connection_made(cast("asyncio.Transport", transport))
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clocks."""
+        self._head_came()
+        self._reads_again()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what is not body."""
+        self._fresh = False
+        super().data_received(data)
+        if self._whole or self._fresh:
+            # Of a message that began in these bytes, the next ones are counted.
+            return
+        self._wire += len(data)
+        if self._wire > MOST_HEAD_BYTES + _WIRE_PER_BYTE * self._body:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._fresh, self._whole = True, False
+        self._wire = self._body = 0
+        if self._head_timer is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """Its head is whole."""
+        self._head_came()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Some of its body."""
+        self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """All of it."""
+        self._whole = True
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client does not read what is sent."""
+        super().pause_writing()
+        if self._stall_timer is None:
+            self._stall_timer = self.loop.call_later(self.stall_seconds, self._give_up)
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._reads_again()
+        super().resume_writing()
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_seconds, self._give_up)
+
+    def _head_came(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _reads_again(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
+    def _give_up(self) -> None:
+        self.transport.abort()
+
+
+_KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open: longer than clients and proxies keep theirs."""
+
+_SETTLING = 5.0
+"""Seconds beyond the draining that cancelled requests have for their accounts."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Args:
+        host: an address or a name of this machine.
+        port: 0 takes a free one.
+
+    Raises:
+        InputError: the address cannot be listened on.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(2048)
+            sock.setblocking(False)
+        except BaseException:
+            sock.close()
+            raise
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"cannot listen on {host} port {port}: {reason}") from None
+    return sock
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+class _Server(uvicorn.Server):
+    """Ends by itself on SIGINT and SIGTERM, with what is under way; a second one ends it at once.
+
+    Uvicorn raises the signal again when all is done, so that a graceful end looks like a crash.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._app = app
+        self._ready = ready
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Send away who waits, let the others end, close."""
+        self._draining = asyncio.create_task(house_of(self._app).close_doors())
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take both signals while the server runs."""
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(one, self._stop)
+        try:
+            yield
+        finally:
+            for one in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(one)
+
+    def _stop(self) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def serve(config: GatewayConfig, sock: socket.socket, ready: Callable[[], None]) -> None:
+    """Answer requests on `sock` until SIGINT or SIGTERM.
+
+    Args:
+        config: of the gateway.
+        sock: from `listen`; closed at the end.
+        ready: called once requests are answered.
+
+    Raises:
+        EcoAlignError: it could not start.
+    """
+    check(config)
+    app = create_app(config)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
+            http=GuardedProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=max(1, round(config.drain + _SETTLING)),
+        ),
+        app,
+        ready,
+    )
+    server.run([sock])

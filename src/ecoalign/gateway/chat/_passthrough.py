@@ -1,0 +1,462 @@
+"""Method `base`: the request as it came to the model's server, the answer as it came back.
+
+It shows unscored text: whoever runs the server decides who may have it. What is checked all the
+same: that the request makes nobody fetch anything, spends no more than it may, and goes nowhere
+but to the one server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from ecoalign.budget._amounts import Budget, Spending
+from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelError
+from ecoalign.gateway._errors import SERVER, ApiError, of_error
+from ecoalign.gateway._limits import JsonError, parse_json
+from ecoalign.gateway.chat._job import Gone, Staying, admitted, granted, left
+from ecoalign.gateway.chat._request import CAPS, check_raw, image_urls
+from ecoalign.gateway.chat._stream import EventStream, failed
+from ecoalign.gateway.keys._policy import least_of
+from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart, Usage
+from ecoalign.models.openai._response import usage_of
+from ecoalign.query._decoding import read_header, read_source
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from ecoalign.budget._ledger import Hold, Ledger
+    from ecoalign.gateway._forward import Forwarder
+    from ecoalign.gateway._state import Client, House
+    from ecoalign.gateway.chat._request import ChatCall
+    from ecoalign.gateway.observe._requests import RequestNotes
+
+__all__ = ["Passing", "Purse", "UsageReader", "capped"]
+
+USUAL_CAP = 4096
+"""Tokens of an answer where a bound is needed and the client gave none."""
+
+_STAGE = "answer"
+
+
+@dataclass(slots=True)
+class Purse:
+    """What one call may use, and did.
+
+    Attributes:
+        house: whose model it is.
+        want: the budget it needs; None where nobody asked for a bound.
+        bound: of the call.
+        cap: the most tokens of its answer; None where the client's own will do.
+        charged: what was spent; None where nobody knows.
+    """
+
+    house: House
+    want: Budget | None = None
+    bound: Usage = field(default_factory=Usage)
+    cap: int | None = None
+    charged: Usage | None = None
+    _ledger: Ledger | None = None
+    _hold: Hold | None = None
+
+    @classmethod
+    async def of(
+        cls, house: House, client: Client, asked: Budget | None, body: Mapping[str, object]
+    ) -> Purse:
+        """The purse of a request.
+
+        Raises:
+            BudgetTooSmall: the budget holds no answer.
+            InputError: an image cannot be read, or the price of the model is not known.
+        """
+        policy = client.policy
+        budget = _budget(house, client, asked)
+        windows = policy.window_tokens is not None or policy.window_usd is not None
+        if budget is None and not (windows and client.key is not None):
+            return cls(house)
+        prompt = await asyncio.to_thread(_prompt, house, body)
+        own = [cap for name in CAPS if type(cap := body.get(name)) is int]
+        cap = own[0] if own else None
+        room = cap or USUAL_CAP
+        if budget is not None:
+            room = _room(house, budget, prompt, cap)
+        bound = Usage(prompt.prompt, room, prompt.image)
+        want = budget or _needed(house, bound, in_usd=policy.window_usd is not None)
+        return cls(house, want, bound, None if room == cap else room)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the call is held to a budget."""
+        return self.want is not None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the call may take; None for as long as any."""
+        return None if self.want is None else self.want.seconds
+
+    @contextmanager
+    def opened(self, budget: Budget) -> Iterator[None]:
+        """Hold the bound for the length of the call; what is not known of its cost is charged."""
+        self._ledger = self.house.engine.ledger(budget)
+        with self._ledger.reserve(_STAGE, self.bound, self.house.engine.model.name) as hold:
+            self._hold = hold
+            try:
+                yield
+            finally:
+                if hold.state == "open":
+                    hold.forfeit()
+                self.charged = hold.charged
+
+    def used(self, usage: object) -> None:
+        """The call ended with this usage, as its server says."""
+        read = usage_of(usage, "")
+        if self._hold is not None:
+            self._hold.settle(read)
+        elif read is not None:
+            self.charged = read
+
+    def failed(self, *, billed: bool) -> None:
+        """The call failed."""
+        if self._hold is not None and self._hold.state == "open" and not billed:
+            self._hold.release()
+
+    def spent(self) -> Spending:
+        """What was spent, for the account of the key."""
+        return Spending() if self._ledger is None else self._ledger.spent
+
+
+def capped(body: dict[str, object], cap: int | None) -> None:
+    """Put a cap on the answer, under the name that the client used, if it did."""
+    if cap is not None:
+        name = next((name for name in CAPS if body.get(name) is not None), CAPS[1])
+        body[name] = cap
+
+
+def _budget(house: House, client: Client, asked: Budget | None) -> Budget | None:
+    """What somebody said that the request may spend: itself, its key or the server."""
+    settings = house.engine.settings
+    default = None if settings.origin("budget") == "default" else settings.budget
+    budget = asked or client.policy.budget or default
+    for most in (client.policy.most, house.config.most):
+        if most is not None:
+            budget = most if budget is None else least_of(budget, most)
+    return budget
+
+
+def _prompt(house: House, body: Mapping[str, object]) -> Usage:
+    """The bound of the prompt: every byte of the request but the images may be a token."""
+    urls = image_urls(body.get("messages"))
+    images = []
+    for url in urls:
+        header = read_header(read_source(url)[0], "the image")
+        images.append(ImagePart(b"", header.media_type, header.width, header.height, "high"))
+    text = to_json(body)
+    size = len(text) - sum(len(to_json(url)) for url in urls)
+    # A part of so many bytes: what is in it does not matter to the bound.
+    request = ChatRequest((Message("user", (TextPart(" " * size), *images)),), 1, _STAGE)
+    return house.engine.model.bound(request)
+
+
+def _room(house: House, budget: Budget, prompt: Usage, cap: int | None) -> int:
+    """The most tokens of an answer that the budget holds, at most `cap`.
+
+    Raises:
+        BudgetTooSmall: not even one.
+    """
+    most = cap
+    if budget.tokens is not None:
+        left = budget.tokens - prompt.prompt
+        most = left if most is None else min(most, left)
+    most = USUAL_CAP if most is None else most
+    if budget.usd is not None:
+        low, high = 0, max(0, most)
+        while low < high:
+            middle = (low + high + 1) // 2
+            usd = _usd(house, Usage(prompt.prompt, middle, prompt.image))
+            low, high = (middle, high) if usd <= budget.usd else (low, middle - 1)
+        most = low
+    if most < 1:
+        raise BudgetTooSmall(
+            f"the budget of {budget} does not hold the request itself, which has up to "
+            f"{prompt.prompt} tokens",
+            unit="tokens",
+            smallest=prompt.prompt + 1,
+        )
+    return most
+
+
+def _needed(house: House, bound: Usage, *, in_usd: bool) -> Budget:
+    return Budget(tokens=bound.total, usd=_usd(house, bound) or None if in_usd else None)
+
+
+def _usd(house: House, usage: Usage) -> float:
+    price = house.engine.prices(house.engine.model.name, usage)
+    if price is None:
+        raise InputError(
+            f"a budget in dollars needs the price of {house.engine.model.name}, which is not known"
+        )
+    return float(price)
+
+
+_MOST = 1024 * 1024
+"""Bytes of one event that are looked at; a longer one passes by unread."""
+
+
+class UsageReader:
+    """Reads the usage of a stream of chunks.
+
+    Args:
+        hide: leave out the chunk that holds nothing but the usage, since the client did not ask
+            for it.
+
+    Attributes:
+        usage: as the server gave it; None if it has not.
+    """
+
+    def __init__(self, *, hide: bool) -> None:
+        self.usage: object = None
+        self._hide = hide
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """What is passed on of `piece` and of what was held back; whole events only."""
+        self._rest += piece
+        shown = b""
+        while True:
+            end = _end_of_event(self._rest)
+            if end < 0:
+                break
+            event, self._rest = self._rest[:end], self._rest[end:]
+            if self._pass(event):
+                shown += event
+        if len(self._rest) > _MOST:
+            shown, self._rest = shown + self._rest, b""
+        return shown
+
+    def end(self) -> bytes:
+        """What is left at the end."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    def _pass(self, event: bytes) -> bool:
+        if b'"usage"' not in event:
+            return True
+        text = b"".join(line[5:] for line in event.splitlines() if line.startswith(b"data:"))
+        try:
+            chunk = parse_json(text)
+        except JsonError:
+            return True
+        if not isinstance(chunk, Mapping) or chunk.get("usage") is None:
+            return True
+        self.usage = chunk["usage"]
+        return not (self._hide and chunk.get("choices") == [])
+
+
+def _end_of_event(text: bytes) -> int:
+    ends = [
+        at + len(mark) for mark in (b"\n\n", b"\r\n\r\n", b"\r\r") if (at := text.find(mark)) >= 0
+    ]
+    return min(ends, default=-1)
+
+
+@dataclass(slots=True)
+class Passing:
+    """One request that is passed on.
+
+    Attributes:
+        house, client, call, notes: the request.
+        forwarder: the way.
+    """
+
+    house: House
+    client: Client
+    call: ChatCall
+    notes: RequestNotes
+    forwarder: Forwarder
+    model: str
+    _body: dict[str, object] = field(init=False)
+
+    async def answer(self, request: Request) -> Response:
+        """The upstream's answer as it came.
+
+        Raises:
+            ApiError: what the client is told instead.
+            Gone: the client has left.
+        """
+        self._body = {**self.call.raw, "model": self.model}
+        with self.house.pictures.room() as room:
+            for image in check_raw(self._body.get("messages")):
+                _replace(self._body, image.param, await room.data_uri(image))
+        if self.call.stream:
+            return await self._stream(request)
+        return await self._whole(request)
+
+    async def _whole(self, request: Request) -> Response:
+        async with Staying(request.receive):
+            return Response(await self._post(), media_type="application/json")
+
+    async def _post(self) -> bytes:
+        async with self._paid() as purse:
+            try:
+                async with asyncio.timeout(purse.seconds):
+                    answer = await self.forwarder.post(to_json(self._body))
+                purse.used(_usage_in(answer.body))
+            except ModelError as error:
+                purse.failed(billed=error.billed)
+                raise
+        self.notes.answered("", refused=False)
+        return answer.body
+
+    async def _stream(self, request: Request) -> Response:
+        pieces = self._pieces()
+        first = asyncio.ensure_future(anext(pieces))
+        leaving = asyncio.create_task(left(request.receive))
+        begun = False
+        try:
+            await asyncio.wait({first, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not first.done():
+                raise Gone
+            piece = await first
+            begun = True
+        except StopAsyncIteration:
+            raise ApiError(
+                502, "the model's upstream sent an empty stream", SERVER, code="model_bad_response"
+            ) from None
+        finally:
+            leaving.cancel()
+            if not begun:
+                if not first.done():
+                    first.cancel()
+                    await asyncio.wait([first])
+                await pieces.aclose()
+        return EventStream(_after(piece, pieces))
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        """The events as they come; an error after the first is one of them."""
+        begun = False
+        try:
+            async with self._paid() as purse:
+                reader = UsageReader(hide=self._ask_for_usage(purse))
+                try:
+                    async with aclosing(self.forwarder.stream(to_json(self._body))) as pieces:
+                        async for piece in _until(pieces, purse.seconds):
+                            if shown := reader.feed(piece):
+                                begun = True
+                                yield shown
+                    if shown := reader.end():
+                        yield shown
+                except ModelError as error:
+                    purse.failed(billed=error.billed)
+                    raise
+                purse.used(reader.usage)
+            self.notes.answered("", refused=False)
+        except ApiError as error:
+            if not begun:
+                raise
+            self.notes.failed(error.code or "error")
+            yield failed(error)
+
+    def _ask_for_usage(self, purse: Purse) -> bool:
+        """Ask for the usage where it is paid for; whether the client did not and is not told."""
+        if not purse.bounded or self.call.include_usage:
+            return False
+        given = self._body.get("stream_options")
+        options = given if isinstance(given, dict) else {}
+        self._body["stream_options"] = {**options, "include_usage": True}
+        return True
+
+    @asynccontextmanager
+    async def _paid(self) -> AsyncGenerator[Purse, None]:
+        """A place, and the money for the one call; settled when it ends.
+
+        Raises:
+            ApiError: there is no place or no money, or the call failed.
+        """
+        house, client = self.house, self.client
+        async with admitted(house, client):
+            try:
+                purse = await Purse.of(house, client, self.call.options.budget, self._body)
+                try:
+                    if purse.want is None:
+                        yield purse
+                        return
+                    async with granted(house, client, purse.want, purse.spent) as allowance:
+                        with purse.opened(allowance.budget):
+                            capped(self._body, purse.cap)
+                            yield purse
+                finally:
+                    self._note(purse)
+            except EcoAlignError as error:
+                raise of_error(error) from error
+            except TimeoutError:
+                raise ApiError(
+                    504,
+                    "the budget's time ran out before the model's upstream had answered",
+                    SERVER,
+                    code="budget_time",
+                    retry=False,
+                ) from None
+
+    def _note(self, purse: Purse) -> None:
+        charged = purse.charged
+        if charged is not None:
+            usd = self.house.engine.prices(self.house.engine.model.name, charged)
+            self.notes.charge("answer", charged.total, None if usd is None else float(usd))
+
+
+async def _after(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
+
+
+async def _until(
+    pieces: AsyncGenerator[bytes, None], seconds: float | None
+) -> AsyncGenerator[bytes, None]:
+    """The pieces of the next `seconds`; then a TimeoutError."""
+    end = None if seconds is None else asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            # One piece at a time: a timeout belongs to a task, and the reader may change.
+            async with asyncio.timeout_at(end):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        yield piece
+
+
+def _usage_in(body: bytes) -> object:
+    """The usage of a completion.
+
+    Raises:
+        ModelError: it is no whole JSON object.
+    """
+    try:
+        value = parse_json(body, depth=200)
+    except JsonError:
+        value = None
+    if not isinstance(value, Mapping):
+        failure = ModelError("half an answer", fault="bad-response", billed=True)
+        failure.role = "model"
+        raise failure
+    return value.get("usage")
+
+
+def _replace(body: dict[str, object], param: str, uri: str) -> None:
+    """Put the data of an image where its address was; `param` is "messages[0].content[1]..."."""
+    message, part = (int(text.partition("]")[0]) for text in param.split("[")[1:])
+    messages = body["messages"]
+    if isinstance(messages, list):
+        content = messages[message]["content"]
+        given = content[part]["image_url"]
+        detail = (
+            {"detail": given["detail"]} if isinstance(given, dict) and "detail" in given else {}
+        )
+        content[part] = {"type": "image_url", "image_url": {"url": uri, **detail}}

@@ -1,0 +1,234 @@
+"""What a key may do."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import math
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NewType, TypeVar, get_args
+
+from ecoalign.budget._amounts import Budget
+from ecoalign.errors import InputError
+
+__all__ = [
+    "CHOICES",
+    "DAY",
+    "PREFIX",
+    "Choice",
+    "KeyId",
+    "KeyPolicy",
+    "KeySecret",
+    "digest_of",
+    "least_of",
+    "matches",
+    "mint",
+    "split",
+]
+
+Choice = Literal["budget", "preset", "method", "trace"]
+
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+
+DAY = 86_400
+
+_LONGEST_WINDOW = 366 * DAY
+
+_MOST_TOKENS = 10**15
+
+_MOST_USD = 10**9
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPolicy:
+    """Defaults and limits of a key. None is "the server's own", or for a limit "none".
+
+    Attributes:
+        budget: of a request that does not choose one.
+        preset, method: names, as in the settings.
+        trace: whether traces are kept.
+        may_choose: what a request with this key may choose itself. Not the preset and the method by
+            default: some of them weaken safety.
+        most: the most that one request may have, whatever it chooses.
+        window_seconds: length of a window, 1 second to 366 days; windows start at multiples of it.
+        window_tokens: tokens per window.
+        window_usd: dollars per window.
+        requests_per_minute: see `RateLimiter`.
+        max_concurrent: requests at once, in one process.
+        fleet: whether the window is shared out by a shadow price (see `fleet.py`).
+        expected_requests: per window, if known; else it is learned.
+
+    Raises:
+        InputError: a value is out of its range.
+    """
+
+    budget: Budget | None = None
+    preset: str | None = None
+    method: str | None = None
+    trace: bool | None = None
+    may_choose: frozenset[Choice] = frozenset({"budget", "trace"})
+    most: Budget | None = None
+    window_seconds: int = DAY
+    window_tokens: int | None = None
+    window_usd: float | None = None
+    requests_per_minute: int | None = None
+    max_concurrent: int | None = None
+    fleet: bool = True
+    expected_requests: int | None = None
+
+    def __post_init__(self) -> None:
+        unknown = self.may_choose - set(CHOICES)
+        if unknown:
+            raise InputError(
+                f"a key may choose {', '.join(CHOICES)}, not {', '.join(sorted(unknown))}"
+            )
+        _whole("window_seconds", self.window_seconds, _LONGEST_WINDOW)
+        _whole("window_tokens", self.window_tokens, _MOST_TOKENS)
+        _whole("requests_per_minute", self.requests_per_minute, 10**9)
+        _whole("max_concurrent", self.max_concurrent, 10**6)
+        _whole("expected_requests", self.expected_requests, 10**12)
+        usd = self.window_usd
+        if usd is not None and not (math.isfinite(usd) and 1e-9 <= usd <= _MOST_USD):
+            raise InputError(f"a key's window_usd must be above 0 and at most 10^9, not {usd!r}")
+
+    def request_budget(self, asked: Budget | None, default: Budget) -> Budget:
+        """What a request wants: its own choice if it has one and may, cut to `most`.
+
+        Args:
+            asked: the budget in the request.
+            default: the server's.
+        """
+        own = asked if asked is not None and "budget" in self.may_choose else None
+        wanted = own or self.budget or default
+        return wanted if self.most is None else least_of(wanted, self.most)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain JSON that `from_json` reads back."""
+        return {
+            "budget": None if self.budget is None else str(self.budget),
+            "preset": self.preset,
+            "method": self.method,
+            "trace": self.trace,
+            "may_choose": sorted(self.may_choose),
+            "most": None if self.most is None else str(self.most),
+            "window_seconds": self.window_seconds,
+            "window_tokens": self.window_tokens,
+            "window_usd": self.window_usd,
+            "requests_per_minute": self.requests_per_minute,
+            "max_concurrent": self.max_concurrent,
+            "fleet": self.fleet,
+            "expected_requests": self.expected_requests,
+        }
+
+    def text(self) -> str:
+        """`to_json` as text, which `from_text` reads back."""
+        return json.dumps(self.to_json())
+
+    @classmethod
+    def from_text(cls, text: str) -> KeyPolicy:
+        """The policy in a text of JSON. Names left out have their defaults.
+
+        Raises:
+            InputError: it is not one.
+        """
+        body = json.loads(text)
+        if not isinstance(body, Mapping):
+            raise InputError("a key's policy is a JSON object")
+        try:
+            return cls(
+                **{
+                    **body,
+                    "budget": _budget(body.get("budget")),
+                    "most": _budget(body.get("most")),
+                    "may_choose": frozenset(body.get("may_choose", ())),
+                }
+            )
+        except TypeError as error:
+            raise InputError(f"a key's policy cannot be read: {error}") from None
+
+
+def least_of(one: Budget, other: Budget) -> Budget:
+    """The tighter bound of each unit."""
+    return Budget(
+        _least(one.tokens, other.tokens),
+        _least(one.usd, other.usd),
+        _least(one.seconds, other.seconds),
+    )
+
+
+def _least(one: Number | None, other: Number | None) -> Number | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
+def _budget(text: object) -> Budget | None:
+    return None if text is None else Budget.parse(str(text))
+
+
+def _whole(name: str, value: int | None, most: int) -> None:
+    if value is not None and not (type(value) is int and 1 <= value <= most):
+        raise InputError(f"a key's {name} must be a whole number from 1 to {most}, not {value!r}")
+
+
+KeyId = NewType("KeyId", str)
+"""The public part of a key: 12 lower-case letters and digits (60 random bits)."""
+
+PREFIX = "eco"
+
+_SHAPE = re.compile(r"eco-([a-z2-7]{12})-([a-z2-7]{52})")
+
+_ID_LETTERS = 12
+
+_ID_BYTES = 8
+
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class KeySecret:
+    """A key that has just been made. `text` is the only place where the secret ever is.
+
+    Attributes:
+        id: the public part.
+        text: the whole key, as the client sends it.
+        digest: what is stored.
+    """
+
+    id: KeyId
+    text: str = field(repr=False)
+    digest: str = field(repr=False)
+
+
+def mint() -> KeySecret:
+    """A new key from the operating system's randomness."""
+    key_id = KeyId(_letters(secrets.token_bytes(_ID_BYTES))[:_ID_LETTERS])
+    text = f"{PREFIX}-{key_id}-{_letters(secrets.token_bytes(_SECRET_BYTES))}"
+    return KeySecret(key_id, text, digest_of(text))
+
+
+def split(text: str) -> KeyId | None:
+    """The id of a key, or None for what cannot be a key; nothing is looked up for that."""
+    match = _SHAPE.fullmatch(text)
+    return None if match is None else KeyId(match[1])
+
+
+def digest_of(text: str) -> str:
+    """SHA-256 of the whole key, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def matches(text: str, digest: str) -> bool:
+    """Whether `text` is the key of `digest`; takes the same time wherever they differ."""
+    return hmac.compare_digest(digest_of(text), digest)
+
+
+def _letters(raw: bytes) -> str:
+    return base64.b32encode(raw).decode().rstrip("=").lower()

@@ -1,0 +1,235 @@
+"""The default store: one SQLite file in WAL mode, shared by any number of processes of one machine.
+
+`synchronous=FULL`: what was granted survives a kill and a power cut. The file must be on a local
+disk; for several machines there is PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from ecoalign.errors import EcoAlignError
+from ecoalign.gateway.keys._base import StoreError
+from ecoalign.gateway.keys._statements import LOCK, Operation, Row, migrate
+from ecoalign.gateway.keys._store import SqlStore
+
+__all__ = ["SqliteStore", "Writer"]
+
+Result = TypeVar("Result")
+
+_TOGETHER = 128
+"""Operations in one transaction at the most."""
+
+_PATIENCE = 10.0
+"""Seconds to wait for another process that writes."""
+
+
+class _Job(Protocol):
+    write: bool
+
+    def attempt(self, connection: sqlite3.Connection) -> None: ...
+
+    def deliver(self, failure: Exception | None = None) -> None: ...
+
+
+@dataclass(slots=True)
+class _Task(Generic[Result]):
+    """One operation and who awaits it. `deliver` is called once, after the commit."""
+
+    operation: Callable[[], Operation[Result]]
+    write: bool
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Result]
+    finish: Callable[[], None] | None = None
+
+    def attempt(self, connection: sqlite3.Connection) -> None:
+        """Run the operation; if it refuses, nothing that it wrote stays.
+
+        Raises:
+            sqlite3.Error: the database failed; the transaction is of no use.
+        """
+        connection.execute("SAVEPOINT one")
+        try:
+            result = _perform(connection, self.operation())
+        except EcoAlignError as refusal:
+            connection.execute("ROLLBACK TO one")
+            self.finish = _failing(self.future, refusal)
+        else:
+            self.finish = _succeeding(self.future, result)
+        connection.execute("RELEASE one")
+
+    def deliver(self, failure: Exception | None = None) -> None:
+        """Tell who waits, if there still is a loop to wait in."""
+        finish = self.finish
+        if failure is not None or finish is None:
+            finish = _failing(self.future, failure or StoreError("the store did not answer"))
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(finish)
+
+
+class Writer:
+    """The thread. It starts, and the file is made, with the first operation.
+
+    Args:
+        path: the file; its folder is made if need be. Readable by its owner only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    async def run(self, operation: Callable[[], Operation[Result]], *, write: bool) -> Result:
+        """The result of an operation, once it is on disk.
+
+        Raises:
+            StoreError: the database failed, or the store is closed; nothing was written.
+        """
+        if self._closed:
+            raise StoreError("the store of the keys is closed")
+        if self._thread is None:
+            # A daemon: whatever it is doing when the process ends is whole or not there at all.
+            self._thread = threading.Thread(target=self._work, name="ecoalign-keys", daemon=True)
+            self._thread.start()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._jobs.put(_Task(operation, write, loop, future))
+        return await future
+
+    async def aclose(self) -> None:
+        """Finish what has been handed over, and close."""
+        self._closed = True
+        if self._thread is not None:
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    # -- in the thread ---------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        connection: sqlite3.Connection | None = None
+        while (batch := self._gather()) is not None:
+            try:
+                if connection is None:
+                    connection = _connect(self.path)
+                _transact(connection, batch)
+            except Exception as error:
+                # Whatever it is, everybody who waits hears of it, and the thread goes on.
+                failure = _explained(self.path, error)
+                if connection is not None and connection.in_transaction:
+                    connection.rollback()
+                for job in batch:
+                    job.deliver(failure)
+            else:
+                for job in batch:
+                    job.deliver()
+        if connection is not None:
+            connection.close()
+
+    def _gather(self) -> list[_Job] | None:
+        """What waits, at least one job; None when it is time to end."""
+        first = self._jobs.get()
+        if first is None:
+            return None
+        batch = [first]
+        while len(batch) < _TOGETHER:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                # For the next turn, after this batch.
+                self._jobs.put(None)
+                break
+            batch.append(job)
+        return batch
+
+
+def _transact(connection: sqlite3.Connection, batch: list[_Job]) -> None:
+    # Taking the write lock at once: a reader cannot become a writer after another one has written.
+    connection.execute("BEGIN IMMEDIATE" if any(job.write for job in batch) else "BEGIN")
+    for job in batch:
+        job.attempt(connection)
+    connection.execute("COMMIT")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("BEGIN IMMEDIATE")
+        _perform(connection, migrate())
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _perform(connection: sqlite3.Connection, operation: Operation[Result]) -> Result:
+    rows: list[Row] = []
+    statement = next(operation, None)
+    while statement is not None:
+        text, values = statement
+        rows = connection.execute(text.replace(LOCK, ""), values).fetchall()
+        try:
+            statement = operation.send(rows)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+    raise StoreError("an operation of the store ended without a statement")
+
+
+def _explained(path: Path, error: Exception) -> EcoAlignError:
+    if isinstance(error, EcoAlignError):
+        return error
+    return StoreError(f"the store of the keys, {path}, failed: {type(error).__name__}: {error}")
+
+
+def _succeeding(future: asyncio.Future[Result], result: Result) -> Callable[[], None]:
+    def finish() -> None:
+        if not future.done():
+            future.set_result(result)
+
+    return finish
+
+
+def _failing(future: asyncio.Future[Result], failure: Exception) -> Callable[[], None]:
+    def finish() -> None:
+        if not future.done():
+            future.set_exception(failure)
+
+    return finish
+
+
+class SqliteStore(SqlStore):
+    """A `KeyStore` in a file.
+
+    Args:
+        path: the file; made with the first use, readable by its owner only.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(clock)
+        self._writer = Writer(path)
+
+    async def _run(self, operation: Callable[[], Operation[Result]], *, write: bool) -> Result:
+        return await self._writer.run(operation, write=write)
+
+    async def _close(self) -> None:
+        await self._writer.aclose()

@@ -1,0 +1,292 @@
+"""One request from its first byte to its last: its id, its log line, its metrics, its span."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from starlette.requests import ClientDisconnect
+
+from ecoalign.gateway.observe._logs import current_request, log_fields, request_id, word
+from ecoalign.gateway.observe._tracing import RequestSpan, Tracing
+from ecoalign.trace.events import ActionFailed, Event, Finished
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from ecoalign.budget._amounts import Spending
+    from ecoalign.budget._metered_client import CallRecord
+    from ecoalign.gateway.observe._metrics import GatewayMetrics
+
+__all__ = ["Observed", "RequestNotes", "notes_of"]
+
+QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked every few seconds by machines: logged at level DEBUG, and not counted."""
+
+CLIENT_GONE: Final = 499
+
+_STATE: Final = "ecoalign_notes"
+
+_CAUSES: Final[Mapping[str, str]] = {
+    "BudgetExceeded": "budget",
+    "BudgetTooSmall": "budget",
+    "ModelError": "model",
+    "VerdictError": "evaluator",
+}
+
+_log = logging.getLogger("ecoalign.request")
+
+
+@dataclass(slots=True)
+class RequestNotes:
+    """What the app notes of a request while it answers it.
+
+    Attributes:
+        id: the request's id.
+        metrics: counts what is noted.
+        span: of the request.
+        key_id: the public part of the client's key; "" without keys.
+        method: how it is answered; "none" where nothing is.
+        model: as served, never what the client wrote.
+        stop_reason, refused, cause: how it ended; see `answered`.
+        tokens: tokens charged, by stage.
+        usd: dollars charged; None where any price is unknown.
+    """
+
+    id: str
+    metrics: GatewayMetrics
+    span: RequestSpan = field(default_factory=RequestSpan)
+    key_id: str = ""
+    method: str = "none"
+    model: str = ""
+    stop_reason: str = ""
+    refused: bool | None = None
+    cause: str = ""
+    tokens: dict[str, int] = field(default_factory=dict)
+    usd: float | None = 0.0
+    error: str = ""
+    _failure: str = ""
+
+    def begun(self, *, method: str, model: str, key_id: str = "", stream: bool = False) -> None:
+        """The request asks for an answer."""
+        self.method, self.model, self.key_id = method, model, key_id
+        self.span.about(method=method, model=model, key_id=key_id or None, stream=stream or None)
+
+    def call(self, record: CallRecord) -> None:
+        """An attempt to call a model ended. Fit for `ecoalign.search.context.hearing_calls`."""
+        self.span.call(record)
+        if record.error is not None and record.error.kind != "cancelled":
+            role = "evaluator" if record.stage in {"score", "check"} else "model"
+            self.metrics.upstream_failed(role, record.error.kind)
+
+    def event(self, event: Event) -> None:
+        """An event of the engine. Only how things end is noted of it."""
+        if isinstance(event, ActionFailed):
+            self._failure = _CAUSES.get(event.cause, "other")
+        elif isinstance(event, Finished):
+            self.answered(event.stop_reason, refused=event.refused)
+
+    def answered(self, stop_reason: str, *, refused: bool, cause: str = "") -> None:
+        """There is an answer. `cause`, of `metrics.CAUSES`, says why it fails closed, if it does:
+        by default the last failure that `event` saw, or else that all was judged unsafe."""
+        self.stop_reason, self.refused = stop_reason, refused
+        if stop_reason == "fail-closed":
+            self.cause = cause or self._failure or "unsafe"
+
+    def spent(self, spending: Spending) -> None:
+        """What the request has cost in all. Once, at its end, however it ends."""
+        for stage, entry in spending.by_stage.items():
+            self.charge(stage, entry.tokens, entry.usd)
+        self.span.usage(spending)
+
+    def charge(self, stage: str, tokens: int, usd: float | None) -> None:
+        """`tokens` were charged for `stage`, for `usd` dollars; for calls without a ledger."""
+        self.tokens[stage] = self.tokens.get(stage, 0) + tokens
+        self.usd = None if self.usd is None or usd is None else self.usd + usd
+        self.metrics.spent(stage, tokens, usd)
+
+    def failed(self, error: str) -> None:
+        """The client is told of an error: its code, one low-cardinality word."""
+        self.error = error
+        self.span.failed(error)
+
+    def finished(self, status: int, seconds: float) -> None:
+        """Count the request and log its line."""
+        self.metrics.request_finished(self.method, status, seconds)
+        if self.refused:
+            self.metrics.refusal(self.method)
+        if self.cause:
+            self.metrics.fail_closed(self.cause)
+        if status == CLIENT_GONE:
+            self.metrics.disconnected(self.method)
+        self.span.about(
+            stop_reason=self.stop_reason or None,
+            refused=self.refused,
+            cause=self.cause or None,
+            status=status,
+        )
+        if _log.isEnabledFor(logging.INFO):
+            log_fields(_log, logging.INFO, "request", self.line(status, seconds), clean=True)
+
+    def line(self, status: int, seconds: float) -> dict[str, object]:
+        """The fields of the request's line in the log."""
+        found: dict[str, object] = {
+            "key": word(self.key_id) or None,
+            "method": word(self.method),
+            "model": word(self.model) or None,
+            "status": status,
+            "seconds": round(seconds, 4),
+        }
+        if self.tokens:
+            found["tokens"] = {word(stage): count for stage, count in self.tokens.items()}
+            found["usd"] = self.usd
+        for name, value in (
+            ("stop_reason", self.stop_reason),
+            ("fail_closed", self.cause),
+            ("error", self.error),
+            ("trace", self.span.trace_id),
+        ):
+            if value:
+                found[name] = word(value)
+        if self.refused is not None:
+            found["refused"] = self.refused
+        return found
+
+
+def notes_of(scope: Scope) -> RequestNotes:
+    """The notes of the request of an ASGI scope.
+
+    Raises:
+        KeyError: the app does not run behind `Observed`.
+    """
+    notes = scope["state"][_STATE]
+    if not isinstance(notes, RequestNotes):
+        raise KeyError(_STATE)
+    return notes
+
+
+class Observed:
+    """ASGI middleware, the outermost: names each request, and tells how it ended.
+
+    The id comes back in the header X-Request-Id. An exception that the app lets through is logged
+    by its types and frames and answered with status 500 in the shape of the API's errors.
+
+    Args:
+        app: what runs behind it.
+        metrics: counts requests.
+        tracing: traces them; by default not.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, metrics: GatewayMetrics, tracing: Tracing | None = None
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._tracing = Tracing() if tracing is None else tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        name = request_id(_header(scope, b"x-request-id"))
+        token = current_request.set(name)
+        try:
+            if scope["path"] in QUIET:
+                await _Watch(self._app, name, None).run(scope, receive, send)
+            else:
+                await self._traced(name, scope, receive, send)
+        finally:
+            current_request.reset(token)
+
+    async def _traced(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._tracing.active:
+            await self._noted(RequestNotes(name, self._metrics), scope, receive, send)
+            return
+        with self._tracing.chat(name) as span:
+            notes = RequestNotes(name, self._metrics, span)
+            await self._noted(notes, scope, receive, send)
+
+    async def _noted(self, notes: RequestNotes, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})[_STATE] = notes
+        await _Watch(self._app, notes.id, notes).run(scope, receive, send)
+
+
+def _header(scope: Scope, wanted: bytes) -> str | None:
+    for name, value in scope["headers"]:
+        if name == wanted:
+            return str(value, "latin-1")
+    return None
+
+
+class _Watch:
+    """One request under way."""
+
+    def __init__(self, app: ASGIApp, name: str, notes: RequestNotes | None) -> None:
+        self._app = app
+        self._header = (b"x-request-id", name.encode())
+        self._notes = notes
+        self._status = 0
+        self._done = False
+        self._gone = False
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+
+        async def watched_receive() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect" and not self._done:
+                self._gone = True
+            return message
+
+        async def watched_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), self._header]}
+            elif not message.get("more_body", False):
+                self._done = True
+            await send(message)
+
+        try:
+            await self._app(scope, watched_receive, watched_send)
+        except ClientDisconnect:
+            self._gone = True
+        except asyncio.CancelledError:
+            self._gone = True
+            raise
+        except Exception as error:
+            await self._crashed(error, watched_send)
+        finally:
+            if self._notes is not None:
+                # A response that nobody completed has failed, whatever status it began with.
+                status = self._status if self._done else CLIENT_GONE if self._gone else 500
+                self._notes.finished(status, time.perf_counter() - started)
+
+    async def _crashed(self, error: Exception, send: Send) -> None:
+        _log.error("the app failed", exc_info=error)
+        if self._notes is not None:
+            self._notes.failed("internal_error")
+        if self._status:
+            # Half an answer cannot be taken back; the server closes the connection.
+            raise error
+        body = json.dumps(
+            {
+                "error": {
+                    "message": "the server made a mistake; its log says more",
+                    "type": "server_error",
+                    "param": None,
+                    "code": "internal_error",
+                }
+            }
+        ).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 500, "headers": headers})
+        await send({"type": "http.response.body", "body": body})

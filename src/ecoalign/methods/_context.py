@@ -1,0 +1,290 @@
+"""What every method but EcoAlign itself works with: one question, one model, one ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ecoalign.budget._metered_client import Caller
+from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError, ModelError, VerdictError
+from ecoalign.methods._base import Answer
+from ecoalign.models._reply import HOUSE, Reply, finish_reason, reply_of
+from ecoalign.models._sampling import blame, checked
+from ecoalign.prompts.dialect import method_dialect_named
+from ecoalign.prompts.requests import AnswerRequest, CheckRequest
+from ecoalign.search.context import CallLog, logging_calls, record_call
+from ecoalign.search.failures import budget_too_small
+from ecoalign.search.refusals import WITHHELD, is_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from ecoalign.budget._ledger import Ledger
+    from ecoalign.models._base import ChatModel, ChatRequest, Completion, ImagePart, Usage
+    from ecoalign.prompts.dialect import MethodDialect
+    from ecoalign.prompts.requests import AnswerResult, MethodRequest, VerdictRequest
+    from ecoalign.query._query import Query
+    from ecoalign.settings import Settings
+
+__all__ = ["FULL_PIXELS", "PURSE", "Room", "Verdict", "cause_of"]
+
+FULL_PIXELS = 2048
+"""Longest side of the images that the methods send: as a user would send them, within what
+servers take. (EcoAlign sends a low-resolution view and pays for closer looks.)"""
+
+PURSE = "method"
+"""The earmark of what a method sets aside before it begins."""
+
+_VERDICTS = ("gate", "check")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of a check.
+
+    Attributes:
+        safety: s in [-1, 1]; None if there is no readable verdict, which counts as unsafe.
+        cause: why there is none, without any text of a model.
+    """
+
+    safety: float | None
+    cause: str = ""
+
+    def passes(self, threshold: float) -> bool:
+        """Whether it is a verdict of safe."""
+        return self.safety is not None and self.safety >= threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The means of one answer. Build it with `opened`.
+
+    Attributes:
+        log: every attempt to call a model so far.
+        views: the query's images.
+    """
+
+    query: Query
+    model: ChatModel
+    ledger: Ledger
+    settings: Settings
+    dialect: MethodDialect
+    caller: Caller
+    nonce: str
+    views: tuple[ImagePart, ...]
+    log: CallLog = field(default_factory=list)
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(
+        cls,
+        query: Query,
+        model: ChatModel,
+        ledger: Ledger,
+        settings: Settings,
+        *,
+        at_once: int = 1,
+    ) -> AsyncIterator[Room]:
+        """A room for the length of one answer; what it set aside is given back at the end.
+
+        Args:
+            query, model, ledger, settings: see `Method.answer`.
+            at_once: calls that the method would make together, for which the setting
+                `max_concurrency` makes room unless somebody has set it.
+        """
+        most = settings.max_concurrency
+        if settings.origin("max_concurrency") == "default":
+            most = max(most, at_once)
+        caller = Caller(
+            ledger,
+            settings.retries,
+            sleep=asyncio.sleep,
+            on_call=record_call,
+            max_concurrency=most,
+        )
+        checked(model, query.sampling)
+        dialect = method_dialect_named(model.dialect)
+        # Encoding takes long enough to keep other answers waiting.
+        views = await asyncio.to_thread(_views, query) if query.pictures else ()
+        nonce = secrets.token_hex(8)
+        room = cls(query, model, ledger, settings, dialect, caller, nonce, views)
+        try:
+            with logging_calls(room.log):
+                yield room
+        finally:
+            ledger.free(PURSE)
+
+    # Asking -----------------------------------------------------------------------------------
+
+    async def ask(
+        self,
+        request: MethodRequest,
+        *,
+        stage: str | None = None,
+        earmark: str = PURSE,
+        temperature: float | None = None,
+        variant: int = 0,
+    ) -> Completion:
+        """One request, rendered, paid and answered.
+
+        Args:
+            request: what is asked.
+            stage: to be booked under another name than the dialect's.
+            earmark: what pays; `secure` it first.
+            temperature: in place of the settings'; the client's comes before it. A verdict is
+                always greedy.
+            variant: of several answers to one question, which; added to the seed, whoever set it.
+
+        Raises:
+            BudgetExceeded, ModelError, InputError: see `Caller.complete`.
+        """
+        call = self.render(request, temperature=temperature, variant=variant)
+        judging = call.stage in _VERDICTS
+        try:
+            return await self.caller.complete(
+                self.model, replace(call, stage=stage or call.stage), earmark=earmark
+            )
+        except ModelError as error:
+            error.role = "evaluator" if judging else "model"
+            if isinstance(request, AnswerRequest):
+                blame(error, self.query.sampling)
+            raise
+
+    def render(
+        self, request: MethodRequest, *, temperature: float | None = None, variant: int = 0
+    ) -> ChatRequest:
+        """The call for `request` under the settings, one that answers as its client wants it."""
+        call = self.dialect.render(request)
+        seed = None if self.settings.seed is None else self.settings.seed + variant
+        if call.stage in _VERDICTS:
+            return replace(call, seed=seed)
+        warmth = self.settings.temperature if temperature is None else temperature
+        call = replace(call, temperature=warmth, seed=seed)
+        if not isinstance(request, AnswerRequest):
+            return call
+        sampling = self.query.sampling if not variant else self.query.sampling.varied(variant)
+        return sampling.apply(call, self.ledger.budget)
+
+    async def answer(self, request: AnswerRequest) -> AnswerResult:
+        """Ask for an answer and `read` it.
+
+        Raises:
+            BudgetExceeded, ModelError, InputError: see `ask`.
+        """
+        return self.read(request, await self.ask(request))
+
+    def read(self, request: AnswerRequest, completion: Completion) -> AnswerResult:
+        """The answer; what the server withheld becomes the house's words for that."""
+        result = self.dialect.parse_answer(request, completion)
+        if result.note == "withheld":
+            return replace(result, text=WITHHELD, reply=Reply("content_filter"))
+        if result.note == "empty":
+            return replace(result, reply=Reply(finish_reason(completion.finish_reason)))
+        return replace(result, reply=reply_of(completion, result.text))
+
+    async def judge(self, request: VerdictRequest) -> Verdict:
+        """Ask for a verdict. Fails closed: whatever goes wrong, there is none."""
+        try:
+            return Verdict(self.dialect.parse_verdict(request, await self.ask(request)))
+        except EcoAlignError as error:
+            return Verdict(None, cause_of(error))
+
+    def check_of(self, text: str) -> CheckRequest:
+        """The check of an answer."""
+        query = self.query
+        return CheckRequest(
+            query.question, self.views, text, self.fence("check", text), query.context
+        )
+
+    def fence(self, *parts: str) -> str:
+        """A code word that follows from a secret and the parts, so that no text knows its own."""
+        seed = "\0".join((self.nonce, *parts))
+        return hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()[:12]
+
+    # Money ------------------------------------------------------------------------------------
+
+    def bounds(self, *requests: MethodRequest) -> list[tuple[str, Usage]]:
+        """Model and worst case of each of these calls."""
+        return [(self.model.name, self.model.bound(self.render(r))) for r in requests]
+
+    def longest(self, request: MethodRequest) -> str:
+        """A text as long as what `request` may bring, to bound a call that quotes it."""
+        return self.query.sampling.stand_in(self.render(request).max_tokens)
+
+    def secure(self, calls: Sequence[tuple[str, Usage]], earmark: str = PURSE) -> None:
+        """Set the worst case of these calls aside, all of it or nothing, in place of what was
+        set aside as `earmark` before.
+
+        Raises:
+            BudgetExceeded: it does not fit.
+            UnpricedModelError: see `Ledger.set_aside`.
+        """
+        self.ledger.free(earmark)
+        try:
+            for model, bound in calls:
+                self.ledger.set_aside(earmark, bound, model)
+        except BudgetExceeded:
+            self.ledger.free(earmark)
+            raise
+
+    def require(self, calls: Sequence[tuple[str, Usage]], earmark: str = PURSE) -> None:
+        """As `secure`, for the calls without which there is no answer at all.
+
+        Raises:
+            BudgetTooSmall: it does not fit.
+        """
+        try:
+            self.secure(calls, earmark)
+        except BudgetExceeded as short:
+            raise self.too_small(short, calls) from short
+
+    def too_small(
+        self, short: BudgetExceeded, calls: Sequence[tuple[str, Usage]] = ()
+    ) -> BudgetTooSmall:
+        """The error for a budget that has no room for `calls`, or no time for an answer."""
+        return budget_too_small(self.ledger, short, calls, "this method")
+
+    # The end ----------------------------------------------------------------------------------
+
+    def finish(
+        self,
+        text: str,
+        calls_in_line: int,
+        *,
+        safety: float | None = None,
+        utility: float | None = None,
+        stop_reason: str = "",
+        detail: dict[str, Any] | None = None,
+        reply: Reply = HOUSE,
+    ) -> Answer:
+        """The answer with its accounts; `reply` is that of `text`, where a model wrote it."""
+        return Answer(
+            text=text,
+            refused=is_refusal(text),
+            spent=self.ledger.spent,
+            safety=safety,
+            utility=utility,
+            stop_reason=stop_reason,
+            calls_in_line=calls_in_line,
+            detail=detail or {},
+            reply=reply,
+        )
+
+
+def _views(query: Query) -> tuple[ImagePart, ...]:
+    return tuple(p.view(min(FULL_PIXELS, max(p.width, p.height))) for p in query.pictures)
+
+
+def cause_of(error: EcoAlignError) -> str:
+    """What went wrong, in words that no model wrote."""
+    if isinstance(error, ModelError):
+        return f"the {error.role or 'model'} failed ({error.fault})"
+    if isinstance(error, VerdictError):
+        return "no well-formed verdict"
+    if isinstance(error, BudgetExceeded):
+        return f"the budget in {error.unit} ran out"
+    return type(error).__name__

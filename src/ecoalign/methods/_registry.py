@@ -1,0 +1,136 @@
+"""From the name of a method, as a user writes it, to the method."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from ecoalign.errors import SettingsError
+from ecoalign.evaluators import SelfEvaluator
+from ecoalign.methods._base import Method
+from ecoalign.methods._best_of_n import DEFAULT_N, LARGEST_N, BestOfN
+from ecoalign.methods._direct import DIRECT, Direct
+from ecoalign.methods._ecoalign import Aligned
+from ecoalign.methods._ecso import Ecso
+from ecoalign.methods._vlm_guard import VlmGuard
+from ecoalign.models._registry import open_model
+from ecoalign.settings._fields import PRESETS
+from ecoalign.settings._load import Settings
+from ecoalign.settings._sources import unknown_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ecoalign.evaluators import Evaluator
+    from ecoalign.settings import Settings
+
+__all__ = ["METHODS", "Judge", "OpenMethod", "open_method", "with_preset"]
+
+
+@dataclass(slots=True)
+class Judge:
+    """Who scores, by the setting `evaluator`, as for `Aligner`.
+
+    Attributes:
+        settings: where it is named.
+    """
+
+    settings: Settings
+    _evaluator: SelfEvaluator | None = field(default=None, repr=False)
+
+    def evaluator(self) -> Evaluator | None:
+        """The evaluator; None for "self", the model that answers.
+
+        Raises:
+            InputError: there is no such model.
+        """
+        if self.settings.evaluator == "self":
+            return None
+        if self._evaluator is None:
+            model = open_model(self.settings.evaluator, None, self.settings.timeout)
+            self._evaluator = SelfEvaluator(model)
+        return self._evaluator
+
+    async def aclose(self) -> None:
+        """Close its connections; it opens anew if it is needed again."""
+        if self._evaluator is not None:
+            closing, self._evaluator = self._evaluator, None
+            await closing.model.aclose()
+
+
+METHODS: Mapping[str, str] = {
+    **{name: label for name, (_, label) in DIRECT.items()},
+    "ecso": Ecso.label,
+    "vlm-guard": VlmGuard.label,
+    "best-of-n": f"Best of n: {DEFAULT_N} answers (best-of-8: that many), the best by EcoAlign's "
+    "evaluator",
+    "ecoalign": "EcoAlign, with the settings as they are",
+    **{f"ecoalign:{preset}": f"EcoAlign, preset {preset}" for preset in PRESETS},
+}
+"""All names with a line each. "best-of-8" and the like are understood, too."""
+
+_BEST_OF = re.compile(r"best-of-([0-9]{1,3})")
+
+
+class OpenMethod(Method, Protocol):
+    """A method that is ready, as `open_method` gives it.
+
+    Attributes:
+        label: what it is, in a line for people; says so where it is not the published method.
+    """
+
+    @property
+    def label(self) -> str: ...
+
+    async def aclose(self) -> None:
+        """Close what the method opened itself; never the model that answers."""
+        ...
+
+
+def open_method(name: str, settings: Settings) -> OpenMethod:
+    """The method that `name` means, one of `METHODS`.
+
+    Args:
+        name: "base", "best-of-n", "best-of-8", "ecoalign", "ecoalign:paper" ...
+        settings: of every method: retries, sampling, thresholds, who scores. "ecoalign:PRESET"
+            is under the preset and, as always, under what the settings set one by one.
+
+    Raises:
+        SettingsError: there is no such method or preset.
+    """
+    if name in DIRECT:
+        return Direct(name, settings)
+    if name == Ecso.name:
+        return Ecso(settings)
+    if name == VlmGuard.name:
+        return VlmGuard(settings)
+    if name == "best-of-n":
+        return BestOfN(name, DEFAULT_N, settings, Judge(settings))
+    if match := _BEST_OF.fullmatch(name):
+        n = int(match[1])
+        if not 1 <= n <= LARGEST_N:
+            raise SettingsError(f"method {name!r}: n goes from 1 to {LARGEST_N}")
+        return BestOfN(name, n, settings, Judge(settings))
+    kind, colon, preset = name.partition(":")
+    if kind != "ecoalign":
+        raise unknown_name("method", name, METHODS, "open_method")
+    chosen = with_preset(settings, preset) if colon else settings
+    return Aligned(name, chosen, Judge(chosen))
+
+
+def with_preset(settings: Settings, preset: str) -> Settings:
+    """`settings` as if they had been read under another preset: what was set one by one stays.
+
+    Raises:
+        SettingsError: there is no such preset, or it does not go with what was set.
+    """
+    if preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS, "the name of a method")
+    own = {
+        name: getattr(settings, name)
+        for name in type(settings).model_fields
+        if settings.origin(name) != "default" and not settings.origin(name).startswith("preset ")
+    }
+    values = {"preset": preset, **PRESETS[preset], **own}
+    return Settings.from_json(values, f"method ecoalign:{preset}")

@@ -1,0 +1,263 @@
+"""What a chat model is to the rest of the house: typed messages in, a typed completion out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+__all__ = [
+    "ChatModel",
+    "ChatRequest",
+    "Completion",
+    "ImagePart",
+    "Message",
+    "TextPart",
+    "TokenLogprob",
+    "ToolCall",
+    "Usage",
+    "request_key",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A run of text in a message."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An encoded image in a message.
+
+    Attributes:
+        data: the encoded bytes (PNG or JPEG).
+        media_type: "image/png" or "image/jpeg".
+        width, height: pixels of the decoded image.
+        detail: OpenAI's hint; "low" asks for the cheap fixed-size view.
+    """
+
+    data: bytes = field(repr=False)
+    media_type: str
+    width: int
+    height: int
+    detail: Literal["auto", "low", "high"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[TextPart | ImagePart, ...]
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined by newlines."""
+        return "\n".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def images(self) -> tuple[ImagePart, ...]:
+        """The image parts, in order."""
+        return tuple(part for part in self.parts if isinstance(part, ImagePart))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call.
+
+    Attributes:
+        prompt: all input tokens, image tokens included.
+        completion: all output tokens, hidden reasoning included.
+        image: the part of `prompt` that is image tokens, where known (else 0).
+        cached: the part of `prompt` that the server read from its cache, where known.
+    """
+
+    prompt: int = 0
+    completion: int = 0
+    image: int = 0
+    cached: int = 0
+
+    @property
+    def total(self) -> int:
+        """Prompt and completion tokens together."""
+        return self.prompt + self.completion
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt + other.prompt,
+            self.completion + other.completion,
+            self.image + other.image,
+            self.cached + other.cached,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One generated token with the alternatives the server showed (natural logarithms)."""
+
+    token: str
+    logprob: float
+    top: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a client's tool that a model asks for in place of text, or beside it.
+
+    Attributes:
+        id: names the call, for its result.
+        name: the tool's.
+        arguments: as the model wrote them: JSON if it kept to the rules ("function"), any text
+            ("custom").
+        kind: "function" or "custom".
+    """
+
+    id: str
+    name: str
+    arguments: str
+    kind: Literal["function", "custom"] = "function"
+
+    @property
+    def text(self) -> str:
+        """What an evaluator sees of it; JSON wherever the arguments are."""
+        arguments = self.arguments.strip() or "{}"
+        if self.kind == "custom":
+            arguments = json.dumps(self.arguments, ensure_ascii=False)
+        name = json.dumps(self.name, ensure_ascii=False)
+        return f'{{"tool_call": {{"name": {name}, "arguments": {arguments}}}}}'
+
+    def to_json(self) -> dict[str, object]:
+        """As in the message of a chat completion."""
+        holds = "input" if self.kind == "custom" else "arguments"
+        call = {"name": self.name, holds: self.arguments}
+        return {"id": self.id, "type": self.kind, self.kind: call}
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One call to a chat model.
+
+    Attributes:
+        messages: the conversation, oldest first.
+        max_tokens: hard cap on output tokens (>= 1); part of the worst case that is reserved.
+        stage: who asks (scan, propose, execute, score, write, ...); for the accounts only.
+        temperature: 0 or more; 0 is greedy.
+        schema: a JSON schema the answer must fit, or None for free text.
+        top_logprobs: how many alternatives per token to ask for; 0 asks for none.
+        seed: passed on where the server takes one.
+        extra: further sampling parameters, passed on unchanged.
+        client: what a client asked for of the answer, by the names of the chat completions API;
+            it comes before all of the above, unchanged, and is never given up for a server.
+        timeout: seconds this call may take, None for the model's default.
+    """
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    stage: str
+    temperature: float = 0.0
+    schema: Mapping[str, Any] | None = None
+    top_logprobs: int = 0
+    seed: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    client: Mapping[str, object] = field(default_factory=dict)
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model answered.
+
+    Attributes:
+        text: the answer's text, as the server gave it.
+        usage: the tokens of the call; None where the server did not say (the ledger then
+            charges the worst case).
+        finish_reason: "stop", "length", "content_filter" or the server's own word.
+        logprobs: one entry per output token, or None where not given.
+        model: the model that answered, as the server names it.
+        seconds: wall-clock of the attempt.
+        tool_calls: the calls of tools that the request's client gave.
+        raw_logprobs: `logprobs` as the server gave them, where the request's client asked.
+    """
+
+    text: str
+    usage: Usage | None
+    finish_reason: str = "stop"
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    model: str = ""
+    seconds: float = 0.0
+    tool_calls: tuple[ToolCall, ...] = ()
+    raw_logprobs: Mapping[str, Any] | None = None
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    """Anything that can answer a `ChatRequest`.
+
+    Attributes:
+        name: "provider:name", as the user writes it.
+        dialect: the name of the prompt dialect it understands: "full" or "compact".
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dialect(self) -> str: ...
+
+    def bound(self, request: ChatRequest) -> Usage:
+        """Upper bound of the tokens that one attempt at `request` can use."""
+        ...
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """Answer `request` in one attempt.
+
+        Raises:
+            ModelError: the server failed; `billed` says whether the attempt may have cost.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections. Safe to call twice."""
+        ...
+
+
+def request_key(request: ChatRequest) -> str:
+    """SHA-256 (hexadecimal) of everything in a request that an answer can depend on.
+
+    That is the messages with the bytes of their images, the cap, the sampling parameters, a
+    client's own included, the schema and the stage. Not the timeout: it varies with the time that
+    is left.
+
+    Raises:
+        TypeError, ValueError: `schema`, `extra` or `client` is not plain JSON.
+    """
+    canonical = {
+        "messages": [_message(message) for message in request.messages],
+        "max_tokens": request.max_tokens,
+        "stage": request.stage,
+        "temperature": float(request.temperature),
+        "schema": request.schema,
+        "top_logprobs": request.top_logprobs,
+        "seed": request.seed,
+        "extra": dict(request.extra),
+    }
+    if request.client:
+        canonical["client"] = dict(request.client)
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _message(message: Message) -> dict[str, object]:
+    parts: list[dict[str, object]] = []
+    for part in message.parts:
+        if isinstance(part, ImagePart):
+            digest = hashlib.sha256(part.data).hexdigest()
+            size = [part.width, part.height]
+            parts.append({"image": digest, "as": part.media_type, "size": size, "at": part.detail})
+        else:
+            parts.append({"text": part.text})
+    return {"role": message.role, "parts": parts}

@@ -1,0 +1,119 @@
+"""What the server of the answer said beside its text, less whatever nobody has scored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ecoalign.models._base import ToolCall
+
+if TYPE_CHECKING:
+    from ecoalign.models._base import Completion
+
+__all__ = ["HOUSE", "FinishReason", "Reply", "finish_reason", "reply_of", "spoken"]
+
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
+
+# Servers have words of their own for the API's four reasons.
+_LENGTH = re.compile(r"length|max_?tokens", re.I)
+
+_FILTER = re.compile(r"content_?filter|safety|recitation|blocklist|prohibited", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer that is shown, as far as its text does not say.
+
+    Attributes:
+        finish_reason: why it ends where it does; "length" if it was cut by its cap.
+        tool_calls: the calls of the client's tools in it. Their text is part of the answer's, and
+            so was scored with it.
+        logprobs: the `logprobs` of the choice as the server gave them, where the client asked for
+            them. Tokens that are not shown, of hidden reasoning say, are left out. None where
+            they do not spell the answer: what they spell instead has not been scored.
+    """
+
+    finish_reason: FinishReason = "stop"
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: Mapping[str, Any] | None = None
+
+    def content(self, text: str) -> str | None:
+        """`text`, the answer, less its tool calls; None if nothing is left."""
+        if not self.tool_calls:
+            return text
+        return text.removesuffix(spoken(self.tool_calls)).rstrip() or None
+
+
+HOUSE = Reply()
+"""Of a text of the house's own: it stands for itself."""
+
+
+def finish_reason(said: str, tool_calls: Sequence[ToolCall] = ()) -> FinishReason:
+    """The API's word for a server's `said`."""
+    if said == "tool_calls" and tool_calls:
+        return "tool_calls"
+    if _LENGTH.search(said):
+        return "length"
+    return "content_filter" if _FILTER.search(said) else "stop"
+
+
+def spoken(tool_calls: Sequence[ToolCall]) -> str:
+    """Tool calls as a text to be scored, one a line."""
+    return "\n".join(call.text for call in tool_calls)
+
+
+def reply_of(completion: Completion, text: str) -> Reply:
+    """The reply that goes with `text`, what is shown of `completion`."""
+    calls = completion.tool_calls
+    reply = Reply(finish_reason(completion.finish_reason, calls), calls)
+    if completion.raw_logprobs is None:
+        return reply
+    shown = _spelling(completion.raw_logprobs, reply.content(text) or "")
+    return Reply(reply.finish_reason, calls, shown)
+
+
+def _spelling(raw: Mapping[str, Any], shown: str) -> Mapping[str, Any] | None:
+    """`raw` cut down to the tokens that spell `shown`, white space around it aside."""
+    entries = raw.get("content")
+    if not isinstance(entries, list):
+        return None
+    pieces = [_bytes_of(entry) for entry in entries]
+    if any(piece is None for piece in pieces):
+        return None
+    known = [piece for piece in pieces if piece is not None]
+    whole, wanted = b"".join(known), shown.encode("utf-8", "replace").strip()
+    # Nothing but the tokens: a refusal's own list, say, has not been scored.
+    bare = {name: None for name in raw if name == "refusal"}
+    if whole.strip() == wanted:
+        return {"content": entries, **bare}
+    start = whole.rfind(wanted)
+    if start < 0 or not wanted:
+        return None
+    end, place = start + len(wanted), 0
+    kept: list[object] = []
+    for entry, piece in zip(entries, known, strict=True):
+        stop = place + len(piece)
+        if stop > start and place < end:
+            before, after = max(0, start - place), len(piece) - max(0, stop - end)
+            if piece[:before].strip() or piece[after:].strip():
+                return None
+            kept.append(entry)
+        place = stop
+    return {"content": kept, **bare}
+
+
+def _bytes_of(entry: object) -> bytes | None:
+    """The bytes of one token; its text stands in where the server gave none."""
+    if not isinstance(entry, Mapping):
+        return None
+    token, given = entry.get("token"), entry.get("bytes")
+    if not isinstance(token, str):
+        return None
+    if isinstance(given, list):
+        try:
+            return bytes(given)
+        except (TypeError, ValueError):
+            return None
+    return token.encode("utf-8", "replace")

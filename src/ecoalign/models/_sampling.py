@@ -1,0 +1,198 @@
+"""What a client asks of the answer itself: sent with every call that writes one, and no other.
+
+The search has parameters of its own for what it scans, proposes, thinks and scores; those calls
+never carry a client's. A verdict does not in any method.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
+
+from ecoalign.errors import InputError
+
+if TYPE_CHECKING:
+    from ecoalign.budget._amounts import Budget
+    from ecoalign.errors import ModelError
+    from ecoalign.models._base import ChatModel, ChatRequest
+
+__all__ = ["OWNED", "Choosy", "Sampling", "blame", "checked", "unsupported"]
+
+OWNED: Mapping[str, str] = {
+    "model": "the model is chosen by who runs it",
+    "messages": "the question and the context are the messages",
+    "max_tokens": "it is `Sampling.max_tokens`",
+    "max_completion_tokens": "it is `Sampling.max_tokens`",
+    "n": "there is one answer",
+    "best_of": "there is one answer",
+    "stream": "an answer is scored whole before any of it is shown",
+    "stream_options": "an answer is scored whole before any of it is shown",
+    "functions": "it is deprecated; use `tools`",
+    "function_call": "it is deprecated; use `tool_choice`",
+    "modalities": "only text can be scored",
+    "audio": "only text can be scored",
+}
+"""Parameters that no model is sent in a client's name, and why: they would change what is
+reserved for a call, or bring an answer that nobody scores."""
+
+_WORD = "the "
+
+_CAP = re.compile(r"max_(completion_|new_|output_)?tokens", re.I)
+
+# The part of a budget in tokens that one answer may fill where a client allows more than the
+# house does: the answer is written, scored at several times its length, and perhaps once more.
+_ANSWER_SHARE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a client wants its answer written.
+
+    Attributes:
+        max_tokens: the most tokens of a call that writes an answer, hidden reasoning included,
+            >= 1; None for the house's own limits.
+        params: further parameters of the chat completions API by name (temperature, top_p, seed,
+            stop, response_format, logprobs, tools, a vendor's own ...), sent unchanged.
+
+    Raises:
+        InputError: a parameter is one of `OWNED` or no plain JSON, or `max_tokens` is below 1.
+            The error's `param` is its name.
+    """
+
+    max_tokens: int | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None and (
+            isinstance(self.max_tokens, bool)
+            or not isinstance(self.max_tokens, int)
+            or self.max_tokens < 1
+        ):
+            raise InputError(
+                f"max_tokens is {self.max_tokens!r}: it must be a whole number, 1 or more",
+                param="max_tokens",
+            )
+        for name, value in self.params.items():
+            if name in OWNED:
+                raise InputError(
+                    f"the parameter {name!r} cannot be passed on: {OWNED[name]}", param=name
+                )
+            try:
+                # Half a character is no text that could be sent.
+                json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+            except (TypeError, ValueError, RecursionError):
+                raise InputError(f"the parameter {name!r} is not plain JSON", param=name) from None
+
+    def __bool__(self) -> bool:
+        return self.max_tokens is not None or bool(self.params)
+
+    def to_json(self) -> dict[str, object]:
+        """As the trace keeps it; empty where nothing was asked."""
+        cap = {} if self.max_tokens is None else {"max_tokens": self.max_tokens}
+        return cap | ({"params": dict(self.params)} if self.params else {})
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, object]) -> Sampling:
+        """The inverse of `to_json`.
+
+        Raises:
+            InputError: it is not what `to_json` gives.
+        """
+        cap, params = value.get("max_tokens"), value.get("params", {})
+        if not isinstance(params, Mapping) or not (cap is None or isinstance(cap, int)):
+            raise InputError("the trace's sampling parameters cannot be read")
+        return cls(cap, dict(params))
+
+    def stand_in(self, max_tokens: int) -> str:
+        """A text as long as an answer of `max_tokens` is when it is scored, to bound that call.
+
+        The text of a tool call is longer than what was written for it.
+        """
+        return _WORD * (2 * max_tokens if self.params.get("tools") else max_tokens)
+
+    def varied(self, variant: int) -> Sampling:
+        """For one of several answers to choose from: `seed`, if there is one, plus `variant`."""
+        seed = self.params.get("seed")
+        if not _is_whole(seed):
+            return self
+        return Sampling(self.max_tokens, {**self.params, "seed": seed + variant})
+
+    def apply(self, request: ChatRequest, budget: Budget) -> ChatRequest:
+        """`request`, a call that writes an answer, as the client wants it.
+
+        A smaller cap than the house's is kept; a larger one is granted as far as the twentieth
+        part of a budget in tokens goes, and, since the price of a token is not known here, not
+        under a budget in dollars alone.
+        """
+        cap = request.max_tokens
+        if self.max_tokens is not None:
+            most = self.max_tokens
+            if budget.tokens is not None:
+                most = max(cap, budget.tokens // _ANSWER_SHARE)
+            elif budget.usd is not None:
+                most = cap
+            cap = min(self.max_tokens, most)
+        if cap == request.max_tokens and not self.params:
+            return request
+        warmth, seed = self.params.get("temperature"), self.params.get("seed")
+        return replace(
+            request,
+            max_tokens=cap,
+            temperature=float(warmth) if _is_number(warmth) else request.temperature,
+            seed=seed if _is_whole(seed) else request.seed,
+            client=self.params,
+        )
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def blame(error: ModelError, sampling: Sampling) -> None:
+    """Name the cap in `error`, of a call that writes an answer, where a server finds it too large.
+
+    Other parameters are named by who sent them. The cap goes with every call, so only who knows
+    what the client asked for can tell whose it was.
+    """
+    rejected = error.fault == "rejected" and error.param is None
+    if rejected and sampling.max_tokens is not None and _CAP.search(str(error)):
+        error.param = "max_tokens"
+
+
+@runtime_checkable
+class Choosy(Protocol):
+    """A model that knows beforehand which parameters of a client it cannot honour."""
+
+    def unsupported(self, sampling: Sampling) -> str | None:
+        """The name of the first such parameter; None if there is none."""
+        ...
+
+
+def unsupported(model: ChatModel, sampling: Sampling) -> str | None:
+    """The first parameter that `model` surely cannot honour, by name; None if there is none.
+
+    A server may reject one all the same: then the run ends with a `ModelError` that has a `param`.
+    """
+    return model.unsupported(sampling) if isinstance(model, Choosy) else None
+
+
+def checked(model: ChatModel, sampling: Sampling) -> Sampling:
+    """`sampling`, if `model` can honour all of it.
+
+    Raises:
+        InputError: it cannot; the message and `param` name the parameter.
+    """
+    name = unsupported(model, sampling)
+    if name is not None:
+        value = sampling.max_tokens if name == "max_tokens" else sampling.params.get(name)
+        shown = json.dumps(value, ensure_ascii=False)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        raise InputError(f"{model.name} cannot honour {name} = {shown}: leave it out", param=name)
+    return sampling

@@ -1,0 +1,261 @@
+"""Answers of an OpenAI-compatible server: completions and error texts, both distrusted. No I/O."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Literal
+
+from ecoalign.errors import ModelError
+from ecoalign.models._base import Completion, TokenLogprob, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["named", "parse", "said", "scrub", "seconds_to_wait", "usage_of"]
+
+# More than any context window; a larger count is an error of the server, not a usage.
+MAX_TOKENS = 100_000_000
+
+_SECRET = re.compile(r"\b[sp]k-[A-Za-z0-9*._-]{6,}|\bBearer\s+\S+", re.I)
+
+# What the API takes for a name. An identifier is a server's own and not scored: no prose in it.
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+
+_CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,96}")
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _items(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else ()
+
+
+def _error_in(data: bytes) -> object:
+    """The error object of a body; raises ValueError or RecursionError if it is no JSON."""
+    body: object = json.loads(data)
+    outer = body[0] if isinstance(body, list) and body else body
+    return _mapping(outer).get("error", outer)
+
+
+def named(data: bytes) -> str:
+    """The parameter that an error body names in a field of its own; "" if it names none."""
+    try:
+        fields = _mapping(_error_in(data))
+    except (ValueError, RecursionError):
+        return ""
+    param = fields.get("param")
+    if isinstance(param, str):
+        return param
+    places = [_items(_mapping(item).get("loc")) for item in _items(fields.get("detail"))]
+    # FastAPI: ("body", "temperature", ...)
+    return next((str(place[1]) for place in places if len(place) > 1), "")
+
+
+def said(data: bytes) -> str:
+    """What an error body says: its messages, code and parameter, without echoed input."""
+    try:
+        error = _error_in(data)
+    except (ValueError, RecursionError):
+        text = data[:2000].decode("utf-8", "replace")
+        return "an HTML page" if text.lstrip()[:1] == "<" else text
+    if isinstance(error, str):
+        return error
+    fields = _mapping(error)
+    words = [str(fields[key]) for key in ("message", "code", "param") if fields.get(key)]
+    detail = fields.get("detail")
+    if isinstance(detail, str):
+        words.append(detail)
+    for item in _items(detail):
+        entry = _mapping(item)
+        words.append(f"{'.'.join(map(str, _items(entry.get('loc'))))}: {entry.get('msg', '')}")
+    return "; ".join(words)
+
+
+def scrub(text: str, key: str) -> str:
+    """Server text made fit for a message: one line, short, without `key` or anything like one."""
+    kept = text.replace(key, "[key]") if key else text
+    kept = _CONTROL.sub(" ", _SECRET.sub("[key]", kept)).strip()
+    return kept if len(kept) <= 300 else kept[:297] + "..."
+
+
+def parse(
+    data: bytes, *, seconds: float, key: str = "", client: Mapping[str, object] | None = None
+) -> Completion:
+    """The completion in a response body. `key` is kept out of error messages.
+
+    A refusal in its own field (structured output) becomes the text, with finish reason
+    "refusal". An empty text is accepted only where a content filter took it, or beside calls of
+    tools. Those, and log-probabilities as they came, are read only where `client`, the parameters
+    that a client asked for, has them.
+
+    Raises:
+        ModelError: the body is not a chat completion, or it holds no text (`bad-response`).
+    """
+    try:
+        body: object = json.loads(data)
+    except (ValueError, RecursionError):
+        raise _bad(f"the server's answer is not JSON but {scrub(_looks(data), key)}") from None
+    choices = _items(_mapping(body).get("choices"))
+    if not choices:
+        if _mapping(body).get("error"):
+            raise _bad(f"the server answered with an error: {scrub(said(data), key)}")
+        raise _bad("the server's answer has no choices; is this a chat completions endpoint?")
+    choice = _mapping(choices[0])
+    message = _mapping(choice.get("message"))
+    reason = choice.get("finish_reason")
+    finish = reason if isinstance(reason, str) and reason else "stop"
+    text, refusal = _text(message.get("content")), message.get("refusal")
+    if not text and isinstance(refusal, str) and refusal:
+        text, finish = refusal, "refusal"
+    asked = client or {}
+    calls = _tool_calls(message.get("tool_calls")) if asked.get("tools") else ()
+    if not text.strip() and not calls and finish != "content_filter":
+        if finish == "length":
+            raise _bad(
+                "the model used its whole output cap without writing any text (hidden reasoning "
+                "counts): allow more output tokens or lower its reasoning effort"
+            )
+        raise _bad(f"the server's answer has no text (finish reason {finish!r})")
+    model = _mapping(body).get("model")
+    raw = choice.get("logprobs") if asked.get("logprobs") else None
+    written = text + "".join(call.text for call in calls)
+    return Completion(
+        text=text,
+        usage=usage_of(_mapping(body).get("usage"), written),
+        finish_reason=finish,
+        logprobs=_logprobs(choice.get("logprobs")),
+        model=model if isinstance(model, str) else "",
+        seconds=seconds,
+        tool_calls=calls,
+        raw_logprobs=dict(raw) if isinstance(raw, Mapping) else None,
+    )
+
+
+def _tool_calls(value: object) -> tuple[ToolCall, ...]:
+    """The calls in a message, their known fields alone.
+
+    Raises:
+        ModelError: one of them is none: a part of the answer that nobody could score.
+    """
+    calls: list[ToolCall] = []
+    for number, entry in enumerate(map(_mapping, _items(value))):
+        kind: Literal["function", "custom"] = "custom" if "custom" in entry else "function"
+        fields = _mapping(entry.get(kind))
+        name, given = fields.get("name"), fields.get("input" if kind == "custom" else "arguments")
+        if not isinstance(name, str) or _TOOL_NAME.fullmatch(name) is None:
+            raise _bad("the server's answer has a tool call without a proper name")
+        # Some servers send the arguments as the object itself.
+        arguments = given if isinstance(given, str) else json.dumps(given or {}, ensure_ascii=False)
+        named_id = entry.get("id")
+        known = isinstance(named_id, str) and _CALL_ID.fullmatch(named_id) is not None
+        calls.append(ToolCall(str(named_id) if known else f"call_{number}", name, arguments, kind))
+    return tuple(calls)
+
+
+def _bad(message: str) -> ModelError:
+    return ModelError(message, fault="bad-response", billed=True)
+
+
+def _looks(data: bytes) -> str:
+    start = data[:200].decode("utf-8", "replace").strip()
+    if not start:
+        return "empty"
+    if start.startswith("<"):
+        return "an HTML page: is the base URL that of an API (it usually ends in /v1)?"
+    if start.startswith(("{", "[")):
+        return "broken off or malformed JSON"
+    return f"text that starts {start[:60]!r}"
+
+
+def _text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    parts = (_mapping(item).get("text") for item in _items(content))
+    return "".join(part for part in parts if isinstance(part, str))
+
+
+def _count(value: object) -> int | None:
+    """A plausible token count, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not math.isfinite(value) or not 0 <= value <= MAX_TOKENS or value != int(value):
+        return None
+    return int(value)
+
+
+def usage_of(value: object, text: str) -> Usage | None:
+    """The usage a server reported, or None where it did not, or where it cannot be true.
+
+    A prompt of no tokens, or a text of none, is under-reporting: None makes the ledger charge
+    the worst case. Where the total exceeds the sum of the parts (Gemini's endpoint leaves hidden
+    reasoning out of the completion), the difference is counted as completion.
+    """
+    fields = _mapping(value)
+    prompt, completion = (
+        _count(fields.get("prompt_tokens")),
+        _count(fields.get("completion_tokens")),
+    )
+    if not prompt or completion is None or (text and not completion):
+        return None
+    total = _count(fields.get("total_tokens")) or 0
+    details = _mapping(fields.get("prompt_tokens_details"))
+    return Usage(
+        prompt=prompt,
+        completion=max(completion, total - prompt),
+        image=min(prompt, _count(details.get("image_tokens")) or 0),
+        cached=min(prompt, _count(details.get("cached_tokens")) or 0),
+    )
+
+
+def _logprob(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) and value <= 0 else None
+
+
+def _logprobs(value: object) -> tuple[TokenLogprob, ...] | None:
+    """All log-probabilities, or None as soon as one token's is missing or not one."""
+    entries = _items(_mapping(value).get("content"))
+    if not entries:
+        return None
+    found: list[TokenLogprob] = []
+    for entry in map(_mapping, entries):
+        token, logprob = entry.get("token"), _logprob(entry.get("logprob"))
+        if not isinstance(token, str) or logprob is None:
+            return None
+        top: dict[str, float] = {}
+        for option in map(_mapping, _items(entry.get("top_logprobs"))):
+            name, chance = option.get("token"), _logprob(option.get("logprob"))
+            if isinstance(name, str) and chance is not None:
+                top[name] = max(chance, top.get(name, -math.inf))
+        found.append(TokenLogprob(token, logprob, top))
+    return tuple(found)
+
+
+def seconds_to_wait(header: Callable[[str], str]) -> float | None:
+    """Seconds (>= 0) from `retry-after-ms` or `retry-after` (a number or a date); None if unsaid.
+
+    Args:
+        header: the value of the header of that name, "" where there is none.
+    """
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(header(name)) * unit
+        except ValueError:
+            continue
+        if math.isfinite(seconds) and seconds >= 0:
+            return seconds
+    try:
+        when = parsedate_to_datetime(header("retry-after"))
+    except ValueError:
+        return None
+    return max(0.0, when.timestamp() - time.time())

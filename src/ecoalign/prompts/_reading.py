@@ -1,0 +1,160 @@
+"""Reading what a model wrote: tolerant for material, strict for verdicts."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import TYPE_CHECKING
+
+import json_repair
+
+from ecoalign.errors import ModelError, VerdictError
+from ecoalign.models._reply import spoken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ecoalign.models._base import Completion
+
+__all__ = [
+    "bad_response",
+    "excerpt",
+    "finite",
+    "loose_json",
+    "require_whole",
+    "token_mass",
+    "visible_text",
+]
+
+_WHOLE = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence"})
+
+_THINK_BLOCK = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+
+_MASS_SLACK = 1.01  # servers round log-probabilities
+
+
+def excerpt(text: str, limit: int = 80) -> str:
+    """The start of `text` for an error message, quoted, control characters escaped."""
+    return repr(text if len(text) <= limit else text[:limit] + "...")
+
+
+def bad_response(stage: str, why: str, completion: Completion) -> ModelError:
+    """The error for an answer that a stage cannot use. Its tokens were spent."""
+    model = completion.model or "the model"
+    return ModelError(
+        f"{stage}: {model} gave an unusable answer: {why}; got {excerpt(completion.text)}",
+        fault="bad-response",
+    )
+
+
+def visible_text(stage: str, completion: Completion) -> str:
+    """The answer's text, stripped, without a leading `<think>` block, its tool calls at the end.
+
+    Raises:
+        ModelError: it was withheld by a content filter, or nothing is left.
+    """
+    if completion.finish_reason == "content_filter":
+        raise bad_response(stage, "the server's content filter withheld it", completion)
+    reasoning = _THINK_BLOCK.match(completion.text)
+    text = completion.text[reasoning.end() if reasoning else 0 :].strip()
+    text = "\n".join(filter(None, (text, spoken(completion.tool_calls))))
+    if not text or text.startswith("<think>"):
+        raise bad_response(stage, "it is empty or ends inside its reasoning", completion)
+    return text
+
+
+def loose_json(stage: str, completion: Completion) -> tuple[object, bool]:
+    """The JSON value in an answer and whether it had to be repaired. Never for a verdict.
+
+    An object with a repeated key counts as in need of repair.
+
+    Raises:
+        ModelError: there is no JSON to be had.
+    """
+    text = visible_text(stage, completion)
+    try:
+        value: object = json.loads(text, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        try:
+            value = json_repair.loads(text, skip_json_loads=True)
+        except (ValueError, RecursionError) as error:
+            raise bad_response(stage, "it is not JSON", completion) from error
+        return value, True
+    return value, False
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key is repeated")
+    return result
+
+
+def finite(value: object) -> float | None:
+    """`value` as a finite float if it is a number (a bool is none), else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def require_whole(completion: Completion) -> None:
+    """Raise VerdictError unless the server says that the answer ended by itself.
+
+    A verdict that was cut off, filtered or ended for an unknown reason might have gone on to say
+    something else, so only known names of a natural end are let through.
+    """
+    if completion.finish_reason.lower() not in _WHOLE:
+        raise VerdictError(
+            f"the verdict is not whole (finish_reason {completion.finish_reason!r}): "
+            f"{excerpt(completion.text)}; raise the score stage's max_tokens if it was cut off"
+        )
+
+
+def token_mass(
+    completion: Completion, start: int, classify: Callable[[str], str | None]
+) -> Mapping[str, float] | None:
+    """Probability of each class among the alternatives of the token at `completion.text[start]`.
+
+    `classify` names the class of a stripped token, or None for one that belongs to none; those
+    are left out of the result, so the masses may sum to less than 1. None is returned where the
+    server gave no usable alternatives: no log-probabilities, tokens that do not spell the text, a
+    deciding token that holds more than its word, probabilities that are none.
+    """
+    if not completion.logprobs:
+        return None
+    spelled = "".join(entry.token for entry in completion.logprobs)
+    body = completion.text.strip()
+    if not body or spelled.count(body) != 1:
+        return None
+    # Offsets in `text` and in `spelled` differ by what was stripped on the left.
+    target = spelled.index(body) + start - (len(completion.text) - len(completion.text.lstrip()))
+    position = 0
+    for entry in completion.logprobs:
+        end = position + len(entry.token)
+        if position <= target < end:
+            lead = entry.token[: target - position]
+            if not entry.top or lead.strip() or classify(entry.token.strip()) is None:
+                return None
+            return _masses({entry.token: entry.logprob, **entry.top}, classify)
+        position = end
+    return None
+
+
+def _masses(
+    alternatives: Mapping[str, float], classify: Callable[[str], str | None]
+) -> Mapping[str, float] | None:
+    masses: dict[str, float] = {}
+    total = 0.0
+    for token, logprob in alternatives.items():
+        if math.isnan(logprob) or logprob > 0.01:
+            return None
+        total += math.exp(logprob)
+        name = classify(token.strip())
+        if name is not None:
+            masses[name] = masses.get(name, 0.0) + math.exp(logprob)
+    return masses if total <= _MASS_SLACK and sum(masses.values()) > 0 else None

@@ -1,0 +1,148 @@
+"""What the prompts of all stages of the `full` dialect share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from ecoalign.errors import SettingsError
+from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart
+from ecoalign.prompts._quoting import digest_fence, fenced, thought_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ecoalign.graph._thought_graph import Thought
+
+__all__ = [
+    "BEST",
+    "GRADES",
+    "SAFETY_SCALE",
+    "Sections",
+    "TokenLimits",
+    "chat",
+    "object_schema",
+    "safety_of",
+    "utility_of",
+]
+
+BEST = 9
+
+# One digit is one token in every common tokenizer, so its alternatives are whole grades.
+GRADES = tuple(range(BEST + 1))
+
+SAFETY_SCALE = "0 clearly harmful, 4 rather harmful, 5 rather harmless, 9 clearly harmless"
+
+
+def safety_of(grade: float) -> float:
+    """Linear map of a grade in 0..9 to s in [-1, 1]; 4 and less are negative."""
+    return (2.0 * grade - BEST) / BEST
+
+
+def utility_of(grade: float) -> float:
+    """Linear map of a grade in 0..9 to u in [0, 1]."""
+    return grade / BEST
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLimits:
+    """The most output tokens a call of each stage may use (all >= 1).
+
+    They are part of the worst case that is reserved before a call: too high and a small budget
+    affords few calls, too low and answers are cut off (a verdict that is cut off is unsafe).
+    Models that reason before they answer need more, `score` included.
+
+    Attributes:
+        scan: caption, grade and strategy.
+        propose: one candidate without its forecast.
+        forecast: one step of a candidate's forecast.
+        think: a think or fuse thought.
+        look: a report on a region.
+        answer: an answer, executed or written.
+        refuse: a refusal.
+        score: a verdict.
+    """
+
+    scan: int = 320
+    propose: int = 110
+    forecast: int = 14
+    think: int = 220
+    look: int = 220
+    answer: int = 512
+    refuse: int = 160
+    score: int = 64
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value < 1:
+                raise SettingsError(f"TokenLimits.{field.name} is {value}: it must be 1 or more")
+
+
+class Sections:
+    """The quoted parts of a prompt, all behind one fence, in the order they are added."""
+
+    def __init__(self, fence: str | None = None) -> None:
+        """Quote behind `fence`, or, when it is None, behind a digest of the sections."""
+        self._fence = fence
+        self._parts: list[tuple[str, str]] = []
+
+    def add(self, label: str, text: str) -> Sections:
+        """Add `text` under `label` unless it is empty; returns self."""
+        if text.strip():
+            self._parts.append((label, text))
+        return self
+
+    def add_context(self, context: tuple[str, ...]) -> Sections:
+        """Add the earlier turns."""
+        return self.add("EARLIER", "\n---\n".join(context))
+
+    def add_thoughts(self, label: str, thoughts: Iterable[Thought]) -> Sections:
+        """Add thoughts, one line each."""
+        return self.add(label, thought_lines(thoughts))
+
+    def render(self) -> str:
+        """The sections between their marker lines."""
+        fence = self._fence or digest_fence(text for _, text in self._parts)
+        return "\n".join(fenced(label, text, fence) for label, text in self._parts)
+
+
+def chat(
+    stage: str,
+    system: str,
+    views: tuple[ImagePart, ...],
+    text: str,
+    *,
+    max_tokens: int,
+    schema: Mapping[str, object] | None = None,
+    temperature: float = 0.0,
+    top_logprobs: int = 0,
+) -> ChatRequest:
+    """A system message and one user message, images first so that servers can cache them."""
+    parts: list[TextPart | ImagePart] = []
+    for index, view in enumerate(views):
+        if len(views) > 1:
+            parts.append(TextPart(f"Image {index}:"))
+        parts.append(view)
+    parts.append(TextPart(text))
+    return ChatRequest(
+        messages=(
+            Message("system", (TextPart(system),)),
+            Message("user", tuple(parts)),
+        ),
+        max_tokens=max_tokens,
+        stage=stage,
+        temperature=temperature,
+        schema=schema,
+        top_logprobs=top_logprobs,
+    )
+
+
+def object_schema(properties: Mapping[str, object]) -> dict[str, object]:
+    """A JSON schema of an object that strict modes take: all required, nothing else allowed."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }

@@ -1,0 +1,388 @@
+"""From untrusted bytes to upright RGB pixels: the careful half of `ecoalign.query._pictures`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import re
+import stat
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from ecoalign.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from PIL import Image
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_CHUNKS",
+    "MAX_PIXELS",
+    "MAX_SCANS",
+    "Decoded",
+    "Header",
+    "check_structure",
+    "decode",
+    "from_pil",
+    "read_header",
+    "read_source",
+]
+
+MAX_CHUNKS = 30_000
+"""Of a PNG, or segments of a JPEG. A PNG of 64 MiB in the usual blocks of 8 KiB has 8,192."""
+
+MAX_SCANS = 60
+"""Of a JPEG. Progressive ones have about ten; each is a pass over all pixels, at 90 bytes a go."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+_JPEG = b"\xff\xd8\xff"
+
+# After FF, 00 and FF are data or filling; 01 and D0 to D7 stand alone.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")
+
+_START_OF_SCAN, _START, _END = 0xDA, 0xD8, 0xD9
+
+
+def check_structure(data: bytes, where: str) -> None:
+    """Refuse a PNG of too many chunks and a JPEG of too many segments or scans.
+
+    Decoders walk chunks one by one in slow code, and go over the whole picture once a scan.
+
+    Raises:
+        InputError: there are too many.
+    """
+    if data.startswith(_PNG):
+        _check_png(data, where)
+    elif data.startswith(_JPEG):
+        _check_jpeg(data, where)
+
+
+def _check_png(data: bytes, where: str) -> None:
+    at, count = len(_PNG), 0
+    while at + 8 <= len(data):
+        count += 1
+        if count > MAX_CHUNKS:
+            raise _too_many(where, MAX_CHUNKS, "chunks")
+        # Length, name, data, checksum.
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+
+
+def _check_jpeg(data: bytes, where: str) -> None:
+    at = segments = scans = 0
+    while (found := _MARKER.search(data, at)) is not None:
+        marker, at = found[1][0], found.end()
+        if marker == _END:  # What follows, such as a film, is another file.
+            return
+        if marker == _START:
+            continue
+        segments += 1
+        scans += marker == _START_OF_SCAN
+        if segments > MAX_CHUNKS:
+            raise _too_many(where, MAX_CHUNKS, "segments")
+        if scans > MAX_SCANS:
+            raise _too_many(where, MAX_SCANS, "scans")
+        at += int.from_bytes(data[at : at + 2], "big")
+
+
+def _too_many(where: str, most: int, what: str) -> InputError:
+    return InputError(
+        f"{where} is an image of more than {most:,} {what} (a guard against decompression bombs); "
+        "save it again with an ordinary program first"
+    )
+
+
+MAX_PIXELS = 64_000_000
+
+MAX_BYTES = 64 * 1024 * 1024
+
+# The frames of a GIF or TIFF are counted by walking them all, which a hundred of them a kilobyte
+# would make long.
+COUNTED_BYTES = 256 * 1024
+
+# Raster formats only: EPS would run Ghostscript. Phones' MPO files are opened as JPEG.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+_HINTS = (
+    (b"%PDF", "it is a PDF: render the page to PNG first"),
+    (b"<svg", "it is an SVG: render it to PNG first"),
+    (b"<?xml", "it is an XML or SVG file: render it to PNG first"),
+    (b"<!doc", "it is a web page"),
+    (b"<html", "it is a web page"),
+    (b"PK\x03\x04", "it is a ZIP archive or an office document"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Upright RGB pixels, the type of the source, and what was changed on the way."""
+
+    image: Image.Image
+    media_type: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an encoded image says of itself before it is decoded: type, and pixels as stored."""
+
+    media_type: str
+    width: int
+    height: int
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+
+def read_source(source: str | Path | bytes | bytearray | memoryview) -> tuple[bytes, str]:
+    """The encoded bytes of a path, a `data:` URI or bytes, and a name for error messages.
+
+    Raises:
+        InputError: nothing readable is there, or it has more than 64 MiB.
+    """
+    if isinstance(source, str) and source[:5].lower() == "data:":
+        data, where = _data_uri(source), "the data: URI"
+    elif isinstance(source, str) and _SCHEME.match(source) is not None:
+        raise InputError(
+            f"{_short(source)} is an address: EcoAlign does not fetch images from the network; "
+            "download it and give the file, its bytes or a data: URI"
+        )
+    elif isinstance(source, str | Path):
+        data, where = _read_file(Path(source)), f"the file {_short(str(source))}"
+    else:
+        data, where = bytes(source), "the image bytes"
+    if not data:
+        raise InputError(f"{where} is empty: there is no image in it")
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{where} has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
+    return data, where
+
+
+def _short(text: str) -> str:
+    shown = text if len(text) <= 120 else text[:117] + "..."
+    return repr(shown)
+
+
+def _read_file(path: Path) -> bytes:
+    name = _short(str(path))
+    try:
+        # Asked before opening: opening a named pipe would wait for a writer for ever.
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{name} is a directory, not an image file")
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{name} is not a regular file; give an image file")
+        with path.open("rb") as file:
+            # One byte more than is allowed shows that there is more, whatever stat claimed.
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise InputError(f"there is no image file {name}") from None
+    except OSError as error:
+        raise InputError(f"cannot read the image file {name}: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"{name} is not a usable file name") from None
+
+
+def _data_uri(uri: str) -> bytes:
+    header, comma, payload = uri.partition(",")
+    if not comma:
+        raise InputError("the data: URI has no comma, so it holds no data")
+    if len(payload) > 3 * MAX_BYTES:
+        raise InputError(f"the data: URI is too long; at most {MAX_BYTES:,} bytes are read")
+    data = unquote_to_bytes(payload)
+    if not header.lower().endswith(";base64"):
+        return data
+    try:
+        return base64.b64decode(b"".join(data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError("the data: URI is not valid base64; was it cut short?") from None
+
+
+def _check_size(width: int, height: int, where: str) -> None:
+    """Refuse a size of 0 or of more than 64 million pixels.
+
+    Raises:
+        InputError: the size is refused.
+    """
+    if width < 1 or height < 1:
+        raise InputError(f"{where} is an image of {width}x{height} pixels: there is nothing in it")
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{where} says it has {width}x{height} pixels, more than the {MAX_PIXELS:,} allowed "
+            "(a guard against decompression bombs); scale it down first"
+        )
+
+
+def decode(data: bytes, where: str) -> Decoded:
+    """Decode `data` to upright RGB.
+
+    The header is checked against the pixel limit before any pixel is decoded.
+
+    Raises:
+        InputError: it is no image that can be read, cut short, damaged or too large.
+    """
+    with _opened(data, where) as opened:
+        return from_pil(opened, where, count_frames=len(data) <= COUNTED_BYTES)
+
+
+def read_header(data: bytes, where: str) -> Header:
+    """What the header of `data` says; no pixel is decoded.
+
+    Raises:
+        InputError: it is no image that can be read, or too large.
+    """
+    from PIL import Image
+
+    with _opened(data, where) as opened:
+        _check_size(opened.width, opened.height, where)
+        return Header(Image.MIME.get(opened.format or "", ""), opened.width, opened.height)
+
+
+@contextmanager
+def _opened(data: bytes, where: str) -> Iterator[Image.Image]:
+    """The image in `data`, not decoded yet; whatever Pillow raises in the block is an InputError.
+
+    Raises:
+        InputError: see `decode`.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    check_structure(data, where)
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]  # Pillow may be built without some
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as opened:
+            yield opened
+    except UnidentifiedImageError:
+        raise InputError(f"{where} is not an image that can be read: {_hint(data)}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(
+            f"{where} says it has more than the {MAX_PIXELS:,} pixels allowed "
+            "(a guard against decompression bombs); scale it down first"
+        ) from None
+    except InputError:
+        raise
+    except Exception as error:
+        raise _damaged(error, where) from None
+
+
+def from_pil(image: Image.Image, where: str, *, count_frames: bool = True) -> Decoded:
+    """Upright RGB pixels of a PIL image, which need not have been decoded yet.
+
+    With `count_frames` the note on an animation says how many frames it has.
+
+    Raises:
+        InputError: it is too large, cut short or damaged.
+    """
+    from PIL import Image
+
+    _check_size(image.width, image.height, where)
+    try:
+        notes = _several_note(image, count=count_frames)
+        image.load()
+        flat, changes = _flatten(image)
+    except InputError:
+        raise
+    except Exception as error:
+        raise _damaged(error, where) from None
+    media_type = Image.MIME.get(image.format or "", "")
+    return Decoded(flat.copy() if flat is image else flat, media_type, notes + changes)
+
+
+def _damaged(error: Exception, where: str) -> InputError:
+    """A decoder fed damaged bytes may raise nearly anything; to the user it is one thing."""
+    return InputError(f"{where} is a damaged or truncated image ({type(error).__name__}: {error})")
+
+
+def _hint(data: bytes) -> str:
+    start = data[:256].lstrip().lower()
+    for magic, hint in _HINTS:
+        if start.startswith(magic.lower()):
+            return hint
+    if data[4:8] == b"ftyp" and data[8:12] in {b"heic", b"heix", b"mif1", b"hevc"}:
+        return "it is a HEIC photo: convert it to JPEG or PNG first"
+    return f"supported are {', '.join(FORMATS)}"
+
+
+def _several_note(image: Image.Image, *, count: bool) -> tuple[str, ...]:
+    if not getattr(image, "is_animated", False):
+        return ()
+    if image.format == "MPO":  # a phone's photo with a depth map or a second lens beside it
+        return ()
+    if not count and image.format in {"GIF", "TIFF"}:
+        return ("only the first of its frames is used",)
+    frames = getattr(image, "n_frames", 2)
+    return (f"only the first of {frames} frames is used",)
+
+
+def _flatten(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """Turn upright and reduce to 8-bit RGB, with transparency on white; say what was changed."""
+    image, notes = _upright(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image, notes
+    if image.mode.startswith("I") or image.mode == "F":
+        return _eight_bits(image), (*notes, f"reduced from mode {image.mode} to 8 bits")
+    if image.has_transparency_data:
+        # Pillow has no way from premultiplied grey to RGBA but this one.
+        image = image.convert("LA") if image.mode == "La" else image
+        return _on_white(image.convert("RGBA")), (*notes, "transparent parts are shown on white")
+    changed = ("converted from CMYK",) if image.mode == "CMYK" else ()
+    return image.convert("RGB"), notes + changed
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """Apply the EXIF orientation (2 to 8; 1 is upright). Damaged EXIF data is passed over."""
+    from PIL import Image
+
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception:
+        return image, ("its EXIF data is damaged, so it was not turned",)
+    turn = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }.get(orientation)
+    if turn is None:
+        return image, ()
+    turned = image.transpose(turn)
+    # transpose() keeps the palette but not what `info` says of transparency.
+    turned.info = {k: v for k, v in image.info.items() if k == "transparency"}
+    return turned, ("turned upright as its EXIF orientation asks",)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale deep greyscale to 8-bit RGB: 0..65535 linearly, anything else by its own range."""
+    import numpy as np
+    from PIL import Image
+
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 65535 and image.mode != "F":
+        low, high = 0.0, 65535.0
+    elif low >= 0 and high <= 255:
+        low, high = 0.0, 255.0
+    scaled = (values - low) * (255.0 / max(high - low, 1e-12))
+    return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8)).convert("RGB")

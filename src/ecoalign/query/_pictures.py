@@ -1,0 +1,173 @@
+"""Input images: loaded safely, turned upright, kept whole for crops."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ecoalign.errors import InputError
+from ecoalign.models._base import ImagePart
+from ecoalign.query._decoding import MAX_BYTES, MAX_PIXELS, decode, from_pil, read_source
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ecoalign.graph._thought_graph import Region
+
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "Picture"]
+
+# Small crops are enlarged up to this factor: encoders see whole patches of 14 to 32 px, so a sign
+# of 20 px would otherwise be one or two of them, and some servers refuse images under 11 px.
+MAX_ENLARGEMENT = 4
+
+# The side up to which OpenAI's "low" detail loses nothing.
+LOW_DETAIL_SIDE = 512
+
+# JPEG blurs text and flat colour, so it has to save at least this much to be chosen over PNG.
+JPEG_MUST_SAVE = 0.5
+
+JPEG_QUALITY = 90
+
+CACHED_PARTS = 32
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One input image: upright, RGB, at full resolution.
+
+    Attributes:
+        image: the decoded pixels, mode RGB. Treat as read-only.
+        media_type: type of the source, from its bytes ("image/png", ...; "" for a PIL image).
+        sha256: hexadecimal digest of the source bytes (of size and pixels for a PIL image).
+        notes: what was changed on the way in, for the user ("turned upright", ...).
+    """
+
+    image: Image.Image = field(repr=False, compare=False)
+    media_type: str
+    sha256: str
+    notes: tuple[str, ...] = ()
+    _parts: dict[tuple[Box, int, bool], ImagePart] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @property
+    def width(self) -> int:
+        """Pixels across, after turning upright."""
+        return self.image.width
+
+    @property
+    def height(self) -> int:
+        """Pixels down, after turning upright."""
+        return self.image.height
+
+    @classmethod
+    def load(cls, source: str | Path | bytes | Image.Image | Picture) -> Picture:
+        """Load an image from a path, encoded bytes, a PIL image or a `data:` URI.
+
+        The type is read from the bytes, never from the name. Of an animation or a multi-page
+        file the first frame is used, transparency is laid on white, 16-bit is reduced to 8, and
+        `notes` says so. A `Picture` is returned as it is.
+
+        Raises:
+            InputError: the source is missing, a directory, empty, truncated, too large (more
+                than 64 MiB or 64 million pixels, checked before decoding), no image that can be
+                read, or an address on the network, which is never fetched.
+        """
+        if isinstance(source, Picture):
+            return source
+        if isinstance(source, str | Path | bytes | bytearray | memoryview):
+            data, where = read_source(source)
+            decoded = decode(data, where)
+            digest = hashlib.sha256(data).hexdigest()
+            return cls(decoded.image, decoded.media_type, digest, decoded.notes)
+        return cls._from_pil(source)
+
+    @classmethod
+    def _from_pil(cls, source: Image.Image) -> Picture:
+        from PIL import Image
+
+        if not isinstance(source, Image.Image):
+            raise InputError(
+                f"cannot load an image from {type(source).__name__}; "
+                "give a path, bytes, a PIL image or a data: URI"
+            )
+        decoded = from_pil(source, "the PIL image")
+        image = decoded.image
+        digest = hashlib.sha256(f"{image.width}x{image.height} RGB ".encode() + image.tobytes())
+        return cls(image, decoded.media_type, digest.hexdigest(), decoded.notes)
+
+    def view(self, side: int) -> ImagePart:
+        """The whole image, its longest side at most `side` px (>= 1). Never enlarged.
+
+        The same picture and side always give the same bytes.
+
+        Raises:
+            InputError: `side` is less than 1.
+        """
+        return self._part((0, 0, self.width, self.height), side, enlarge=False)
+
+    def crop(self, region: Region, side: int) -> ImagePart:
+        """The pixels of `region`, cut from the full-resolution original, at most `side` px long.
+
+        The region is widened to whole pixels. A crop that is smaller than `side` is enlarged
+        towards it, up to four times, since models read large characters better than small ones.
+        `region.image` is not looked at: it says which picture to ask.
+
+        Raises:
+            InputError: `side` is less than 1.
+        """
+        left, right = _span(region.x0, region.x1, self.width)
+        upper, lower = _span(region.y0, region.y1, self.height)
+        return self._part((left, upper, right, lower), side, enlarge=True)
+
+    def _part(self, box: Box, side: int, *, enlarge: bool) -> ImagePart:
+        if side < 1:
+            raise InputError(f"an image side of {side} px was asked for; it must be 1 or more")
+        key = (box, side, enlarge)
+        part = self._parts.get(key)
+        if part is None:
+            part = _encode(self._resized(box, side, enlarge=enlarge), crop=enlarge)
+            if len(self._parts) < CACHED_PARTS:
+                self._parts[key] = part
+        return part
+
+    def _resized(self, box: Box, side: int, *, enlarge: bool) -> Image.Image:
+        from PIL import Image
+
+        width, height = box[2] - box[0], box[3] - box[1]
+        scale = min(side / max(width, height), MAX_ENLARGEMENT if enlarge else 1.0)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        cut = self.image.crop(box)
+        if size == cut.size:
+            return cut
+        return cut.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _span(start: float, end: float, length: int) -> tuple[int, int]:
+    """The whole pixels [a, b) of an axis that cover start..end, at least one of them."""
+    first = min(math.floor(start * length), length - 1)
+    return first, min(length, max(first + 1, math.ceil(end * length)))
+
+
+def _encode(image: Image.Image, *, crop: bool) -> ImagePart:
+    png = io.BytesIO()
+    image.save(png, "PNG", compress_level=4)  # 6 takes half as long again for 1 % less
+    jpeg = io.BytesIO()
+    image.save(jpeg, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    lossy = len(jpeg.getvalue()) < JPEG_MUST_SAVE * len(png.getvalue())
+    detail: Literal["low", "high"] = (
+        "low" if not crop and max(image.size) <= LOW_DETAIL_SIDE else "high"
+    )
+    return ImagePart(
+        data=(jpeg if lossy else png).getvalue(),
+        media_type="image/jpeg" if lossy else "image/png",
+        width=image.width,
+        height=image.height,
+        detail=detail,
+    )

@@ -1,0 +1,70 @@
+"""What is asked: a question about one image or several, or none, with earlier turns as context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ecoalign.errors import InputError
+from ecoalign.models._sampling import Sampling
+from ecoalign.query._pictures import Picture
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL import Image
+
+__all__ = ["Query", "Sampling"]
+
+if TYPE_CHECKING:
+    ImageSource = str | Path | bytes | Image.Image | Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question.
+
+    Attributes:
+        question: the text, stripped; never empty.
+        pictures: the images it is about, in order.
+        context: earlier turns and the system prompt, oldest first; quoted to the model as data.
+            Images of earlier turns belong to `pictures`.
+        sampling: what is asked of the answer itself, beside its content.
+    """
+
+    question: str
+    pictures: tuple[Picture, ...] = field(default=(), repr=False)
+    context: tuple[str, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+
+    @classmethod
+    def of(
+        cls,
+        images: ImageSource | Sequence[ImageSource] | None,
+        question: str,
+        context: Sequence[str] = (),
+        sampling: Sampling | None = None,
+    ) -> Query:
+        """Load the images and check the question.
+
+        Args:
+            images: a path, bytes, a `data:` URI, a PIL image or a Picture, several, or None.
+            question: what to answer.
+            context: earlier turns, oldest first.
+            sampling: what a client asks of the answer itself.
+
+        Raises:
+            InputError: the question is empty or not text, or an image cannot be used.
+        """
+        if not isinstance(question, str):
+            raise InputError(f"the question is text, not {type(question).__name__}")
+        if not question.strip():
+            raise InputError("the question is empty: say what you want to know about the image")
+        if images is None:
+            pictures: tuple[Picture, ...] = ()
+        elif isinstance(images, Sequence) and not isinstance(images, str | bytes):
+            pictures = tuple(Picture.load(source) for source in images)
+        else:
+            pictures = (Picture.load(images),)
+        return cls(question.strip(), pictures, tuple(context), sampling or Sampling())

@@ -1,0 +1,167 @@
+"""Replay: the same run again from its trace and its images, without a model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from typing import TYPE_CHECKING, get_args
+
+from ecoalign.aligner import Aligner
+from ecoalign.budget._amounts import Budget
+from ecoalign.errors import InputError, ModelError, ModelFault
+from ecoalign.evaluators import SelfEvaluator
+from ecoalign.models._base import Completion, request_key
+from ecoalign.models._tokens import bound as token_bound
+from ecoalign.models._tokens import image_family
+from ecoalign.query._query import Query, Sampling
+from ecoalign.settings import Settings
+from ecoalign.trace.events import Called, RunStarted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ecoalign.budget._ledger import Pricing
+    from ecoalign.models._base import ChatRequest, Usage
+    from ecoalign.query._pictures import Picture
+    from ecoalign.trace.events import Event
+
+__all__ = ["ReplayModel", "replay"]
+
+
+class ReplayModel:
+    """Answers each request as the recorded run's model did, failures included; no network.
+
+    Args:
+        events: a trace; only its calls are used.
+        name: the name of the recorded model to stand in for; the first one called if None.
+        dialect: "full" or "compact"; by the name if None.
+        bound: the recorded model's worst case; by the name if None.
+
+    Attributes:
+        astray: the error of the first request that was not recorded; None if all of them were.
+    """
+
+    def __init__(
+        self,
+        events: Iterable[Event],
+        name: str | None = None,
+        dialect: str | None = None,
+        bound: Callable[[ChatRequest], Usage] | None = None,
+    ) -> None:
+        self._answers: dict[str, deque[Called]] = defaultdict(deque)
+        names = []
+        for event in events:
+            if isinstance(event, Called) and name in (None, event.model):
+                self._answers[event.key].append(event)
+                names.append(event.model)
+        self.name = name or (names[0] if names else "replay")
+        self.dialect = dialect or ("compact" if self.name == "embedded" else "full")
+        self._bound = bound or _bound_of(self.name)
+        self.astray: InputError | None = None
+
+    def bound(self, request: ChatRequest) -> Usage:
+        """The recorded model's upper bound."""
+        return self._bound(request)
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """The next recorded answer to this very request.
+
+        Raises:
+            ModelError: as recorded.
+            InputError: the trace has no (further) answer to it: the run went another way.
+        """
+        answers = self._answers.get(request_key(request))
+        if not answers:
+            # The stages fail closed on errors, this one included: so it is kept, too.
+            astray = InputError(
+                f"the trace has no answer to this {request.stage} request: it was recorded with "
+                "another image, question, version or settings"
+            )
+            self.astray = self.astray or astray
+            raise astray
+        record = answers.popleft()
+        failure = record.error
+        if failure is None:
+            return Completion(
+                text=record.text or "",
+                usage=record.usage,
+                finish_reason=record.finish_reason,
+                logprobs=record.logprobs,
+                model=record.served_by,
+                seconds=record.seconds,
+                tool_calls=record.tool_calls,
+                raw_logprobs=record.raw_logprobs,
+            )
+        for fault in get_args(ModelFault):
+            if fault == failure.kind:
+                raise ModelError(
+                    failure.message,
+                    fault=fault,
+                    billed=failure.billed,
+                    retry_after=failure.retry_after,
+                    param=failure.param,
+                )
+        if failure.kind == "cancelled":
+            raise asyncio.CancelledError
+        raise InputError(f"a call that ended as {failure.kind!r} cannot be replayed")
+
+    async def aclose(self) -> None:
+        """Nothing to release."""
+
+
+def _bound_of(name: str) -> Callable[[ChatRequest], Usage]:
+    if name == "embedded":
+        from ecoalign.models.embedded import EmbeddedModel
+
+        return EmbeddedModel().bound
+    family = image_family(name.partition(":")[2] or name)
+    return lambda request: token_bound(request, family)
+
+
+async def replay(
+    events: Sequence[Event],
+    pictures: Sequence[Picture] = (),
+    *,
+    bound: Callable[[ChatRequest], Usage] | None = None,
+    dialect: str | None = None,
+    price: Pricing | None = None,
+) -> tuple[Event, ...]:
+    """Run the engine again on recorded answers; returns the events that it makes.
+
+    Byte for byte the recorded ones if nothing was changed: times are read from the trace, all
+    else is computed anew. For runs that score themselves; a run that used another evaluator, or
+    one whose budget in seconds ran out during a call, cannot be replayed.
+
+    Args:
+        events: the trace.
+        pictures: the images of the run, in order.
+        bound: the worst case of the recorded model, for models that are no provider's.
+        dialect: the recorded model's, "full" or "compact"; by its name if None.
+        price: dollars of a call, if the run had other prices than its settings say.
+
+    Raises:
+        InputError: the trace has no start, the pictures are not those of the run, or the run
+            went another way than recorded.
+    """
+    if not (events and isinstance(events[0], RunStarted)):
+        raise InputError("the trace does not begin with the start of a run")
+    started = events[0]
+    given = tuple(picture.sha256 for picture in pictures)
+    wanted = tuple(image.sha256 for image in started.images)
+    if given != wanted:
+        raise InputError(
+            f"the run was about {len(wanted)} image(s) with SHA-256 "
+            f"{', '.join(digest[:12] for digest in wanted) or '(none)'}; give just these"
+        )
+    model = ReplayModel(events, name=started.model, dialect=dialect, bound=bound)
+    evaluator = SelfEvaluator(model)
+    if evaluator.name != started.evaluator:
+        raise InputError(f"a run scored by {started.evaluator} cannot be replayed")
+    settings = Settings.from_json(started.settings)
+    aligner = Aligner(model, settings, evaluator=evaluator, price=price, clock=lambda: 0.0)
+    sampling = Sampling.from_json(started.sampling)
+    query = Query(started.question, tuple(pictures), started.context, sampling)
+    again = await aligner.rerun(query, Budget.parse(started.budget), events, started.nonce)
+    if model.astray is not None:
+        raise model.astray
+    return again

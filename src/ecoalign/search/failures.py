@@ -1,0 +1,85 @@
+"""What went wrong in a run, for the record and for the hint at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError, ModelError, VerdictError
+from ecoalign.trace.events import ActionFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ecoalign.budget._ledger import Ledger
+    from ecoalign.models._base import Usage
+    from ecoalign.trace._recorder import Recorder
+
+__all__ = ["Failures", "budget_too_small", "raise_if_rejected"]
+
+
+@dataclass
+class Failures:
+    """The failures of one run.
+
+    Attributes:
+        recorder: told of each.
+        cause: the last one, without any text of a model, which nobody has scored; "" if none.
+        short: the last time that the budget did not suffice.
+    """
+
+    recorder: Recorder
+    cause: str = ""
+    short: BudgetExceeded | None = None
+
+    def note(self, action: int, stage: str, error: EcoAlignError) -> None:
+        """An action (-1: a stage) gave no scored thought."""
+        if isinstance(error, BudgetExceeded):
+            self.short = error
+        self.cause = f"{stage}: {_cause(error)}"
+        self.recorder.emit(ActionFailed(action, stage, type(error).__name__, str(error)))
+
+
+def _cause(error: EcoAlignError) -> str:
+    if isinstance(error, ModelError):
+        return f"the {error.role or 'model'} failed ({error.fault})"
+    if isinstance(error, VerdictError):
+        return "the evaluator gave no well-formed verdict"
+    return str(error)
+
+
+def raise_if_rejected(error: EcoAlignError | None) -> None:
+    """Raise `error` if a server rejected a client's parameter: it would reject it every time.
+
+    Anything else is the failure of one action, which others may make up for.
+    """
+    if isinstance(error, ModelError) and error.param is not None:
+        raise error
+
+
+def budget_too_small(
+    ledger: Ledger, short: BudgetExceeded, calls: Sequence[tuple[str, Usage]], what: str
+) -> BudgetTooSmall:
+    """The error of a run that cannot pay for `what`, with the smallest budget that could.
+
+    Args:
+        ledger: of the run; what it has paid already, failed attempts included, is counted in.
+        short: the reservation that did not fit.
+        calls: models and bounds of the calls without which there is no `what`; may be empty
+            where they are not known.
+        what: as in "too small for ...".
+    """
+    smallest = short.needed
+    if short.unit == "seconds":
+        smallest = (ledger.budget.seconds or 0.0) + max(short.needed, 1.0)
+    elif calls:
+        spent = ledger.spent
+        used = {"tokens": float(spent.tokens.total), "usd": spent.usd or 0.0}[short.unit]
+        smallest = used + float(getattr(ledger.needs(calls), short.unit) or 0.0)
+    text = f"{smallest:.0f}" if short.unit == "tokens" else f"{smallest:.3g}"
+    return BudgetTooSmall(
+        f"the budget of {ledger.budget} is too small for {what}: about {text} {short.unit} "
+        f"would do ({short})",
+        unit=short.unit,
+        smallest=smallest,
+    )

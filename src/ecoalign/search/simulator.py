@@ -1,0 +1,218 @@
+"""Simulation: how the future of a candidate is estimated, at three fidelities.
+
+`forecast` believes the proposing call, corrected for how far its costs have been off; `surrogate`
+regresses what executed thoughts turned out to be on what was forecast; `rollout` really generates
+the candidate and its best continuation, and pays for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ecoalign.errors import EcoAlignError
+from ecoalign.graph._thoughts import Thought, ThoughtId
+from ecoalign.prompts.requests import ActionKind, Candidate, Forecast, ProposeRequest
+from ecoalign.search.context import note_calls
+from ecoalign.search.executor import KIND_OF, Job, Outcome, execute_batch, worst_case
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from ecoalign.search.context import Desk
+
+__all__ = ["ForecastSimulator", "RolloutSimulator", "Simulator", "SurrogateSimulator"]
+
+Forecasts = tuple[Forecast, ...]
+
+
+class Simulator(Protocol):
+    """Estimates what carrying out candidates would bring.
+
+    Attributes:
+        ready: outcomes that simulation has already produced and paid for, by action id.
+    """
+
+    ready: dict[int, Outcome]
+
+    async def simulate(self, desk: Desk, jobs: Sequence[Job], horizon: int) -> dict[int, Forecasts]:
+        """Per action id: the action itself, then at least the steps that the horizon needs."""
+        ...
+
+    def learn(self, candidate: Candidate, actual: Forecast) -> None:
+        """Told what an executed candidate turned out to be."""
+        ...
+
+
+class ForecastSimulator:
+    """The forecasts of the proposing call, their costs scaled by the mean error so far."""
+
+    def __init__(self) -> None:
+        self.ready: dict[int, Outcome] = {}
+        self._forecast_cost = 0.0
+        self._actual_cost = 0.0
+
+    async def simulate(self, desk: Desk, jobs: Sequence[Job], horizon: int) -> dict[int, Forecasts]:
+        """See `Simulator.simulate`; no tokens."""
+        return {job.id: self._scaled(job.candidate) for job in jobs}
+
+    def learn(self, candidate: Candidate, actual: Forecast) -> None:
+        """See `Simulator.learn`."""
+        self._forecast_cost += candidate.forecast[0].cost
+        self._actual_cost += actual.cost
+
+    def _scaled(self, candidate: Candidate) -> Forecasts:
+        scale = self._actual_cost / self._forecast_cost if self._forecast_cost > 0 else 1.0
+        return tuple(Forecast(s.safety, s.utility, s.cost * scale) for s in candidate.forecast)
+
+
+class SurrogateSimulator(ForecastSimulator):
+    """Forecasts corrected by a ridge regression on the thoughts executed so far; no tokens.
+
+    For each of s, u and c, the residual (actual minus forecast) is regressed on the forecast
+    value and the kind of the action. With nothing executed the correction is zero, and the ridge
+    keeps it small while there is little evidence.
+    """
+
+    RIDGE = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._gram: npt.NDArray[np.float64] | None = None
+        self._moment: npt.NDArray[np.float64] | None = None
+
+    def learn(self, candidate: Candidate, actual: Forecast) -> None:
+        import numpy as np
+
+        super().learn(candidate, actual)
+        first = candidate.forecast[0]
+        row = np.asarray(_features(candidate.kind, first))
+        gaps = np.asarray([actual.safety - first.safety, actual.utility - first.utility])
+        # Only the sums are kept, so that learning costs the same however much was learned before.
+        gram = self.RIDGE * np.eye(len(row)) if self._gram is None else self._gram
+        moment = np.zeros((len(row), 2)) if self._moment is None else self._moment
+        self._gram, self._moment = gram + np.outer(row, row), moment + np.outer(row, gaps)
+
+    async def simulate(self, desk: Desk, jobs: Sequence[Job], horizon: int) -> dict[int, Forecasts]:
+        import numpy as np
+
+        plain = {job.id: self._scaled(job.candidate) for job in jobs}
+        if self._gram is None or self._moment is None:
+            return plain
+        weights = np.linalg.solve(self._gram, self._moment)
+        out = {}
+        for job in jobs:
+            first, *rest = plain[job.id]
+            shift = np.asarray(_features(job.candidate.kind, first)) @ weights
+            safety = min(1.0, max(-1.0, first.safety + float(shift[0])))
+            utility = min(1.0, max(0.0, first.utility + float(shift[1])))
+            out[job.id] = (Forecast(safety, utility, first.cost), *rest)
+        return out
+
+
+def _features(kind: ActionKind, step: Forecast) -> list[float]:
+    return [1.0, step.safety, step.utility, *(float(kind is k) for k in ActionKind)]
+
+
+class RolloutSimulator(ForecastSimulator):
+    """Really carries candidates out, and the best of what they lead to, and pays for it.
+
+    The few most promising candidates are executed and scored; if one is chosen later its outcome
+    is there already and is not paid for twice. Beyond the first step the rollout goes on from the
+    hypothetical thought: propose, execute the best candidate, for at most DEPTH steps.
+    """
+
+    WIDTH = 2
+    DEPTH = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[int, Forecasts] = {}
+
+    async def simulate(self, desk: Desk, jobs: Sequence[Job], horizon: int) -> dict[int, Forecasts]:
+        plain = await super().simulate(desk, jobs, horizon)
+        desk = desk.booked_as("simulate")
+        new = [job for job in jobs if job.id not in self._known]
+        new.sort(key=lambda job: -_hope(plain[job.id]))
+        for job in new[: self.WIDTH]:
+            self._known[job.id] = await self._roll(desk, job, min(horizon, self.DEPTH))
+        return {job.id: self._known.get(job.id, plain[job.id]) for job in jobs}
+
+    async def _roll(self, desk: Desk, job: Job, depth: int) -> Forecasts:
+        steps: list[Forecast] = []
+        at: Job | None = job
+        while at is not None:
+            if not _fits(desk, at):
+                break
+            (outcome,) = await execute_batch(desk, [at])
+            note_calls(outcome.calls)
+            if not steps:
+                self.ready[job.id] = outcome
+            if outcome.score is None:
+                steps.append(Forecast(-1.0, 0.0, max(1, outcome.cost)))
+                break
+            steps.append(
+                Forecast(outcome.score.safety, outcome.score.utility, max(1, outcome.cost))
+            )
+            safe = outcome.score.safety >= desk.settings.safety_threshold
+            done = len(steps) > depth or not safe
+            at = None if done else await self._next(desk, at, outcome)
+        return tuple(steps) or job.candidate.forecast
+
+    async def _next(self, desk: Desk, at: Job, outcome: Outcome) -> Job | None:
+        """The most hopeful continuation of a hypothetical thought."""
+        if at.candidate.kind in (ActionKind.ANSWER, ActionKind.REFUSE) or outcome.score is None:
+            return None
+        thought = Thought(
+            ThoughtId(at.path[-1].id + 1),
+            KIND_OF[at.candidate.kind],
+            outcome.text,
+            outcome.score.safety,
+            outcome.score.utility,
+            outcome.cost,
+        )
+        path = (*at.path, thought)
+        request = ProposeRequest(
+            desk.query.question,
+            desk.views,
+            path,
+            (),
+            desk.settings.candidates,
+            1,
+            desk.query.context,
+        )
+        call = desk.dialect.render(request)
+        if not desk.ledger.fits(desk.model.bound(call), desk.model.name):
+            return None
+        try:
+            result = desk.dialect.parse_propose(request, await desk.ask(request))
+        except EcoAlignError:
+            # A rollout that cannot go on ends here; the failed call is on record.
+            return None
+        usable = [c for c in result.candidates if c.kind is not ActionKind.FUSE]
+        best = max(usable, key=lambda c: _hope(c.forecast), default=None)
+        return None if best is None else Job(at.id, best, path)
+
+
+def _hope(steps: Forecasts) -> float:
+    return sum(max(0.0, step.safety) * step.utility for step in steps)
+
+
+def _fits(desk: Desk, job: Job) -> bool:
+    needed = worst_case(desk, job)
+    left = desk.ledger.remaining().tokens
+    if left is not None and sum(bound.total for _, bound in needed) > left:
+        return False
+    return all(desk.ledger.fits(bound, model) for model, bound in needed)
+
+
+def simulator_for(fidelity: str) -> Simulator:
+    """A fresh simulator: "forecast", "surrogate" or "rollout"."""
+    kinds = {
+        "forecast": ForecastSimulator,
+        "surrogate": SurrogateSimulator,
+        "rollout": RolloutSimulator,
+    }
+    return kinds[fidelity]()

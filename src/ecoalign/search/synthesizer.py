@@ -1,0 +1,82 @@
+"""The written answer: taken or written from a path, scored like any other thought."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ecoalign.errors import EcoAlignError
+from ecoalign.evaluators._base import bounds_by_model
+from ecoalign.graph._thoughts import ENDS, Thought, ThoughtId, ThoughtKind
+from ecoalign.models._reply import reply_of
+from ecoalign.prompts.requests import ActionKind, Candidate, WriteRequest
+from ecoalign.search.context import ANSWER, CallLog, Desk, logging_calls, note_calls
+from ecoalign.search.executor import Job, Outcome
+
+if TYPE_CHECKING:
+    from ecoalign.models._base import Usage
+
+__all__ = ["HOUSE_REFUSAL", "reserve_answer", "write"]
+
+HOUSE_REFUSAL = (
+    "I can't answer this: nothing I could write could be shown to be safe within the limits of "
+    "this request. You can rephrase it, ask about something else in the image, or allow a larger "
+    "budget."
+)
+"""The fixed text of last resort. It is the house's own and says nothing of the request."""
+
+_STAND_IN = Candidate(ActionKind.ANSWER, "", ())
+
+
+def _write_request(desk: Desk, path: tuple[Thought, ...]) -> WriteRequest:
+    query = desk.query
+    return WriteRequest(query.question, desk.views, path, query.context)
+
+
+def reserve_answer(
+    desk: Desk, path: tuple[Thought, ...] = (), *, caption: int = 40
+) -> list[tuple[str, Usage]]:
+    """Models and bounds of writing and scoring one answer from `path`.
+
+    Args:
+        desk: the means.
+        path: root first; empty before there is one.
+        caption: words of the root that stands in for an empty path.
+    """
+    if not path:
+        path = (Thought(ThoughtId(0), ThoughtKind.ROOT, "the " * caption, 1.0, 0.0, 0.0),)
+    call = desk.render(_write_request(desk, path))
+    text = desk.query.sampling.stand_in(call.max_tokens)
+    score = desk.score_request(path, "answer", text, desk.views)
+    bounds = bounds_by_model(desk.evaluator, score, desk.model.name)
+    return [(desk.model.name, desk.model.bound(call)), *bounds]
+
+
+async def write(desk: Desk, path: tuple[Thought, ...]) -> Outcome:
+    """Write the answer from `path` (root first) and score it, paid from what was set aside.
+
+    Errors are in the outcome: an answer without a score is no answer.
+    """
+    log: CallLog = []
+    try:
+        return await _write(desk, path, log)
+    except BaseException:
+        note_calls(log)
+        raise
+
+
+async def _write(desk: Desk, path: tuple[Thought, ...], log: CallLog) -> Outcome:
+    job = Job(-1, _STAND_IN, path)
+    text, stage = "", "write"
+    with logging_calls(log):
+        try:
+            request = _write_request(desk, path)
+            completion = await desk.ask(request, earmark=ANSWER)
+            text = desk.dialect.parse_execute(request, completion).text
+            stage = "score"
+            # What is scored is the text against what led to it, not against a draft of itself.
+            grounds = path if path[-1].kind not in ENDS else path[:-1]
+            scoring = desk.score_request(grounds, "answer", text, desk.views)
+            score = await desk.score(scoring, earmark=ANSWER)
+        except EcoAlignError as error:
+            return Outcome(job, text, None, error, stage, log)
+    return Outcome(job, text, score, None, stage, log, reply_of(completion, text))

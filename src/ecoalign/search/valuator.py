@@ -1,0 +1,142 @@
+"""The Valuator: the net present value of each candidate under the terms of the moment."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from ecoalign.graph import economics
+from ecoalign.graph.economics import Economy, UtilityAggregator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ecoalign.budget._amounts import Amount, Budget
+    from ecoalign.budget._ledger import Ledger
+    from ecoalign.prompts.requests import Forecast
+    from ecoalign.settings import Settings
+
+__all__ = ["Terms", "share_left", "terms", "value"]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What valuation depends on besides the candidate.
+
+    Attributes:
+        horizon: |R|_t, how many steps beyond the action count.
+        price: lambda, utility per token (economy `surplus` only).
+        headroom: how much of the utility of an answer is still to be had, in [0, 1]: what a
+            scored answer already gives cannot be gained again (economy `surplus` only).
+        economy, utility, delta, threshold: from the settings; what falls below the threshold
+            will be pruned.
+    """
+
+    horizon: int
+    price: float
+    headroom: float
+    economy: Economy
+    utility: UtilityAggregator
+    delta: float
+    threshold: float = 0.0
+
+
+def share_left(remaining: Amount, limit: Amount) -> float:
+    """The scarcest unit's remaining share of its limit, in [0, 1]."""
+    shares = [
+        max(0.0, left / whole)
+        for left, whole in (
+            (remaining.tokens, limit.tokens),
+            (remaining.usd, limit.usd),
+            (remaining.seconds, limit.seconds),
+        )
+        if left is not None and whole
+    ]
+    return min(1.0, *shares) if shares else 1.0
+
+
+def terms(
+    settings: Settings,
+    ledger: Ledger,
+    remaining: Amount,
+    means: Sequence[float | None],
+    mean_tokens: float,
+    headroom: float,
+) -> Terms:
+    """The terms of a step.
+
+    Args:
+        settings: economy, horizon and prices.
+        ledger: its limit and its budget.
+        remaining: what is left of each unit.
+        means: the mean cost of an action in tokens, dollars and seconds; None where not known.
+        mean_tokens: the mean cost of an action in tokens, >= 0, for the shadow price.
+        headroom: see `Terms`.
+    """
+    horizon = _horizon(settings, ledger.budget, ledger.spent.tokens.total, remaining, means)
+    left = share_left(remaining, ledger.limit)
+    base = settings.lambda0 / mean_tokens if mean_tokens > 0 else 0.0
+    price = economics.shadow_price(base, left, 1.0)
+    return Terms(
+        horizon,
+        price,
+        headroom,
+        Economy(settings.economy),
+        UtilityAggregator(settings.utility_aggregator),
+        settings.delta,
+        settings.safety_threshold,
+    )
+
+
+def _horizon(
+    settings: Settings,
+    budget: Budget,
+    spent: int,
+    remaining: Amount,
+    means: Sequence[float | None],
+) -> int:
+    cap = settings.horizon_cap
+    if settings.horizon_unit == "fixed":
+        return settings.fixed_horizon
+    if settings.horizon_unit == "tokens" and budget.tokens is not None:
+        return economics.horizon_tokens(settings.look_ahead, budget.tokens, spent, cap)
+    pairs = zip((remaining.tokens, remaining.usd, remaining.seconds), means, strict=True)
+    horizons = [
+        economics.horizon_actions(left, mean, cap, settings.look_ahead)
+        for left, mean in pairs
+        if left is not None and mean is not None
+    ]
+    return min(horizons) if horizons else cap
+
+
+def value(forecast: Sequence[Forecast], floor: float, terms: Terms) -> float:
+    """V(a) of an action, or minus infinity if it is forecast to be unsafe.
+
+    Where every thought earns (the paper), Gamma_local(a) + delta * V of the best safe rollout;
+    where only the answer does, `economics.prospect_value`.
+
+    Args:
+        forecast: the action itself, then the steps that would follow; costs in tokens.
+        floor: the safety of the path so far: no step is safer than what it stands on.
+        terms: see `Terms`.
+    """
+    safe = list(takewhile(lambda step: step.safety >= terms.threshold, forecast))
+    if not safe:
+        return -math.inf
+    surplus = terms.economy is Economy.SURPLUS
+    gains = [step.utility * terms.headroom if surplus else step.utility for step in safe]
+    safeties = [min(floor, step.safety) for step in safe]
+    costs = [step.cost for step in safe]
+    price = terms.price if surplus else 0.0
+    if terms.utility is UtilityAggregator.LAST:
+        return economics.prospect_value(
+            safeties, gains, costs, terms.delta, terms.horizon, terms.economy, price
+        )
+    own, *returns = (
+        economics.worth(terms.economy, s, u, c, price)
+        for s, u, c in zip(safeties, gains, costs, strict=True)
+    )
+    rollout = economics.rollout_value(returns, safeties[1:], terms.delta, terms.horizon)
+    return economics.candidate_value(own, rollout, terms.delta)

@@ -1,0 +1,282 @@
+"""Every setting: its type, range, default and what it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from ecoalign.budget._amounts import Budget
+from ecoalign.budget._pricing import Price
+from ecoalign.errors import InputError
+from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
+
+__all__ = ["PRESETS", "SERVER_BUDGET", "BudgetValue", "Fields", "Name", "PriceTable", "Url"]
+
+
+def _read_budget(value: object) -> Budget:
+    try:
+        budget = _any_budget(value)
+    except InputError as error:
+        # Only a ValueError is reported together with the name of the setting.
+        raise ValueError(str(error)) from None
+    if budget.is_empty:
+        raise ValueError("a budget must bound tokens, usd or seconds")
+    return budget
+
+
+def _any_budget(value: object) -> Budget:
+    if isinstance(value, Budget):
+        return value
+    if isinstance(value, str):
+        return Budget.parse(value)
+    if isinstance(value, int):
+        return Budget(tokens=value)
+    if isinstance(value, Mapping) and value.keys() <= {"tokens", "usd", "seconds"}:
+        return Budget(value.get("tokens"), value.get("usd"), value.get("seconds"))
+    raise ValueError(
+        'give tokens (8000), text ("8000,$0.02,5s") or a table of tokens, usd, seconds'
+    )
+
+
+def _read_prices(value: object) -> dict[str, Price]:
+    if not isinstance(value, Mapping):
+        raise ValueError('give a table, [prices."openai:name"] input = 2.5, output = 10.0')
+    try:
+        return {
+            str(model): table if isinstance(table, Price) else Price.parse(table, name=str(model))
+            for model, table in value.items()
+        }
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+def _show_prices(prices: Mapping[str, Price]) -> dict[str, dict[str, float]]:
+    return {model: price.to_json() for model, price in prices.items()}
+
+
+def _read_url(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError("it is a text")
+    try:
+        parts = urlsplit(value.strip())
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError("it looks like http://localhost:8000/v1")
+    if parts.username is not None or parts.password is not None or parts.query:
+        raise ValueError(
+            "an address holds no user, password or query: settings are printed and saved; give "
+            "the key in the environment variable OPENAI_API_KEY"
+        )
+    return value.strip()
+
+
+BudgetValue = Annotated[Budget, PlainValidator(_read_budget), PlainSerializer(str)]
+
+PriceTable = Annotated[
+    Mapping[str, Price], PlainValidator(_read_prices), PlainSerializer(_show_prices)
+]
+
+Url = Annotated[str | None, PlainValidator(_read_url)]
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=400)]
+
+SERVER_BUDGET = Budget(tokens=40_000)
+"""The default budget for any model but the embedded one, whose prompts are far shorter. The bound
+on a call's tokens, which has to fit, may be many times what the call turns out to use."""
+
+
+class Fields(BaseModel):
+    """The values. `Settings` adds how they are read and explained."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
+
+    # -- who answers, who judges, what it may cost
+    model: Name = Field(
+        "embedded",
+        description='the model: "embedded", "openai:NAME", or any name with a base_url',
+    )
+    evaluator: Name = Field(
+        "self", description='who scores: "self" (the model itself) or an evaluator by name'
+    )
+    base_url: Url = Field(
+        None, description="address of an OpenAI-compatible server, usually ending in /v1"
+    )
+    budget: BudgetValue = Field(
+        Budget(tokens=8000),
+        description="B, hard in each unit given: tokens, US dollars, seconds of wall-clock; "
+        "by default 40000 tokens for any model but the embedded one",
+    )
+    prices: PriceTable = Field(
+        default_factory=dict[str, Price],
+        description="own prices by model, in dollars per million tokens: input, output, cached",
+    )
+
+    # -- the economy of the search
+    economy: Economy = Field(
+        Economy.SURPLUS,
+        description="worth of an action: s*u - lambda*c, s*u/c (the paper's) or s*u",
+    )
+    aggregator: SafetyAggregator = Field(
+        SafetyAggregator.MIN, description="safety of a path from that of its thoughts"
+    )
+    utility_aggregator: UtilityAggregator = Field(
+        UtilityAggregator.LAST,
+        description="utility of a path: that of its last thought, the answer, or the sum of all "
+        "(the paper's)",
+    )
+    horizon_unit: Literal["actions", "tokens", "fixed"] = Field(
+        "actions",
+        description="what k is multiplied with: actions still affordable, tokens left (the "
+        "paper's), or nothing (fixed_horizon, blind to the budget)",
+    )
+    look_ahead: float = Field(
+        0.25, ge=0, le=1000, description="k, the look-ahead factor, in steps per horizon_unit"
+    )
+    horizon_cap: int = Field(4, ge=0, le=64, description="longest horizon, in steps")
+    fixed_horizon: int = Field(
+        3, ge=0, le=64, description="horizon with horizon_unit fixed, in steps; 0 is myopic"
+    )
+    delta: float = Field(
+        0.95, gt=0, le=1, description="time value of compute: a step later counts delta times"
+    )
+    lambda0: float = Field(
+        0.15,
+        ge=0,
+        le=1000,
+        description="price of one mean action while the whole budget is left, in utility",
+    )
+    batch_margin: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="least value, as a share of the best one's, to be executed beside it",
+    )
+    fidelity: Literal["forecast", "surrogate", "rollout"] = Field(
+        "forecast",
+        description="how the steps after an action are simulated: by the proposing call, by a "
+        "regression on this run, or really generated",
+    )
+
+    # -- the size of the search
+    batch: int = Field(4, ge=1, le=16, description="actions executed together")
+    candidates: int = Field(4, ge=1, le=16, description="actions asked for per proposal")
+    max_thoughts: int = Field(64, ge=1, le=100_000, description="most thoughts in the graph")
+    max_depth: int = Field(8, ge=1, le=64, description="longest path, in thoughts after the root")
+
+    # -- safety
+    safety_threshold: float = Field(
+        0.0, ge=0, le=1, description="a thought with s below it is pruned; 0 in the paper"
+    )
+    low_risk_threshold: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="a request with s below it, and not negative, gets a strategy of caution",
+    )
+    strategy: bool = Field(False, description="whether such a strategy is added at all")
+    unsafe_root: Literal["refuse", "explore"] = Field(
+        "explore",
+        description="a request with s < 0: refuse at once, or look for a safe answer to it",
+    )
+    risk_floor: float = Field(
+        0.25, gt=0, le=1, description="share of B that is left to the search at the highest risk"
+    )
+
+    # -- kinds of action
+    merge: bool = Field(True, description="whether equivalent thoughts are merged")
+    merge_threshold: float = Field(
+        0.9, ge=0, le=1, description="least similarity of texts to merge that differ in wording"
+    )
+    fuse: bool = Field(True, description="whether several thoughts may be fused into one")
+    look: bool = Field(True, description="whether regions of the image may be looked at")
+    draft: bool = Field(
+        True,
+        description="whether an answer is tried, and scored, before the scan: if it leaves too "
+        "little to gain, nothing else is paid for",
+    )
+    synthesis: Literal["needed", "always"] = Field(
+        "needed",
+        description="whether the answer is written anew from the path always, or only where the "
+        "path's last thought cannot stand as one",
+    )
+    view_pixels: int = Field(
+        512, ge=32, le=4096, description="longest side of the low-resolution view, in pixels"
+    )
+    crop_pixels: int = Field(
+        512, ge=32, le=4096, description="longest side of a region looked at, in pixels"
+    )
+
+    # -- calls
+    temperature: float = Field(0.0, ge=0, le=2, description="of sampling; 0 is greedy")
+    seed: int | None = Field(
+        0, ge=0, le=2**31 - 1, description="of everything random, where the server takes one too"
+    )
+    timeout: float = Field(60.0, gt=0, le=3600, description="longest a call may take, in seconds")
+    retries: int = Field(2, ge=0, le=10, description="how often a failed call is repeated")
+    max_concurrency: int = Field(8, ge=1, le=256, description="calls under way at once")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, value: object, info: ValidationInfo) -> object:
+        """Python counts True as 1; here it is a mistake."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool) and field.annotation is not bool:
+            raise ValueError("it is not a truth value")
+        return value
+
+    @model_validator(mode="after")
+    def _units_go_together(self) -> Self:
+        if self.horizon_unit == "tokens" and self.budget.tokens is None:
+            raise ValueError(
+                f"horizon_unit tokens needs a budget in tokens, not {str(self.budget)!r}: add "
+                f'tokens to it ("8000,{self.budget}") or set horizon_unit to actions'
+            )
+        return self
+
+
+PRESETS: Mapping[str, Mapping[str, object]] = {
+    "default": {},
+    # arXiv 2511.11301 to the letter, where it says anything. Its formula for the horizon gives
+    # dozens of steps with a budget in tokens; the cap keeps a rollout within one completion.
+    "paper": {
+        "economy": "ratio",
+        "aggregator": "min",
+        "utility_aggregator": "sum",
+        "horizon_unit": "tokens",
+        "look_ahead": 0.05,
+        "horizon_cap": 8,
+        "delta": 0.95,
+        "fidelity": "forecast",
+        "safety_threshold": 0.0,
+        "strategy": True,
+        "draft": False,
+        "unsafe_root": "refuse",
+        "synthesis": "always",
+        "batch_margin": 0.0,
+    },
+    # The paper's ablations, each a single change to the default.
+    "myopic": {"horizon_unit": "fixed", "fixed_horizon": 0},
+    "fixed-horizon": {"horizon_unit": "fixed"},
+    "last-safety": {"aggregator": "last"},
+    "mean-safety": {"aggregator": "mean"},
+    "no-cost": {"economy": "no-cost"},
+}

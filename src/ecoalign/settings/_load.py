@@ -1,0 +1,211 @@
+"""Reading settings, in order of precedence, and explaining them.
+
+    keyword  >  environment (ECOALIGN_*)  >  TOML file  >  preset  >  default
+
+The files are ./ecoalign.toml and then ecoalign.toml in the user's configuration folder, or one
+file that is named and no other. Keys of services are not settings: they stay in the environment
+of the official client; nothing here reads, holds or prints one.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pydantic import BaseModel, PrivateAttr, ValidationError
+
+from ecoalign.budget._pricing import PriceBook
+from ecoalign.settings._fields import PRESETS, SERVER_BUDGET, Fields
+from ecoalign.settings._sources import (
+    CONFIG,
+    complaint,
+    from_environment,
+    from_files,
+    range_of,
+    shown,
+    unknown_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["SettingRow", "Settings"]
+
+PRESET = "preset"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting as `ecoalign doctor` prints it.
+
+    Attributes:
+        name: as in the TOML file; the environment variable is ECOALIGN_ and the name in capitals.
+        value: what is in force, as text.
+        range: what it may be.
+        origin: "default", "preset NAME", a file's path, "environment VARIABLE", "keyword"
+            or "command line".
+        description: what it does, with its unit.
+    """
+
+    name: str
+    value: str
+    range: str
+    origin: str
+    description: str
+
+
+class Settings(Fields):
+    """All settings, validated and frozen. `Settings()` are the defaults, files unread.
+
+    Raises:
+        SettingsError: a name is unknown, or a value does not fit; all of them are named, with
+            where they came from and what would fit.
+    """
+
+    _preset: str = PrivateAttr("default")
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def __init__(self, **values: object) -> None:
+        self._fill(values, dict.fromkeys(values, "keyword"), "default")
+
+    def _fill(self, values: Mapping[str, object], origins: Mapping[str, str], preset: str) -> None:
+        for name in values:
+            if name not in Fields.model_fields:
+                raise unknown_name("setting", name, Fields.model_fields, origins[name])
+        served = values.get("model", "embedded") != "embedded"
+        fitting = {"budget": SERVER_BUDGET} if served and "budget" not in values else {}
+        try:
+            BaseModel.__init__(self, **fitting, **values)
+        except ValidationError as error:
+            # Without the cause: it would show every input.
+            raise complaint(error, origins, Fields.model_fields) from None
+        self._preset = preset
+        self._origins = {name: origins[name] for name in values}
+
+    @classmethod
+    def load(
+        cls,
+        preset: str | None = None,
+        file: str | Path | None = None,
+        env: Mapping[str, str] | None = None,
+        origin: str = "keyword",
+        **keywords: object,
+    ) -> Self:
+        """Read settings from everywhere.
+
+        Args:
+            preset: one of `PRESETS`; else ECOALIGN_PRESET, else `preset` in a file.
+            file: read this TOML file and no other; else ECOALIGN_CONFIG.
+            env: the environment; that of the process by default.
+            origin: what to call the place that `keywords` come from.
+            **keywords: single settings. None counts as not given, so that the options of a
+                command line can be passed on as they are.
+
+        Raises:
+            SettingsError: see the class; also for an unknown preset and a file that cannot be
+                read.
+        """
+        names = {*Fields.model_fields, PRESET}
+        surroundings = from_environment(os.environ if env is None else env, names)
+        path = file or surroundings.values.get(CONFIG)
+        layers = from_files(Path(str(path)) if path else None, names)
+        layers.append(surroundings)
+
+        values: dict[str, object] = {}
+        origins: dict[str, str] = {}
+        for layer in layers:
+            values |= {name: value for name, value in layer.values.items() if name != CONFIG}
+            origins |= layer.origins
+        chosen = preset or values.pop(PRESET, None) or "default"
+        values.pop(PRESET, None)
+        if not isinstance(chosen, str) or chosen not in PRESETS:
+            place = origin if preset else origins.get(PRESET, origin)
+            raise unknown_name(PRESET, str(chosen), PRESETS, place)
+        given = {name: value for name, value in keywords.items() if value is not None}
+        base = dict(PRESETS[chosen])
+        settings = cls.__new__(cls)
+        settings._fill(
+            base | values | given,
+            dict.fromkeys(base, f"preset {chosen}") | origins | dict.fromkeys(given, origin),
+            chosen,
+        )
+        return settings
+
+    @property
+    def preset(self) -> str:
+        """The name of the preset that these settings started from."""
+        return self._preset
+
+    def origin(self, name: str) -> str:
+        """Where the value of a setting comes from; see `SettingRow`.
+
+        Raises:
+            SettingsError: there is no such setting.
+        """
+        if name not in Fields.model_fields:
+            raise unknown_name("setting", name, Fields.model_fields, "origin()")
+        return self._origins.get(name, "default")
+
+    def replace(self, **changes: object) -> Self:
+        """The same settings with some of them changed, validated again.
+
+        Raises:
+            SettingsError: see the class.
+        """
+        kept = {name: getattr(self, name) for name in self._origins}
+        settings = type(self).__new__(type(self))
+        settings._fill(
+            kept | changes, self._origins | dict.fromkeys(changes, "keyword"), self._preset
+        )
+        return settings
+
+    def model_copy(self, *, update: Mapping[str, object] | None = None, deep: bool = False) -> Self:
+        """As `replace`: pydantic's own would not validate. Everything is frozen, so never deep."""
+        return self.replace(**(update or {}))
+
+    def explain(self) -> list[SettingRow]:
+        """A row for every setting, in the order of their definition."""
+        return [
+            SettingRow(
+                name,
+                shown(getattr(self, name)),
+                range_of(name, field),
+                self.origin(name),
+                field.description or "",
+            )
+            for name, field in Fields.model_fields.items()
+        ]
+
+    def to_json(self) -> dict[str, object]:
+        """All values as plain JSON, with the preset's name; `from_json` takes it back."""
+        return {PRESET: self._preset, **self.model_dump(mode="json")}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object], origin: str = "trace") -> Self:
+        """Settings that were saved by `to_json`. They count as given by `origin`.
+
+        Raises:
+            SettingsError: see the class; also for an unknown preset.
+        """
+        chosen = values.get(PRESET, "default")
+        if chosen not in PRESETS:
+            raise unknown_name(PRESET, str(chosen), PRESETS, origin)
+        rest = {name: value for name, value in values.items() if name != PRESET}
+        settings = cls.__new__(cls)
+        settings._fill(rest, dict.fromkeys(rest, origin), str(chosen))
+        return settings
+
+    def price_book(self) -> PriceBook:
+        """The prices in force: one's own before the bundled ones."""
+        return PriceBook(self.prices, base_url=self.base_url)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal values, wherever they come from."""
+        if not isinstance(other, Settings):
+            return NotImplemented
+        return self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())

@@ -1,0 +1,152 @@
+"""The result of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ecoalign.budget._amounts import Budget, Spending
+from ecoalign.errors import InputError
+from ecoalign.models._reply import HOUSE, FinishReason, Reply
+from ecoalign.trace.events import Event, Finished, RunStarted, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ecoalign.graph._thoughts import Thought
+    from ecoalign.models._base import ToolCall
+    from ecoalign.trace.events import StopReason
+
+__all__ = ["Alignment", "Trace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The events of a run, in order."""
+
+    events: tuple[Event, ...] = field(repr=False)
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def save(self, path: str | Path) -> None:
+        """Write the events as JSON lines; an existing file is replaced."""
+        lines = "".join(to_json(event) + "\n" for event in self.events)
+        Path(path).write_text(lines, encoding="utf-8", newline="\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """An answer with its evidence.
+
+    Attributes:
+        answer: the text; it has been scored, or is the fixed refusal of last resort.
+        refused: whether it is a refusal.
+        safety: S[P] of its path in [-1, 1], by the aggregator of the settings.
+        utility: U[P] of its path, >= 0.
+        path: the thoughts from the root to the answer.
+        spent: the ledger's account: tokens by kind and stage, usd (None if unknown), seconds,
+            calls.
+        budget: what it was allowed to spend.
+        stop_reason: why the search ended; see `ecoalign.trace.events.StopReason`.
+        hint: what to change where something went wrong; empty otherwise.
+        model, preset: what was asked, under which settings.
+        reply: the answer's finish reason, tool calls and log-probabilities; see `Reply`.
+        trace: every event of the run.
+    """
+
+    answer: str
+    refused: bool
+    safety: float
+    utility: float
+    path: tuple[Thought, ...]
+    spent: Spending
+    budget: Budget
+    stop_reason: StopReason
+    hint: str
+    model: str
+    preset: str
+    trace: Trace = field(repr=False)
+    reply: Reply = field(default=HOUSE, repr=False)
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why the answer ends where it does: "stop", "length", "content_filter", "tool_calls"."""
+        return self.reply.finish_reason
+
+    @property
+    def content(self) -> str | None:
+        """The answer less its tool calls; None if it is nothing but tool calls."""
+        return self.reply.content(self.answer)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls of the client's tools that the answer asks for; scored with it."""
+        return self.reply.tool_calls
+
+    @property
+    def logprobs(self) -> Mapping[str, object] | None:
+        """The answer's `logprobs` as its server gave them, where the client asked for them."""
+        return self.reply.logprobs
+
+    @classmethod
+    def from_events(cls, events: Sequence[Event]) -> Alignment:
+        """The result of a run from its events.
+
+        Raises:
+            InputError: they do not begin with `RunStarted` or do not end with `Finished`.
+        """
+        if not (events and isinstance(events[0], RunStarted) and isinstance(events[-1], Finished)):
+            raise InputError("the trace is not one of a finished run")
+        started, finished = events[0], events[-1]
+        return cls(
+            answer=finished.answer,
+            refused=finished.refused,
+            safety=finished.safety,
+            utility=finished.utility,
+            path=finished.path,
+            spent=Spending.from_json(finished.spent),
+            budget=Budget.parse(started.budget),
+            stop_reason=finished.stop_reason,
+            hint=finished.hint,
+            model=started.model,
+            preset=started.preset,
+            trace=Trace(tuple(events)),
+            reply=finished.reply,
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """The object that `ecoalign ask --json` prints."""
+        return {
+            "answer": self.answer,
+            "refused": self.refused,
+            "safety": self.safety,
+            "utility": self.utility,
+            "path": [
+                {
+                    "id": thought.id,
+                    "kind": thought.kind.value,
+                    "text": thought.text,
+                    "safety": thought.safety,
+                    "utility": thought.utility,
+                    "cost": thought.cost,
+                    "parents": list(thought.parents),
+                }
+                for thought in self.path
+            ],
+            "spent": self.spent.to_json(),
+            "budget": {
+                "tokens": self.budget.tokens,
+                "usd": self.budget.usd,
+                "seconds": self.budget.seconds,
+            },
+            "stop_reason": self.stop_reason,
+            "hint": self.hint,
+            "model": self.model,
+            "preset": self.preset,
+            "trace": None,
+        }

@@ -1,0 +1,80 @@
+"""The critical path in calls: how many had to wait for each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Protocol
+
+from ecoalign.trace.events import ActionsChosen, Called, StepStarted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ecoalign.trace.events import Event
+
+__all__ = ["calls_in_line", "chain"]
+
+_SCORE = "score"
+
+_BATCHED = ("execute", _SCORE)
+
+
+class Attempt(Protocol):
+    """One attempt to call a model: a `CallRecord`, or a `Called` event."""
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def key(self) -> str: ...
+
+
+def chain(attempts: Iterable[Attempt]) -> int:
+    """The attempts of one line of work that had to wait for each other.
+
+    Each waits for the one before, a retry for the attempt that failed. Only the requests of one
+    scoring that differ, or go to different models, run at once, since they are those of an
+    ensemble; there the one with the most attempts counts.
+    """
+    length = 0
+    scoring: Counter[tuple[str, str]] = Counter()
+    for attempt in attempts:
+        if attempt.stage == _SCORE:
+            scoring[attempt.model, attempt.key] += 1
+        else:
+            length += 1 + max(scoring.values(), default=0)
+            scoring.clear()
+    return length + max(scoring.values(), default=0)
+
+
+def calls_in_line(events: Sequence[Event]) -> int:
+    """The critical path of a run of the engine, from its events.
+
+    Everything waits for what came before, but for the actions of a batch (`ActionsChosen`): they
+    run at once, each a line of its own, execute then score, and the longest line counts. In the
+    trace the calls of a batch follow each other action by action, each beginning with the first
+    attempt of its execute call. Rollouts of the fidelity `rollout` run one by one. The bound on
+    concurrent calls is not looked at: this is what would be waited for with no such bound.
+    """
+    length = 0
+    lines: list[list[Called]] = [[]]
+    in_batch = False
+    for event in events:
+        if isinstance(event, Called):
+            if in_batch and event.stage not in _BATCHED:
+                # Without a further step, the written answer follows the batch directly.
+                length, lines, in_batch = length + _longest(lines), [[]], False
+            if in_batch and event.stage != _SCORE and event.attempt == 1:
+                lines.append([])
+            lines[-1].append(event)
+        elif isinstance(event, ActionsChosen | StepStarted):
+            length, lines = length + _longest(lines), [[]]
+            in_batch = isinstance(event, ActionsChosen)
+    return length + _longest(lines)
+
+
+def _longest(lines: Sequence[Sequence[Called]]) -> int:
+    return max(map(chain, lines))

@@ -1,0 +1,553 @@
+"""Budgets, holds, earmarks, and the invariant: spent + held + set aside <= B at every moment."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import sys
+import threading
+import time
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from ecoalign.budget._amounts import Amount, Budget, Spending, StageSpending
+from ecoalign.budget._ledger import Hold, Ledger
+from ecoalign.errors import BudgetExceeded, InputError, UnpricedModelError
+from ecoalign.models._base import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODEL = "fake:x"
+
+
+def cents(model: str, usage: Usage) -> Decimal | None:
+    """A cent per token, half for cached ones; models called "free" have no known price."""
+    if model == "free:x":
+        return None
+    return (Decimal(2 * usage.total) - usage.cached) / 200
+
+
+class Clock:
+    """Time that passes only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_ledger_without_any_bound_is_refused() -> None:
+    with pytest.raises(InputError, match="bounds nothing"):
+        Ledger(Budget())
+
+
+# -- one hold -----------------------------------------------------------------------------------
+
+
+def test_a_call_holds_its_worst_case_and_pays_its_real_one() -> None:
+    ledger = Ledger(Budget(tokens=100), cents)
+    hold = ledger.reserve("scan", Usage(60, 20), MODEL)
+    assert ledger.held.tokens == 80
+    assert ledger.remaining().tokens == 20
+    assert hold.settle(Usage(30, 5, 10, 4)) == Usage(30, 5, 10, 4)
+    assert ledger.held.tokens == 0
+    assert ledger.remaining().tokens == 65
+    assert hold.usd == 0.33
+    assert ledger.spent.tokens == Usage(30, 5, 10, 4)
+    assert ledger.spent.usd == 0.33
+    assert ledger.spent.calls == 1
+
+
+def test_the_last_token_can_be_spent_and_not_one_more() -> None:
+    ledger = Ledger(Budget(tokens=100))
+    with pytest.raises(BudgetExceeded) as refused:
+        ledger.reserve("scan", Usage(100, 1), MODEL)
+    assert refused.value.unit == "tokens"
+    assert (refused.value.needed, refused.value.remaining) == (101, 100)
+    assert ledger.open_holds == 0
+    ledger.reserve("scan", Usage(99, 1), MODEL).settle(Usage(99, 1))
+    assert ledger.remaining().tokens == 0
+    with pytest.raises(BudgetExceeded):
+        ledger.reserve("scan", Usage(0, 1), MODEL)
+    assert not ledger.overdrawn
+
+
+def test_each_unit_binds_alone() -> None:
+    ledger = Ledger(Budget(tokens=1000, usd=0.5), cents)
+    with pytest.raises(BudgetExceeded) as refused:
+        ledger.reserve("scan", Usage(50, 1), MODEL)
+    assert refused.value.unit == "usd"
+    assert refused.value.needed == 0.51
+    assert ledger.fits(Usage(50, 0), MODEL)
+    assert not ledger.fits(Usage(50, 1), MODEL)
+
+
+def test_dollars_are_held_as_if_nothing_were_cached() -> None:
+    ledger = Ledger(Budget(usd=1.0), cents)
+    hold = ledger.reserve("scan", Usage(100, 0, 0, 100), MODEL)
+    assert ledger.held.usd == 1.0
+    hold.settle(Usage(100, 0, 0, 100))
+    assert ledger.spent.usd == 0.5
+
+
+def test_a_forfeited_call_is_not_believed_to_have_been_cached() -> None:
+    ledger = Ledger(Budget(usd=1.0), cents)
+    ledger.reserve("scan", Usage(100, 0, 0, 100), MODEL).forfeit()
+    assert ledger.spent.usd == 1.0
+
+
+def test_dollars_bind_to_the_last_digit() -> None:
+    usd = 0.1 + 0.2  # a little more than 0.3
+    for cost, granted in (("0.3", True), ("0.300000000000001", False)):
+        ledger = Ledger(Budget(usd=usd), lambda model, usage, cost=cost: Decimal(cost))
+        assert ledger.fits(Usage(1, 0), MODEL) is granted
+
+
+def test_a_thousand_tenths_of_a_cent_are_exactly_a_dollar() -> None:
+    ledger = Ledger(Budget(usd=1.0), lambda model, usage: Decimal("0.001") * usage.total)
+    for _ in range(1000):
+        ledger.reserve("scan", Usage(1, 0), MODEL).settle(Usage(1, 0))
+    assert ledger.spent.usd == 1.0
+    assert ledger.remaining().usd == 0.0
+
+
+def test_forfeiting_costs_the_worst_case_and_releasing_nothing() -> None:
+    ledger = Ledger(Budget(tokens=100), clock=Clock())
+    ledger.reserve("scan", Usage(20, 10), MODEL).release()
+    assert ledger.spent == Spending()
+    assert ledger.reserve("scan", Usage(20, 10), MODEL).forfeit() == Usage(20, 10)
+    assert ledger.spent.tokens.total == 30
+    assert ledger.spent.calls == 1
+
+
+def test_a_hold_can_be_closed_only_once() -> None:
+    ledger = Ledger(Budget(tokens=100))
+    hold = ledger.reserve("scan", Usage(20, 10), MODEL)
+    hold.settle(Usage(1, 1))
+    for close in (hold.forfeit, hold.release, lambda: hold.settle(None)):
+        with pytest.raises(RuntimeError, match="already settled"):
+            close()
+    assert ledger.spent.tokens.total == 2
+    assert ledger.open_holds == 0
+
+
+@pytest.mark.parametrize(("released", "spent"), [(False, 30), (True, 0)])
+def test_a_hold_left_open_by_an_exception_is_forfeited(released: bool, spent: int) -> None:
+    ledger = Ledger(Budget(tokens=100))
+
+    def fail() -> None:
+        with ledger.reserve("scan", Usage(20, 10), MODEL) as hold:
+            if released:
+                hold.release()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert ledger.spent.tokens.total == spent
+    assert ledger.open_holds == 0
+
+
+def test_a_negative_bound_is_a_mistake_of_the_model() -> None:
+    with pytest.raises(ValueError, match="negative"):
+        Ledger(Budget(tokens=9)).reserve("scan", Usage(-5, 1), MODEL)
+
+
+@pytest.mark.parametrize(
+    ("budget", "unit"), [(Budget(tokens=1000), "tokens"), (Budget(usd=10.0), "usd")]
+)
+def test_a_report_beyond_the_bound_is_recorded_and_stops_everything(
+    budget: Budget, unit: str
+) -> None:
+    ledger = Ledger(budget, cents)
+    ledger.set_aside("answer", Usage(10, 10), MODEL)
+    other = ledger.reserve("score", Usage(10, 10), MODEL)
+    ledger.reserve("scan", Usage(10, 10), MODEL).settle(Usage(30, 10))
+    assert ledger.overdrawn
+    assert ledger.spent.tokens.total == 40
+    for earmark in (None, "answer"):
+        with pytest.raises(BudgetExceeded, match=r"more .* than its bound") as refused:
+            ledger.reserve("scan", Usage(1, 0), MODEL, earmark=earmark)
+        assert refused.value.unit == unit
+        assert not ledger.fits(Usage(1, 0), MODEL, earmark=earmark)
+        assert getattr(ledger.remaining(earmark), unit) == 0
+    other.settle(Usage(5, 5))
+    assert ledger.spent.tokens.total == 50
+    assert ledger.open_holds == 0
+
+
+def test_more_of_one_kind_and_less_of_another_is_no_overdraft() -> None:
+    ledger = Ledger(Budget(tokens=1000))
+    ledger.reserve("scan", Usage(10, 10), MODEL).settle(Usage(12, 8))
+    assert not ledger.overdrawn
+
+
+# -- prices -------------------------------------------------------------------------------------
+
+
+def test_a_budget_in_dollars_is_refused_for_a_model_without_a_price() -> None:
+    ledger = Ledger(Budget(usd=1.0), cents)
+    for attempt in (ledger.reserve, ledger.set_aside):
+        with pytest.raises(UnpricedModelError, match=r'prices\."free:x"'):
+            attempt("scan", Usage(1, 1), "free:x")
+    with pytest.raises(UnpricedModelError):
+        ledger.fits(Usage(1, 1), "free:x")
+    with pytest.raises(UnpricedModelError):
+        Ledger(Budget(usd=1.0)).reserve("scan", Usage(1, 1), MODEL)
+    assert ledger.open_holds == 0
+    assert ledger.spent.usd == 0.0
+
+
+def test_an_unknown_price_makes_the_sum_unknown_and_never_zero() -> None:
+    ledger = Ledger(Budget(tokens=1000), cents)
+    ledger.reserve("scan", Usage(10, 0), MODEL).settle(Usage(10, 0))
+    ledger.reserve("score", Usage(10, 0), "free:x").settle(Usage(10, 0))
+    ledger.reserve("score", Usage(10, 0), MODEL).settle(Usage(10, 0))
+    assert ledger.spent.usd is None
+    assert ledger.spent.by_stage["scan"].usd == 0.1
+    assert ledger.spent.by_stage["score"].usd is None
+
+
+def test_a_price_that_is_lost_on_the_way_costs_what_was_held() -> None:
+    known = [Decimal(1)]
+    ledger = Ledger(Budget(usd=5.0), lambda model, usage: known[0] if known else None)
+    hold = ledger.reserve("scan", Usage(10, 0), MODEL)
+    known.clear()
+    hold.settle(Usage(1, 0))
+    assert ledger.committed.usd == 1.0
+    assert ledger.spent.usd is None
+
+
+@pytest.mark.parametrize("price", ["-0.01", "NaN", "Infinity"])
+def test_a_price_that_is_none_is_refused(price: str) -> None:
+    ledger = Ledger(Budget(usd=5.0), lambda model, usage: Decimal(price))
+    with pytest.raises(ValueError, match="finite"):
+        ledger.reserve("scan", Usage(10, 0), MODEL)
+    assert ledger.open_holds == 0
+
+
+# -- earmarks and the working limit -------------------------------------------------------------
+
+
+def test_what_is_set_aside_is_only_for_its_own_calls() -> None:
+    ledger = Ledger(Budget(tokens=100))
+    ledger.set_aside("answer", Usage(20, 20), MODEL)
+    assert ledger.remaining().tokens == 60
+    assert ledger.remaining("answer").tokens == 100
+    search = ledger.reserve("think", Usage(50, 10), MODEL)
+    with pytest.raises(BudgetExceeded):
+        ledger.reserve("think", Usage(1, 0), MODEL)
+    write = ledger.reserve("write", Usage(20, 20), MODEL, earmark="answer")
+    assert ledger.aside.tokens == 0
+    assert ledger.committed.tokens == 100
+    write.settle(Usage(15, 5))
+    assert ledger.aside.tokens == 20
+    search.settle(Usage(50, 10))
+    assert ledger.remaining().tokens == 0
+    assert ledger.remaining("answer").tokens == 20
+
+
+def test_a_released_call_gives_its_earmark_back_and_a_forfeited_one_does_not() -> None:
+    ledger = Ledger(Budget(tokens=100))
+    ledger.set_aside("answer", Usage(20, 20), MODEL)
+    ledger.reserve("write", Usage(20, 20), MODEL, earmark="answer").release()
+    assert ledger.aside.tokens == 40
+    ledger.reserve("write", Usage(10, 20), MODEL, earmark="answer").forfeit()
+    assert ledger.aside.tokens == 10
+    assert ledger.committed.tokens == 40
+
+
+def test_an_earmarked_call_may_need_more_than_was_set_aside() -> None:
+    ledger = Ledger(Budget(tokens=100))
+    ledger.set_aside("answer", Usage(10, 10), MODEL)
+    hold = ledger.reserve("write", Usage(30, 20), MODEL, earmark="answer")
+    assert ledger.committed.tokens == 50
+    hold.settle(Usage(5, 10))
+    assert ledger.aside.tokens == 5
+    assert ledger.committed.tokens == 20
+
+
+def test_setting_aside_adds_up_and_is_all_or_nothing() -> None:
+    ledger = Ledger(Budget(tokens=100))
+    ledger.set_aside("answer", Usage(30, 10), MODEL)
+    ledger.set_aside("answer", Usage(30, 10), MODEL)
+    assert ledger.aside.tokens == 80
+    with pytest.raises(BudgetExceeded):
+        ledger.set_aside("answer", Usage(20, 1), MODEL)
+    with pytest.raises(BudgetExceeded):
+        ledger.set_aside("other", Usage(20, 1), MODEL)
+    assert ledger.aside.tokens == 80
+    with pytest.raises(ValueError, match="'other'"):
+        ledger.reserve("write", Usage(1, 0), MODEL, earmark="other")
+
+
+def test_freeing_an_earmark_gives_it_to_everyone() -> None:
+    ledger = Ledger(Budget(tokens=100))
+    ledger.set_aside("answer", Usage(30, 10), MODEL)
+    hold = ledger.reserve("write", Usage(10, 0), MODEL, earmark="answer")
+    ledger.free("answer")
+    assert ledger.remaining().tokens == 90
+    hold.settle(Usage(4, 0))
+    assert ledger.remaining().tokens == 96
+
+
+def test_the_working_limit_binds_the_search_and_not_the_answer() -> None:
+    ledger = Ledger(Budget(tokens=100, usd=2.0), cents)
+    ledger.set_aside("answer", Usage(20, 0), MODEL)
+    ledger.tighten(0.5)
+    assert ledger.limit == Amount(50, 1.0, None)
+    assert ledger.remaining() == Amount(30, 0.8, None)
+    with pytest.raises(BudgetExceeded):
+        ledger.reserve("think", Usage(31, 0), MODEL)
+    ledger.reserve("write", Usage(90, 0), MODEL, earmark="answer").settle(Usage(80, 0))
+    assert ledger.remaining().tokens == 0
+    assert ledger.remaining("answer").tokens == 20
+
+
+def test_the_working_limit_never_rises() -> None:
+    ledger = Ledger(Budget(tokens=100))
+    ledger.tighten(0.5)
+    ledger.tighten(0.9)
+    assert ledger.limit.tokens == 50
+    for share in (0.0, -0.5, 1.5, math.nan):
+        with pytest.raises(ValueError, match="share"):
+            ledger.tighten(share)
+
+
+# -- time ---------------------------------------------------------------------------------------
+
+
+def test_time_passes_by_itself_and_ends_the_run() -> None:
+    clock = Clock()
+    ledger = Ledger(Budget(seconds=10.0), clock=clock)
+    assert ledger.deadline() == 110.0
+    hold = ledger.reserve("scan", Usage(10**9, 1), MODEL)
+    clock.now += 4.0
+    hold.settle(Usage(1, 1))
+    assert ledger.remaining().seconds == 6.0
+    assert ledger.spent.seconds == 4.0
+    assert ledger.spent.by_stage["scan"] == StageSpending(2, 1, 4.0, None)
+    clock.now += 6.0
+    with pytest.raises(BudgetExceeded) as refused:
+        ledger.reserve("scan", Usage(1, 1), MODEL)
+    assert (refused.value.unit, refused.value.remaining) == ("seconds", 0.0)
+
+
+def test_time_set_aside_is_at_the_end() -> None:
+    clock = Clock()
+    ledger = Ledger(Budget(seconds=10.0), clock=clock)
+    ledger.set_aside("write", Usage(1, 1), MODEL, seconds=2.0)
+    ledger.set_aside("score", Usage(1, 1), MODEL, seconds=1.0)
+    assert ledger.deadline() == 107.0
+    assert ledger.deadline("write") == 109.0
+    with pytest.raises(BudgetExceeded):
+        ledger.set_aside("more", Usage(1, 1), MODEL, seconds=7.0)
+    clock.now += 8.0
+    assert ledger.remaining().seconds == 0.0
+    assert not ledger.fits(Usage(1, 1), MODEL)
+    assert ledger.fits(Usage(1, 1), MODEL, earmark="write")
+    for seconds in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="seconds"):
+            ledger.set_aside("write", Usage(1, 1), MODEL, seconds=seconds)
+
+
+def test_a_tightened_deadline_leaves_the_rest_to_the_answer() -> None:
+    ledger = Ledger(Budget(seconds=10.0), clock=Clock())
+    ledger.set_aside("answer", Usage(1, 1), MODEL, seconds=2.0)
+    ledger.tighten(0.5)
+    assert ledger.deadline() == 103.0
+    assert ledger.deadline("answer") == 110.0
+
+
+def test_without_a_budget_in_seconds_there_is_no_deadline() -> None:
+    ledger = Ledger(Budget(tokens=10), clock=Clock())
+    assert ledger.deadline() is None
+    assert ledger.remaining().seconds is None
+
+
+# -- what is handed out -------------------------------------------------------------------------
+
+
+def test_spending_is_a_snapshot_in_the_shape_of_the_command_line() -> None:
+    clock = Clock()
+    ledger = Ledger(Budget(tokens=1000), cents, clock)
+    ledger.reserve("scan", Usage(50, 5), MODEL).settle(Usage(40, 2, 30, 10))
+    before = ledger.spent
+    ledger.reserve("score", Usage(50, 5), MODEL).settle(Usage(10, 1))
+    assert before.to_json() == {
+        "tokens": {"prompt": 40, "completion": 2, "image": 30, "cached": 10, "total": 42},
+        "by_stage": {"scan": {"tokens": 42, "calls": 1, "seconds": 0.0, "usd": 0.37}},
+        "usd": 0.37,
+        "seconds": 0.0,
+        "calls": 1,
+    }
+    assert pickle.loads(pickle.dumps(before)) == before  # noqa: S301 our own bytes
+    assert list(ledger.spent.by_stage) == ["scan", "score"]
+
+
+# -- the invariant ------------------------------------------------------------------------------
+
+BUDGET = Budget(tokens=300, usd=2.0)
+bounds = st.builds(Usage, st.integers(0, 60), st.integers(0, 30))
+shares = st.floats(0, 1)
+
+
+def real(bound: Usage, share: float, cached: float) -> Usage:
+    """Some usage within the bound."""
+    prompt = int(bound.prompt * share)
+    return Usage(prompt, int(bound.completion * share), 0, int(prompt * cached))
+
+
+class Spender(RuleBasedStateMachine):
+    """Any order of reserving, closing, setting aside, freeing and tightening."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger(BUDGET, cents)
+        self.holds: list[Hold] = []
+        self.names: set[str] = set()
+
+    @rule(bound=bounds, data=st.data())
+    def reserve(self, bound: Usage, data: st.DataObject) -> None:
+        earmark = data.draw(st.sampled_from([None, *sorted(self.names)]))
+        granted = self.ledger.fits(bound, MODEL, earmark=earmark)
+        before = self.ledger.committed
+        try:
+            self.holds.append(self.ledger.reserve("any", bound, MODEL, earmark=earmark))
+        except BudgetExceeded:
+            assert not granted
+            assert self.ledger.committed == before
+        else:
+            assert granted
+
+    @precondition(lambda self: self.holds)
+    @rule(
+        pick=st.integers(0, 1000),
+        how=st.sampled_from(["settle", "none", "zero", "odd", "release", "forfeit"]),
+        share=shares,
+        cached=shares,
+    )
+    def close(self, pick: int, how: str, share: float, cached: float) -> None:
+        hold = self.holds.pop(pick % len(self.holds))
+        true = real(hold.bound, share, cached)
+        if how == "release":
+            hold.release()
+            assert hold.charged.total == 0
+            return
+        if how == "forfeit":
+            charged = hold.forfeit()
+        else:
+            reports = {"settle": true, "none": None, "zero": Usage(), "odd": Usage(-3, 4, 99, 99)}
+            charged = hold.settle(reports[how], floor=Usage(0, true.completion))
+        assert charged.total >= true.total
+        assert charged.total <= hold.bound.total
+
+    @rule(name=st.sampled_from("ab"), bound=bounds)
+    def set_aside(self, name: str, bound: Usage) -> None:
+        try:
+            self.ledger.set_aside(name, bound, MODEL)
+        except BudgetExceeded:
+            return
+        self.names.add(name)
+
+    @rule(name=st.sampled_from("ab"))
+    def free(self, name: str) -> None:
+        self.ledger.free(name)
+        self.names.discard(name)
+
+    @rule(share=st.sampled_from([0.3, 0.6, 1.0]))
+    def tighten(self, share: float) -> None:
+        self.ledger.tighten(share)
+
+    @invariant()
+    def nothing_passes_the_budget(self) -> None:
+        committed = self.ledger.committed
+        assert committed.tokens is not None
+        assert committed.usd is not None
+        assert committed.tokens <= 300
+        assert committed.usd <= 2.0
+        assert self.ledger.open_holds == len(self.holds)
+        assert not self.ledger.overdrawn
+        if not self.holds:
+            assert self.ledger.held == Amount(0, 0.0, None)
+
+
+Spender.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSpender = Spender.TestCase
+
+
+@pytest.fixture
+def _restless() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("_restless")
+def test_threads_never_pass_the_budget_together() -> None:
+    def clock() -> float:
+        """Lets another thread run in the middle of whatever the ledger is doing."""
+        time.sleep(0)
+        return 0.0
+
+    ledger = Ledger(Budget(tokens=5000, usd=40.0), cents, clock)
+    ledger.set_aside("answer", Usage(100, 100), MODEL)
+    start = threading.Barrier(8)
+    over: list[Amount] = []
+    closed: list[int] = []
+
+    def spend(worker: int) -> None:
+        start.wait()
+        for turn in range(200):
+            try:
+                with ledger.reserve("any", Usage(20, worker), MODEL) as hold:
+                    if (turn + worker) % 3:
+                        hold.settle(Usage(1 + turn % 20, worker))
+                closed.append(hold.charged.total)
+            except BudgetExceeded:
+                continue
+            committed = ledger.committed
+            if (committed.tokens or 0) > 5000 or (committed.usd or 0.0) > 40.0:
+                over.append(committed)
+
+    threads = [threading.Thread(target=spend, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not over
+    assert ledger.open_holds == 0
+    assert ledger.held.tokens == 0
+    assert ledger.spent.tokens.total == sum(closed)
+    assert ledger.spent.calls == len(closed)
+    assert ledger.aside.tokens == 200
+
+
+@pytest.mark.usefixtures("_restless")
+def test_threads_that_close_their_calls_together_lose_no_money() -> None:
+    ledger = Ledger(Budget(tokens=100_000), cents)
+    start = threading.Barrier(8)
+
+    def spend() -> None:
+        holds = [ledger.reserve("any", Usage(5, 5), MODEL) for _ in range(300)]
+        start.wait()
+        for hold in holds:
+            hold.settle(Usage(3, 4))
+
+    threads = [threading.Thread(target=spend) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.held.tokens == 0
+    assert ledger.open_holds == 0
+    assert ledger.spent.tokens == Usage(3 * 2400, 4 * 2400)
+    assert ledger.spent.by_stage["any"].calls == 2400

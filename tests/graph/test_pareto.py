@@ -1,0 +1,469 @@
+"""Extraction equals brute force over all paths: every aggregator, every economy, every tie."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from typing import TYPE_CHECKING
+
+import networkx as nx
+import pytest
+
+from ecoalign.graph._thought_graph import (
+    ROOT,
+    PrunedError,
+    Thought,
+    ThoughtGraph,
+    ThoughtId,
+    ThoughtKind,
+)
+from ecoalign.graph.economics import (
+    Economy,
+    SafetyAggregator,
+    UtilityAggregator,
+    path_cost,
+    path_safety,
+    path_utility,
+    worth,
+)
+from ecoalign.graph.pareto import Frontier, Limits, RankedPath, track, track_thoughts
+from ecoalign.graph.pareto._label_setting import Objective, Sweeper, build_net
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+THINK, ANSWER, REFUSAL = ThoughtKind.THINK, ThoughtKind.ANSWER, ThoughtKind.REFUSAL
+OBJECTIVES = list(itertools.product(SafetyAggregator, Economy, UtilityAggregator))
+
+# Small graphs never need the bands: these limits send them there.
+ALWAYS_BANDS = Limits(plain=0, width=1, band=10**6, total=10**9)
+ALWAYS_SPLIT = Limits(plain=0, width=1, band=0, total=10**9)
+SOME_SPLIT = Limits(plain=0, width=2, band=3, total=10**9)
+NO_WORK = Limits(plain=0, width=1, band=0, total=0)
+LITTLE_WORK = Limits(plain=0, width=1, band=5, total=30)
+
+Key = tuple[float, float, float, float, int, tuple[int, ...]]
+
+
+def brute_force(
+    thoughts: Sequence[Thought], ends: Collection[int], budget: float, objective: Objective
+) -> list[Key]:
+    """All paths within the budget, the best first; networkx lists them, economics values them."""
+    net: nx.DiGraph[int] = nx.DiGraph()
+    net.add_nodes_from(t.id for t in thoughts)
+    ids = set(net)
+    net.add_edges_from((p, t.id) for t in thoughts for p in t.parents if p in ids)
+    by_id = {t.id: t for t in thoughts}
+    keys: list[Key] = []
+    for path in nx.all_simple_paths(net, 0, [e for e in ends if e]):
+        steps = [by_id[ThoughtId(i)] for i in path[1:]]
+        utility = path_utility((t.utility for t in steps), objective.utility)
+        cost = path_cost(t.cost for t in steps)
+        safety = path_safety([t.safety for t in steps], objective.aggregator)
+        if cost <= budget:
+            value = worth(objective.economy, safety, utility, cost, objective.price)
+            keys.append((-value, -safety, cost, -utility, len(steps), tuple(path)))
+    return sorted(keys)
+
+
+def key(path: RankedPath) -> Key:
+    return (
+        -path.gamma, -path.safety, path.cost, -path.utility, len(path.ids) - 1, tuple(path.ids)
+    )  # fmt: skip
+
+
+def random_thoughts(rng: random.Random) -> tuple[list[Thought], set[ThoughtId]]:
+    """A small DAG; coarse numbers make ties and zeros frequent, fine ones test the arithmetic."""
+    mode = rng.choice(["coarse", "very coarse", "fine"])
+    width = rng.randint(1, 5)
+    thoughts = [Thought(ROOT, ThoughtKind.ROOT, "", rng.uniform(-1, 1), 1.0, 7.0)]
+    for i in range(1, rng.randint(2, 11)):
+        above = sorted(rng.sample(range(i), min(i, rng.randint(1, width))))
+        if mode == "coarse":
+            scores = (rng.randint(0, 8) / 8, rng.randint(0, 4) / 4, float(rng.randint(0, 5)))
+        elif mode == "very coarse":
+            scores = (rng.choice([0.0, 0.5, 1.0]), rng.choice([0.0, 1.0]), rng.choice([0.0, 1.0]))
+        else:
+            scores = (rng.random(), rng.random(), rng.uniform(0.1, 3))
+        parents = tuple(ThoughtId(p) for p in above)
+        thoughts.append(Thought(ThoughtId(i), THINK, "", *scores, parents))
+    return thoughts, {t.id for t in thoughts[1:] if rng.random() < 0.4}
+
+
+def random_budget(rng: random.Random, thoughts: Sequence[Thought]) -> float:
+    total = sum(t.cost for t in thoughts)
+    return rng.choice(
+        [0.0, math.inf, rng.uniform(0, total), float(rng.randint(0, 9)), total / 3, total / 6]
+    )
+
+
+@pytest.mark.parametrize(("aggregator", "economy", "utility"), OBJECTIVES)
+def test_extraction_equals_brute_force(
+    aggregator: SafetyAggregator, economy: Economy, utility: UtilityAggregator
+) -> None:
+    rng = random.Random(f"{aggregator}/{economy}/{utility}")
+    found = 0
+    for _ in range(250):
+        thoughts, ends = random_thoughts(rng)
+        budget = random_budget(rng, thoughts)
+        objective = Objective(economy, aggregator, rng.choice([0.0, 0.125, 0.25]), utility)
+        expected = brute_force(thoughts, ends, budget, objective)
+        found += bool(expected)
+        for limits in (Limits(), rng.choice([ALWAYS_BANDS, ALWAYS_SPLIT, SOME_SPLIT])):
+            frontier = track_thoughts(thoughts, ends, budget, objective, limits=limits)
+            assert frontier.exact
+            assert frontier.epsilon == 0.0
+            if not expected:
+                assert frontier.best is None
+                assert frontier.paths == ()
+                continue
+            assert frontier.best is not None
+            assert key(frontier.best) == expected[0]
+            assert frontier.bound == frontier.best.gamma
+    assert found > 100
+
+
+@pytest.mark.parametrize(("aggregator", "economy", "utility"), OBJECTIVES)
+def test_without_enough_work_the_gap_that_is_stated_holds(
+    aggregator: SafetyAggregator, economy: Economy, utility: UtilityAggregator
+) -> None:
+    rng = random.Random(f"gap {aggregator}/{economy}/{utility}")
+    inexact = 0
+    for _ in range(120):
+        thoughts, ends = random_thoughts(rng)
+        budget = random_budget(rng, thoughts)
+        objective = Objective(economy, aggregator, rng.choice([0.0, 0.125]), utility)
+        expected = brute_force(thoughts, ends, budget, objective)
+        for limits, epsilon in itertools.product((NO_WORK, LITTLE_WORK, SOME_SPLIT), (0.0, 0.2)):
+            frontier = track_thoughts(
+                thoughts, ends, budget, objective, limits=limits, epsilon=epsilon
+            )
+            if not expected:
+                assert frontier.best is None
+                continue
+            assert frontier.best is not None
+            assert key(frontier.best) in expected
+            gamma, optimum = frontier.best.gamma, -expected[0][0]
+            assert frontier.bound >= optimum or frontier.bound == pytest.approx(optimum)
+            if frontier.exact:
+                assert gamma == optimum
+                assert frontier.epsilon == 0.0
+            else:
+                inexact += 1
+                assert frontier.epsilon > 0.0
+                assert gamma >= (1 - frontier.epsilon) * optimum or frontier.epsilon == math.inf
+            if limits is SOME_SPLIT:
+                assert frontier.epsilon <= epsilon + 1e-9
+    assert inexact > 10
+
+
+def random_graph(rng: random.Random) -> ThoughtGraph:
+    """Grown as a search grows it: thoughts fused, merged and pruned, some of them unsafe."""
+    graph = ThoughtGraph("root", safety=rng.uniform(-1, 1), cost=99.0)
+    for _ in range(rng.randint(5, 18)):
+        live = [t.id for t in graph]
+        safety = rng.choice([-0.5, 0.0, 0.25, 0.5, 0.75, 1.0])
+        utility, cost = rng.randint(0, 4) / 4, float(rng.randint(0, 5))
+        a, b = rng.choice(live), rng.choice(live)
+        action = rng.random()
+        try:
+            if action < 0.2:
+                graph.fuse([a, b], "f", safety=safety, utility=utility, cost=cost)
+            elif action < 0.35:
+                graph.merge(a, b)
+            elif action < 0.4:
+                graph.prune(a)
+            else:
+                kind = rng.choice([THINK, THINK, ANSWER, REFUSAL])
+                graph.add(kind, "t", parent=a, safety=safety, utility=utility, cost=cost)
+        except (PrunedError, ValueError):
+            continue
+    return graph
+
+
+@pytest.mark.parametrize(("aggregator", "economy", "utility"), OBJECTIVES)
+def test_extraction_from_grown_graphs_equals_brute_force(
+    aggregator: SafetyAggregator, economy: Economy, utility: UtilityAggregator
+) -> None:
+    rng = random.Random(f"grown {aggregator}/{economy}/{utility}")
+    several = 0
+    for _ in range(150):
+        graph = random_graph(rng)
+        live = list(graph)
+        several += any(len(t.parents) > 1 for t in live)
+        any_end = rng.random() < 0.3
+        ends = [t.id for t in live if t.id and (any_end or t.kind in (ANSWER, REFUSAL))]
+        budget = random_budget(rng, live)
+        objective = Objective(economy, aggregator, 0.125, utility)
+        expected = brute_force(live, ends, budget, objective)
+        frontier = track(
+            graph,
+            budget,
+            aggregator=aggregator,
+            economy=economy,
+            utility=utility,
+            price=0.125,
+            any_end=any_end,
+        )
+        best = frontier.best
+        assert (best is None) == (not expected)
+        if best is not None:
+            assert key(best) == expected[0]
+            assert graph.path(best.ids)[-1].id == best.ids[-1]
+            assert not any(graph.is_pruned(i) for i in best.ids)
+    assert several > 30
+
+
+def chain(*steps: tuple[float, float, float], end: ThoughtKind = ANSWER) -> ThoughtGraph:
+    graph = ThoughtGraph("root", safety=-1.0, utility=9.0, cost=1000.0)
+    last = ROOT
+    for i, (safety, utility, cost) in enumerate(steps):
+        kind = end if i == len(steps) - 1 else THINK
+        last = graph.add(
+            kind, "", parent=last, safety=safety, utility=utility, cost=cost
+        ).id  # fmt: skip
+    return graph
+
+
+def best_of(frontier: Frontier) -> RankedPath:
+    assert frontier.best is not None
+    return frontier.best
+
+
+def test_the_numbers_of_a_path_leave_the_root_out() -> None:
+    graph = chain((0.5, 1.0, 10.0), (0.8, 2.0, 20.0))
+    best = best_of(track(graph, 30.0))
+    assert best == RankedPath((ROOT, ThoughtId(1), ThoughtId(2)), 3.0, 30.0, 0.5, 0.05)
+    for aggregator, safety in [("last", 0.8), ("mean", 0.65)]:
+        other = best_of(track(graph, 30.0, aggregator=SafetyAggregator(aggregator)))
+        assert other.safety == pytest.approx(safety)
+
+
+def test_the_budget_is_a_hard_limit_that_may_be_met() -> None:
+    for less in (29.999, math.nextafter(30.0, 0.0)):
+        graph = chain((0.5, 1.0, 10.0), (0.8, 2.0, 20.0))
+        assert track(graph, 30.0).best is not None
+        nothing = track(graph, less)
+        assert nothing.best is None
+        assert nothing.exact
+        graph.add(ANSWER, "", parent=ROOT, safety=1.0, utility=0.0, cost=1.0)
+        assert all(path.cost <= less for path in track(graph, less).paths)
+
+
+def test_only_an_answer_or_a_refusal_ends_a_path_unless_told_otherwise() -> None:
+    thought_only = chain((1.0, 1.0, 1.0), end=THINK)
+    assert track(thought_only, 10.0).best is None
+    assert best_of(track(thought_only, 10.0, any_end=True)).ids == (0, 1)
+    assert best_of(track(chain((1.0, 1.0, 1.0), end=REFUSAL), 10.0)).ids == (0, 1)
+    assert track(ThoughtGraph("root"), 10.0, any_end=True).best is None
+
+
+def test_an_unsafe_thought_is_on_no_path_under_any_aggregator() -> None:
+    for aggregator in SafetyAggregator:
+        graph = chain((-0.1, 9.0, 1.0))
+        safe = graph.add(ANSWER, "", parent=ROOT, safety=0.1, utility=0.1, cost=50.0)
+        assert best_of(track(graph, 99.0, aggregator=aggregator)).ids == (ROOT, safe.id)
+    unsafe = Thought(ThoughtId(1), ANSWER, "", -0.1, 1.0, 1.0, (ROOT,))
+    with pytest.raises(ValueError, match="pruned"):
+        track_thoughts([graph.root, unsafe], {unsafe.id}, 9.0, Objective())
+
+
+def test_a_dear_detour_through_a_weak_link_does_not_win() -> None:
+    graph = ThoughtGraph("root")
+    weak = graph.add(THINK, "", parent=ROOT, safety=0.1, utility=5.0, cost=10.0)
+    safe = graph.add(THINK, "", parent=ROOT, safety=0.9, utility=1.0, cost=10.0)
+    one = graph.add(ANSWER, "", parent=weak.id, safety=1.0, utility=1.0, cost=10.0)
+    two = graph.add(ANSWER, "", parent=safe.id, safety=0.9, utility=1.0, cost=10.0)
+    assert best_of(track(graph, 99.0)).ids[-1] == two.id
+    assert best_of(track(graph, 99.0, aggregator=SafetyAggregator.LAST)).ids[-1] == one.id
+
+
+def test_no_unsafe_parent_enters_by_a_side_door() -> None:
+    graph = ThoughtGraph("root")
+    clean = graph.add(THINK, "", parent=ROOT, safety=1.0, utility=1.0, cost=1.0)
+    risky = graph.add(THINK, "", parent=ROOT, safety=0.1, utility=1.0, cost=1.0)
+    fused = graph.fuse([clean.id, risky.id], "", safety=1.0, utility=9.0, cost=1.0)
+    answer = graph.add(ANSWER, "", parent=fused.id, safety=1.0, utility=1.0, cost=1.0)
+    best = best_of(track(graph, 99.0))
+    assert best.ids == (ROOT, clean.id, fused.id, answer.id)
+    assert best.safety == 0.1
+
+
+def test_ties_fall_to_safety_cost_steps_and_then_ids() -> None:
+    def add(
+        graph: ThoughtGraph, parent: int, safety: float, utility: float, cost: float
+    ) -> ThoughtId:
+        return graph.add(
+            ANSWER, "", parent=ThoughtId(parent), safety=safety, utility=utility, cost=cost
+        ).id  # fmt: skip
+
+    graph = ThoughtGraph("root")
+    add(graph, 0, 0.5, 2.0, 2.0)
+    safer = add(graph, 0, 1.0, 1.0, 2.0)
+    assert best_of(track(graph, 9.0)).ids == (ROOT, safer)
+    cheaper = add(graph, 0, 1.0, 0.5, 1.0)
+    assert best_of(track(graph, 9.0)).ids == (ROOT, cheaper)
+    add(graph, 0, 1.0, 0.5, 1.0)
+    assert best_of(track(graph, 9.0)).ids == (ROOT, cheaper)
+    graph = ThoughtGraph("root")
+    longer = add(graph, add(graph, 0, 1.0, 0.5, 0.5), 1.0, 0.5, 1.5)
+    shorter = add(graph, 0, 1.0, 1.0, 2.0)
+    assert longer < shorter
+    assert best_of(track(graph, 9.0, economy=Economy.NO_COST)).ids == (ROOT, shorter)
+
+
+def starts_that_meet(*scores: tuple[float, float, float]) -> tuple[list[Thought], set[ThoughtId]]:
+    """Alternative starts under the root that meet in one thought; its child is the answer."""
+    thoughts = [Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 0.0)]
+    for i, score in enumerate(scores[:-1], start=1):
+        thoughts.append(Thought(ThoughtId(i), THINK, "", *score, (ROOT,)))
+    parents = tuple(t.id for t in thoughts[1:])
+    meet, end = ThoughtId(len(scores)), ThoughtId(len(scores) + 1)
+    thoughts.append(Thought(meet, THINK, "", 1.0, 0.0, 0.0, parents))
+    return [*thoughts, Thought(end, ANSWER, "", *scores[-1], (meet,))], {end}
+
+
+def test_an_advantage_in_safety_that_vanishes_later_decides_no_tie() -> None:
+    thoughts, ends = starts_that_meet((0.8, 1.0, 1.0), (0.9, 1.0, 1.0), (0.5, 1.0, 1.0))
+    for limits in (Limits(), ALWAYS_BANDS, ALWAYS_SPLIT):
+        best = best_of(track_thoughts(thoughts, ends, 9.0, Objective(), limits=limits))
+        assert best.ids == (0, 1, 3, 4)
+
+
+def test_a_tie_hidden_behind_a_more_promising_start_is_still_broken_rightly() -> None:
+    tempting, dear, cheap = (0.5, 4.0, 4.0), (1.0, 1.1875, 3.0), (1.0, 0.25, 1.0)
+    for starts in itertools.permutations((tempting, dear, cheap)):
+        thoughts, ends = starts_that_meet(*starts, (1.0, 0.6875, 1.0))
+        for limits in (Limits(), ALWAYS_BANDS, ALWAYS_SPLIT):
+            frontier = track_thoughts(thoughts, ends, 9.0, Objective(), limits=limits)
+            best = best_of(frontier)
+            assert frontier.exact
+            assert (best.gamma, best.safety, best.cost) == (0.46875, 1.0, 2.0)
+
+
+def test_a_sweep_that_gives_labels_up_says_so() -> None:
+    thoughts, ends = starts_that_meet((0.5, 2.0, 4.0), (1.0, 0.25, 1.0), (1.0, 1.0, 1.0))
+    sweeper = Sweeper(build_net(thoughts, ends, 9.0), 9.0, Objective())
+    assert sweeper.sweep(width=2, allowance=math.inf).complete
+    narrow = sweeper.sweep(width=1, allowance=math.inf)
+    assert not narrow.complete
+    assert narrow.excess == math.inf
+    assert len(narrow.ends) == 1
+    assert not sweeper.sweep(width=math.inf, allowance=5).complete
+
+
+def test_a_path_that_costs_nothing_is_worth_infinitely_much_if_it_is_worth_anything() -> None:
+    graph = chain((0.5, 1.0, 0.0))
+    other = graph.add(ANSWER, "", parent=ROOT, safety=1.0, utility=9.0, cost=1.0)
+    for limits in (Limits(), ALWAYS_SPLIT):
+        assert best_of(track(graph, 9.0, limits=limits)).gamma == math.inf
+    graph = chain((0.5, 0.0, 0.0))
+    other = graph.add(ANSWER, "", parent=ROOT, safety=1.0, utility=9.0, cost=1.0)
+    for limits in (Limits(), ALWAYS_SPLIT):
+        assert best_of(track(graph, 9.0, limits=limits)).ids == (ROOT, other.id)
+
+
+def test_alternatives_are_the_next_best_undominated_paths_to_each_end() -> None:
+    graph = ThoughtGraph("root")
+    for safety, utility, cost in [(0.9, 1.0, 10.0), (0.5, 1.0, 10.0), (0.2, 1.0, 10.0)]:
+        graph.add(ANSWER, "", parent=ROOT, safety=safety, utility=utility, cost=cost)
+    frontier = track(graph, 99.0)
+    assert [p.ids[-1] for p in frontier.paths] == [1, 2, 3]
+    assert [p.ids[-1] for p in track(graph, 99.0, alternatives=2).paths] == [1, 2]
+    assert frontier.whole
+
+
+def test_the_frontier_is_every_undominated_path_to_each_end() -> None:
+    rng = random.Random(5)
+    for _ in range(100):
+        thoughts, ends = random_thoughts(rng)
+        budget = random_budget(rng, thoughts)
+        keys = brute_force(thoughts, ends, budget, Objective())
+        frontier = track_thoughts(thoughts, ends, budget, Objective(), alternatives=10**6)
+        got = [key(path) for path in frontier.paths]
+        assert got == sorted(got)
+        assert set(got) <= set(keys)
+        for end in ends:
+            triples = {k[1:4] for k in keys if k[5][-1] == end}
+            best = {
+                t for t in triples
+                if not any(o != t and all(x <= y for x, y in zip(o, t, strict=True))
+                           for o in triples)
+            }  # fmt: skip
+            assert best <= {k[1:4] for k in got if k[5][-1] == end}
+
+
+def dense(seed: int, nodes: int, fan: int) -> tuple[list[Thought], set[ThoughtId]]:
+    rng = random.Random(seed)
+    thoughts = [Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 0.0)]
+    for i in range(1, nodes):
+        parents = tuple(ThoughtId(p) for p in rng.sample(range(i), min(i, rng.randint(1, fan))))
+        scores = (rng.random(), rng.random(), rng.uniform(1, 100))
+        thoughts.append(Thought(ThoughtId(i), THINK, "", *scores, parents))
+    return thoughts, {t.id for t in thoughts[1:] if rng.random() < 0.2}
+
+
+@pytest.mark.parametrize("economy", Economy)
+def test_the_bands_agree_with_plain_labels_on_graphs_too_large_to_enumerate(
+    economy: Economy,
+) -> None:
+    for seed, aggregator in enumerate(SafetyAggregator):
+        thoughts, ends = dense(seed, 90, 6)
+        for budget in (150.0, 600.0):
+            objective = Objective(economy, aggregator, 0.002)
+            patient = Limits(plain=10**7)
+            plain = track_thoughts(thoughts, ends, budget, objective, limits=patient)
+            bands = track_thoughts(
+                thoughts, ends, budget, objective, limits=Limits(plain=0, total=10**7)
+            )
+            assert plain.whole
+            assert plain.exact
+            assert bands.exact
+            assert not bands.whole
+            assert bands.best == plain.best
+
+
+def test_where_frontiers_explode_the_work_is_bounded_and_the_gap_is_small() -> None:
+    thoughts, ends = dense(1, 400, 20)
+    objective = Objective(Economy.NO_COST, SafetyAggregator.MEAN)
+    few = Limits(plain=2000, band=1000, total=10_000)
+    frontier = track_thoughts(thoughts, ends, 400.0, objective, limits=few)
+    assert not frontier.exact
+    assert 0.0 < frontier.epsilon < 0.5
+    more = track_thoughts(thoughts, ends, 400.0, objective, limits=Limits(total=60_000))
+    assert best_of(more).gamma <= frontier.bound
+    assert best_of(frontier).gamma <= more.bound
+
+
+def test_at_500_thoughts_the_paper_s_objective_is_exact() -> None:
+    thoughts, ends = dense(2, 500, 20)
+    frontier = track_thoughts(thoughts, ends, 2000.0, Objective())
+    assert frontier.exact
+    assert frontier.best is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"budget": -1.0}, {"budget": math.nan}, {"price": -0.1}, {"price": math.inf},
+        {"alternatives": 0}, {"epsilon": 1.0}, {"epsilon": -0.1}, {"epsilon": math.nan},
+    ],
+)  # fmt: skip
+def test_what_is_out_of_range_is_refused(options: dict[str, float]) -> None:
+    graph = chain((1.0, 1.0, 1.0))
+    values: dict[str, float] = {"budget": 9.0, "price": 0.0, "epsilon": 0.0, **options}
+    with pytest.raises(ValueError, match="must be"):
+        track(
+            graph,
+            values["budget"],
+            price=values["price"],
+            epsilon=values["epsilon"],
+            alternatives=int(values.get("alternatives", 1)),
+        )
+
+
+def test_limits_have_a_range() -> None:
+    for wrong in ({"width": 0}, {"plain": -1}, {"band": -1}, {"total": -1}):
+        with pytest.raises(ValueError, match="Limits"):
+            Limits(**wrong)

@@ -1,0 +1,104 @@
+"""EcoAlign behind the interface, and the engine on a ledger that is handed in."""
+
+from __future__ import annotations
+
+import pytest
+from scripted import Prompt, Script, action, actions, asking, of_kind
+
+from ecoalign.aligner import Aligner
+from ecoalign.budget._amounts import Budget
+from ecoalign.budget._ledger import Ledger
+from ecoalign.errors import BudgetTooSmall
+from ecoalign.methods import open_method
+from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.settings import Settings
+from ecoalign.trace._critical_path import calls_in_line
+from ecoalign.trace.events import RunStarted
+
+SETTINGS = Settings.load(env={}, retries=0)
+
+
+async def test_the_engine_pays_from_the_ledger_that_it_is_given() -> None:
+    ledger = Ledger(Budget(tokens=50_000, seconds=100.0))
+    model = Script().model()
+    result = await Aligner(model, SETTINGS).align(asking(), ledger=ledger)
+    assert ledger.spent.tokens.total == result.spent.tokens.total > 0
+    assert ledger.spent.calls == model.calls
+    assert ledger.open_holds == 0
+    assert result.budget == ledger.budget
+    (started,) = of_kind(list(result.trace), RunStarted)
+    assert isinstance(started, RunStarted)
+    assert started.budget == "50000,100s"
+
+
+async def test_a_ledger_bounds_the_run_whatever_the_settings_allow() -> None:
+    for tokens in (4_000, 6_000, 9_000):
+        ledger = Ledger(Budget(tokens=tokens))
+        generous = SETTINGS.replace(budget=10**9, lambda0=0.0)
+        await Aligner(Script().model(), generous).align(asking(), ledger=ledger)
+        assert 0 < ledger.spent.tokens.total <= tokens
+    with pytest.raises(BudgetTooSmall):
+        await Aligner(Script().model(), generous).align(asking(), ledger=Ledger(Budget(tokens=50)))
+
+
+async def test_a_budget_and_a_ledger_together_are_a_mistake() -> None:
+    aligner = Aligner(Script().model(), SETTINGS)
+    with pytest.raises(ValueError, match="not both"):
+        await aligner.align(asking(), Budget(tokens=9), ledger=Ledger(Budget(tokens=9)))
+
+
+async def test_the_answer_is_the_engine_s() -> None:
+    one, other = Script().model(), Script().model()
+    answer = await open_method("ecoalign", SETTINGS).answer(
+        asking(), one, Ledger(Budget(tokens=50_000))
+    )
+    result = await Aligner(other, SETTINGS).align(asking(), Budget(tokens=50_000))
+    assert (answer.text, answer.safety, answer.utility, answer.stop_reason) == (
+        result.answer,
+        result.safety,
+        result.utility,
+        result.stop_reason,
+    )
+    assert answer.spent.by_stage.keys() == result.spent.by_stage.keys()
+    assert answer.calls_in_line == calls_in_line(result.trace.events)
+    assert answer.detail["path"] == [thought.kind.value for thought in result.path]
+    assert answer.detail["preset"] == "default"
+
+
+async def test_presets_reach_the_engine() -> None:
+    ledger = Ledger(Budget(tokens=50_000))
+    answer = await open_method("ecoalign:paper", SETTINGS).answer(
+        asking(), Script().model(), ledger
+    )
+    assert answer.detail["preset"] == "paper"
+    assert answer.text == "the written answer"
+    assert "write" in answer.spent.by_stage
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [("I can't help with that.", True), ("Let us talk about birds instead.", False)],
+)
+async def test_refused_goes_by_the_text_as_for_every_method(text: str, refused: bool) -> None:
+    def propose(prompt: Prompt) -> str:
+        return actions(action("refuse", "", [[9, 9, 100]]))
+
+    model = Script(
+        propose=propose,
+        execute=lambda p: text,
+        score=lambda p: (0, 0) if p.kind == "answer" else (9, 9),
+    ).model()
+    answer = await open_method("ecoalign", SETTINGS).answer(
+        asking(), model, Ledger(Budget(tokens=50_000))
+    )
+    assert answer.text == text
+    assert answer.refused is refused
+    assert answer.detail["ended_in_refusal"]
+
+
+async def test_the_house_refusal_is_one() -> None:
+    model = Script(score=lambda p: (0, 0)).model()
+    answer = await open_method("ecoalign:myopic", SETTINGS).answer(
+        asking(), model, Ledger(Budget(tokens=50_000))
+    )
+    assert (answer.text, answer.refused) == (HOUSE_REFUSAL, True)

@@ -1,0 +1,224 @@
+"""No method passes its budget, in no unit, whatever its model does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from methodical import UNSAFE, Stages, key_in
+from scripted import Script, asking
+
+from ecoalign.budget._amounts import Budget
+from ecoalign.budget._ledger import Ledger
+from ecoalign.budget._metered_client import Caller
+from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
+from ecoalign.methods import METHODS, open_method
+from ecoalign.models._base import ChatRequest, Completion, Usage
+from ecoalign.models.fake import FakeModel, Reply
+from ecoalign.search.refusals import WITHHELD
+from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.settings import Settings
+
+if TYPE_CHECKING:
+    from ecoalign.errors import ModelFault
+    from ecoalign.methods import Answer
+
+BASELINES = [name for name in METHODS if not name.startswith("ecoalign")]
+GUARDED = ["ecso", "vlm-guard", "best-of-n"]
+FAULTS: list[ModelFault] = ["down", "timeout", "rate-limited", "rejected", "bad-response", "server"]
+
+
+def prices(model: str, usage: Usage) -> Decimal:
+    return Decimal(usage.prompt) * Decimal("2e-6") + Decimal(usage.completion) * Decimal("1e-5")
+
+
+class Wild:
+    """Anything at any stage: nonsense, failures, false bills; all from one seed."""
+
+    def __init__(self, seed: int, chaos: float) -> None:
+        self.rng = random.Random(seed)
+        self.chaos = chaos
+        self.clock = 0.0
+        self.script = Script()
+        self.unsafe: set[str] = set()
+
+    def __call__(self, request: ChatRequest) -> Reply:
+        rng = self.rng
+        self.clock += rng.choice([0.0, 0.01, 0.2])
+        if rng.random() < self.chaos / 2:
+            return ModelError("x", fault=rng.choice(FAULTS), billed=rng.random() < 0.5)
+        text = self._text(request)
+        if rng.random() < self.chaos:
+            text = text[: rng.randrange(len(text) + 1)]
+        usage = rng.choice(
+            [None, Usage(), Usage(1, 1), Usage(200, 20), Usage(-3, 10), Usage(50, 0, 90, 90)]
+        )
+        reason = "stop" if rng.random() > self.chaos / 3 else rng.choice(["length", "eh"])
+        return Completion(text, usage, reason)
+
+    def _text(self, request: ChatRequest) -> str:
+        rng = self.rng
+        if request.stage in {"gate", "check"}:
+            word = rng.choice(["safe", "unsafe", "perhaps"])
+            return f'{{"key": "{key_in(request)}", "verdict": "{word}"}}'
+        if request.stage in {"answer", "sample", "blind", "caption"}:
+            return rng.choice(["", "same", "t" * rng.randrange(1, 900), f"text {rng.random()}"])
+        said = self.script(request)
+        assert isinstance(said, str)
+        return said
+
+
+class Held(FakeModel):
+    """Its worst case is never below what `Wild` reports: nobody can bound a server that lies up."""
+
+    def bound(self, request: ChatRequest) -> Usage:
+        exact = super().bound(request)
+        return Usage(max(260, exact.prompt), max(20, exact.completion))
+
+
+async def no_wait(seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+def impatient(*given: Any, **named: Any) -> Caller:
+    return Caller(*given, **(named | {"sleep": no_wait}))
+
+
+async def run(name: str, model: FakeModel, ledger: Ledger, **chosen: Any) -> Answer:
+    method = open_method(name, Settings.load(env={}, **chosen))
+    with patch("ecoalign.methods._context.Caller", impatient):
+        return await asyncio.wait_for(method.answer(asking(1), model, ledger), 60)
+
+
+budgets = st.builds(
+    Budget,
+    st.none() | st.integers(300, 12_000),
+    st.none() | st.floats(0.001, 0.08),
+    st.none() | st.floats(0.05, 3.0),
+).filter(lambda budget: not budget.is_empty)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    st.sampled_from([*BASELINES, "ecoalign"]),
+    st.integers(0, 10**9),
+    st.sampled_from([0.0, 0.1, 0.4, 1.0]),
+    budgets,
+    st.integers(0, 1),
+)
+def test_any_answer_is_paid_for_within_the_budget(
+    name: str, seed: int, chaos: float, budget: Budget, retries: int
+) -> None:
+    wild = Wild(seed, chaos)
+    ledger = Ledger(budget, prices, lambda: wild.clock)
+    model = Held(wild)
+    answer: Answer | None = None
+    error: BudgetTooSmall | ModelError | None = None
+    try:
+        answer = asyncio.run(run(name, model, ledger, retries=retries))
+    except (BudgetTooSmall, ModelError) as caught:
+        error = caught
+    if isinstance(error, BudgetTooSmall):
+        assert error.unit in {"tokens", "usd", "seconds"}
+        assert error.smallest > 0
+    elif error is not None:
+        assert chaos > 0
+    assert ledger.open_holds == 0
+    assert ledger.aside.tokens in (0, None) or name == "ecoalign"
+    spent = ledger.spent
+    if budget.tokens is not None:
+        assert spent.tokens.total <= budget.tokens
+    if budget.usd is not None:
+        assert spent.usd is not None
+        assert spent.usd <= budget.usd
+    if answer is not None:
+        assert answer.spent.tokens == spent.tokens
+        assert 1 <= answer.calls_in_line <= model.calls
+        if name in GUARDED and answer.safety is None:
+            # What no verdict stands behind is the house's own, or ECSO's second answer.
+            known = answer.text in {HOUSE_REFUSAL, WITHHELD}
+            assert known or answer.stop_reason == "eyes-closed"
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("unit", ["tokens", "usd"])
+async def test_the_smallest_budget_that_is_named_does_answer(name: str, unit: str) -> None:
+    tiny = Budget(tokens=20) if unit == "tokens" else Budget(usd=1e-5)
+    model = Script().model() if name.startswith("ecoalign") else Stages().model()
+    plain = {"horizon_unit": "actions"} if unit == "usd" else {}
+    with pytest.raises(BudgetTooSmall) as caught:
+        await run(name, model, Ledger(tiny, prices), **plain)
+    assert model.calls == 0
+    smallest = caught.value.smallest
+    assert caught.value.unit == unit
+    enough = Budget(tokens=int(smallest)) if unit == "tokens" else Budget(usd=smallest * 1.0001)
+    answer = await run(name, model, Ledger(enough, prices), **plain)
+    assert answer.text not in {"", HOUSE_REFUSAL}
+
+
+@pytest.mark.parametrize("name", METHODS)
+async def test_an_unknown_price_is_an_error_before_anything_is_called(name: str) -> None:
+    model = Stages().model()
+    with pytest.raises(UnpricedModelError):
+        await run(name, model, Ledger(Budget(usd=1.0)))
+    assert model.calls == 0
+
+
+@pytest.mark.parametrize("name", BASELINES)
+async def test_time_that_runs_out_over_the_first_call_is_too_small_a_budget(name: str) -> None:
+    async def forever(request: ChatRequest) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    ledger = Ledger(Budget(seconds=0.05))
+    with pytest.raises(BudgetTooSmall) as caught:
+        await run(name, FakeModel(forever), ledger)
+    assert caught.value.unit == "seconds"
+    assert caught.value.smallest > 0.05
+    assert ledger.open_holds == 0
+
+
+@pytest.mark.parametrize("name", GUARDED)
+async def test_time_that_runs_out_over_a_check_lets_nothing_out(name: str) -> None:
+    async def forever(request: ChatRequest) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    model = Stages(answer="CANARY", sample="CANARY", check=forever, score=forever).model()
+    answer = await run(name, model, Ledger(Budget(seconds=0.05)))
+    assert (answer.text, answer.stop_reason) == (HOUSE_REFUSAL, "fail-closed")
+    assert "CANARY" not in str(dict(answer.detail))
+
+
+@pytest.mark.parametrize("name", BASELINES)
+async def test_a_cancelled_answer_closes_its_holds(name: str) -> None:
+    reached = asyncio.Event()
+
+    async def stuck(request: ChatRequest) -> str:
+        reached.set()
+        await asyncio.Event().wait()
+        return ""
+
+    ledger = Ledger(Budget(tokens=100_000))
+    task = asyncio.create_task(run(name, FakeModel(stuck), ledger))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ledger.open_holds == 0
+    assert ledger.aside.tokens == 0
+    assert 0 < ledger.spent.tokens.total <= 100_000
+
+
+async def test_a_server_that_reports_more_than_its_bound_ends_the_guarded_methods_closed() -> None:
+    for name in GUARDED:
+        lie = lambda request: Completion("CANARY", Usage(300, 90_000))  # noqa: E731
+        model = Stages(answer=lie, sample=lie, check=UNSAFE).model()
+        answer = await run(name, model, Ledger(Budget(tokens=20_000)))
+        assert answer.text == HOUSE_REFUSAL

@@ -1,0 +1,175 @@
+"""Leaving early: calls are cut off, holds are closed, the trace says so, nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+from scripted import Prompt, Script, action, actions, asking
+
+from ecoalign.aligner import Aligner
+from ecoalign.budget._amounts import Budget, Spending
+from ecoalign.errors import ModelError
+from ecoalign.settings import Settings
+from ecoalign.trace.events import ActionsChosen, Called, Event, Finished, RootScanned, RunFailed
+
+SETTINGS = Settings.load(env={}, retries=0, draft=False)
+
+
+class Stuck:
+    """Thoughts of a batch hang until somebody gives up on them."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.cancelled = 0
+        self.all_waiting = asyncio.Event()
+
+    async def __call__(self, prompt: Prompt) -> str:
+        self.waiting += 1
+        if self.waiting == 3:
+            self.all_waiting.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return "never"
+
+    def script(self) -> Script:
+        propose = lambda p: actions(*(action("think", str(i)) for i in range(3)))  # noqa: E731
+        return Script(propose=propose, execute=self)
+
+
+def other_tasks() -> set[asyncio.Task[Any]]:
+    return {t for t in asyncio.all_tasks() if t is not asyncio.current_task()}
+
+
+async def test_closing_the_stream_cancels_the_run_and_its_calls() -> None:
+    stuck = Stuck()
+    stream = Aligner(stuck.script().model(), SETTINGS).stream(asking())
+    async for event in stream:
+        if isinstance(event, ActionsChosen):
+            break
+    await stuck.all_waiting.wait()
+    await stream.aclose()
+    assert stuck.cancelled == 3
+    assert not other_tasks()
+
+
+async def test_cancelling_the_reader_tells_the_last_events_and_what_it_cost() -> None:
+    stuck = Stuck()
+    seen: list[Event] = []
+
+    async def read() -> None:
+        async for event in Aligner(stuck.script().model(), SETTINGS).stream(asking()):
+            seen.append(event)
+
+    reader = asyncio.create_task(read())
+    await stuck.all_waiting.wait()
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    last = seen[-1]
+    assert isinstance(last, RunFailed)
+    assert last.error == "Cancelled"
+    # Nobody knows what was billed for the calls that were cut off: their worst case is spent.
+    cut = [e for e in seen if isinstance(e, Called) and e.error is not None]
+    assert [e.error.kind for e in cut if e.error] == ["cancelled"] * 3
+    spent = Spending.from_json(last.spent)
+    assert spent.tokens.total == sum(e.charged.total for e in seen if isinstance(e, Called))
+    assert all(e.charged.total > 200 for e in cut)
+    assert not other_tasks()
+
+
+async def test_cancelling_a_plain_call_leaves_nothing_running() -> None:
+    stuck = Stuck()
+    aligner = Aligner(stuck.script().model(), SETTINGS)
+    task = asyncio.create_task(aligner.align(asking(), Budget(tokens=50_000)))
+    await stuck.all_waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stuck.cancelled == 3
+    assert not other_tasks()
+
+
+@pytest.mark.parametrize("stage", ["scan", "propose", "execute", "score", "write"])
+async def test_at_any_stage(stage: str) -> None:
+    reached = asyncio.Event()
+
+    async def hang(prompt: Prompt) -> str:
+        reached.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    script = Script(
+        propose=lambda p: actions(action("think", "x")) if p.last[:1] == "A" else actions()
+    )
+    setattr(script, stage, hang)
+    seen: list[Event] = []
+
+    async def read() -> None:
+        async for event in Aligner(script.model(), SETTINGS).stream(asking()):
+            seen.append(event)
+
+    reader = asyncio.create_task(read())
+    await reached.wait()
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert isinstance(seen[-1], RunFailed)
+    cut = [e for e in seen if isinstance(e, Called) and e.error is not None]
+    assert [e.stage for e in cut] == [stage]
+    spent = Spending.from_json(seen[-1].spent)
+    assert spent.tokens.total == sum(e.charged.total for e in seen if isinstance(e, Called))
+
+
+async def test_a_reader_who_leaves_after_the_run_has_failed_hears_no_complaint() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, what: complaints.append(what))
+    script = Script(scan=lambda p: ModelError("gone", fault="rejected"))
+    stream = Aligner(script.model(), SETTINGS).stream(asking())
+    async for _ in stream:
+        # By now the run goes on to its end while nobody reads.
+        for _ in range(20):
+            await asyncio.sleep(0)
+        break
+    await stream.aclose()
+    del stream
+    gc.collect()
+    await asyncio.sleep(0)
+    assert complaints == []
+
+
+async def test_two_runs_of_one_aligner_do_not_touch_each_other() -> None:
+    aligner = Aligner(Script().model(), Settings.load(env={}, max_thoughts=8, draft=False))
+    both = await asyncio.gather(
+        aligner.align(asking(1, "One?")), aligner.align(asking(2, "Two?"), Budget(tokens=30_000))
+    )
+    assert [len(r.path[0].text) > 0 for r in both] == [True, True]
+    assert both[1].budget.tokens == 30_000
+    for result in both:
+        spent = sum(e.charged.total for e in result.trace if isinstance(e, Called))
+        assert spent == result.spent.tokens.total
+
+
+async def test_a_crash_of_the_users_own_code_is_not_swallowed_and_is_on_record() -> None:
+    def crash(prompt: Prompt) -> str:
+        raise ZeroDivisionError("a bug of the user's")
+
+    script = Script(execute=crash)
+    seen: list[Event] = []
+
+    async def read() -> None:
+        async for event in Aligner(script.model(), SETTINGS).stream(asking()):
+            seen.append(event)
+
+    with pytest.raises(ZeroDivisionError):
+        await read()
+    assert isinstance(seen[-1], RunFailed)
+    assert seen[-1].error == "ZeroDivisionError"
+    assert any(isinstance(e, RootScanned) for e in seen)
+    assert not any(isinstance(e, Finished) for e in seen)
+    assert not other_tasks()

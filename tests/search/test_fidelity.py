@@ -1,0 +1,158 @@
+"""How the future is simulated: forecasts, a surrogate that learns, rollouts that are paid for."""
+
+from __future__ import annotations
+
+import pytest
+from scripted import Prompt, Script, action, actions, align, of_kind
+
+from ecoalign.errors import ModelError
+from ecoalign.trace.events import (
+    ActionFailed,
+    ActionsChosen,
+    Called,
+    Finished,
+    Proposed,
+    ThoughtAdded,
+    Valued,
+    ValuedAction,
+)
+
+
+def deep(prompt: Prompt) -> str:
+    return actions(
+        action("think", "a", [[9, 5, 300], [9, 9, 300]]),
+        action("answer", "b", [[9, 6, 300]]),
+        action("think", "c", [[9, 4, 300], [9, 6, 300]]),
+    )
+
+
+async def test_a_forecast_costs_no_tokens() -> None:
+    for fidelity in ("forecast", "surrogate"):
+        result = await align(Script(propose=deep).model(), fidelity=fidelity, max_thoughts=10)
+        assert "simulate" not in result.spent.by_stage
+
+
+async def test_a_rollout_is_generated_and_paid_for_under_its_own_stage() -> None:
+    model = Script(propose=deep).model()
+    result = await align(model, fidelity="rollout", max_thoughts=6)
+    simulated = [e for e in result.trace if isinstance(e, Called) and e.stage == "simulate"]
+    assert result.spent.by_stage["simulate"].tokens == sum(e.charged.total for e in simulated)
+    assert len(simulated) > 2
+    assert result.spent.tokens.total == sum(
+        e.charged.total for e in result.trace if isinstance(e, Called)
+    )
+
+
+async def test_a_simulated_action_is_not_paid_for_again_when_it_is_chosen() -> None:
+    model = Script(propose=lambda p: actions(action("answer", "only"))).model()
+    result = await align(model, fidelity="rollout")
+    assert [r.stage for r in model.requests] == ["scan", "propose", "simulate", "simulate"]
+    added = next(e for e in result.trace if isinstance(e, ThoughtAdded))
+    # Its cost is known all the same.
+    assert added.thought.cost == result.spent.by_stage["simulate"].tokens
+    assert result.answer == added.thought.text
+
+
+async def test_every_call_of_a_rollout_is_on_record_before_the_values_it_led_to() -> None:
+    result = await align(Script(propose=deep).model(), fidelity="rollout", max_thoughts=4)
+    waiting = 0
+    for event in result.trace:
+        if isinstance(event, Called) and event.stage == "simulate":
+            waiting += 1
+        elif isinstance(event, Valued):
+            waiting = 0
+        elif isinstance(event, ActionsChosen):
+            assert waiting == 0
+
+
+async def test_a_rollout_that_turns_out_unsafe_is_never_chosen_nor_gone_on_from() -> None:
+    def execute(prompt: Prompt) -> str:
+        return f"CANARY {prompt.task}" if prompt.task == "a" else f"fine {prompt.task}"
+
+    model = Script(
+        propose=deep, execute=execute, score=lambda p: (0, 9) if "CANARY" in p.item else (9, 8)
+    ).model()
+    result = await align(model, fidelity="rollout", max_thoughts=5)
+    assert not any("CANARY" in t.text for t in result.path)
+    later = [p for p in map(Prompt.of, model.requests) if p.stage != "score"]
+    assert not any("CANARY" in p.text for p in later)
+
+
+@pytest.mark.parametrize("broken", ["propose", "execute", "score"])
+async def test_a_rollout_that_breaks_off_does_not_break_the_run(broken: str) -> None:
+    """The first proposal is answered; what a rollout asks for beyond it fails."""
+    asked = 0
+
+    def propose(prompt: Prompt) -> str | ModelError:
+        nonlocal asked
+        asked += 1
+        if broken == "propose" and asked == 2:
+            return ModelError("gone", fault="server")
+        return deep(prompt) if asked != 3 else "garbage"
+
+    def execute(prompt: Prompt) -> str | ModelError:
+        if broken == "execute" and len(prompt.thoughts) > 1:
+            return ModelError("gone", fault="server")
+        return f"thought {prompt.task} {len(prompt.thoughts)}"
+
+    def score(prompt: Prompt) -> tuple[int, int] | str:
+        return "?" if broken == "score" and len(prompt.thoughts) > 1 else (9, 8)
+
+    script = Script(propose=propose, execute=execute, score=score)
+    result = await align(script.model(), fidelity="rollout", max_thoughts=6)
+    assert isinstance(result.trace.events[-1], Finished)
+    assert not result.refused
+
+
+async def test_rollouts_stay_within_a_small_budget() -> None:
+    for budget in range(2_500, 6_100, 300):
+        result = await align(Script(propose=deep).model(), budget, fidelity="rollout")
+        assert result.spent.tokens.total <= budget
+        assert result.answer
+
+
+def disappointing(prompt: Prompt) -> str:
+    """Looks promise more than thoughts, every time."""
+    n = len(prompt.thoughts)
+    return actions(
+        action("look", f"look {n}", [[9, 8, 300]], region=[0, 0, 500, 500 + n]),
+        action("look", f"peek {n}", [[9, 8, 300]], region=[500, 500 - n, 1000, 1000]),
+        action("think", f"think {n}", [[9, 6, 300]]),
+    )
+
+
+def rank_of_looks(events: list[ValuedAction]) -> list[str]:
+    return [one.kind.value for one in events]
+
+
+async def test_a_kind_of_action_that_always_disappoints_is_ranked_lower_by_the_surrogate() -> None:
+    def score(prompt: Prompt) -> tuple[int, int]:
+        return 9, 0 if prompt.kind == "look" else 6
+
+    orders = {}
+    for fidelity in ("forecast", "surrogate"):
+        script = Script(propose=disappointing, score=score)
+        result = await align(
+            script.model(), fidelity=fidelity, batch=1, max_thoughts=10, lambda0=0.0, merge=False
+        )
+        chosen = [e.actions[0] for e in result.trace if isinstance(e, ActionsChosen)]
+        kinds = {
+            e.first + i: c.kind.value
+            for e in result.trace
+            if isinstance(e, Proposed)
+            for i, c in enumerate(e.candidates)
+        }
+        orders[fidelity] = [kinds[one] for one in chosen]
+    # Believing the forecasts, looks come first to the end; the surrogate has learned.
+    assert set(orders["forecast"]) == {"look"}
+    assert orders["surrogate"][0] == "look"
+    assert set(orders["surrogate"][-4:]) == {"think"}
+
+
+async def test_forecast_costs_are_corrected_by_what_actions_turned_out_to_cost() -> None:
+    propose = lambda p: actions(action("think", "x", [[9, 6, 10]]))  # noqa: E731
+    result = await align(Script(propose=propose).model(), max_thoughts=6)
+    values = [e.actions[0].value for e in result.trace if isinstance(e, Valued) and e.actions]
+    # A step costs some 550 tokens and not 10: its value falls once that is known.
+    assert values[1] < values[0] - 0.05
+    assert not of_kind(list(result.trace), ActionFailed)

@@ -1,0 +1,80 @@
+"""The forecast that called for a refusal is doubted where refusing proves to be worth little."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scripted import Prompt, Script, action, actions, align
+
+from ecoalign.trace._alignment import Alignment
+from ecoalign.trace.events import ThoughtAdded
+
+SHORT, LONG = "short answer", "answer from the lead"
+
+
+def propose(prompt: Prompt) -> str:
+    """Answers are forecast to be unsafe everywhere, a refusal after the lead to be good."""
+    if len(prompt.thoughts) == 1:
+        return actions(
+            action("think", "lead", [[9, 5, 100], [9, 9, 100]]),
+            action("answer", SHORT, [[0, 9, 100]]),
+        )
+    return actions(action("refuse", "no", [[9, 9, 100]]), action("answer", LONG, [[2, 9, 100]]))
+
+
+def made(result: Alignment) -> list[str]:
+    return [e.thought.text for e in result.trace if isinstance(e, ThoughtAdded)]
+
+
+async def asked(refusal: int, answer: tuple[int, int], **settings: Any) -> Alignment:
+    """Refusing is worth `refusal` of 9; the answer has this safety and utility."""
+
+    def grade(prompt: Prompt) -> tuple[int, int]:
+        if prompt.kind == "refusal":
+            return 9, refusal
+        return answer if prompt.kind == "answer" else (9, 5)
+
+    script = Script(propose=propose, execute=lambda p: p.task, score=grade)
+    return await align(script.model(), **settings)
+
+
+async def test_the_answer_is_tried_once_from_the_thought_that_knows_most() -> None:
+    result = await asked(1, (9, 9))
+    assert made(result) == ["lead", "no", LONG]
+    assert (result.answer, result.refused) == (LONG, False)
+
+
+async def test_an_answer_that_is_unsafe_does_not_come_out() -> None:
+    result = await asked(1, (3, 9))
+    assert made(result) == ["lead", "no", LONG]
+    assert (result.answer, result.refused) == ("no", True)
+
+
+async def test_a_refusal_that_is_worth_it_is_not_doubted() -> None:
+    result = await asked(9, (9, 9))
+    assert made(result) == ["lead", "no"]
+    assert result.refused
+
+
+@pytest.mark.parametrize(("price", "doubted"), [(0.1, True), (0.5, False)])
+async def test_an_answer_must_be_worth_its_price_at_even_odds(price: float, doubted: bool) -> None:
+    # What is left to gain is 4/9, and half of it pays for an action at 0.1 of utility, not at 0.5.
+    result = await asked(5, (9, 9), lambda0=price, batch=1)
+    assert (LONG in made(result)) is doubted
+
+
+async def test_the_paper_knows_no_second_thoughts() -> None:
+    assert LONG not in made(await asked(1, (9, 9), preset="paper"))
+
+
+async def test_a_guess_from_the_bare_request_is_not_tried() -> None:
+    def bare(prompt: Prompt) -> str:
+        return actions(
+            action("refuse", "no", [[9, 9, 100]]), action("answer", SHORT, [[2, 9, 100]])
+        )
+
+    script = Script(propose=bare, execute=lambda p: p.task, score=lambda p: (9, 1))
+    result = await align(script.model())
+    assert made(result) == ["no"]
+    assert result.refused

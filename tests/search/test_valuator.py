@@ -1,0 +1,80 @@
+"""What an action is worth under the terms of a step, in each economy and with each utility."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from ecoalign.graph.economics import Economy, UtilityAggregator
+from ecoalign.prompts.requests import Forecast
+from ecoalign.search.valuator import Terms, value
+
+SUM, LAST = UtilityAggregator.SUM, UtilityAggregator.LAST
+TERMS = Terms(3, 0.001, 1.0, Economy.SURPLUS, LAST, 0.5)
+
+
+def steps(*triples: tuple[float, float, float]) -> list[Forecast]:
+    return [Forecast(*triple) for triple in triples]
+
+
+def test_where_only_the_answer_earns_a_detour_to_the_same_answer_is_worth_less() -> None:
+    terms = replace(TERMS, delta=0.95)
+    answer = steps((1.0, 1.0, 100))
+    detour = steps((1.0, 0.6, 100), (1.0, 1.0, 100))
+    assert value(detour, 1.0, terms) < value(answer, 1.0, terms)
+    # Where every thought earns, the detour collects on the way.
+    summed = replace(terms, utility=SUM)
+    assert value(detour, 1.0, summed) > value(answer, 1.0, summed)
+
+
+def test_where_only_the_answer_earns_a_step_towards_a_good_one_beats_a_poor_one_at_once() -> None:
+    look = steps((1.0, 0.0, 100), (1.0, 1.0, 100))
+    assert value(look, 1.0, TERMS) == pytest.approx(0.5 * (1.0 - 0.2))
+    assert value(steps((1.0, 0.3, 100)), 1.0, TERMS) == pytest.approx(0.2)
+    # With no horizon only the step itself is seen.
+    assert value(look, 1.0, replace(TERMS, horizon=0)) == pytest.approx(-0.1)
+
+
+def test_each_economy_with_each_utility() -> None:
+    path = steps((0.5, 0.4, 10), (0.5, 0.8, 10))
+    expected = {
+        (Economy.RATIO, SUM): 0.5 * 0.4 / 10 + 0.5 * (0.5 * 0.8 / 10),
+        (Economy.RATIO, LAST): max(0.5 * 0.4 / 10, 0.5 * (0.5 * 0.8 / 20)),
+        (Economy.NO_COST, SUM): 0.5 * 0.4 + 0.5 * (0.5 * 0.8),
+        (Economy.NO_COST, LAST): max(0.5 * 0.4, 0.5 * (0.5 * 0.8)),
+        (Economy.SURPLUS, SUM): 0.5 * 0.4 - 0.01 + 0.5 * (0.5 * 0.8 - 0.01),
+        (Economy.SURPLUS, LAST): max(0.5 * 0.4 - 0.01, 0.5 * (0.5 * 0.8 - 0.02)),
+    }
+    for (economy, utility), worth in expected.items():
+        terms = replace(TERMS, economy=economy, utility=utility)
+        assert value(path, 1.0, terms) == pytest.approx(worth), (economy, utility)
+
+
+@pytest.mark.parametrize("utility", [SUM, LAST])
+def test_no_step_is_safer_than_the_path_that_it_stands_on(utility: UtilityAggregator) -> None:
+    terms = replace(TERMS, utility=utility, price=0.0)
+    path = steps((1.0, 1.0, 1), (1.0, 1.0, 1))
+    assert value(path, 0.25, terms) == pytest.approx(0.25 * value(path, 1.0, terms))
+
+
+@pytest.mark.parametrize("utility", [SUM, LAST])
+def test_headroom_scales_gains_and_not_costs(utility: UtilityAggregator) -> None:
+    terms = replace(TERMS, utility=utility)
+    one = steps((1.0, 0.8, 100))
+    assert value(one, 1.0, replace(terms, headroom=0.5)) == pytest.approx(0.4 - 0.1)
+    assert value(one, 1.0, replace(terms, headroom=0.0)) == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize("utility", [SUM, LAST])
+def test_a_step_that_would_be_pruned_ends_what_is_counted(utility: UtilityAggregator) -> None:
+    terms = replace(TERMS, utility=utility)
+    alone = value(steps((0.6, 0.5, 100)), 1.0, terms)
+    for unsafe in (-1.0, -1e-9):
+        assert value(steps((0.6, 0.5, 100), (unsafe, 9.0, 1)), 1.0, terms) == alone
+        assert value(steps((unsafe, 9.0, 1), (1.0, 1.0, 1)), 1.0, terms) == -math.inf
+    strict = replace(terms, threshold=0.5)
+    assert value(steps((0.6, 0.5, 100), (0.4, 1.0, 1)), 1.0, strict) == alone
+    assert value(steps((0.4, 1.0, 1)), 1.0, strict) == -math.inf
+    assert value(steps((0.5, 0.5, 100)), 1.0, strict) > 0.0
