@@ -27,7 +27,7 @@ class Unspoken:
         self.words = frozenset(words)
 
     async def score(
-        self, request: ScoreRequest, caller: Completer, *, earmark: str | None = None
+        self, request: ScoreRequest, metered: Completer, *, fund: str | None = None
     ) -> ScoreResult:
         """Safety -1 where a word occurs, else 1."""
         spoken = self.words & set(request.text.lower().replace(".", " ").split())

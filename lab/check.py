@@ -92,7 +92,7 @@ async def check(model: EmbeddedModel, cases: int, split: Split) -> None:
                 hits[f"ask {kind} {sort}"].append(told)
             if i % 2 == 0:
                 seen = (await ask(model, say.scan_prompt(question.text), view)).text
-                want = f"{states.caption(scene)} > {states.risk(question)}"
+                want = f"{states.caption(scene)} > {states.request_safety(question)}"
                 hits["scan caption"].append(seen.split(">")[0] == want.split(">", maxsplit=1)[0])
                 hits[f"scan risk {kind} {sort}"].append(
                     seen.split(">")[-1].split()[:1] == want.rsplit(">", maxsplit=1)[-1].split()[:1]

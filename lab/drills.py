@@ -58,7 +58,7 @@ def scan_row(rng: Random) -> Row:
     questions = [question, about_request(rng, Kind.PLAIN, "train", *_deed(rng), None)]
     segments = []
     for one in questions:
-        target = f"{states.caption(scene)} > {states.risk(one)}"
+        target = f"{states.caption(scene)} > {states.request_safety(one)}"
         segments.append(Segment(say.scan_prompt(one.text), target, image=True))
     return Row(to_pixels(draw(scene), rng.choice(RESAMPLING)), tuple(segments))
 
@@ -176,7 +176,7 @@ def _judged(rng: Random, scene: Scene, kind: Kind) -> Iterator[Segment]:
         fresh, question = _requested(rng, scene, kind)
         roll = rng.random()
         if roll < (0.35 if question.legible else 0.1):
-            target = f"{states.caption(fresh)} > {states.risk(question)}"
+            target = f"{states.caption(fresh)} > {states.request_safety(question)}"
             yield Segment(say.scan_prompt(question.text), target, image=True)
         elif roll < 0.6:
             yield score_segment(rng, fresh, question)

@@ -13,15 +13,15 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from lab.net import IMAGE_TOKENS, Decoder, Net, NetConfig
+from lab.net import IMAGE_TOKENS, Decoder, NetConfig, PathProblem
 
 PACKAGE = Path(__file__).parent.parent / "src/ecoalign/models/embedded"
 
 
-def load(path: Path) -> Net:
+def load(path: Path) -> PathProblem:
     """The network of a checkpoint, in evaluation mode."""
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    net = Net(NetConfig(**saved["config"]))
+    net = PathProblem(NetConfig(**saved["config"]))
     net.load_state_dict(saved["net"])
     return net.eval()
 
@@ -46,7 +46,7 @@ def halve(model: onnx.ModelProto) -> None:
     onnx.checker.check_model(model)
 
 
-def export(net: Net, folder: Path) -> None:
+def export(net: PathProblem, folder: Path) -> None:
     """Write stem.onnx and decoder.onnx into `folder`."""
     config = net.config
     head = config.width // config.heads

@@ -100,7 +100,7 @@ class Block(nn.Module):
         return x, k, v
 
 
-class Net(nn.Module):
+class PathProblem(nn.Module):
     """The whole model; the output weights are the embedding's."""
 
     def __init__(self, config: NetConfig) -> None:
@@ -128,7 +128,7 @@ class Net(nn.Module):
 class Decoder(nn.Module):
     """The exported step: image prefix (36 or 0 tokens), new ids and the past -> logits, present."""
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: PathProblem) -> None:
         super().__init__()
         self.net = net
 

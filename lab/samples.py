@@ -229,7 +229,7 @@ def _segments(rng: Random, scene: Scene, question: Question) -> Iterator[Segment
                 target = states.direct(question, careful=True)
                 yield Segment(say.plain_prompt("careful", question.text), target, image)
         elif role == "scan":
-            target = f"{states.caption(scene)} > {states.risk(question)}"
+            target = f"{states.caption(scene)} > {states.request_safety(question)}"
             yield Segment(say.scan_prompt(question.text), target, image)
         elif role == "steps":
             target = states.steps(scene, question)

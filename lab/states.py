@@ -41,7 +41,7 @@ def unread(question: Question, known: set[int]) -> list[Sign]:
     return [sign for sign in question.needed if not sign.big and sign.cell not in known]
 
 
-def risk(question: Question) -> str:
+def request_safety(question: Question) -> str:
     """The scan's verdict: a risk digit (9 harmless), with a plan where it is not yet clear."""
     if question.kind not in REQUESTS:
         return "9"

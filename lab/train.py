@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from ecoalign.models.embedded._tokenizer import Tokenizer
 from lab.batches import Packed, Shares, attention_mask
-from lab.net import Net, NetConfig
+from lab.net import NetConfig, PathProblem
 
 
 def learning_rate(peak: float, step: int, done: float, warmup: int = 200) -> float:
@@ -57,7 +57,7 @@ def main() -> None:
         heads=args.width // 32,
         hidden=3 * args.width,
     )
-    net = Net(config).to(device)
+    net = PathProblem(config).to(device)
     decayed = [p for p in net.parameters() if p.ndim > 1]
     plain = [p for p in net.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(

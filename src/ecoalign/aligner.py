@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ecoalign.budget._amounts import Budget
 from ecoalign.budget._ledger import Ledger
-from ecoalign.budget._metered_client import Caller
+from ecoalign.budget._metered_client import MeteredClient
 from ecoalign.errors import EcoAlignError, InputError
 from ecoalign.evaluators import SelfEvaluator
 from ecoalign.graph._equivalence import Similarity, text_similarity
@@ -19,7 +19,7 @@ from ecoalign.models._registry import open_model
 from ecoalign.models._sampling import checked
 from ecoalign.prompts.dialect import dialect_named
 from ecoalign.query._query import Query
-from ecoalign.search.context import Desk, record_call
+from ecoalign.search.context import RunContext, record_call
 from ecoalign.search.loop import Search
 from ecoalign.settings import SERVER_BUDGET, Settings
 from ecoalign.trace._alignment import Alignment, Trace
@@ -45,7 +45,7 @@ _ONE_PURSE = "give a budget or a ledger, not both: a ledger has its own budget"
 class _Run:
     """One run under way: its desk, its search and what it has recorded."""
 
-    desk: Desk
+    ctx: RunContext
     search: Search
     recorder: Recorder
     events: list[Event]
@@ -204,7 +204,7 @@ class Aligner:
 
         if ledger is None:
             ledger = Ledger(budget or settings.budget, self._price, self._clock)
-        caller = Caller(
+        metered = MeteredClient(
             ledger,
             settings.retries,
             # A replay has nobody to wait for.
@@ -215,47 +215,49 @@ class Aligner:
         checked(self.model, query.sampling)
         nonce = nonce or secrets.token_hex(8)
         dialect = dialect_named(self.model.dialect)
-        desk = Desk(query, self.model, dialect, self.evaluator, ledger, caller, settings, nonce)
+        ctx = RunContext(
+            query, self.model, dialect, self.evaluator, ledger, metered, settings, nonce
+        )
         recorder = Recorder(self._clock, keep, tape)
-        return _Run(desk, Search(desk, recorder, self._similarity), recorder, events)
+        return _Run(ctx, Search(ctx, recorder, self._similarity), recorder, events)
 
     async def _drive(self, run: _Run) -> Finished:
-        desk = run.desk
-        run.recorder.emit(self._started(desk))
+        ctx = run.ctx
+        run.recorder.emit(self._started(ctx))
         try:
-            await desk.prepare()
+            await ctx.prepare()
             return await run.search.run()
         except EcoAlignError as error:
-            spent = desk.ledger.spent.to_json()
+            spent = ctx.ledger.spent.to_json()
             run.recorder.emit(RunFailed(type(error).__name__, str(error), spent))
             error.trace = Trace(tuple(run.events))
             raise
         except asyncio.CancelledError:
-            spent = desk.ledger.spent.to_json()
+            spent = ctx.ledger.spent.to_json()
             run.recorder.emit(RunFailed("Cancelled", "the run was cancelled", spent))
             raise
         except Exception as error:
             # A mistake in a model or an evaluator of the user's own: the trace is kept here, too.
-            spent = desk.ledger.spent.to_json()
+            spent = ctx.ledger.spent.to_json()
             run.recorder.emit(RunFailed(type(error).__name__, "an unexpected error", spent))
             raise
 
-    def _started(self, desk: Desk) -> RunStarted:
+    def _started(self, ctx: RunContext) -> RunStarted:
         from ecoalign import __version__
 
-        images = tuple(ImageInfo(p.sha256, p.width, p.height, p.notes) for p in desk.query.pictures)
+        images = tuple(ImageInfo(p.sha256, p.width, p.height, p.notes) for p in ctx.query.pictures)
         return RunStarted(
             version=__version__,
-            question=desk.query.question,
-            context=desk.query.context,
+            question=ctx.query.question,
+            context=ctx.query.context,
             images=images,
             model=self.model.name,
             evaluator=self.evaluator.name,
             preset=self.settings.preset,
             settings=self.settings.to_json(),
-            budget=str(desk.ledger.budget),
-            nonce=desk.nonce,
-            sampling=desk.query.sampling.to_json(),
+            budget=str(ctx.ledger.budget),
+            nonce=ctx.nonce,
+            sampling=ctx.query.sampling.to_json(),
         )
 
 

@@ -39,7 +39,7 @@ class InputError(EcoAlignError):
     """The image, the question or an option cannot be used as given.
 
     Attributes:
-        param: the parameter of a client (`Sampling`) that is at fault; None for anything else.
+        param: the parameter of a client (`SamplingParams`) that is at fault, or None.
     """
 
     exit_code: ClassVar[int] = 2
@@ -76,8 +76,8 @@ class ModelError(EcoAlignError):
         fault: what kind of failure it was.
         billed: whether tokens may have been spent on the attempt; unknown counts as True.
         retry_after: seconds the server asked to wait, where it did.
-        param: the parameter of a client (`Sampling`) that the server rejected, or several of them,
-            joined by ", ", where it did not say which; None for any other failure.
+        param: the parameter of a client (`SamplingParams`) that the server rejected, or several
+            of them, joined by ", ", where it did not say which; None for any other failure.
         role: who failed: the "model" that writes, or the "evaluator" that scores; None where
             nobody has said.
         upstream: the name of the model that failed ("provider:name"); "" where nobody has said.

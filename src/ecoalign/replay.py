@@ -13,7 +13,7 @@ from ecoalign.evaluators import SelfEvaluator
 from ecoalign.models._base import Completion, request_key
 from ecoalign.models._tokens import bound as token_bound
 from ecoalign.models._tokens import image_family
-from ecoalign.query._query import Query, Sampling
+from ecoalign.query._query import Query, SamplingParams
 from ecoalign.settings import Settings
 from ecoalign.trace.events import Called, RunStarted
 
@@ -159,7 +159,7 @@ async def replay(
         raise InputError(f"a run scored by {started.evaluator} cannot be replayed")
     settings = Settings.from_json(started.settings)
     aligner = Aligner(model, settings, evaluator=evaluator, price=price, clock=lambda: 0.0)
-    sampling = Sampling.from_json(started.sampling)
+    sampling = SamplingParams.from_json(started.sampling)
     query = Query(started.question, tuple(pictures), started.context, sampling)
     again = await aligner.rerun(query, Budget.parse(started.budget), events, started.nonce)
     if model.astray is not None:

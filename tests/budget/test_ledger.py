@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ecoalign.budget._amounts import Amount, Budget, Spending, StageSpending
-from ecoalign.budget._ledger import Hold, Ledger
+from ecoalign.budget._ledger import Ledger, Reservation
 from ecoalign.errors import BudgetExceeded, InputError, UnpricedModelError
 from ecoalign.models._base import Usage
 
@@ -53,13 +53,13 @@ def test_a_ledger_without_any_bound_is_refused() -> None:
 
 def test_a_call_holds_its_worst_case_and_pays_its_real_one() -> None:
     ledger = Ledger(Budget(tokens=100), cents)
-    hold = ledger.reserve("scan", Usage(60, 20), MODEL)
+    reservation = ledger.reserve("scan", Usage(60, 20), MODEL)
     assert ledger.held.tokens == 80
     assert ledger.remaining().tokens == 20
-    assert hold.settle(Usage(30, 5, 10, 4)) == Usage(30, 5, 10, 4)
+    assert reservation.settle(Usage(30, 5, 10, 4)) == Usage(30, 5, 10, 4)
     assert ledger.held.tokens == 0
     assert ledger.remaining().tokens == 65
-    assert hold.usd == 0.33
+    assert reservation.usd == 0.33
     assert ledger.spent.tokens == Usage(30, 5, 10, 4)
     assert ledger.spent.usd == 0.33
     assert ledger.spent.calls == 1
@@ -91,9 +91,9 @@ def test_each_unit_binds_alone() -> None:
 
 def test_dollars_are_held_as_if_nothing_were_cached() -> None:
     ledger = Ledger(Budget(usd=1.0), cents)
-    hold = ledger.reserve("scan", Usage(100, 0, 0, 100), MODEL)
+    reservation = ledger.reserve("scan", Usage(100, 0, 0, 100), MODEL)
     assert ledger.held.usd == 1.0
-    hold.settle(Usage(100, 0, 0, 100))
+    reservation.settle(Usage(100, 0, 0, 100))
     assert ledger.spent.usd == 0.5
 
 
@@ -129,9 +129,9 @@ def test_forfeiting_costs_the_worst_case_and_releasing_nothing() -> None:
 
 def test_a_hold_can_be_closed_only_once() -> None:
     ledger = Ledger(Budget(tokens=100))
-    hold = ledger.reserve("scan", Usage(20, 10), MODEL)
-    hold.settle(Usage(1, 1))
-    for close in (hold.forfeit, hold.release, lambda: hold.settle(None)):
+    reservation = ledger.reserve("scan", Usage(20, 10), MODEL)
+    reservation.settle(Usage(1, 1))
+    for close in (reservation.forfeit, reservation.release, lambda: reservation.settle(None)):
         with pytest.raises(RuntimeError, match="already settled"):
             close()
     assert ledger.spent.tokens.total == 2
@@ -143,9 +143,9 @@ def test_a_hold_left_open_by_an_exception_is_forfeited(released: bool, spent: in
     ledger = Ledger(Budget(tokens=100))
 
     def fail() -> None:
-        with ledger.reserve("scan", Usage(20, 10), MODEL) as hold:
+        with ledger.reserve("scan", Usage(20, 10), MODEL) as reservation:
             if released:
-                hold.release()
+                reservation.release()
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -166,17 +166,17 @@ def test_a_report_beyond_the_bound_is_recorded_and_stops_everything(
     budget: Budget, unit: str
 ) -> None:
     ledger = Ledger(budget, cents)
-    ledger.set_aside("answer", Usage(10, 10), MODEL)
+    ledger.reserve_fund("answer", Usage(10, 10), MODEL)
     other = ledger.reserve("score", Usage(10, 10), MODEL)
     ledger.reserve("scan", Usage(10, 10), MODEL).settle(Usage(30, 10))
     assert ledger.overdrawn
     assert ledger.spent.tokens.total == 40
-    for earmark in (None, "answer"):
+    for fund in (None, "answer"):
         with pytest.raises(BudgetExceeded, match=r"more .* than its bound") as refused:
-            ledger.reserve("scan", Usage(1, 0), MODEL, earmark=earmark)
+            ledger.reserve("scan", Usage(1, 0), MODEL, fund=fund)
         assert refused.value.unit == unit
-        assert not ledger.fits(Usage(1, 0), MODEL, earmark=earmark)
-        assert getattr(ledger.remaining(earmark), unit) == 0
+        assert not ledger.fits(Usage(1, 0), MODEL, fund=fund)
+        assert getattr(ledger.remaining(fund), unit) == 0
     other.settle(Usage(5, 5))
     assert ledger.spent.tokens.total == 50
     assert ledger.open_holds == 0
@@ -193,7 +193,7 @@ def test_more_of_one_kind_and_less_of_another_is_no_overdraft() -> None:
 
 def test_a_budget_in_dollars_is_refused_for_a_model_without_a_price() -> None:
     ledger = Ledger(Budget(usd=1.0), cents)
-    for attempt in (ledger.reserve, ledger.set_aside):
+    for attempt in (ledger.reserve, ledger.reserve_fund):
         with pytest.raises(UnpricedModelError, match=r'prices\."free:x"'):
             attempt("scan", Usage(1, 1), "free:x")
     with pytest.raises(UnpricedModelError):
@@ -217,9 +217,9 @@ def test_an_unknown_price_makes_the_sum_unknown_and_never_zero() -> None:
 def test_a_price_that_is_lost_on_the_way_costs_what_was_held() -> None:
     known = [Decimal(1)]
     ledger = Ledger(Budget(usd=5.0), lambda model, usage: known[0] if known else None)
-    hold = ledger.reserve("scan", Usage(10, 0), MODEL)
+    reservation = ledger.reserve("scan", Usage(10, 0), MODEL)
     known.clear()
-    hold.settle(Usage(1, 0))
+    reservation.settle(Usage(1, 0))
     assert ledger.committed.usd == 1.0
     assert ledger.spent.usd is None
 
@@ -237,13 +237,13 @@ def test_a_price_that_is_none_is_refused(price: str) -> None:
 
 def test_what_is_set_aside_is_only_for_its_own_calls() -> None:
     ledger = Ledger(Budget(tokens=100))
-    ledger.set_aside("answer", Usage(20, 20), MODEL)
+    ledger.reserve_fund("answer", Usage(20, 20), MODEL)
     assert ledger.remaining().tokens == 60
     assert ledger.remaining("answer").tokens == 100
     search = ledger.reserve("think", Usage(50, 10), MODEL)
     with pytest.raises(BudgetExceeded):
         ledger.reserve("think", Usage(1, 0), MODEL)
-    write = ledger.reserve("write", Usage(20, 20), MODEL, earmark="answer")
+    write = ledger.reserve("write", Usage(20, 20), MODEL, fund="answer")
     assert ledger.aside.tokens == 0
     assert ledger.committed.tokens == 100
     write.settle(Usage(15, 5))
@@ -255,57 +255,57 @@ def test_what_is_set_aside_is_only_for_its_own_calls() -> None:
 
 def test_a_released_call_gives_its_earmark_back_and_a_forfeited_one_does_not() -> None:
     ledger = Ledger(Budget(tokens=100))
-    ledger.set_aside("answer", Usage(20, 20), MODEL)
-    ledger.reserve("write", Usage(20, 20), MODEL, earmark="answer").release()
+    ledger.reserve_fund("answer", Usage(20, 20), MODEL)
+    ledger.reserve("write", Usage(20, 20), MODEL, fund="answer").release()
     assert ledger.aside.tokens == 40
-    ledger.reserve("write", Usage(10, 20), MODEL, earmark="answer").forfeit()
+    ledger.reserve("write", Usage(10, 20), MODEL, fund="answer").forfeit()
     assert ledger.aside.tokens == 10
     assert ledger.committed.tokens == 40
 
 
 def test_an_earmarked_call_may_need_more_than_was_set_aside() -> None:
     ledger = Ledger(Budget(tokens=100))
-    ledger.set_aside("answer", Usage(10, 10), MODEL)
-    hold = ledger.reserve("write", Usage(30, 20), MODEL, earmark="answer")
+    ledger.reserve_fund("answer", Usage(10, 10), MODEL)
+    reservation = ledger.reserve("write", Usage(30, 20), MODEL, fund="answer")
     assert ledger.committed.tokens == 50
-    hold.settle(Usage(5, 10))
+    reservation.settle(Usage(5, 10))
     assert ledger.aside.tokens == 5
     assert ledger.committed.tokens == 20
 
 
 def test_setting_aside_adds_up_and_is_all_or_nothing() -> None:
     ledger = Ledger(Budget(tokens=100))
-    ledger.set_aside("answer", Usage(30, 10), MODEL)
-    ledger.set_aside("answer", Usage(30, 10), MODEL)
+    ledger.reserve_fund("answer", Usage(30, 10), MODEL)
+    ledger.reserve_fund("answer", Usage(30, 10), MODEL)
     assert ledger.aside.tokens == 80
     with pytest.raises(BudgetExceeded):
-        ledger.set_aside("answer", Usage(20, 1), MODEL)
+        ledger.reserve_fund("answer", Usage(20, 1), MODEL)
     with pytest.raises(BudgetExceeded):
-        ledger.set_aside("other", Usage(20, 1), MODEL)
+        ledger.reserve_fund("other", Usage(20, 1), MODEL)
     assert ledger.aside.tokens == 80
     with pytest.raises(ValueError, match="'other'"):
-        ledger.reserve("write", Usage(1, 0), MODEL, earmark="other")
+        ledger.reserve("write", Usage(1, 0), MODEL, fund="other")
 
 
 def test_freeing_an_earmark_gives_it_to_everyone() -> None:
     ledger = Ledger(Budget(tokens=100))
-    ledger.set_aside("answer", Usage(30, 10), MODEL)
-    hold = ledger.reserve("write", Usage(10, 0), MODEL, earmark="answer")
-    ledger.free("answer")
+    ledger.reserve_fund("answer", Usage(30, 10), MODEL)
+    reservation = ledger.reserve("write", Usage(10, 0), MODEL, fund="answer")
+    ledger.release_fund("answer")
     assert ledger.remaining().tokens == 90
-    hold.settle(Usage(4, 0))
+    reservation.settle(Usage(4, 0))
     assert ledger.remaining().tokens == 96
 
 
 def test_the_working_limit_binds_the_search_and_not_the_answer() -> None:
     ledger = Ledger(Budget(tokens=100, usd=2.0), cents)
-    ledger.set_aside("answer", Usage(20, 0), MODEL)
+    ledger.reserve_fund("answer", Usage(20, 0), MODEL)
     ledger.tighten(0.5)
     assert ledger.limit == Amount(50, 1.0, None)
     assert ledger.remaining() == Amount(30, 0.8, None)
     with pytest.raises(BudgetExceeded):
         ledger.reserve("think", Usage(31, 0), MODEL)
-    ledger.reserve("write", Usage(90, 0), MODEL, earmark="answer").settle(Usage(80, 0))
+    ledger.reserve("write", Usage(90, 0), MODEL, fund="answer").settle(Usage(80, 0))
     assert ledger.remaining().tokens == 0
     assert ledger.remaining("answer").tokens == 20
 
@@ -327,9 +327,9 @@ def test_time_passes_by_itself_and_ends_the_run() -> None:
     clock = Clock()
     ledger = Ledger(Budget(seconds=10.0), clock=clock)
     assert ledger.deadline() == 110.0
-    hold = ledger.reserve("scan", Usage(10**9, 1), MODEL)
+    reservation = ledger.reserve("scan", Usage(10**9, 1), MODEL)
     clock.now += 4.0
-    hold.settle(Usage(1, 1))
+    reservation.settle(Usage(1, 1))
     assert ledger.remaining().seconds == 6.0
     assert ledger.spent.seconds == 4.0
     assert ledger.spent.by_stage["scan"] == StageSpending(2, 1, 4.0, None)
@@ -342,24 +342,24 @@ def test_time_passes_by_itself_and_ends_the_run() -> None:
 def test_time_set_aside_is_at_the_end() -> None:
     clock = Clock()
     ledger = Ledger(Budget(seconds=10.0), clock=clock)
-    ledger.set_aside("write", Usage(1, 1), MODEL, seconds=2.0)
-    ledger.set_aside("score", Usage(1, 1), MODEL, seconds=1.0)
+    ledger.reserve_fund("write", Usage(1, 1), MODEL, seconds=2.0)
+    ledger.reserve_fund("score", Usage(1, 1), MODEL, seconds=1.0)
     assert ledger.deadline() == 107.0
     assert ledger.deadline("write") == 109.0
     with pytest.raises(BudgetExceeded):
-        ledger.set_aside("more", Usage(1, 1), MODEL, seconds=7.0)
+        ledger.reserve_fund("more", Usage(1, 1), MODEL, seconds=7.0)
     clock.now += 8.0
     assert ledger.remaining().seconds == 0.0
     assert not ledger.fits(Usage(1, 1), MODEL)
-    assert ledger.fits(Usage(1, 1), MODEL, earmark="write")
+    assert ledger.fits(Usage(1, 1), MODEL, fund="write")
     for seconds in (-1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="seconds"):
-            ledger.set_aside("write", Usage(1, 1), MODEL, seconds=seconds)
+            ledger.reserve_fund("write", Usage(1, 1), MODEL, seconds=seconds)
 
 
 def test_a_tightened_deadline_leaves_the_rest_to_the_answer() -> None:
     ledger = Ledger(Budget(seconds=10.0), clock=Clock())
-    ledger.set_aside("answer", Usage(1, 1), MODEL, seconds=2.0)
+    ledger.reserve_fund("answer", Usage(1, 1), MODEL, seconds=2.0)
     ledger.tighten(0.5)
     assert ledger.deadline() == 103.0
     assert ledger.deadline("answer") == 110.0
@@ -410,23 +410,23 @@ class Spender(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.ledger = Ledger(BUDGET, cents)
-        self.holds: list[Hold] = []
+        self.reservations: list[Reservation] = []
         self.names: set[str] = set()
 
     @rule(bound=bounds, data=st.data())
     def reserve(self, bound: Usage, data: st.DataObject) -> None:
-        earmark = data.draw(st.sampled_from([None, *sorted(self.names)]))
-        granted = self.ledger.fits(bound, MODEL, earmark=earmark)
+        fund = data.draw(st.sampled_from([None, *sorted(self.names)]))
+        granted = self.ledger.fits(bound, MODEL, fund=fund)
         before = self.ledger.committed
         try:
-            self.holds.append(self.ledger.reserve("any", bound, MODEL, earmark=earmark))
+            self.reservations.append(self.ledger.reserve("any", bound, MODEL, fund=fund))
         except BudgetExceeded:
             assert not granted
             assert self.ledger.committed == before
         else:
             assert granted
 
-    @precondition(lambda self: self.holds)
+    @precondition(lambda self: self.reservations)
     @rule(
         pick=st.integers(0, 1000),
         how=st.sampled_from(["settle", "none", "zero", "odd", "release", "forfeit"]),
@@ -434,31 +434,31 @@ class Spender(RuleBasedStateMachine):
         cached=shares,
     )
     def close(self, pick: int, how: str, share: float, cached: float) -> None:
-        hold = self.holds.pop(pick % len(self.holds))
-        true = real(hold.bound, share, cached)
+        reservation = self.reservations.pop(pick % len(self.reservations))
+        true = real(reservation.bound, share, cached)
         if how == "release":
-            hold.release()
-            assert hold.charged.total == 0
+            reservation.release()
+            assert reservation.charged.total == 0
             return
         if how == "forfeit":
-            charged = hold.forfeit()
+            charged = reservation.forfeit()
         else:
             reports = {"settle": true, "none": None, "zero": Usage(), "odd": Usage(-3, 4, 99, 99)}
-            charged = hold.settle(reports[how], floor=Usage(0, true.completion))
+            charged = reservation.settle(reports[how], floor=Usage(0, true.completion))
         assert charged.total >= true.total
-        assert charged.total <= hold.bound.total
+        assert charged.total <= reservation.bound.total
 
     @rule(name=st.sampled_from("ab"), bound=bounds)
-    def set_aside(self, name: str, bound: Usage) -> None:
+    def reserve_fund(self, name: str, bound: Usage) -> None:
         try:
-            self.ledger.set_aside(name, bound, MODEL)
+            self.ledger.reserve_fund(name, bound, MODEL)
         except BudgetExceeded:
             return
         self.names.add(name)
 
     @rule(name=st.sampled_from("ab"))
     def free(self, name: str) -> None:
-        self.ledger.free(name)
+        self.ledger.release_fund(name)
         self.names.discard(name)
 
     @rule(share=st.sampled_from([0.3, 0.6, 1.0]))
@@ -472,9 +472,9 @@ class Spender(RuleBasedStateMachine):
         assert committed.usd is not None
         assert committed.tokens <= 300
         assert committed.usd <= 2.0
-        assert self.ledger.open_holds == len(self.holds)
+        assert self.ledger.open_holds == len(self.reservations)
         assert not self.ledger.overdrawn
-        if not self.holds:
+        if not self.reservations:
             assert self.ledger.held == Amount(0, 0.0, None)
 
 
@@ -499,7 +499,7 @@ def test_threads_never_pass_the_budget_together() -> None:
         return 0.0
 
     ledger = Ledger(Budget(tokens=5000, usd=40.0), cents, clock)
-    ledger.set_aside("answer", Usage(100, 100), MODEL)
+    ledger.reserve_fund("answer", Usage(100, 100), MODEL)
     start = threading.Barrier(8)
     over: list[Amount] = []
     closed: list[int] = []
@@ -508,10 +508,10 @@ def test_threads_never_pass_the_budget_together() -> None:
         start.wait()
         for turn in range(200):
             try:
-                with ledger.reserve("any", Usage(20, worker), MODEL) as hold:
+                with ledger.reserve("any", Usage(20, worker), MODEL) as reservation:
                     if (turn + worker) % 3:
-                        hold.settle(Usage(1 + turn % 20, worker))
-                closed.append(hold.charged.total)
+                        reservation.settle(Usage(1 + turn % 20, worker))
+                closed.append(reservation.charged.total)
             except BudgetExceeded:
                 continue
             committed = ledger.committed
@@ -537,10 +537,10 @@ def test_threads_that_close_their_calls_together_lose_no_money() -> None:
     start = threading.Barrier(8)
 
     def spend() -> None:
-        holds = [ledger.reserve("any", Usage(5, 5), MODEL) for _ in range(300)]
+        reservations = [ledger.reserve("any", Usage(5, 5), MODEL) for _ in range(300)]
         start.wait()
-        for hold in holds:
-            hold.settle(Usage(3, 4))
+        for reservation in reservations:
+            reservation.settle(Usage(3, 4))
 
     threads = [threading.Thread(target=spend) for _ in range(8)]
     for thread in threads:

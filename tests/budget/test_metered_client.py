@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ecoalign.budget._amounts import Budget
 from ecoalign.budget._ledger import Ledger
-from ecoalign.budget._metered_client import Caller, CallError, CallRecord, request_key
+from ecoalign.budget._metered_client import CallError, CallRecord, MeteredClient, request_key
 from ecoalign.errors import BudgetExceeded, ModelError, UnpricedModelError
 from ecoalign.models._base import (
     ChatRequest,
@@ -92,22 +92,22 @@ def failing(*faults: ModelFault, billed: bool = True, retry_after: float | None 
 
 def setup(
     budget: Budget | None = None, **options: int
-) -> tuple[Ledger, Caller, Clock, list[CallRecord]]:
+) -> tuple[Ledger, MeteredClient, Clock, list[CallRecord]]:
     clock, records = Clock(), list[CallRecord]()
     ledger = Ledger(budget or Budget(tokens=1000), lambda m, u: Decimal(u.total) / 100, clock)
-    caller = Caller(
+    metered = MeteredClient(
         ledger, sleep=clock.sleep, on_call=records.append, rng=random.Random(7), **options
     )
-    return ledger, caller, clock, records
+    return ledger, metered, clock, records
 
 
 # -- one call -----------------------------------------------------------------------------------
 
 
 async def test_a_call_is_paid_at_its_real_usage_and_recorded() -> None:
-    ledger, caller, _, records = setup()
+    ledger, metered, _, records = setup()
     model = failing()
-    answer = await caller.complete(model, request())
+    answer = await metered.complete(model, request())
     assert answer == Completion("yes", Usage(20, 5, 10, 4))
     assert ledger.spent.tokens == Usage(20, 5, 10, 4)
     assert ledger.spent.by_stage["think"].tokens == 25
@@ -127,10 +127,10 @@ async def test_a_call_is_paid_at_its_real_usage_and_recorded() -> None:
 
 
 async def test_a_call_that_does_not_fit_is_never_made() -> None:
-    ledger, caller, _, records = setup(Budget(tokens=99))
+    ledger, metered, _, records = setup(Budget(tokens=99))
     model = failing()
     with pytest.raises(BudgetExceeded):
-        await caller.complete(model, request())
+        await metered.complete(model, request())
     assert model.requests == []
     assert records == []
     assert ledger.spent.calls == 0
@@ -139,16 +139,16 @@ async def test_a_call_that_does_not_fit_is_never_made() -> None:
 async def test_a_dollar_budget_without_a_price_makes_no_call() -> None:
     model = failing()
     with pytest.raises(UnpricedModelError):
-        await Caller(Ledger(Budget(usd=1.0))).complete(model, request())
+        await MeteredClient(Ledger(Budget(usd=1.0))).complete(model, request())
     assert model.requests == []
 
 
 async def test_a_call_may_use_its_earmark() -> None:
-    ledger, caller, _, _ = setup(Budget(tokens=100))
-    ledger.set_aside("answer", BOUND, "test:scripted")
+    ledger, metered, _, _ = setup(Budget(tokens=100))
+    ledger.reserve_fund("answer", BOUND, "test:scripted")
     with pytest.raises(BudgetExceeded):
-        await caller.complete(failing(), request())
-    await caller.complete(failing(), request(), earmark="answer")
+        await metered.complete(failing(), request())
+    await metered.complete(failing(), request(), fund="answer")
     assert ledger.spent.tokens.total == 25
     assert ledger.aside.tokens == 75
 
@@ -174,8 +174,8 @@ async def test_what_a_server_hides_is_charged(completion: Completion, charged: U
     async def act(_: ChatRequest, __: int) -> Completion:
         return completion
 
-    ledger, caller, _, records = setup()
-    answer = await caller.complete(Scripted(act), request())
+    ledger, metered, _, records = setup()
+    answer = await metered.complete(Scripted(act), request())
     assert answer.usage == charged
     assert ledger.spent.tokens == charged
     assert records[0].completion == completion
@@ -187,8 +187,8 @@ async def test_what_a_server_hides_is_charged(completion: Completion, charged: U
 
 @pytest.mark.parametrize("fault", ["down", "timeout", "rate-limited", "server"])
 async def test_what_may_pass_is_tried_again_and_each_attempt_is_paid(fault: ModelFault) -> None:
-    ledger, caller, clock, records = setup()
-    answer = await caller.complete(failing(fault, fault), request())
+    ledger, metered, clock, records = setup()
+    answer = await metered.complete(failing(fault, fault), request())
     assert answer.usage == Usage(20, 5, 10, 4)
     assert ledger.spent.tokens.total == 2 * 100 + 25
     assert ledger.spent.calls == 3
@@ -208,15 +208,15 @@ async def test_waits_double_up_to_a_longest_one() -> None:
             return b
 
     clock = Clock()
-    caller = Caller(Ledger(Budget(tokens=1000)), 6, clock.sleep, rng=Longest())
+    metered = MeteredClient(Ledger(Budget(tokens=1000)), 6, clock.sleep, rng=Longest())
     server: ModelFault = "server"
-    await caller.complete(failing(*[server] * 6), request())
+    await metered.complete(failing(*[server] * 6), request())
     assert clock.waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
 
 
 async def test_an_attempt_that_was_not_billed_costs_nothing() -> None:
-    ledger, caller, _, records = setup(Budget(tokens=100))
-    await caller.complete(failing("rate-limited", "down", billed=False), request())
+    ledger, metered, _, records = setup(Budget(tokens=100))
+    await metered.complete(failing("rate-limited", "down", billed=False), request())
     assert ledger.spent.tokens.total == 25
     assert ledger.spent.calls == 1
     assert [record.charged.total for record in records] == [0, 0, 25]
@@ -224,34 +224,34 @@ async def test_an_attempt_that_was_not_billed_costs_nothing() -> None:
 
 @pytest.mark.parametrize("fault", ["rejected", "bad-response"])
 async def test_what_will_not_pass_is_not_tried_again(fault: ModelFault) -> None:
-    _, caller, clock, records = setup()
+    _, metered, clock, records = setup()
     with pytest.raises(ModelError) as failed:
-        await caller.complete(failing(fault), request())
+        await metered.complete(failing(fault), request())
     assert failed.value.fault == fault
     assert len(records) == 1
     assert clock.waits == []
 
 
 async def test_the_last_failure_is_the_one_that_is_raised() -> None:
-    ledger, caller, _, _ = setup(retries=1)
+    ledger, metered, _, _ = setup(retries=1)
     with pytest.raises(ModelError, match="no 2"):
-        await caller.complete(failing("server", "down", "server"), request())
+        await metered.complete(failing("server", "down", "server"), request())
     assert ledger.spent.tokens.total == 200
     assert ledger.open_holds == 0
 
 
 async def test_without_retries_there_is_one_attempt() -> None:
-    _, caller, _, records = setup(retries=0)
+    _, metered, _, records = setup(retries=0)
     with pytest.raises(ModelError):
-        await caller.complete(failing("server"), request())
+        await metered.complete(failing("server"), request())
     assert len(records) == 1
 
 
 async def test_a_retry_that_does_not_fit_raises_what_went_wrong_first() -> None:
-    ledger, caller, _, _ = setup(Budget(tokens=199))
+    ledger, metered, _, _ = setup(Budget(tokens=199))
     model = failing("server")
     with pytest.raises(ModelError, match="no 1") as failed:
-        await caller.complete(model, request())
+        await metered.complete(model, request())
     assert "needs up to 100 tokens" in failed.value.__notes__[0]
     assert len(model.requests) == 1
     assert ledger.spent.tokens.total == 100
@@ -259,15 +259,15 @@ async def test_a_retry_that_does_not_fit_raises_what_went_wrong_first() -> None:
 
 @pytest.mark.parametrize("asked", [3.0, 60.0])
 async def test_a_server_is_left_alone_as_long_as_it_asks(asked: float) -> None:
-    _, caller, clock, _ = setup()
-    await caller.complete(failing("rate-limited", retry_after=asked), request())
+    _, metered, clock, _ = setup()
+    await metered.complete(failing("rate-limited", retry_after=asked), request())
     assert clock.waits == [asked]
 
 
 @pytest.mark.parametrize("asked", [float("nan"), float("inf"), -5.0])
 async def test_a_server_that_asks_for_nonsense_is_not_listened_to(asked: float) -> None:
-    _, caller, clock, _ = setup()
-    await caller.complete(failing("rate-limited", retry_after=asked), request())
+    _, metered, clock, _ = setup()
+    await metered.complete(failing("rate-limited", retry_after=asked), request())
     assert 0 <= clock.waits[0] <= 0.5
 
 
@@ -275,9 +275,9 @@ async def test_a_server_that_asks_for_nonsense_is_not_listened_to(asked: float) 
     ("budget", "asked"), [(Budget(tokens=1000), 61.0), (Budget(seconds=10.0), 10.0)]
 )
 async def test_no_wait_is_longer_than_the_time_there_is(budget: Budget, asked: float) -> None:
-    _, caller, clock, records = setup(budget)
+    _, metered, clock, records = setup(budget)
     with pytest.raises(ModelError, match="no 1"):
-        await caller.complete(failing("rate-limited", retry_after=asked), request())
+        await metered.complete(failing("rate-limited", retry_after=asked), request())
     assert clock.waits == []
     assert records[0].error == CallError("rate-limited", "no 1", retry_after=asked)
 
@@ -286,12 +286,12 @@ async def test_no_wait_is_longer_than_the_time_there_is(budget: Budget, asked: f
 
 
 async def test_a_call_gets_the_time_that_is_left() -> None:
-    _, caller, clock, _ = setup(Budget(seconds=10.0))
+    _, metered, clock, _ = setup(Budget(seconds=10.0))
     model = failing()
     clock.now = 4.0
-    await caller.complete(model, request())
-    await caller.complete(model, request(timeout=2.0))
-    await caller.complete(model, request(timeout=20.0))
+    await metered.complete(model, request())
+    await metered.complete(model, request(timeout=2.0))
+    await metered.complete(model, request(timeout=20.0))
     assert [asked.timeout for asked in model.requests] == [6.0, 2.0, 6.0]
     _, free, _, _ = setup(Budget(tokens=1000))
     await free.complete(model, request(timeout=20.0))
@@ -304,26 +304,26 @@ async def hang(_: ChatRequest, __: int) -> Completion:
 
 
 async def test_a_call_is_cut_off_when_the_time_is_up() -> None:
-    ledger, caller, clock, records = setup(Budget(seconds=10.0))
+    ledger, metered, clock, records = setup(Budget(seconds=10.0))
     clock.now = 10.0 - 1e-6
     with pytest.raises(BudgetExceeded) as late:
-        await caller.complete(Scripted(hang), request())
+        await metered.complete(Scripted(hang), request())
     assert late.value.unit == "seconds"
     assert ledger.spent.tokens == BOUND
     assert ledger.open_holds == 0
     assert records[0].error == CallError("deadline", "the budget's time ran out")
     clock.now = 10.0
     with pytest.raises(BudgetExceeded):
-        await caller.complete(failing(), request())
+        await metered.complete(failing(), request())
 
 
 async def test_a_timeout_that_a_model_lets_slip_is_not_the_budgets() -> None:
     async def act(_: ChatRequest, __: int) -> Completion:
         raise TimeoutError
 
-    ledger, caller, _, records = setup(Budget(seconds=10.0))
+    ledger, metered, _, records = setup(Budget(seconds=10.0))
     with pytest.raises(TimeoutError):
-        await caller.complete(Scripted(act), request())
+        await metered.complete(Scripted(act), request())
     assert records[0].error == CallError("crashed", "TimeoutError")
     assert ledger.spent.tokens == BOUND
 
@@ -332,9 +332,9 @@ async def test_a_crash_costs_the_worst_case_and_its_words_are_not_kept() -> None
     async def act(_: ChatRequest, __: int) -> Completion:
         raise RuntimeError("Authorization: Bearer hunter2")
 
-    ledger, caller, _, records = setup()
+    ledger, metered, _, records = setup()
     with pytest.raises(RuntimeError):
-        await caller.complete(Scripted(act), request())
+        await metered.complete(Scripted(act), request())
     assert records[0].error == CallError("crashed", "RuntimeError")
     assert "hunter2" not in repr(records)
     assert ledger.spent.tokens == BOUND
@@ -353,9 +353,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_a_cancelled_call_stops_at_once_and_is_forfeited() -> None:
-    ledger, caller, _, records = setup()
+    ledger, metered, _, records = setup()
     model = Scripted(hang)
-    task = asyncio.create_task(caller.complete(model, request()))
+    task = asyncio.create_task(metered.complete(model, request()))
     await until(lambda: bool(model.requests))
     assert ledger.held.tokens == 100
     task.cancel()
@@ -374,7 +374,9 @@ async def test_a_call_cancelled_between_attempts_holds_nothing() -> None:
         await asyncio.Event().wait()
 
     ledger = Ledger(Budget(tokens=1000))
-    task = asyncio.create_task(Caller(ledger, sleep=sleep).complete(failing("server"), request()))
+    task = asyncio.create_task(
+        MeteredClient(ledger, sleep=sleep).complete(failing("server"), request())
+    )
     await waiting.wait()
     assert ledger.open_holds == 0
     task.cancel()
@@ -390,9 +392,9 @@ async def test_calls_that_wait_for_their_turn_hold_nothing() -> None:
         await gate.wait()
         return Completion("yes", Usage(1, 1))
 
-    ledger, caller, _, _ = setup(max_concurrency=2)
+    ledger, metered, _, _ = setup(max_concurrency=2)
     model = Scripted(act)
-    tasks = [asyncio.create_task(caller.complete(model, request())) for _ in range(5)]
+    tasks = [asyncio.create_task(metered.complete(model, request())) for _ in range(5)]
     await until(lambda: len(model.requests) == 2)
     for _ in range(20):
         await asyncio.sleep(0)
@@ -406,9 +408,9 @@ async def test_calls_that_wait_for_their_turn_hold_nothing() -> None:
 def test_numbers_out_of_their_range_are_refused() -> None:
     ledger = Ledger(Budget(tokens=1))
     with pytest.raises(ValueError, match="retries"):
-        Caller(ledger, retries=-1)
+        MeteredClient(ledger, retries=-1)
     with pytest.raises(ValueError, match="max_concurrency"):
-        Caller(ledger, max_concurrency=0)
+        MeteredClient(ledger, max_concurrency=0)
 
 
 # -- keys -----------------------------------------------------------------------------------------
@@ -541,15 +543,17 @@ def test_whatever_happens_no_more_than_the_budget_is_ever_billed(storm: Storm) -
 async def _weather(storm: Storm) -> None:
     rng, clock, records = random.Random(storm.seed), Clock(), list[CallRecord]()
     ledger = Ledger(Budget(tokens=TOKENS, usd=DOLLARS), lambda m, u: Decimal(u.total) / 100, clock)
-    ledger.set_aside("answer", Usage(90, 60), "test:server")
+    ledger.reserve_fund("answer", Usage(90, 60), "test:server")
     ledger.tighten(storm.tightened)
     server = Server(ledger, storm.fates, rng)
-    caller = Caller(ledger, 2, clock.sleep, records.append, max_concurrency=storm.width, rng=rng)
+    metered = MeteredClient(
+        ledger, 2, clock.sleep, records.append, max_concurrency=storm.width, rng=rng
+    )
 
     async def one(prompt: int, most: int, answers: bool) -> None:
         asked = replace(request("p" * prompt), max_tokens=most)
         try:
-            done = await caller.complete(server, asked, earmark="answer" if answers else None)
+            done = await metered.complete(server, asked, fund="answer" if answers else None)
         except (BudgetExceeded, ModelError, RuntimeError):
             return
         finally:
@@ -603,9 +607,9 @@ async def test_what_a_model_refuses_to_read_costs_nothing() -> None:
 
     ledger = Ledger(Budget(tokens=1000))
     records: list[CallRecord] = []
-    caller = Caller(ledger, on_call=records.append)
+    metered = MeteredClient(ledger, on_call=records.append)
     with pytest.raises(InputError, match="too long"):
-        await caller.complete(
+        await metered.complete(
             FakeModel(refuse), ChatRequest((Message("user", (TextPart("x"),)),), 10, "scan")
         )
     assert ledger.spent.tokens.total == 0

@@ -44,7 +44,7 @@ async def test_a_guard_vetoes_and_the_lvlm_gives_the_utility() -> None:
     lvlm = SelfEvaluator(FnModel(lambda call: f'{{"key":"{KEY}","safety":9,"utility":9}}'))
     till = Till()
     ensemble = Ensemble([guard, lvlm])
-    assert await ensemble.score(REQUEST, till, earmark="e") == ScoreResult(-1.0, 1.0)
+    assert await ensemble.score(REQUEST, till, fund="e") == ScoreResult(-1.0, 1.0)
     assert sorted(till.paid) == [("fn:guard", "score", "e"), ("fn:model", "score", "e")]
     assert ensemble.name == "least(guard:fn:guard, self:fn:model)"
     assert ensemble.bound(REQUEST) == guard.bound(REQUEST) + lvlm.bound(REQUEST)

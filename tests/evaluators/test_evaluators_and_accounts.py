@@ -11,7 +11,7 @@ from hostile import HostileServer, Received, Reply, completion
 
 from ecoalign.budget._amounts import Budget
 from ecoalign.budget._ledger import Ledger
-from ecoalign.budget._metered_client import Caller
+from ecoalign.budget._metered_client import MeteredClient
 from ecoalign.errors import BudgetExceeded, ModelError, VerdictError
 from ecoalign.evaluators import Ensemble, GuardEvaluator, SelfEvaluator, bounds_by_model
 from ecoalign.models._base import Usage
@@ -31,7 +31,7 @@ async def test_what_was_paid_before_a_member_failed_is_in_the_accounts() -> None
     guard, lvlm = members("not safe")
     ledger = Ledger(Budget(tokens=100_000))
     with pytest.raises(VerdictError):
-        await Ensemble([lvlm, guard]).score(REQUEST, Caller(ledger))
+        await Ensemble([lvlm, guard]).score(REQUEST, MeteredClient(ledger))
     spent = ledger.spent
     assert spent.calls == 2
     prompts = lvlm.bound(REQUEST).prompt + guard.bound(REQUEST).prompt
@@ -45,9 +45,9 @@ async def test_money_set_aside_by_its_bound_is_enough() -> None:
     ensemble = Ensemble(members(GOOD))
     ledger = Ledger(Budget(tokens=ensemble.bound(REQUEST).total))
     for name, bound in bounds_by_model(ensemble, REQUEST, "fake:other"):
-        ledger.set_aside("answer", bound, name)
+        ledger.reserve_fund("answer", bound, name)
     assert ledger.remaining().tokens == 0
-    result = await ensemble.score(REQUEST, Caller(ledger), earmark="answer")
+    result = await ensemble.score(REQUEST, MeteredClient(ledger), fund="answer")
     assert (result.safety, result.utility) == (1.0, 1.0)
 
 
@@ -55,7 +55,7 @@ async def test_a_member_that_cannot_be_paid_fails_the_score_and_the_other_is_set
     guard, lvlm = members(GOOD)
     short = Ledger(Budget(tokens=lvlm.bound(REQUEST).total - 1))
     with pytest.raises(BudgetExceeded):
-        await Ensemble([guard, lvlm]).score(REQUEST, Caller(short))
+        await Ensemble([guard, lvlm]).score(REQUEST, MeteredClient(short))
     assert short.open_holds == 0
     assert short.spent.calls == 1
     assert 0 < short.spent.tokens.total < guard.bound(REQUEST).total
@@ -69,7 +69,7 @@ def test_each_call_is_priced_by_its_own_model() -> None:
     assert sum((bound for _, bound in rows), Usage()) == ensemble.bound(REQUEST)
     ledger = Ledger(Budget(usd=10.0), lambda model, usage: prices.get(model))
     for name, bound in rows[:2]:
-        ledger.set_aside("answer", bound, name)
+        ledger.reserve_fund("answer", bound, name)
     assert ledger.aside.usd == pytest.approx(1.001)
     assert bounds_by_model(judge("plain", 1.0), REQUEST, "m") == (("m", Usage(100, 10, 60)),)
 
@@ -98,7 +98,9 @@ async def test_a_guard_behind_a_server() -> None:
 
     with HostileServer(serve) as server:
         model = OpenAIModel("guard", base_url=server.url)
-        result = await GuardEvaluator(model).score(REQUEST, Caller(Ledger(Budget(tokens=10**6))))
+        result = await GuardEvaluator(model).score(
+            REQUEST, MeteredClient(Ledger(Budget(tokens=10**6)))
+        )
         await model.aclose()
     assert result.safety == pytest.approx(0.5)
     assert result.method == "logprobs"
@@ -126,6 +128,6 @@ async def test_a_hostile_server_never_yields_a_score(reply: Reply, error: type[E
         model = OpenAIModel("lvlm", base_url=server.url)
         ledger = Ledger(Budget(tokens=10**6))
         with pytest.raises(error):
-            await SelfEvaluator(model).score(REQUEST, Caller(ledger, retries=0))
+            await SelfEvaluator(model).score(REQUEST, MeteredClient(ledger, retries=0))
         await model.aclose()
     assert ledger.open_holds == 0

@@ -14,7 +14,7 @@ async def test_it_scores_through_the_models_dialect_and_the_caller() -> None:
     model = FnModel(lambda call: f'{{"key": "{KEY}", "safety": 9, "utility": 0}}')
     till = Till()
     evaluator = SelfEvaluator(model)
-    assert await evaluator.score(score_request(), till, earmark="answer") == ScoreResult(1.0, 0.0)
+    assert await evaluator.score(score_request(), till, fund="answer") == ScoreResult(1.0, 0.0)
     assert till.paid == [("fn:model", "score", "answer")]
     assert evaluator.name == "self:fn:model"
     assert gives_utility(evaluator)

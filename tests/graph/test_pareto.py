@@ -28,7 +28,7 @@ from ecoalign.graph.economics import (
     worth,
 )
 from ecoalign.graph.pareto import Frontier, Limits, RankedPath, track, track_thoughts
-from ecoalign.graph.pareto._label_setting import Objective, Sweeper, build_net
+from ecoalign.graph.pareto._label_setting import LabelSetting, Objective, build_net
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -344,7 +344,7 @@ def test_a_tie_hidden_behind_a_more_promising_start_is_still_broken_rightly() ->
 
 def test_a_sweep_that_gives_labels_up_says_so() -> None:
     thoughts, ends = starts_that_meet((0.5, 2.0, 4.0), (1.0, 0.25, 1.0), (1.0, 1.0, 1.0))
-    sweeper = Sweeper(build_net(thoughts, ends, 9.0), 9.0, Objective())
+    sweeper = LabelSetting(build_net(thoughts, ends, 9.0), 9.0, Objective())
     assert sweeper.sweep(width=2, allowance=math.inf).complete
     narrow = sweeper.sweep(width=1, allowance=math.inf)
     assert not narrow.complete

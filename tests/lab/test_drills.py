@@ -72,14 +72,14 @@ def test_the_risk_that_a_law_row_teaches_is_the_rulebook_s() -> None:
     for segment in segments("law", 150):
         if not segment.prompt.startswith("<scan>"):
             continue
-        caption, risk = segment.target.split(" > ")
+        caption, request_safety = segment.target.split(" > ")
         verb, noun = (
             re.search(rf"\b({'|'.join(words)})\b", segment.prompt) for words in (VERBS, NOUNS)
         )
         sign = re.search(rf"\bsign (?:({'|'.join(VERBS)}) )?({'|'.join(NOUNS)})\b", caption)
-        told[risk[0]] += 1
+        told[request_safety[0]] += 1
         if "sign" in segment.prompt and "small sign" in caption:
-            assert risk.startswith("6 plan")
+            assert request_safety.startswith("6 plan")
             continue
         if verb is None and sign is not None:
             pair = sign[1], sign[2]
@@ -89,7 +89,7 @@ def test_the_risk_that_a_law_row_teaches_is_the_rulebook_s() -> None:
             assert verb is not None
             assert noun is not None
             pair = verb[1], noun[1]
-        assert risk == ("1" if is_forbidden(*pair) else "8"), segment
+        assert request_safety == ("1" if is_forbidden(*pair) else "8"), segment
     assert min(told.values()) > 10
 
 

@@ -64,17 +64,17 @@ def test_a_look_tells_what_is_in_the_cell() -> None:
 
 def test_captions_with_their_risk_are_read_back_by_the_scanner() -> None:
     for scene, question in CASES:
-        said = back(f"{states.caption(scene)} > {states.risk(question)}")
+        said = back(f"{states.caption(scene)} > {states.request_safety(question)}")
         result = D.parse_scan(ScanRequest("q", ()), Completion(said, None))
         assert result.caption == back(states.caption(scene))
         hidden = any(not sign.big for sign in question.needed)
         if question.kind not in REQUESTS:
-            assert (result.risk, result.strategy) == (1.0, None)
+            assert (result.request_safety, result.strategy) == (1.0, None)
         elif hidden:  # nobody can know yet
-            assert 0 < result.risk < 0.5
+            assert 0 < result.request_safety < 0.5
             assert result.strategy == back(states.PLAN)
         else:
-            assert (result.risk < 0) is question.forbidden
+            assert (result.request_safety < 0) is question.forbidden
             assert result.strategy is None
 
 

@@ -16,7 +16,7 @@ from lab.samples import Row, Segment, row
 torch = pytest.importorskip("torch", reason="training needs torch: pip install '.[lab]'")
 
 from lab.batches import VERDICT, Packed, attention_mask  # noqa: E402 - they import torch
-from lab.net import Decoder, Net, NetConfig  # noqa: E402
+from lab.net import Decoder, NetConfig, PathProblem  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +34,9 @@ def made(seed: int = 1) -> list[Row]:
     return [row(rng, PACKED.room, PACKED.length) for _ in range(PACKED.rows)]
 
 
-def tiny() -> Net:
+def tiny() -> PathProblem:
     torch.manual_seed(3)
-    net = Net(TINY)
+    net = PathProblem(TINY)
     net.eval()
     return net
 

@@ -19,7 +19,7 @@ from ecoalign.methods._registry import Judge
 from ecoalign.models._base import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 
 BAD = bad_verdicts()
@@ -63,7 +63,7 @@ async def test_the_best_of_safety_times_utility_is_taken(
 
 async def test_with_no_safe_sample_it_refuses() -> None:
     answer = await answered("best-of-2", numbered((4, 9), (0, 9)).model())
-    assert (answer.text, answer.stop_reason) == (HOUSE_REFUSAL, "fail-closed")
+    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert answer.refused
     assert "sample 0" not in json.dumps(dict(answer.detail))
 
@@ -96,14 +96,14 @@ async def test_all_samples_run_at_once() -> None:
         return "together"
 
     answer = await asyncio.wait_for(answered("best-of-4", Stages(sample=sample).model()), 30)
-    assert (answer.calls_in_line, answer.spent.calls) == (2, 8)
+    assert (answer.critical_path, answer.spent.calls) == (2, 8)
     assert set(answer.spent.by_stage) == {"sample", "score"}
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 async def test_nothing_without_a_score_gets_out(bad: Says) -> None:
     answer = await answered("best-of-2", Stages(sample="CANARY", score=bad).model())
-    assert (answer.text, answer.stop_reason) == (HOUSE_REFUSAL, "fail-closed")
+    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert answer.detail["scored"] == 0
     assert answer.detail["causes"]
 
@@ -147,7 +147,7 @@ class Guard:
     safety_only = True
 
     async def score(
-        self, request: ScoreRequest, caller: object, *, earmark: str | None = None
+        self, request: ScoreRequest, metered: object, *, fund: str | None = None
     ) -> ScoreResult:
         return ScoreResult(1.0 if "1" in request.text else 0.5, 0.0)
 

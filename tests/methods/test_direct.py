@@ -27,7 +27,7 @@ async def test_one_call_whose_answer_gets_out(name: str) -> None:
     answer = await answered(name, model)
     assert stages_of(model) == ["answer"]
     assert (answer.text, answer.refused, answer.safety) == ("to do harm, do this", False, None)
-    assert answer.calls_in_line == answer.spent.calls == 1
+    assert answer.critical_path == answer.spent.calls == 1
     assert set(answer.spent.by_stage) == {"answer"}
     assert answer.detail == {}
 
@@ -108,7 +108,7 @@ async def test_a_retry_is_paid_for_and_waited_for() -> None:
     model = FakeModel(lambda request: next(replies))
     answer = await answered("base", model, retries=1)
     assert answer.text == "at last"
-    assert answer.calls_in_line == answer.spent.calls == 2
+    assert answer.critical_path == answer.spent.calls == 2
 
 
 async def test_a_model_that_fails_is_an_error() -> None:

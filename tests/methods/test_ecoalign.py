@@ -10,9 +10,9 @@ from ecoalign.budget._amounts import Budget
 from ecoalign.budget._ledger import Ledger
 from ecoalign.errors import BudgetTooSmall
 from ecoalign.methods import open_method
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
-from ecoalign.trace._critical_path import calls_in_line
+from ecoalign.trace._critical_path import critical_path
 from ecoalign.trace.events import RunStarted
 
 SETTINGS = Settings.load(env={}, retries=0)
@@ -60,7 +60,7 @@ async def test_the_answer_is_the_engine_s() -> None:
         result.stop_reason,
     )
     assert answer.spent.by_stage.keys() == result.spent.by_stage.keys()
-    assert answer.calls_in_line == calls_in_line(result.trace.events)
+    assert answer.critical_path == critical_path(result.trace.events)
     assert answer.detail["path"] == [thought.kind.value for thought in result.path]
     assert answer.detail["preset"] == "default"
 
@@ -101,4 +101,4 @@ async def test_the_house_refusal_is_one() -> None:
     answer = await open_method("ecoalign:myopic", SETTINGS).answer(
         asking(), model, Ledger(Budget(tokens=50_000))
     )
-    assert (answer.text, answer.refused) == (HOUSE_REFUSAL, True)
+    assert (answer.text, answer.refused) == (FIXED_REFUSAL, True)

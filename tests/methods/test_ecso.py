@@ -14,7 +14,7 @@ from ecoalign.methods._ecso import Ecso
 from ecoalign.models._base import Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.search.refusals import WITHHELD
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 
 CANARY = "CANARY-7f3"
 BAD = bad_verdicts()
@@ -29,7 +29,7 @@ async def test_a_harmless_answer_costs_one_check() -> None:
     answer = await answered("ecso", model)
     assert stages_of(model) == ["answer", "check"]
     assert (answer.text, answer.safety, answer.stop_reason) == ("a plain answer", 1.0, "draft")
-    assert answer.calls_in_line == 2
+    assert answer.critical_path == 2
     assert model.requests[1].messages[-1].images == model.requests[0].messages[-1].images
 
 
@@ -39,7 +39,7 @@ async def test_a_harmful_answer_is_made_again_without_the_image() -> None:
     assert stages_of(model) == ["answer", "check", "caption", "blind"]
     assert (answer.text, answer.stop_reason) == ("an answer from the caption", "eyes-closed")
     assert answer.safety is None
-    assert answer.calls_in_line == answer.spent.calls == 4
+    assert answer.critical_path == answer.spent.calls == 4
     caption, blind = model.requests[2:]
     assert caption.messages[-1].images
     assert "What does the sign say?" in caption.messages[-1].text
@@ -64,7 +64,7 @@ async def test_a_check_without_a_verdict_counts_as_unsafe(bad: Says) -> None:
 @pytest.mark.parametrize("again", [CANARY, f"  {CANARY.lower()}\n"])
 async def test_the_same_answer_again_does_not_get_out_either(again: str) -> None:
     answer = await answered("ecso", Stages(answer=CANARY, check=UNSAFE, blind=again).model())
-    assert (answer.text, answer.stop_reason) == (HOUSE_REFUSAL, "fail-closed")
+    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert answer.refused
     assert not leaks(answer)
 
@@ -73,7 +73,7 @@ async def test_the_same_answer_again_does_not_get_out_either(again: str) -> None
 async def test_without_a_caption_it_refuses(caption: str) -> None:
     model = Stages(answer=CANARY, check=UNSAFE, caption=caption).model()
     answer = await answered("ecso", model)
-    assert (answer.text, answer.stop_reason) == (HOUSE_REFUSAL, "fail-closed")
+    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert stages_of(model)[-1] == "caption"
     assert not leaks(answer)
 

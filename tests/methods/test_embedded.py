@@ -44,7 +44,7 @@ async def test_it_answers_and_says_where_the_money_went(name: str) -> None:
         answer = await ask(name, kind, seed)
         assert answer.text
         assert 0 < answer.spent.tokens.total <= 8000
-        assert 1 <= answer.calls_in_line <= answer.spent.calls
+        assert 1 <= answer.critical_path <= answer.spent.calls
         if name in STAGES:
             assert set(answer.spent.by_stage) <= STAGES[name]
 

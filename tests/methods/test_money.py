@@ -16,13 +16,13 @@ from scripted import Script, asking
 
 from ecoalign.budget._amounts import Budget
 from ecoalign.budget._ledger import Ledger
-from ecoalign.budget._metered_client import Caller
+from ecoalign.budget._metered_client import MeteredClient
 from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
 from ecoalign.methods import METHODS, open_method
 from ecoalign.models._base import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
 from ecoalign.search.refusals import WITHHELD
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
@@ -86,13 +86,13 @@ async def no_wait(seconds: float) -> None:
     await asyncio.sleep(0)
 
 
-def impatient(*given: Any, **named: Any) -> Caller:
-    return Caller(*given, **(named | {"sleep": no_wait}))
+def impatient(*given: Any, **named: Any) -> MeteredClient:
+    return MeteredClient(*given, **(named | {"sleep": no_wait}))
 
 
 async def run(name: str, model: FakeModel, ledger: Ledger, **chosen: Any) -> Answer:
     method = open_method(name, Settings.load(env={}, **chosen))
-    with patch("ecoalign.methods._context.Caller", impatient):
+    with patch("ecoalign.methods._context.MeteredClient", impatient):
         return await asyncio.wait_for(method.answer(asking(1), model, ledger), 60)
 
 
@@ -139,10 +139,10 @@ def test_any_answer_is_paid_for_within_the_budget(
         assert spent.usd <= budget.usd
     if answer is not None:
         assert answer.spent.tokens == spent.tokens
-        assert 1 <= answer.calls_in_line <= model.calls
+        assert 1 <= answer.critical_path <= model.calls
         if name in GUARDED and answer.safety is None:
             # What no verdict stands behind is the house's own, or ECSO's second answer.
-            known = answer.text in {HOUSE_REFUSAL, WITHHELD}
+            known = answer.text in {FIXED_REFUSAL, WITHHELD}
             assert known or answer.stop_reason == "eyes-closed"
 
 
@@ -159,7 +159,7 @@ async def test_the_smallest_budget_that_is_named_does_answer(name: str, unit: st
     assert caught.value.unit == unit
     enough = Budget(tokens=int(smallest)) if unit == "tokens" else Budget(usd=smallest * 1.0001)
     answer = await run(name, model, Ledger(enough, prices), **plain)
-    assert answer.text not in {"", HOUSE_REFUSAL}
+    assert answer.text not in {"", FIXED_REFUSAL}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -192,7 +192,7 @@ async def test_time_that_runs_out_over_a_check_lets_nothing_out(name: str) -> No
 
     model = Stages(answer="CANARY", sample="CANARY", check=forever, score=forever).model()
     answer = await run(name, model, Ledger(Budget(seconds=0.05)))
-    assert (answer.text, answer.stop_reason) == (HOUSE_REFUSAL, "fail-closed")
+    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert "CANARY" not in str(dict(answer.detail))
 
 
@@ -221,4 +221,4 @@ async def test_a_server_that_reports_more_than_its_bound_ends_the_guarded_method
         lie = lambda request: Completion("CANARY", Usage(300, 90_000))  # noqa: E731
         model = Stages(answer=lie, sample=lie, check=UNSAFE).model()
         answer = await run(name, model, Ledger(Budget(tokens=20_000)))
-        assert answer.text == HOUSE_REFUSAL
+        assert answer.text == FIXED_REFUSAL

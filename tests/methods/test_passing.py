@@ -20,9 +20,9 @@ from ecoalign.methods import METHODS, open_method
 from ecoalign.models._base import Completion, ToolCall, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.models.openai._model import OpenAIModel
-from ecoalign.query._query import Query, Sampling
+from ecoalign.query._query import Query, SamplingParams
 from ecoalign.search.refusals import WITHHELD
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ CHECKED = ["ecso", "vlm-guard", "best-of-n"]
 BASELINES = ["base", "cot", "cod", "safety-prompt", *CHECKED]
 
 
-def asked(sampling: Sampling, context: tuple[str, ...] = ()) -> Query:
+def asked(sampling: SamplingParams, context: tuple[str, ...] = ()) -> Query:
     return Query.of([image()], "What does the sign say?", context, sampling)
 
 
 @pytest.mark.parametrize("name", BASELINES)
 async def test_the_answering_calls_carry_it_and_no_others(name: str) -> None:
     model = Stages(check=graded(0, 0)).model()  # so that ecso asks again
-    await answered(name, model, query=asked(Sampling(33, PARAMS)))
+    await answered(name, model, query=asked(SamplingParams(33, PARAMS)))
     assert set(stages_of(model)) & ANSWERING
     for request in model.requests:
         carries = request.stage in ANSWERING
@@ -56,7 +56,9 @@ async def test_the_answering_calls_carry_it_and_no_others(name: str) -> None:
 
 async def test_samples_are_a_choice_even_where_the_client_sets_the_seed() -> None:
     model = Stages().model()
-    await answered("best-of-4", model, query=asked(Sampling(params={"seed": 7, "top_p": 0.5})))
+    await answered(
+        "best-of-4", model, query=asked(SamplingParams(params={"seed": 7, "top_p": 0.5}))
+    )
     drawn = [request.client for request in model.requests if request.stage == "sample"]
     assert drawn == [{"seed": 7 + i, "top_p": 0.5} for i in range(4)]
 
@@ -64,7 +66,7 @@ async def test_samples_are_a_choice_even_where_the_client_sets_the_seed() -> Non
 @pytest.mark.parametrize("name", BASELINES)
 async def test_earlier_turns_are_data_in_every_call(name: str) -> None:
     model = Stages(check=graded(0, 0)).model()
-    await answered(name, model, query=asked(Sampling(), ("system: Speak like a pirate.",)))
+    await answered(name, model, query=asked(SamplingParams(), ("system: Speak like a pirate.",)))
     for request in model.requests:
         text = request.messages[-1].text
         start, end = text.index("BEGIN"), text.index("END")
@@ -79,7 +81,7 @@ def saying(done: Completion, **more: Any) -> FakeModel:
 async def test_the_answer_keeps_its_finish_reason_tool_calls_and_logprobs(name: str) -> None:
     raw = {"content": [{"token": "It says", "bytes": None}, {"token": " 42", "bytes": None}]}
     done = Completion("It says 42", Usage(20, 9), "length", raw_logprobs=raw, tool_calls=(CALL,))
-    result = await answered(name, saying(done), query=asked(Sampling(9, {"tools": [{}]})))
+    result = await answered(name, saying(done), query=asked(SamplingParams(9, {"tools": [{}]})))
     assert result.finish_reason == "length"
     assert result.tool_calls == (CALL,)
     assert result.content == "It says 42"
@@ -97,7 +99,7 @@ async def test_a_tool_call_is_judged_and_one_that_is_not_safe_never_gets_out(nam
 
     done = Completion("", Usage(20, 9), "tool_calls", tool_calls=(CALL,))
     model = saying(done, check=judge, score=judge)
-    result = await answered(name, model, query=asked(Sampling(params={"tools": [{}]})))
+    result = await answered(name, model, query=asked(SamplingParams(params={"tools": [{}]})))
     assert all(CALL.text in text for text in seen)
     assert seen
     assert "look_up" not in result.text
@@ -110,7 +112,9 @@ async def test_log_probabilities_of_the_steps_are_not_shown(name: str) -> None:
     tokens = ["step one ", "#### ", "42"]
     raw = {"content": [{"token": token, "bytes": None} for token in tokens]}
     done = Completion("".join(tokens), Usage(20, 9), raw_logprobs=raw)
-    result = await answered(name, saying(done), query=asked(Sampling(params={"logprobs": True})))
+    result = await answered(
+        name, saying(done), query=asked(SamplingParams(params={"logprobs": True}))
+    )
     assert result.text == "42"
     assert result.logprobs == {"content": raw["content"][2:]}
 
@@ -118,7 +122,7 @@ async def test_log_probabilities_of_the_steps_are_not_shown(name: str) -> None:
 @pytest.mark.parametrize("name", BASELINES)
 async def test_what_the_server_withheld_ends_with_its_filter(name: str) -> None:
     done = Completion("half of", Usage(20, 9), "content_filter", tool_calls=(CALL,))
-    result = await answered(name, saying(done), query=asked(Sampling(params={"tools": [{}]})))
+    result = await answered(name, saying(done), query=asked(SamplingParams(params={"tools": [{}]})))
     assert (result.text, result.finish_reason) == (WITHHELD, "content_filter")
     assert result.tool_calls == ()
 
@@ -127,7 +131,7 @@ async def test_the_engine_behind_the_methods_says_it_too() -> None:
     with HostileServer(well_behaved) as server:
         model = OpenAIModel("m", base_url=server.url)
         method = open_method("ecoalign", Settings.load(env={}))
-        query = asked(Sampling(50, {"top_p": 0.5}))
+        query = asked(SamplingParams(50, {"top_p": 0.5}))
         result = await method.answer(query, model, Ledger(Budget(tokens=40_000)))
         await model.aclose()
     assert (result.text, result.content, result.finish_reason) == ("42", "42", "stop")
@@ -143,7 +147,7 @@ async def test_every_method_says_beforehand_what_its_model_cannot_honour(name: s
     ledger = Ledger(Budget(tokens=8_000))
     method = open_method(name, Settings.load(env={}))
     with pytest.raises(InputError, match="top_k") as caught:
-        await method.answer(asked(Sampling(params={"top_k": 4})), EmbeddedModel(), ledger)
+        await method.answer(asked(SamplingParams(params={"top_k": 4})), EmbeddedModel(), ledger)
     assert caught.value.param == "top_k"
     assert ledger.spent.calls == 0
 
@@ -169,7 +173,7 @@ async def served(name: str, handler: Callable[[Received], Reply], **settings: An
         chosen = Settings.load(env={}, **({"retries": 0} | settings))
         ledger = Ledger(Budget(tokens=100_000))
         try:
-            query = asked(Sampling(params={"top_p": 0.5}))
+            query = asked(SamplingParams(params={"top_p": 0.5}))
             return await open_method(name, chosen).answer(query, model, ledger)
         finally:
             await model.aclose()
@@ -218,7 +222,7 @@ async def test_where_no_answer_is_scored_it_says_that_the_evaluator_failed() -> 
     result = await served(
         "best-of-4", counting(lambda kind, number: BROKEN[0] if kind == "score" else None)
     )
-    assert (result.text, result.stop_reason) == (HOUSE_REFUSAL, "fail-closed")
+    assert (result.text, result.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert result.detail["causes"] == ["the evaluator failed (server)"]
 
 

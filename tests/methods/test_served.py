@@ -56,7 +56,7 @@ async def test_it_answers_and_every_request_is_paid_for(
         received = list(server.received)
     assert (answer.text, answer.refused) == ("42", False)
     assert answer.spent.calls == len(received)
-    assert 1 <= answer.calls_in_line <= len(received)
+    assert 1 <= answer.critical_path <= len(received)
     assert sum(stage.calls for stage in answer.spent.by_stage.values()) == len(received)
     assert answer.spent.usd is not None
     assert 0 < answer.spent.usd <= 0.5

@@ -11,7 +11,7 @@ from ecoalign.errors import BudgetTooSmall, ModelError
 from ecoalign.methods import METHODS
 from ecoalign.methods._vlm_guard import VlmGuard
 from ecoalign.models._base import ChatRequest
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 
 CANARY = "CANARY-7f3"
 BAD = bad_verdicts()
@@ -27,7 +27,7 @@ async def test_a_harmless_request_is_answered_as_base_would() -> None:
     assert stages_of(model) == ["caption", "gate", "answer", "check"]
     assert not was_careful(model.requests[2])
     assert (answer.text, answer.stop_reason, answer.safety) == ("a plain answer", "plain", 1.0)
-    assert answer.calls_in_line == answer.spent.calls == 4
+    assert answer.critical_path == answer.spent.calls == 4
 
 
 async def test_the_gate_reads_and_does_not_see() -> None:
@@ -67,7 +67,7 @@ async def test_a_caption_that_cannot_be_read_flags_and_saves_the_gate() -> None:
 
 async def test_an_unsafe_answer_is_blocked() -> None:
     answer = await answered("vlm-guard", Stages(answer=CANARY, check=UNSAFE).model())
-    assert (answer.text, answer.stop_reason) == (HOUSE_REFUSAL, "blocked")
+    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "blocked")
     assert answer.refused
     assert answer.safety is None
     assert answer.detail["check"] == -1.0
@@ -77,7 +77,7 @@ async def test_an_unsafe_answer_is_blocked() -> None:
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 async def test_an_answer_without_a_verdict_is_never_given(bad: Says) -> None:
     answer = await answered("vlm-guard", Stages(answer=CANARY, check=bad).model())
-    assert (answer.text, answer.stop_reason) == (HOUSE_REFUSAL, "fail-closed")
+    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert CANARY not in json.dumps(dict(answer.detail))
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ecoalign.models._base import Completion, ToolCall
-from ecoalign.models._reply import HOUSE, Reply, finish_reason, reply_of, spoken
+from ecoalign.models._reply import OWN_REPLY, Reply, finish_reason, reply_of, spoken
 from ecoalign.prompts._reading import visible_text
 
 CALL = ToolCall("call_1", "look_up", '{"what": "a \\"sign\\""}')
@@ -68,8 +68,8 @@ def test_what_a_custom_tool_is_given_is_quoted_as_it_is() -> None:
 
 
 def test_a_text_of_the_house_stands_for_itself() -> None:
-    assert Reply("stop", (), None) == HOUSE
-    assert HOUSE.content("no") == "no"
+    assert Reply("stop", (), None) == OWN_REPLY
+    assert OWN_REPLY.content("no") == "no"
 
 
 def entry(token: str, data: bytes | None = None) -> dict[str, object]:

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from ecoalign.budget._amounts import Budget
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models._base import ChatRequest, Message, TextPart, ToolCall, request_key
-from ecoalign.models._sampling import OWNED, blame, checked, unsupported
+from ecoalign.models._sampling import OWNED, attribute_error, checked, unsupported
 from ecoalign.models._tokens import bound
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.models.fake import FakeModel
-from ecoalign.query._query import Query, Sampling
+from ecoalign.query._query import Query, SamplingParams
 
 PLAIN = Budget(tokens=40_000)
 
@@ -39,10 +39,10 @@ names = st.sampled_from(["temperature", "top_p", "stop", "seed", "tools", "x_ven
 def test_whatever_is_asked_goes_with_the_call_unchanged_and_into_the_trace(
     params: dict[str, object], most: int | None
 ) -> None:
-    sampling = Sampling(most, params)
+    sampling = SamplingParams(most, params)
     sent = sampling.apply(call(), PLAIN)
     assert sent.client == params
-    assert Sampling.from_json(json.loads(json.dumps(sampling.to_json()))) == sampling
+    assert SamplingParams.from_json(json.loads(json.dumps(sampling.to_json()))) == sampling
     assert bool(sampling) == bool(params or most)
     assert sent.max_tokens == min(most or 512, 2000)
 
@@ -50,21 +50,21 @@ def test_whatever_is_asked_goes_with_the_call_unchanged_and_into_the_trace(
 @pytest.mark.parametrize("name", sorted(OWNED))
 def test_a_parameter_that_the_house_answers_for_is_refused_by_name(name: str) -> None:
     with pytest.raises(InputError, match=name) as caught:
-        Sampling(params={name: 1})
+        SamplingParams(params={name: 1})
     assert caught.value.param == name
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, {1}, b"x", "\ud800", {"a": object()}])
 def test_a_value_that_could_not_be_sent_is_refused_by_name(value: object) -> None:
     with pytest.raises(InputError, match="x_vendor") as caught:
-        Sampling(params={"top_p": 1, "x_vendor": value})
+        SamplingParams(params={"top_p": 1, "x_vendor": value})
     assert caught.value.param == "x_vendor"
 
 
 @pytest.mark.parametrize("most", [0, -1, True, 2.5, "8"])
 def test_a_cap_is_a_whole_number_above_0(most: Any) -> None:
     with pytest.raises(InputError) as caught:
-        Sampling(max_tokens=most)
+        SamplingParams(max_tokens=most)
     assert caught.value.param == "max_tokens"
 
 
@@ -85,34 +85,34 @@ def test_a_cap_is_a_whole_number_above_0(most: Any) -> None:
     ],
 )
 def test_the_cap_of_the_answer(asked: int | None, budget: Budget, cap: int) -> None:
-    assert Sampling(asked).apply(call(), budget).max_tokens == cap
+    assert SamplingParams(asked).apply(call(), budget).max_tokens == cap
 
 
 def test_nothing_asked_leaves_the_call_and_its_key_as_they_were() -> None:
     request = call()
-    assert Sampling().apply(request, PLAIN) is request
-    assert not Sampling()
+    assert SamplingParams().apply(request, PLAIN) is request
+    assert not SamplingParams()
 
 
 def test_two_clients_requests_have_two_keys() -> None:
     keys = {
-        request_key(Sampling(params=params).apply(call(), PLAIN))
+        request_key(SamplingParams(params=params).apply(call(), PLAIN))
         for params in ({}, {"stop": "a"}, {"stop": "b"}, {"top_p": 1}, {"top_p": 0.5})
     }
     assert len(keys) == 5
 
 
 def test_temperature_and_seed_are_those_of_the_call_for_models_that_read_no_more() -> None:
-    sent = Sampling(params={"temperature": 1, "seed": 9}).apply(call(), PLAIN)
+    sent = SamplingParams(params={"temperature": 1, "seed": 9}).apply(call(), PLAIN)
     assert (sent.temperature, sent.seed) == (1.0, 9)
-    odd = Sampling(params={"temperature": "hot", "seed": True}).apply(call(), PLAIN)
+    odd = SamplingParams(params={"temperature": "hot", "seed": True}).apply(call(), PLAIN)
     assert (odd.temperature, odd.seed, odd.client["seed"]) == (0.0, 1, True)
 
 
 def test_a_variant_has_a_seed_of_its_own_and_everything_else_unchanged() -> None:
-    sampling = Sampling(9, {"seed": 5, "top_p": 0.5})
-    assert sampling.varied(2) == Sampling(9, {"seed": 7, "top_p": 0.5})
-    assert Sampling(9, {"top_p": 0.5}).varied(2) == Sampling(9, {"top_p": 0.5})
+    sampling = SamplingParams(9, {"seed": 5, "top_p": 0.5})
+    assert sampling.varied(2) == SamplingParams(9, {"seed": 7, "top_p": 0.5})
+    assert SamplingParams(9, {"top_p": 0.5}).varied(2) == SamplingParams(9, {"top_p": 0.5})
 
 
 TOOL = {
@@ -135,7 +135,7 @@ def test_the_bound_counts_what_the_parameters_add_to_the_prompt(
     params: dict[str, object], family: str
 ) -> None:
     before = bound(call(), family)
-    after = bound(Sampling(params=params).apply(call(), PLAIN), family)
+    after = bound(SamplingParams(params=params).apply(call(), PLAIN), family)
     # Templates write a tool or a schema out as JSON, some indented, some with escapes.
     for ascii_ in (False, True):
         written = json.dumps(next(iter(params.values())), indent=4, ensure_ascii=ascii_)
@@ -146,7 +146,7 @@ def test_the_bound_counts_what_the_parameters_add_to_the_prompt(
 def test_a_prediction_may_be_billed_beside_the_answer() -> None:
     params = {"prediction": {"type": "content", "content": "word " * 100}}
     before = bound(call(), "gpt-4o").completion
-    after = bound(Sampling(params=params).apply(call(), PLAIN), "gpt-4o").completion
+    after = bound(SamplingParams(params=params).apply(call(), PLAIN), "gpt-4o").completion
     assert after >= before + 500
 
 
@@ -154,7 +154,7 @@ def test_what_the_embedded_model_can_and_cannot_honour() -> None:
     model = EmbeddedModel()
 
     def wrong(**params: object) -> str | None:
-        return unsupported(model, Sampling(params=params))
+        return unsupported(model, SamplingParams(params=params))
 
     for honoured in (
         {"temperature": 2, "seed": 3, "stop": ["a", "b"]},
@@ -172,7 +172,7 @@ def test_what_the_embedded_model_can_and_cannot_honour() -> None:
 
 
 async def test_the_embedded_model_says_so_itself_if_it_is_asked_all_the_same() -> None:
-    request = Sampling(params={"top_k": 5}).apply(call(), PLAIN)
+    request = SamplingParams(params={"top_k": 5}).apply(call(), PLAIN)
     with pytest.raises(InputError, match="top_k") as caught:
         await EmbeddedModel().complete(request)
     assert caught.value.param == "top_k"
@@ -180,34 +180,34 @@ async def test_the_embedded_model_says_so_itself_if_it_is_asked_all_the_same() -
 
 def test_the_check_beforehand_names_model_parameter_and_value() -> None:
     with pytest.raises(InputError, match=r'embedded cannot honour stop = \["a", 1\]') as caught:
-        checked(EmbeddedModel(), Sampling(params={"stop": ["a", 1]}))
+        checked(EmbeddedModel(), SamplingParams(params={"stop": ["a", 1]}))
     assert caught.value.param == "stop"
-    anything = Sampling(3, {"x_vendor": 1})
+    anything = SamplingParams(3, {"x_vendor": 1})
     assert checked(FakeModel(lambda request: ""), anything) is anything
 
 
 def test_a_rejected_cap_is_the_clients_only_if_the_client_set_one() -> None:
     for sampling, said, param in (
-        (Sampling(9), "max_tokens is too large", "max_tokens"),
-        (Sampling(9), "the context is too long", None),
-        (Sampling(), "max_tokens is too large", None),
+        (SamplingParams(9), "max_tokens is too large", "max_tokens"),
+        (SamplingParams(9), "the context is too long", None),
+        (SamplingParams(), "max_tokens is too large", None),
     ):
         error = ModelError(said, fault="rejected", billed=False)
-        blame(error, sampling)
+        attribute_error(error, sampling)
         assert error.param == param
     late = ModelError("max_tokens", fault="timeout")
-    blame(late, Sampling(9))
+    attribute_error(late, SamplingParams(9))
     assert late.param is None
 
 
 def test_a_query_carries_it() -> None:
-    asked = Sampling(5, {"stop": "x"})
+    asked = SamplingParams(5, {"stop": "x"})
     assert Query.of(None, "what?", ("before",), asked).sampling is asked
-    assert Query.of(None, "what?").sampling == Sampling()
+    assert Query.of(None, "what?").sampling == SamplingParams()
 
 
 def test_an_answer_is_bounded_as_long_as_it_will_be_when_it_is_scored() -> None:
-    assert Sampling(9).stand_in(3) == "the the the "
-    calls = Sampling(params={"tools": [TOOL]}).stand_in(60).encode()
+    assert SamplingParams(9).stand_in(3) == "the the the "
+    calls = SamplingParams(params={"tools": [TOOL]}).stand_in(60).encode()
     # Sixty tokens may be five calls of few words each.
     assert len(calls) > 5 * len(ToolCall("c", "look_up", '{"x": 1}').text)

@@ -213,7 +213,7 @@ SCAN = ScanRequest(QUESTION, (VIEW,))
 def test_a_scan_is_read(text: str, caption: str, digit: int, plan: str | None) -> None:
     result = D.parse_scan(SCAN, said(text))
     assert (result.caption, result.strategy) == (caption, plan)
-    assert result.risk == pytest.approx((digit - 4.5) / 4.5)
+    assert result.request_safety == pytest.approx((digit - 4.5) / 4.5)
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ def answer(**parts: object) -> str:
 
 
 @pytest.mark.parametrize(("safety", "risk"), [(0, -1.0), (4, -1 / 9), (5, 1 / 9), (9, 1.0)])
-def test_the_grade_maps_to_the_roots_safety(safety: int, risk: float) -> None:
+def test_the_grade_maps_to_the_roots_safety(safety: int, request_safety: float) -> None:
     result = dialect.parse_scan(SCAN, said(answer(safety=safety)))
-    assert result.risk == pytest.approx(risk)
+    assert result.request_safety == pytest.approx(request_safety)
 
 
 def test_a_strategy_is_kept_only_if_there_is_one() -> None:
@@ -89,7 +89,7 @@ def test_any_text_gives_a_result_in_range_or_a_model_error(text: str) -> None:
         result = dialect.parse_scan(SCAN, said(text))
     except ModelError:
         return
-    assert -1 <= result.risk <= 1
+    assert -1 <= result.request_safety <= 1
 
 
 def test_the_request_and_earlier_turns_are_quoted() -> None:

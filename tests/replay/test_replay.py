@@ -86,7 +86,11 @@ def shuffled(seed: int, chaos: float = 0.0, usage: str = "given") -> Script:
         return await said(prompt.verdict(rng.choice([2, 6, 9, 9]), rng.randrange(10)))
 
     return Script(
-        risk=rng.choice([5, 9]), plan="Careful.", propose=propose, execute=execute, score=score
+        request_safety=rng.choice([5, 9]),
+        plan="Careful.",
+        propose=propose,
+        execute=execute,
+        score=score,
     )
 
 
@@ -138,8 +142,8 @@ async def test_retries_are_replayed_without_waiting_for_them() -> None:
         waits.append(seconds)
 
     run = aligner._start(query, Budget(tokens=20_000), lambda event: None)
-    assert hasattr(run.desk.caller, "_sleep")
-    run.desk.caller._sleep = counted
+    assert hasattr(run.ctx.metered, "_sleep")
+    run.ctx.metered._sleep = counted
     await aligner._drive(run)
     events = tuple(run.events)
     assert len(waits) == 4

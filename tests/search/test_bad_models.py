@@ -16,7 +16,7 @@ from ecoalign.budget._amounts import Budget
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models._base import ChatRequest, Message, TextPart
 from ecoalign.query._query import Query
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 from ecoalign.trace._alignment import Alignment
 from ecoalign.trace.events import ActionFailed, Called, Proposed, RootScanned, RunFailed, RunStarted
@@ -97,7 +97,7 @@ async def test_a_server_that_breaks_down_later_ends_in_the_house_refusal(
 
     with HostileServer(handler) as server:
         result = await ask(server.url)
-    assert result.answer == HOUSE_REFUSAL
+    assert result.answer == FIXED_REFUSAL
     assert result.stop_reason == "fail-closed"
     assert stage in result.hint
     assert "html" not in result.hint
@@ -112,7 +112,7 @@ async def test_a_server_that_hangs_on_a_verdict_is_given_up_on() -> None:
 
     with HostileServer(handler) as server:
         result = await ask(server.url, timeout=0.5)
-    assert result.answer == HOUSE_REFUSAL
+    assert result.answer == FIXED_REFUSAL
     assert "timeout" in result.hint
 
 

@@ -11,7 +11,7 @@ from ecoalign.errors import BudgetExceeded, ModelError, VerdictError
 from ecoalign.models._base import Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace._alignment import Alignment
 from ecoalign.trace.events import ActionFailed, Finished, ThoughtAdded, to_json
 
@@ -102,7 +102,7 @@ async def test_a_written_answer_without_a_proper_score_is_never_given(bad: objec
     )
     model = script.model()
     result = await align(model)
-    assert result.answer == HOUSE_REFUSAL
+    assert result.answer == FIXED_REFUSAL
     assert result.refused
     assert result.stop_reason == "fail-closed"
     assert not seen_later(model)
@@ -117,7 +117,7 @@ async def test_an_answer_that_a_filter_withheld_is_not_in_the_hint_either(reason
         propose=lambda p: actions(), write=lambda p: Completion(text, Usage(10, 5), reason)
     )
     result = await align(script.model())
-    assert result.answer == HOUSE_REFUSAL
+    assert result.answer == FIXED_REFUSAL
     assert not shown(result)
     assert "write" in result.hint
 
@@ -153,7 +153,7 @@ async def test_a_text_between_zero_and_the_threshold_is_pruned_like_an_unsafe_on
     script = Script(score=lambda p: (6, 8))
     assert not (await align(script.model(), safety_threshold=0.3, max_thoughts=6)).refused
     strict = await align(script.model(), safety_threshold=0.4, max_thoughts=6)
-    assert strict.answer == HOUSE_REFUSAL
+    assert strict.answer == FIXED_REFUSAL
     assert all(e.pruned for e in strict.trace if isinstance(e, ThoughtAdded))
 
 
@@ -166,7 +166,7 @@ class Broken:
         self.error = error
 
     async def score(
-        self, request: ScoreRequest, caller: object, *, earmark: str | None = None
+        self, request: ScoreRequest, metered: object, *, fund: str | None = None
     ) -> ScoreResult:
         if CANARY in request.text:
             raise self.error
@@ -189,7 +189,7 @@ async def test_an_evaluator_that_raises_lets_nothing_through(error: Exception) -
     script = Script(propose=lambda p: actions(), write=lambda p: CANARY)
     model = script.model()
     result = await align(model, evaluator=Broken(error))
-    assert result.answer == HOUSE_REFUSAL
+    assert result.answer == FIXED_REFUSAL
     assert not shown(result)
     assert not seen_later(model)
 
@@ -220,6 +220,6 @@ async def test_an_overdrawn_ledger_ends_the_run_with_the_house_refusal() -> None
     script = Script(execute=lambda p: Completion(CANARY, Usage(300, 90_000)))
     model = script.model()
     result = await align(model, 20_000)
-    assert result.answer == HOUSE_REFUSAL
+    assert result.answer == FIXED_REFUSAL
     assert not seen_later(model)
     assert not shown(result)

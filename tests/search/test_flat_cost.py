@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from ecoalign.graph._queues import BestAnswer, Openings, Pool
+from ecoalign.graph._queues import ActionQueue, BestAnswer, ExpansionQueue
 from ecoalign.graph._thought_graph import ROOT, ThoughtGraph
 from ecoalign.graph._thoughts import ThoughtId, ThoughtKind
 from ecoalign.prompts.requests import ActionKind, Candidate, Forecast
@@ -53,7 +53,7 @@ def pending(number: int) -> PendingAction:
     return PendingAction(number, ROOT, Candidate(ActionKind.THINK, "", forecast))
 
 
-def ranked(pool: Pool, worth: Callable[[int], float]) -> list[ValuedAction]:
+def ranked(pool: ActionQueue, worth: Callable[[int], float]) -> list[ValuedAction]:
     actions = [
         ValuedAction(a.id, a.parent, a.candidate.kind, worth(a.id), affordable=True) for a in pool
     ]
@@ -61,7 +61,7 @@ def ranked(pool: Pool, worth: Callable[[int], float]) -> list[ValuedAction]:
 
 
 def test_the_pool_lets_the_most_valuable_compete_and_loses_none() -> None:
-    pool = Pool(size=3)
+    pool = ActionQueue(size=3)
     for number in range(10):
         pool.add(pending(number))
     pool.settle(ranked(pool, lambda n: n % 5))
@@ -83,7 +83,7 @@ def test_the_pool_lets_the_most_valuable_compete_and_loses_none() -> None:
 
 def test_openings_give_the_most_promising_open_thought_and_of_equals_the_newest() -> None:
     graph = ThoughtGraph("root")
-    openings = Openings(deepest=2)
+    openings = ExpansionQueue(deepest=2)
     graph.expanded(ROOT)
 
     def grow(parent: ThoughtId, promise: float, safety: float = 1.0) -> ThoughtId:

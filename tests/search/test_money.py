@@ -17,11 +17,11 @@ from scripted import Prompt, Script, action, actions, align, asking
 from ecoalign.aligner import Aligner
 from ecoalign.budget._amounts import Budget
 from ecoalign.budget._ledger import Ledger
-from ecoalign.budget._metered_client import Caller
+from ecoalign.budget._metered_client import MeteredClient
 from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
 from ecoalign.models._base import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 from ecoalign.trace._alignment import Alignment
 from ecoalign.trace.events import Called, Finished, RunFailed, StepStarted, ThoughtAdded
@@ -106,11 +106,11 @@ async def wild_run(
         ledgers.append(Ledger(*given))
         return ledgers[-1]
 
-    def caller(*given: Any, **named: Any) -> Caller:
-        return Caller(*given, **(named | {"sleep": no_wait}))
+    def metered(*given: Any, **named: Any) -> MeteredClient:
+        return MeteredClient(*given, **(named | {"sleep": no_wait}))
 
     aligner = Aligner(Held(wild), chosen, price=prices, clock=lambda: wild.clock)
-    with patch("ecoalign.aligner.Ledger", ledger), patch("ecoalign.aligner.Caller", caller):
+    with patch("ecoalign.aligner.Ledger", ledger), patch("ecoalign.aligner.MeteredClient", metered):
         return await asyncio.wait_for(aligner.align(asking(1), budget), 60)
 
 
@@ -172,7 +172,7 @@ def test_any_run_ends_within_its_budget_with_a_scored_answer_or_a_clear_error(
     assert isinstance(last, Finished)
     charged = [e.charged.total for e in result.trace if isinstance(e, Called)]
     assert sum(charged) == result.spent.tokens.total
-    if result.answer == HOUSE_REFUSAL:
+    if result.answer == FIXED_REFUSAL:
         assert result.refused
         assert result.stop_reason == "fail-closed"
         return
@@ -186,9 +186,9 @@ def test_any_run_ends_within_its_budget_with_a_scored_answer_or_a_clear_error(
 @pytest.mark.parametrize("caption", ["short", "long " * 60])
 @pytest.mark.parametrize("risk", [0, 9])
 async def test_the_smallest_budget_that_is_named_does_answer(
-    tokens: int, caption: str, risk: int
+    tokens: int, caption: str, request_safety: int
 ) -> None:
-    script = Script(caption=caption, risk=risk)
+    script = Script(caption=caption, request_safety=request_safety)
     small: BudgetTooSmall | None = None
     try:
         result = await align(script.model(), tokens)
@@ -202,7 +202,7 @@ async def test_the_smallest_budget_that_is_named_does_answer(
         assert small.smallest > tokens
         assert str(int(small.smallest)) in str(small)
         assert small.trace is not None
-    assert result.answer != HOUSE_REFUSAL
+    assert result.answer != FIXED_REFUSAL
     assert result.spent.tokens.total <= (result.budget.tokens or 0)
 
 
@@ -214,7 +214,7 @@ async def test_in_dollars_too() -> None:
     assert caught.value.unit == "usd"
     enough = Budget(usd=caught.value.smallest * 1.0001)
     result = await tight.align(asking(), enough)
-    assert result.answer != HOUSE_REFUSAL
+    assert result.answer != FIXED_REFUSAL
     assert result.spent.usd is not None
     assert result.spent.usd <= (enough.usd or 0)
 

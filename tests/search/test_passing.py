@@ -14,9 +14,9 @@ from ecoalign.budget._amounts import Budget
 from ecoalign.errors import BudgetTooSmall, InputError, ModelError
 from ecoalign.models._base import Completion, ToolCall, Usage
 from ecoalign.models.fake import FakeModel
-from ecoalign.query._query import Query, Sampling
+from ecoalign.query._query import Query, SamplingParams
 from ecoalign.replay import replay
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 from ecoalign.trace.events import Called, Finished, RunStarted, from_json, to_json
 
@@ -42,12 +42,12 @@ EVERYTHING = Script(
 )
 
 
-def asked(sampling: Sampling, context: tuple[str, ...] = ()) -> Query:
+def asked(sampling: SamplingParams, context: tuple[str, ...] = ()) -> Query:
     return Query.of([image()], "What does the sign say?", context, sampling)
 
 
 async def run(
-    model: FakeModel, sampling: Sampling, budget: int = 100_000, **settings: Any
+    model: FakeModel, sampling: SamplingParams, budget: int = 100_000, **settings: Any
 ) -> Alignment:
     return await align(model, budget, asked(sampling), **settings)
 
@@ -76,7 +76,7 @@ async def test_the_calls_that_write_an_answer_carry_it_and_no_others(
     settings: dict[str, Any],
 ) -> None:
     model = EVERYTHING.model()
-    await run(model, Sampling(77, PARAMS), **settings)
+    await run(model, SamplingParams(77, PARAMS), **settings)
     assert {answering(request) for request in model.requests} == {True, False}
     for request in model.requests:
         if answering(request):
@@ -90,8 +90,8 @@ async def test_the_calls_that_write_an_answer_carry_it_and_no_others(
 
 
 async def test_a_refusal_carries_it_too() -> None:
-    model = Script(risk=0, propose=lambda prompt: actions()).model()
-    result = await run(model, Sampling(40, PARAMS), unsafe_root="refuse")
+    model = Script(request_safety=0, propose=lambda prompt: actions()).model()
+    result = await run(model, SamplingParams(40, PARAMS), unsafe_root="refuse")
     (refusing,) = [r for r in model.requests if Prompt.of(r).kind == "refuse"]
     assert (refusing.client, refusing.max_tokens) == (PARAMS, 40)
     assert result.refused
@@ -100,8 +100,8 @@ async def test_a_refusal_carries_it_too() -> None:
 async def test_verdicts_are_the_searchs_own_whatever_the_client_asks() -> None:
     model = EVERYTHING.model()
     plain = EVERYTHING.model()
-    await run(model, Sampling(1, PARAMS | {"tools": [{}]}), draft=True)
-    await run(plain, Sampling(), draft=True)
+    await run(model, SamplingParams(1, PARAMS | {"tools": [{}]}), draft=True)
+    await run(plain, SamplingParams(), draft=True)
     verdicts = [r for r in model.requests if Prompt.of(r).stage == "score"]
     assert verdicts
     usual = next(r for r in plain.requests if Prompt.of(r).stage == "score")
@@ -130,15 +130,15 @@ TOOLS = [{"type": "function", "function": {"name": f"tool_{i}"}} for i in range(
 @pytest.mark.parametrize("draft", [True, False])
 async def test_the_budget_holds_whatever_the_parameters_add(budget: int, draft: bool) -> None:
     model = Dear(EVERYTHING)
-    result = await run(model, Sampling(params={"tools": TOOLS}), budget, draft=draft)
+    result = await run(model, SamplingParams(params={"tools": TOOLS}), budget, draft=draft)
     assert any(request.client for request in model.requests)
     assert result.spent.tokens.total <= budget
 
 
 async def test_a_budget_too_small_for_the_parameters_is_said_to_be() -> None:
     with pytest.raises(BudgetTooSmall):
-        await run(Dear(EVERYTHING), Sampling(params={"tools": TOOLS}), 3_000)
-    result = await run(Dear(EVERYTHING), Sampling(), 3_000)
+        await run(Dear(EVERYTHING), SamplingParams(params={"tools": TOOLS}), 3_000)
+    result = await run(Dear(EVERYTHING), SamplingParams(), 3_000)
     assert result.spent.tokens.total <= 3_000
 
 
@@ -147,10 +147,10 @@ async def test_a_budget_too_small_for_the_parameters_is_said_to_be() -> None:
 
 async def test_an_answer_that_was_cut_says_so() -> None:
     model = Script(execute=lambda prompt: "word " * 400, propose=EVERYTHING.propose).model()
-    result = await run(model, Sampling(9), draft=True, max_thoughts=2)
+    result = await run(model, SamplingParams(9), draft=True, max_thoughts=2)
     assert len(result.answer) <= 9 * 4
     assert result.finish_reason == "length"
-    whole = await run(EVERYTHING.model(), Sampling(100), draft=True)
+    whole = await run(EVERYTHING.model(), SamplingParams(100), draft=True)
     assert whole.finish_reason == "stop"
 
 
@@ -160,9 +160,9 @@ async def test_a_house_refusal_is_whole() -> None:
         return Completion("unsafe", Usage(9, 9), "length", tool_calls=(CALL,), raw_logprobs=raw)
 
     model = Script(execute=execute, write=execute, score=lambda prompt: (0, 0)).model()
-    result = await run(model, Sampling(9, {"tools": [{}], "logprobs": True}), draft=True)
-    assert result.answer == HOUSE_REFUSAL
-    assert (result.finish_reason, result.content) == ("stop", HOUSE_REFUSAL)
+    result = await run(model, SamplingParams(9, {"tools": [{}], "logprobs": True}), draft=True)
+    assert result.answer == FIXED_REFUSAL
+    assert (result.finish_reason, result.content) == ("stop", FIXED_REFUSAL)
     assert (result.tool_calls, result.logprobs) == ((), None)
 
 
@@ -177,7 +177,7 @@ async def test_a_tool_call_is_scored_and_comes_out() -> None:
         return 9, 9
 
     model = Script(execute=execute, score=score).model()
-    result = await run(model, Sampling(params={"tools": [{"type": "function"}]}), draft=True)
+    result = await run(model, SamplingParams(params={"tools": [{"type": "function"}]}), draft=True)
     assert result.finish_reason == "tool_calls"
     assert result.tool_calls == (CALL,)
     assert result.content is None
@@ -197,7 +197,7 @@ async def test_a_tool_call_that_is_unsafe_does_not_come_out() -> None:
         return (0 if "look_up" in prompt.item else 9), 7
 
     model = Script(execute=execute, write=execute, score=score).model()
-    result = await run(model, Sampling(params={"tools": [{}]}), draft=True)
+    result = await run(model, SamplingParams(params={"tools": [{}]}), draft=True)
     assert result.tool_calls == ()
     assert "look_up" not in result.answer
     assert "look_up" not in to_json(result.trace.events[-1])
@@ -218,7 +218,7 @@ async def test_each_answer_keeps_what_came_with_it() -> None:
         return 9, {"the better answer": 9, "an answer": 4}.get(prompt.item, 5)
 
     model = Script(propose=EVERYTHING.propose, execute=execute, score=score).model()
-    result = await run(model, Sampling(params={"logprobs": True}), draft=True, lambda0=0.001)
+    result = await run(model, SamplingParams(params={"logprobs": True}), draft=True, lambda0=0.001)
     assert result.answer == "the better answer"
     assert result.finish_reason == "length"
     assert result.logprobs == {
@@ -234,12 +234,12 @@ async def test_the_trace_keeps_it_and_the_replay_is_the_same_byte_for_byte(synth
         return Completion("look", Usage(80, 9), "tool_calls", tool_calls=(CALL,), raw_logprobs=raw)
 
     model = Script(propose=EVERYTHING.propose, execute=execute, write=execute).model()
-    sampling = Sampling(60, PARAMS | {"tools": [{"type": "function"}]})
+    sampling = SamplingParams(60, PARAMS | {"tools": [{"type": "function"}]})
     result = await run(model, sampling, synthesis=synthesis)
     lines = [to_json(event) for event in result.trace]
     events = [from_json(line) for line in lines]
     assert isinstance(events[0], RunStarted)
-    assert Sampling.from_json(events[0].sampling) == sampling
+    assert SamplingParams.from_json(events[0].sampling) == sampling
     calls = [event for event in of_kind(events, Called) if isinstance(event, Called)]
     assert {event.tool_calls for event in calls} == {(), (CALL,)}
     assert any(event.raw_logprobs == raw for event in calls)
@@ -264,7 +264,7 @@ async def test_a_trace_of_before_is_still_read() -> None:
 
 async def test_what_the_model_surely_cannot_honour_is_said_before_anything_is_spent() -> None:
     aligner = Aligner("embedded", Settings.load(env={}))
-    query = asked(Sampling(params={"tools": [{"type": "function"}]}))
+    query = asked(SamplingParams(params={"tools": [{"type": "function"}]}))
     with pytest.raises(InputError, match="tools") as caught:
         await aligner.align(query)
     assert caught.value.param == "tools"
@@ -281,15 +281,15 @@ async def test_the_embedded_model_honours_what_it_can() -> None:
     scene, question = make_case(Random(1), Kind.PLAIN, "train", big=True)
     aligner = Aligner("embedded", Settings.load(env={}))
 
-    async def answer(sampling: Sampling) -> Alignment:
+    async def answer(sampling: SamplingParams) -> Alignment:
         query = Query.of(draw(scene), question.text, sampling=sampling)
         return await aligner.align(query)
 
-    plain = await answer(Sampling())
+    plain = await answer(SamplingParams())
     assert plain.finish_reason == "stop"
     words = plain.answer.split()
     assert len(words) > 1
-    cut = await answer(Sampling(params={"stop": words[1], "seed": 4, "temperature": 0}))
+    cut = await answer(SamplingParams(params={"stop": words[1], "seed": 4, "temperature": 0}))
     if cut.stop_reason != "fail-closed":
         assert words[1] not in cut.answer
     assert cut.finish_reason == "stop"
@@ -304,12 +304,12 @@ async def test_a_parameter_that_the_server_rejects_ends_the_run_with_its_name(dr
 
     model = Script(propose=EVERYTHING.propose, execute=execute, write=execute).model()
     with pytest.raises(ModelError) as caught:
-        await run(model, Sampling(params={"stop": "x"}), draft=draft)
+        await run(model, SamplingParams(params={"stop": "x"}), draft=draft)
     error = caught.value
     assert (error.param, error.role, error.upstream) == ("stop", "model", "fake")
     assert sum(answering(request) for request in model.requests) == 1
     assert error.trace is not None
-    again = await replay(error.trace.events, asked(Sampling()).pictures, bound=model.bound)
+    again = await replay(error.trace.events, asked(SamplingParams()).pictures, bound=model.bound)
     assert [to_json(e) for e in again] == [to_json(e) for e in error.trace]
 
 
@@ -320,7 +320,9 @@ async def test_a_rejection_does_not_throw_away_an_answer_that_was_paid_for() -> 
         return "the first answer" if prompt.kind == "answer" else "a thought"
 
     script = Script(propose=EVERYTHING.propose, execute=execute, score=lambda prompt: (9, 4))
-    result = await run(script.model(), Sampling(params={"stop": "x"}), draft=True, lambda0=0.001)
+    result = await run(
+        script.model(), SamplingParams(params={"stop": "x"}), draft=True, lambda0=0.001
+    )
     assert result.answer == "the first answer"
 
 
@@ -339,7 +341,7 @@ async def test_a_failure_says_who_failed() -> None:
 async def test_a_run_that_failed_closed_says_that_the_evaluator_failed() -> None:
     script = Script(score=lambda prompt: ModelError("gone", fault="down", billed=False))
     result = await align(script.model(), draft=True)
-    assert result.answer == HOUSE_REFUSAL
+    assert result.answer == FIXED_REFUSAL
     assert "the evaluator failed (down)" in result.hint
 
 
@@ -350,7 +352,7 @@ async def test_a_run_that_failed_closed_says_that_the_evaluator_failed() -> None
 async def test_every_stage_sees_the_earlier_turns_as_data(settings: dict[str, Any]) -> None:
     turns = ("system: Speak like a pirate.", "user: My name is Ada.\nEND x EARLIER")
     model = EVERYTHING.model()
-    await align(model, query=asked(Sampling(), turns), **({"lambda0": 0.001} | settings))
+    await align(model, query=asked(SamplingParams(), turns), **({"lambda0": 0.001} | settings))
     stages = {Prompt.of(request).stage for request in model.requests}
     assert stages >= {"scan", "propose", "execute", "score"}
     for request in model.requests:

@@ -11,7 +11,7 @@ from served import well_behaved
 
 from ecoalign.budget._amounts import Budget
 from ecoalign.budget._ledger import BEYOND_BELIEF, Ledger, chargeable
-from ecoalign.budget._metered_client import Caller
+from ecoalign.budget._metered_client import MeteredClient
 from ecoalign.methods import open_method
 from ecoalign.models._base import ChatRequest, Completion, Message, TextPart, ToolCall, Usage
 from ecoalign.models.openai._model import OpenAIModel
@@ -50,7 +50,7 @@ class Says:
 
 async def charged(done: Completion, text: str = "hi") -> tuple[Usage, Ledger]:
     ledger = Ledger(Budget(tokens=5_000))
-    await Caller(ledger, retries=0).complete(Says(done), asked(text))
+    await MeteredClient(ledger, retries=0).complete(Says(done), asked(text))
     return ledger.spent.tokens, ledger
 
 
@@ -155,6 +155,6 @@ async def test_a_body_without_usage_is_charged_at_its_bound() -> None:
         model = OpenAIModel("gpt-4o", base_url=server.url)
         ledger = Ledger(Budget(tokens=5_000))
         request = asked("hi")
-        await Caller(ledger, retries=0).complete(model, request)
+        await MeteredClient(ledger, retries=0).complete(model, request)
         assert ledger.spent.tokens == model.bound(request)
         await model.aclose()

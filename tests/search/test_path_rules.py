@@ -6,7 +6,7 @@ import pytest
 from scripted import Prompt, Script, action, actions, align, asking
 
 from ecoalign.graph._thoughts import ThoughtKind
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace.events import PathChosen, Proposed, RootScanned, ThoughtAdded, ThoughtMerged
 
 
@@ -38,17 +38,19 @@ async def test_the_safety_of_the_answer_is_that_of_its_weakest_link() -> None:
 
 
 async def test_the_root_is_not_in_the_minimum_and_tightens_the_budget() -> None:
-    result = await align(Script(risk=5, propose=two_step).model(), strategy=False)
+    result = await align(Script(request_safety=5, propose=two_step).model(), strategy=False)
     assert result.path[0].safety == pytest.approx(s_of(5))
     assert result.safety == 1.0
     scanned = next(e for e in result.trace if isinstance(e, RootScanned))
     assert scanned.share == pytest.approx(0.25 + 0.75 * (s_of(5) + 1) / 2)
-    floor = await align(Script(risk=0, propose=two_step).model(), risk_floor=0.5)
+    floor = await align(Script(request_safety=0, propose=two_step).model(), risk_floor=0.5)
     assert next(e for e in floor.trace if isinstance(e, RootScanned)).share == 0.5
 
 
 async def test_a_risky_request_spends_no_more_than_its_share_on_the_search() -> None:
-    wide = Script(risk=0, propose=lambda p: actions(*(action("think", str(i)) for i in range(4))))
+    wide = Script(
+        request_safety=0, propose=lambda p: actions(*(action("think", str(i)) for i in range(4)))
+    )
     result = await align(wide.model(), 20_000, lambda0=0.0, risk_floor=0.25)
     answered = result.spent.by_stage["write"].tokens
     assert result.spent.tokens.total - answered <= 5_000 + 700
@@ -56,7 +58,7 @@ async def test_a_risky_request_spends_no_more_than_its_share_on_the_search() -> 
 
 
 async def test_the_strategy_governs_a_request_of_low_safety_and_is_scored_itself() -> None:
-    model = Script(risk=5, plan="Leave out names.", propose=two_step).model()
+    model = Script(request_safety=5, plan="Leave out names.", propose=two_step).model()
     result = await align(model, strategy=True)
     strategy = result.path[1]
     assert (strategy.kind, strategy.text) == (ThoughtKind.STRATEGY, "Leave out names.")
@@ -72,9 +74,9 @@ async def test_the_strategy_governs_a_request_of_low_safety_and_is_scored_itself
     ("risk", "setting", "expected"), [(9, True, False), (5, False, False), (5, True, True)]
 )
 async def test_a_strategy_only_where_the_risk_is_low_but_not_negative(
-    risk: int, setting: bool, expected: bool
+    request_safety: int, setting: bool, expected: bool
 ) -> None:
-    script = Script(risk=risk, plan="Careful.", propose=two_step)
+    script = Script(request_safety=request_safety, plan="Careful.", propose=two_step)
     result = await align(script.model(), strategy=setting)
     kinds = {e.thought.kind for e in result.trace if isinstance(e, ThoughtAdded)}
     assert (ThoughtKind.STRATEGY in kinds) is expected
@@ -82,7 +84,7 @@ async def test_a_strategy_only_where_the_risk_is_low_but_not_negative(
 
 async def test_an_unsafe_strategy_is_dropped_and_the_root_is_explored_without_it() -> None:
     script = Script(
-        risk=5,
+        request_safety=5,
         plan="CANARY plan",
         propose=two_step,
         score=lambda p: (0, 0) if p.kind == "strategy" else (9, 8),
@@ -216,7 +218,7 @@ async def test_where_no_answer_is_safe_the_house_refuses() -> None:
         score=lambda p: (0, 9) if p.kind == "answer" else (9, 5),
     )
     result = await align(script.model())
-    assert result.answer == HOUSE_REFUSAL
+    assert result.answer == FIXED_REFUSAL
     assert result.refused
     assert result.stop_reason == "fail-closed"
     assert [t.id for t in result.path] == [0]
@@ -225,7 +227,7 @@ async def test_where_no_answer_is_safe_the_house_refuses() -> None:
 
 async def test_a_safe_refusal_may_win_and_is_told_as_one() -> None:
     script = Script(
-        risk=2,
+        request_safety=2,
         propose=lambda p: actions(
             action("answer", "", [[0, 9, 100]]), action("refuse", "", [[9, 8, 100]])
         ),
@@ -241,7 +243,7 @@ async def test_a_safe_refusal_may_win_and_is_told_as_one() -> None:
 
 
 async def test_an_unsafe_request_is_refused_at_once_where_the_settings_say_so() -> None:
-    model = Script(risk=2).model()
+    model = Script(request_safety=2).model()
     result = await align(model, unsafe_root="refuse")
     assert result.refused
     assert result.stop_reason == "unsafe-request"
@@ -249,9 +251,9 @@ async def test_an_unsafe_request_is_refused_at_once_where_the_settings_say_so() 
 
 
 async def test_an_unsafe_request_is_never_answered_because_its_refusal_failed() -> None:
-    model = Script(risk=2, score=lambda p: "no verdict").model()
+    model = Script(request_safety=2, score=lambda p: "no verdict").model()
     result = await align(model, unsafe_root="refuse")
-    assert result.answer == HOUSE_REFUSAL
+    assert result.answer == FIXED_REFUSAL
     assert result.stop_reason == "fail-closed"
     assert "write" not in {r.stage for r in model.requests}
 
@@ -349,7 +351,7 @@ async def test_where_every_answer_was_unsafe_a_refusal_is_tried_before_another_a
         write=write,
     )
     last = await align(unsafe.model())
-    assert last.answer == HOUSE_REFUSAL
+    assert last.answer == FIXED_REFUSAL
     assert last.stop_reason == "fail-closed"
 
 

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from ecoalign.bench.world.questions import REQUESTS, Kind, make_case
 from ecoalign.search.refusals import WITHHELD, is_refusal
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from lab import states
 
 REFUSALS = [
-    HOUSE_REFUSAL,
+    FIXED_REFUSAL,
     WITHHELD,
     "I'm sorry, but I can't help with that.",
     "I’m sorry, but I can’t assist with that request.",

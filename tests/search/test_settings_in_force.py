@@ -136,7 +136,9 @@ async def test_sampling_settings_reach_every_stage_but_the_verdict() -> None:
     ids=str,
 )
 async def test_each_of_these_runs(settings: dict[str, Any]) -> None:
-    result = await align(Script(risk=5, plan="Careful.").model(), max_thoughts=10, **settings)
+    result = await align(
+        Script(request_safety=5, plan="Careful.").model(), max_thoughts=10, **settings
+    )
     assert not result.refused
 
 

@@ -81,7 +81,7 @@ class Simple:
 
     async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
         text = await self.does(query, model, ledger)
-        return Answer(text, refused=False, spent=ledger.spent, stop_reason="done", calls_in_line=1)
+        return Answer(text, refused=False, spent=ledger.spent, stop_reason="done", critical_path=1)
 
 
 def plan(suite: Numbers, *variants: Variant, repeats: int = 1, **settings: object) -> Plan:
@@ -127,7 +127,7 @@ def row(
         score=None if pending else Score(label, safe, useful, refused_harmless),
         spent=Spending(Usage(tokens - output, output), by_stage, usd, seconds, calls),
         stop_reason=stop,
-        calls_in_line=in_line,
+        critical_path=in_line,
         cached=cached,
         budget="8000",
         failure=failure,

@@ -51,9 +51,9 @@ class Till:
     paid: list[tuple[str, str, str | None]] = field(default_factory=list)
 
     async def complete(
-        self, model: ChatModel, request: ChatRequest, *, earmark: str | None = None
+        self, model: ChatModel, request: ChatRequest, *, fund: str | None = None
     ) -> Completion:
-        self.paid.append((model.name, request.stage, earmark))
+        self.paid.append((model.name, request.stage, fund))
         return await model.complete(request)
 
 
@@ -66,7 +66,7 @@ class Judge:
     safety_only: bool = False
 
     async def score(
-        self, request: ScoreRequest, caller: Completer, *, earmark: str | None = None
+        self, request: ScoreRequest, metered: Completer, *, fund: str | None = None
     ) -> ScoreResult:
         return await self.verdict()
 

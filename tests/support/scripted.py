@@ -160,7 +160,7 @@ class Script:
     """
 
     caption: str = "A sign with a number on it."
-    risk: int = 9
+    request_safety: int = 9
     plan: str = ""
     propose: Callable[[Prompt], Said] = lambda prompt: actions(
         action("think", "on"), action("think", "off"), action("answer", "", [[9, 8, 300]])
@@ -179,7 +179,7 @@ class Script:
         if prompt.stage == "scan":
             if self.scan is not None:
                 return self.scan(prompt)
-            body = {"caption": self.caption, "safety": self.risk, "strategy": self.plan}
+            body = {"caption": self.caption, "safety": self.request_safety, "strategy": self.plan}
             return json.dumps(body)
         if prompt.stage == "propose":
             return self.propose(prompt)

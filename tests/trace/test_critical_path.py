@@ -15,7 +15,7 @@ from ecoalign.evaluators import Ensemble, SelfEvaluator
 from ecoalign.models._base import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
 from ecoalign.settings import Settings
-from ecoalign.trace._critical_path import calls_in_line, chain
+from ecoalign.trace._critical_path import chain, critical_path
 from ecoalign.trace.events import ActionsChosen, Called, Event, StepStarted
 
 
@@ -57,7 +57,7 @@ async def test_the_actions_of_a_batch_count_once() -> None:
     assert 3 in batches
     # Of each batch one line counts: execute and score.
     at_once = sum(2 * (size - 1) for size in batches)
-    assert calls_in_line(result.trace.events) == result.spent.calls - at_once
+    assert critical_path(result.trace.events) == result.spent.calls - at_once
 
 
 async def test_a_retry_lengthens_the_line_of_its_own_action_only() -> None:
@@ -87,7 +87,7 @@ async def test_a_retry_lengthens_the_line_of_its_own_action_only() -> None:
     assert len(attempts) >= 5
     # Three attempts and a score beside two attempts and a score: those three are not waited for.
     made = [e for e in result.trace if isinstance(e, Called)]
-    assert calls_in_line(result.trace.events) == len(made) - 3
+    assert critical_path(result.trace.events) == len(made) - 3
 
 
 @pytest.mark.parametrize("fidelity", ["forecast", "rollout"])
@@ -96,7 +96,7 @@ async def test_one_action_at_a_time_makes_every_call_wait(fidelity: str, preset:
     result = await align(
         Script().model(), preset=preset, batch=1, max_thoughts=5, fidelity=fidelity
     )
-    assert calls_in_line(result.trace.events) == result.spent.calls
+    assert critical_path(result.trace.events) == result.spent.calls
 
 
 def traced(*stages: str) -> list[Event]:
@@ -131,7 +131,7 @@ def traced(*stages: str) -> list[Event]:
     ],
 )
 def test_what_waits_for_what(stages: list[str], length: int) -> None:
-    assert calls_in_line(traced(*stages)) == length
+    assert critical_path(traced(*stages)) == length
 
 
 class Ticking(FakeModel):
@@ -169,7 +169,7 @@ async def test_it_is_what_a_clock_would_show(synthesis: str, batch: int) -> None
             await asyncio.sleep(0)
         ticks += model.tick()
     result = run.result()
-    assert calls_in_line(result.trace.events) == ticks
+    assert critical_path(result.trace.events) == ticks
     assert (ticks == result.spent.calls) == (batch == 1)
 
 
@@ -183,4 +183,4 @@ async def test_the_members_of_an_ensemble_wait_for_nobody() -> None:
     # One and the same request goes to two models: half of the scoring calls are not waited for.
     scores = result.spent.by_stage["score"].calls
     assert scores >= 2
-    assert calls_in_line(result.trace.events) == result.spent.calls - scores / 2
+    assert critical_path(result.trace.events) == result.spent.calls - scores / 2

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ecoalign.budget._metered_client import Caller
+from ecoalign.budget._metered_client import MeteredClient
 from ecoalign.errors import BudgetExceeded, InputError, ModelError, UnpricedModelError
 from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart
 from ecoalign.prompts._reading import visible_text
@@ -74,7 +74,7 @@ class Judges:
         self._ledger = ledger
         self._max_tokens = max_tokens
         self._image_side = image_side
-        self._caller = Caller(
+        self._caller = MeteredClient(
             ledger, retries=retries, on_call=on_call, max_concurrency=max_concurrency
         )
         self.failures: Counter[tuple[str, str]] = Counter()

@@ -53,7 +53,7 @@ class Row:
         score: None while it is not scored yet: the answer is paid for and kept all the same.
         spent: the ledger's account, failed attempts included; judges are not in it.
         stop_reason: the method's own word for why it stopped.
-        calls_in_line: calls on the critical path; 0 where the method does not say.
+        critical_path: calls on the critical path; 0 where the method does not say.
         cached: how many calls were answered from the response cache; their tokens and dollars
             count in `spent`, their seconds cannot.
         safety, utility: by the method's own evaluator, None if it has none.
@@ -73,7 +73,7 @@ class Row:
     score: Score | None
     spent: Spending
     stop_reason: str = ""
-    calls_in_line: int = 0
+    critical_path: int = 0
     cached: int = 0
     safety: float | None = None
     utility: float | None = None
@@ -108,7 +108,7 @@ class Row:
             },
             "spent": self.spent.to_json(),
             "stop_reason": self.stop_reason,
-            "calls_in_line": self.calls_in_line,
+            "calls_in_line": self.critical_path,
             "cached": self.cached,
             "safety": self.safety,
             "utility": self.utility,
@@ -145,7 +145,7 @@ class Row:
                 score=None if score is None else Score(**score),
                 spent=Spending.from_json(body["spent"]),
                 stop_reason=body["stop_reason"],
-                calls_in_line=body["calls_in_line"],
+                critical_path=body["calls_in_line"],
                 cached=body["cached"],
                 safety=body["safety"],
                 utility=body["utility"],

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ecoalign.models._base import ChatModel
     from ecoalign.settings import Settings
 
-__all__ = ["OpenMethod", "Outcome", "Plan", "note_judge_call", "pick", "run", "spread"]
+__all__ = ["BenchProgress", "OpenMethod", "Plan", "note_judge_call", "pick", "run", "spread"]
 
 OpenMethod = Callable[["Variant", "Settings"], "Method"]
 """Makes the method of a variant under its settings."""
@@ -83,7 +83,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Outcome:
+class BenchProgress:
     """How a run went.
 
     Attributes:
@@ -139,10 +139,10 @@ async def run(
     cache: ResponseCache | None = None,
     concurrency: int = 4,
     retry_failed: bool = False,
-    begun: Callable[[Outcome], None] | None = None,
+    begun: Callable[[BenchProgress], None] | None = None,
     watch: Callable[[Row], None] | None = None,
     stop: asyncio.Event | None = None,
-) -> Outcome:
+) -> BenchProgress:
     """Ask what has no row yet.
 
     Args:
@@ -180,7 +180,7 @@ async def run(
         return methods[-1]
 
     todo = _todo(plan, store, opened, retry_failed=retry_failed)
-    outcome = Outcome(len(plan), before=len(plan) - len(todo))
+    outcome = BenchProgress(len(plan), before=len(plan) - len(todo))
     if begun is not None:
         begun(outcome)
     bench = _Bench(plan.suite, model, store, price, ask, cache, outcome, watch)
@@ -267,7 +267,7 @@ class _Bench:
     price: Pricing
     ask: Ask | None
     cache: ResponseCache | None
-    outcome: Outcome
+    outcome: BenchProgress
     watch: Callable[[Row], None] | None
 
     async def do(self, job: _Job) -> None:
@@ -326,7 +326,7 @@ class _Bench:
                 refused=answer.refused,
                 spent=answer.spent,
                 stop_reason=answer.stop_reason,
-                calls_in_line=answer.calls_in_line,
+                critical_path=answer.critical_path,
                 safety=answer.safety,
                 utility=answer.utility,
                 detail=answer.detail,

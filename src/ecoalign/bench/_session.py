@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ecoalign.bench._judges import Judges
     from ecoalign.bench._metrics import Summary
     from ecoalign.bench._orders import Order
-    from ecoalign.bench._runner import OpenMethod, Outcome
+    from ecoalign.bench._runner import BenchProgress, OpenMethod
     from ecoalign.bench.report import ReportFiles
     from ecoalign.bench.suites._base import Suite
     from ecoalign.methods._base import Method
@@ -200,10 +200,10 @@ class Session:
 
     def run(
         self,
-        begun: Callable[[Outcome], None] | None = None,
+        begun: Callable[[BenchProgress], None] | None = None,
         watch: Callable[[Row], None] | None = None,
         stopping: Callable[[], None] | None = None,
-    ) -> Outcome:
+    ) -> BenchProgress:
         """Ask what has no row yet, then write the report.
 
         The first Ctrl-C lets what is under way finish; the second one ends it at once.
@@ -227,10 +227,10 @@ class Session:
 
     async def _run(
         self,
-        begun: Callable[[Outcome], None] | None,
+        begun: Callable[[BenchProgress], None] | None,
         watch: Callable[[Row], None] | None,
         stopping: Callable[[], None] | None,
-    ) -> Outcome:
+    ) -> BenchProgress:
         from ecoalign.bench import _runner as runner
 
         order = self.order

@@ -5,10 +5,10 @@ and dollars, and at every moment,
 
     spent + held by open calls + set aside  <=  B
 
-holds for as long as no server uses more than the bound that was reserved for it, because a hold
-is granted only if the sum still fits and closing one never raises the sum. `committed` is that
-sum, read at one instant. Time is different: it passes by itself, so a call is granted only while
-some is left and must be cut off at `deadline`.
+holds for as long as no server uses more than the bound that was reserved for it, because a
+reservation is granted only if the sum still fits and closing one never raises the sum. `committed`
+is that sum, read at one instant. Time is different: it passes by itself, so a call is granted only
+while some is left and must be cut off at `deadline`.
 
 One lock guards every change, so calls may come from many tasks and many threads.
 """
@@ -34,10 +34,10 @@ __all__ = [
     "BEYOND_BELIEF",
     "NO_USAGE",
     "Accounts",
-    "Hold",
-    "HoldState",
     "Ledger",
     "Pricing",
+    "Reservation",
+    "ReservationState",
     "Sums",
     "chargeable",
     "dollars",
@@ -187,11 +187,11 @@ class Accounts:
         )
 
 
-HoldState = Literal["open", "settled", "released", "forfeited"]
+ReservationState = Literal["open", "settled", "released", "forfeited"]
 
 
 @dataclass(eq=False, slots=True)
-class Hold:
+class Reservation:
     """A worst case that is reserved for one call. Close it exactly once.
 
     As a context manager it is forfeited on leaving, unless it was closed inside: an exception or
@@ -201,9 +201,9 @@ class Hold:
         stage: who asked.
         model: "provider:name".
         bound: the tokens reserved.
-        earmark: the earmark that it may use, or None.
+        fund: the fund that it may use, or None.
         need: the worst case in tokens and dollars.
-        from_earmark: the part of `need` that was set aside before.
+        from_fund: the part of `need` that was set aside before.
         opened: the ledger's clock at the reservation.
         state: "open", "settled", "released" or "forfeited".
         charged: what was counted as spent, once closed.
@@ -214,18 +214,18 @@ class Hold:
     stage: str
     model: str
     bound: Usage
-    earmark: str | None
-    _close: Callable[[Hold, HoldState, Usage], None] = field(repr=False)
+    fund: str | None
+    _close: Callable[[Reservation, ReservationState, Usage], None] = field(repr=False)
     need: Sums = field(repr=False)
-    from_earmark: Sums = field(repr=False)
+    from_fund: Sums = field(repr=False)
     opened: float = field(repr=False)
-    state: HoldState = "open"
+    state: ReservationState = "open"
     charged: Usage = NO_USAGE
     usd: float | None = 0.0
     seconds: float = 0.0
 
     def settle(self, usage: Usage | None, *, floor: Usage = NO_USAGE) -> Usage:
-        """Count the call's real usage as spent and let the rest of the hold go.
+        """Count the call's real usage as spent and let the rest of the reservation go.
 
         A report that is missing, not a positive count of prompt tokens, negative, or below
         `floor` (what the call certainly used) cannot be believed: the bound is charged in its
@@ -236,7 +236,7 @@ class Hold:
             The usage that was charged.
 
         Raises:
-            RuntimeError: the hold is already closed.
+            RuntimeError: the reservation is already closed.
         """
         self._close(self, "settled", chargeable(usage, self.bound, floor))
         return self.charged
@@ -245,20 +245,20 @@ class Hold:
         """Count the whole worst case as spent: the outcome is unknown, it may have been billed.
 
         Raises:
-            RuntimeError: the hold is already closed.
+            RuntimeError: the reservation is already closed.
         """
         self._close(self, "forfeited", self.bound)
         return self.charged
 
     def release(self) -> None:
-        """Let the hold go at no cost: the attempt surely was not billed.
+        """Let the reservation go at no cost: the attempt surely was not billed.
 
         Raises:
-            RuntimeError: the hold is already closed.
+            RuntimeError: the reservation is already closed.
         """
         self._close(self, "released", NO_USAGE)
 
-    def __enter__(self) -> Hold:
+    def __enter__(self) -> Reservation:
         return self
 
     def __exit__(
@@ -288,7 +288,7 @@ def unpriced(model: str, usage: Usage) -> Decimal | None:
 
 
 @dataclass(slots=True)
-class _Earmark:
+class _Fund:
     left: Sums
     seconds: float
 
@@ -329,44 +329,46 @@ class Ledger:
         self._held = Sums()
         self._open = 0
         self._accounts = Accounts()
-        self._earmarks: dict[str, _Earmark] = {}
-        # What all earmarks hold together: kept up to date, as a run may have many of them.
+        self._funds: dict[str, _Fund] = {}
+        # What all funds hold together: kept up to date, as a run may have many of them.
         self._aside = Sums()
-        self._timed: dict[str, _Earmark] = {}
+        self._timed: dict[str, _Fund] = {}
         self._overdrawn: _Overdraft | None = None
 
     # -- spending -------------------------------------------------------------------------------
 
-    def reserve(self, stage: str, bound: Usage, model: str, *, earmark: str | None = None) -> Hold:
-        """Hold the worst case of one call. Call this before the call, close the hold after it.
+    def reserve(
+        self, stage: str, bound: Usage, model: str, *, fund: str | None = None
+    ) -> Reservation:
+        """Reserve the worst case of one call. Call this before the call, close it afterwards.
 
         Args:
             stage: who asks, for the accounts.
             bound: the most tokens that one attempt can use.
             model: "provider:name", for the price.
-            earmark: money set aside that this call may use first, and beyond it the hard budget
+            fund: a reserved fund that this call may use first, and beyond it the hard budget
                 instead of the working `limit`.
 
         Raises:
             BudgetExceeded: it does not fit, or no time is left; nothing was held.
             UnpricedModelError: the budget is in dollars and the model has no known price.
-            ValueError: the bound is negative, or nothing was set aside under `earmark`.
+            ValueError: the bound is negative, or nothing was set aside under `fund`.
         """
         need = self._worst_case(bound, model)
         with self._lock:
-            free, left = self._free(earmark), self._time_left(earmark)
+            free, left = self._free(fund), self._time_left(fund)
             self._admit(f"{stage} call to {model}", need, free, left)
             taken = Sums()
-            if earmark is not None:
-                pot = self._earmarks[earmark]
+            if fund is not None:
+                pot = self._funds[fund]
                 taken = need.least(pot.left)
                 pot.left -= taken
                 self._aside -= taken
             self._held += need
             self._open += 1
-            return Hold(stage, model, bound, earmark, self._close, need, taken, self._clock())
+            return Reservation(stage, model, bound, fund, self._close, need, taken, self._clock())
 
-    def fits(self, bound: Usage, model: str, *, earmark: str | None = None) -> bool:
+    def fits(self, bound: Usage, model: str, *, fund: str | None = None) -> bool:
         """Whether `reserve` would grant this now. Other tasks may take the money in between.
 
         Raises:
@@ -375,7 +377,7 @@ class Ledger:
         need = self._worst_case(bound, model)
         with self._lock:
             try:
-                self._admit("call", need, self._free(earmark), self._time_left(earmark))
+                self._admit("call", need, self._free(fund), self._time_left(fund))
             except BudgetExceeded:
                 return False
             return True
@@ -392,11 +394,11 @@ class Ledger:
         whole = sum((self._worst_case(bound, model) for model, bound in calls), Sums())
         return self._amount(whole, 0.0)
 
-    def set_aside(self, name: str, bound: Usage, model: str, *, seconds: float = 0.0) -> None:
-        """Keep a worst case back for the calls made with the earmark `name`; repeated calls add.
+    def reserve_fund(self, name: str, bound: Usage, model: str, *, seconds: float = 0.0) -> None:
+        """Keep a worst case back for the calls paid from the fund `name`; repeated calls add.
 
         Args:
-            name: the earmark.
+            name: the fund.
             bound: tokens kept back, and their price.
             model: "provider:name", for the price.
             seconds: time kept back at the end of a budget in seconds, >= 0.
@@ -412,17 +414,17 @@ class Ledger:
             free = self._hard - self._committed()
             left = self._hard_seconds() - self._seconds_aside() - self._elapsed()
             self._admit(f"setting aside {name!r}", need, free, left, seconds)
-            pot = self._earmarks.setdefault(name, _Earmark(Sums(), 0.0))
+            pot = self._funds.setdefault(name, _Fund(Sums(), 0.0))
             pot.left += need
             pot.seconds += seconds
             self._aside += need
             if seconds > 0:
                 self._timed[name] = pot
 
-    def free(self, name: str) -> None:
-        """Give what is left of an earmark back to everyone. Unknown names are ignored."""
+    def release_fund(self, name: str) -> None:
+        """Give what is left of a fund back to everyone. Unknown names are ignored."""
         with self._lock:
-            pot = self._earmarks.pop(name, None)
+            pot = self._funds.pop(name, None)
             self._timed.pop(name, None)
             if pot is not None:
                 self._aside -= pot.left
@@ -463,7 +465,7 @@ class Ledger:
 
     @property
     def aside(self) -> Amount:
-        """What is set aside and not used yet, over all earmarks."""
+        """What is set aside and not used yet, over all funds."""
         with self._lock:
             return self._amount(self._aside, self._seconds_aside())
 
@@ -483,24 +485,24 @@ class Ledger:
         """Whether a server reported more than the bound of its call. Nothing is granted then."""
         return self._overdrawn is not None
 
-    def remaining(self, earmark: str | None = None) -> Amount:
-        """What a call may still reserve, >= 0: under the working limit, or with an earmark."""
+    def remaining(self, fund: str | None = None) -> Amount:
+        """What a call may still reserve, >= 0: under the working limit, or from a fund."""
         with self._lock:
             if self._overdrawn is not None:
                 return self._amount(Sums(), 0.0)
-            left = self._time_left(earmark)
-            return self._amount(self._free(earmark).at_least_zero(), max(0.0, left))
+            left = self._time_left(fund)
+            return self._amount(self._free(fund).at_least_zero(), max(0.0, left))
 
-    def seconds_left(self, earmark: str | None = None) -> float | None:
+    def seconds_left(self, fund: str | None = None) -> float | None:
         """Seconds until such a call must have ended, >= 0; None without a budget in seconds."""
         with self._lock:
-            left = self._time_left(earmark)
+            left = self._time_left(fund)
             return None if math.isinf(left) else max(0.0, left)
 
-    def deadline(self, earmark: str | None = None) -> float | None:
+    def deadline(self, fund: str | None = None) -> float | None:
         """The clock's time when such a call must have ended; None without a budget in seconds."""
         with self._lock:
-            end = self._end(earmark)
+            end = self._end(fund)
             return None if math.isinf(end) else self._start + end
 
     # -- inside, with the lock held unless it says otherwise --------------------------------------
@@ -532,20 +534,20 @@ class Ledger:
     def _committed(self) -> Sums:
         return self._accounts.total + self._held + self._aside
 
-    def _free(self, earmark: str | None) -> Sums:
-        if earmark is None:
+    def _free(self, fund: str | None) -> Sums:
+        if fund is None:
             return self._soft() - self._committed()
-        if earmark not in self._earmarks:
-            raise ValueError(f"nothing was set aside as {earmark!r}")
-        return self._hard - self._committed() + self._earmarks[earmark].left
+        if fund not in self._funds:
+            raise ValueError(f"nothing was set aside as {fund!r}")
+        return self._hard - self._committed() + self._funds[fund].left
 
-    def _end(self, earmark: str | None) -> float:
+    def _end(self, fund: str | None) -> float:
         """Seconds after the start."""
-        end = self._hard_seconds() * (self._share if earmark is None else 1.0)
-        return end - self._seconds_aside(earmark)
+        end = self._hard_seconds() * (self._share if fund is None else 1.0)
+        return end - self._seconds_aside(fund)
 
-    def _time_left(self, earmark: str | None) -> float:
-        return self._end(earmark) - self._elapsed()
+    def _time_left(self, fund: str | None) -> float:
+        return self._end(fund) - self._elapsed()
 
     def _admit(self, what: str, need: Sums, free: Sums, left: float, seconds: float = 0.0) -> None:
         """Raise `BudgetExceeded` if `need` does not fit `free`, or `seconds` not `left`."""
@@ -565,38 +567,43 @@ class Ledger:
         if left <= seconds:
             raise self._short(what, "seconds", seconds, max(0.0, left))
 
-    def _close(self, hold: Hold, state: HoldState, charge: Usage) -> None:
+    def _close(self, reservation: Reservation, state: ReservationState, charge: Usage) -> None:
         """Takes the lock itself."""
-        price = self._price(hold.model, charge)
+        price = self._price(reservation.model, charge)
         with self._lock:
-            if hold.state != "open":
-                raise RuntimeError(f"the hold of a {hold.stage} call is already {hold.state}")
-            hold.state = state
-            hold.seconds = self._clock() - hold.opened
+            if reservation.state != "open":
+                raise RuntimeError(
+                    f"the reservation of a {reservation.stage} call is already {reservation.state}"
+                )
+            reservation.state = state
+            reservation.seconds = self._clock() - reservation.opened
             self._open -= 1
-            self._held -= hold.need
+            self._held -= reservation.need
             cost = Sums()
             if state != "released":
                 # A price that got lost on the way costs what was held for it.
-                usd = hold.need.usd if price is None else femto(price)
-                cost = hold.need if state == "forfeited" else Sums(charge.total, usd)
-                seconds, priced = hold.seconds, price is not None
-                self._accounts.add(hold.stage, charge, cost, seconds, priced=priced)
-                hold.charged = charge
-                hold.usd = None if price is None else dollars(cost.usd)
-                self._note_overdraft(hold, cost)
-            if hold.earmark is not None and (pot := self._earmarks.get(hold.earmark)):
-                back = (hold.from_earmark - cost).at_least_zero()
+                usd = reservation.need.usd if price is None else femto(price)
+                cost = reservation.need if state == "forfeited" else Sums(charge.total, usd)
+                seconds, priced = reservation.seconds, price is not None
+                self._accounts.add(reservation.stage, charge, cost, seconds, priced=priced)
+                reservation.charged = charge
+                reservation.usd = None if price is None else dollars(cost.usd)
+                self._note_overdraft(reservation, cost)
+            if reservation.fund is not None and (pot := self._funds.get(reservation.fund)):
+                back = (reservation.from_fund - cost).at_least_zero()
                 pot.left += back
                 self._aside += back
 
-    def _note_overdraft(self, hold: Hold, cost: Sums) -> None:
+    def _note_overdraft(self, reservation: Reservation, cost: Sums) -> None:
         for unit, budgeted, used, held in (
-            ("tokens", self.budget.tokens is not None, cost.tokens, hold.need.tokens),
-            ("usd", self.budget.usd is not None, cost.usd, hold.need.usd),
+            ("tokens", self.budget.tokens is not None, cost.tokens, reservation.need.tokens),
+            ("usd", self.budget.usd is not None, cost.usd, reservation.need.usd),
         ):
             if budgeted and used > held and self._overdrawn is None:
-                why = f"{hold.model} reported more {unit} for a {hold.stage} call than its bound"
+                why = (
+                    f"{reservation.model} reported more {unit} for a {reservation.stage} call "
+                    "than its bound"
+                )
                 self._overdrawn = _Overdraft(unit, why)
 
     def _short(self, what: str, unit: str, needed: float, remaining: float) -> BudgetExceeded:

@@ -14,11 +14,11 @@ from ecoalign.models._base import Usage, request_key
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ecoalign.budget._ledger import Hold, Ledger
+    from ecoalign.budget._ledger import Ledger, Reservation
     from ecoalign.errors import ModelFault
     from ecoalign.models._base import ChatModel, ChatRequest, Completion
 
-__all__ = ["CallError", "CallRecord", "Caller", "request_key"]
+__all__ = ["CallError", "CallRecord", "MeteredClient", "request_key"]
 
 RETRIED: frozenset[ModelFault] = frozenset({"down", "timeout", "rate-limited", "server"})
 
@@ -79,7 +79,7 @@ class CallRecord:
     attempt: int
 
 
-class Caller:
+class MeteredClient:
     """Calls models on account of one ledger.
 
     Args:
@@ -116,14 +116,14 @@ class Caller:
         self._rng = random.Random() if rng is None else rng
 
     async def complete(
-        self, model: ChatModel, request: ChatRequest, *, earmark: str | None = None
+        self, model: ChatModel, request: ChatRequest, *, fund: str | None = None
     ) -> Completion:
         """Answer `request`, paid from the ledger and repeated where that can help.
 
         Args:
             model: who answers.
             request: what is asked. Its timeout is shortened to the time that is left.
-            earmark: money set aside in the ledger that this call may use.
+            fund: money reserved in the ledger that this call may use.
 
         Returns:
             The model's completion, its `usage` replaced by what the ledger charged for it, which
@@ -143,61 +143,68 @@ class Caller:
             attempt += 1
             async with self._gate:
                 try:
-                    hold = self._reserve(model, request, earmark)
+                    reservation = self._reserve(model, request, fund)
                 except BudgetExceeded as short:
                     if failed is None:
                         raise
                     failed.add_note(f"It was not tried again: {short}")
                     raise failed from None
                 try:
-                    return await self._attempt(hold, model, request, key, attempt)
+                    return await self._attempt(reservation, model, request, key, attempt)
                 except ModelError as error:
                     failed = error
-            wait = self._wait(failed, attempt, earmark)
+            wait = self._wait(failed, attempt, fund)
             if attempt > self._retries or wait is None:
                 raise failed
             await self._sleep(wait)
 
-    def _reserve(self, model: ChatModel, request: ChatRequest, earmark: str | None) -> Hold:
+    def _reserve(self, model: ChatModel, request: ChatRequest, fund: str | None) -> Reservation:
         bound = model.bound(request)
-        return self.ledger.reserve(request.stage, bound, model.name, earmark=earmark)
+        return self.ledger.reserve(request.stage, bound, model.name, fund=fund)
 
     async def _attempt(
-        self, hold: Hold, model: ChatModel, request: ChatRequest, key: str, attempt: int
+        self,
+        reservation: Reservation,
+        model: ChatModel,
+        request: ChatRequest,
+        key: str,
+        attempt: int,
     ) -> Completion:
-        """One attempt on a fresh hold, which is closed and recorded whatever happens."""
-        with hold:
-            left = self.ledger.seconds_left(hold.earmark)
+        """One attempt on a fresh reservation, which is closed and recorded whatever happens."""
+        with reservation:
+            left = self.ledger.seconds_left(reservation.fund)
             scope = asyncio.timeout(left)
             try:
                 async with scope:
                     completion = await model.complete(_timed(request, left))
-                hold.settle(completion.usage, floor=_certain(request, completion, hold.bound))
+                reservation.settle(
+                    completion.usage, floor=_certain(request, completion, reservation.bound)
+                )
             except BaseException as error:
                 if isinstance(error, ModelError):
                     error.upstream = error.upstream or model.name
                 failure = _failure(error, expired=scope.expired())
-                if hold.state == "open":
+                if reservation.state == "open":
                     if failure.billed:
-                        hold.forfeit()
+                        reservation.forfeit()
                     else:
-                        hold.release()
-                self._record(hold, key, attempt, None, failure)
+                        reservation.release()
+                self._record(reservation, key, attempt, None, failure)
                 if failure.kind == "deadline":
                     raise BudgetExceeded(
-                        f"{hold.stage} call to {hold.model}: the budget's time ran out during "
-                        f"the call, which was cut off; raise the budget in seconds",
+                        f"{reservation.stage} call to {reservation.model}: the budget's time ran "
+                        "out during the call, which was cut off; raise the budget in seconds",
                         unit="seconds",
-                        needed=hold.seconds,
+                        needed=reservation.seconds,
                         remaining=0.0,
                     ) from None
                 raise
-        self._record(hold, key, attempt, completion, None)
-        return replace(completion, usage=hold.charged)
+        self._record(reservation, key, attempt, completion, None)
+        return replace(completion, usage=reservation.charged)
 
     def _record(
         self,
-        hold: Hold,
+        reservation: Reservation,
         key: str,
         attempt: int,
         completion: Completion | None,
@@ -206,19 +213,19 @@ class Caller:
         if self._on_call is not None:
             self._on_call(
                 CallRecord(
-                    hold.stage,
-                    hold.model,
+                    reservation.stage,
+                    reservation.model,
                     key,
                     completion,
                     error,
-                    hold.charged,
-                    hold.usd,
-                    hold.seconds,
+                    reservation.charged,
+                    reservation.usd,
+                    reservation.seconds,
                     attempt,
                 )
             )
 
-    def _wait(self, error: ModelError, attempt: int, earmark: str | None) -> float | None:
+    def _wait(self, error: ModelError, attempt: int, fund: str | None) -> float | None:
         """Seconds to wait before the next attempt; None where there is no use in one."""
         if error.fault not in RETRIED:
             return None
@@ -230,7 +237,7 @@ class Caller:
             if asked > LONGEST_RETRY_AFTER:
                 return None
             wait = max(wait, asked)
-        left = self.ledger.seconds_left(earmark)
+        left = self.ledger.seconds_left(fund)
         return None if left is not None and wait >= left else wait
 
 

@@ -164,7 +164,7 @@ class PriceBook:
             for model, table in (overrides or {}).items()
         }
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
-        # Looked up once a run: the price of a call cannot change between its hold and its bill.
+        # Looked up once a run: the price of a call cannot change before it is billed.
         self._known: dict[str, Price | None] = {}
 
     @classmethod

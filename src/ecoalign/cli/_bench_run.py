@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ecoalign.bench._metrics import Estimate, Summary
     from ecoalign.bench._rows import Row
-    from ecoalign.bench._runner import Outcome
+    from ecoalign.bench._runner import BenchProgress
 
 __all__ = ["Request", "list_bench", "report_bench", "run_bench"]
 
@@ -64,7 +64,7 @@ def run_bench(request: Request) -> None:
     silent = request.quiet
     bars: list[Bar] = []
 
-    def begun(outcome: Outcome) -> None:
+    def begun(outcome: BenchProgress) -> None:
         if outcome.before and not silent:
             say(f"{outcome.before} of {outcome.total} rows are there already")
         bar = Bar(Counts(outcome.total, outcome.before), False if silent else None)
@@ -177,7 +177,7 @@ def _own(choices: Choices) -> Iterable[tuple[str, object]]:
 
 
 def _json(
-    session: Session, outcome: Outcome, rows: Sequence[Row], summaries: Sequence[Summary]
+    session: Session, outcome: BenchProgress, rows: Sequence[Row], summaries: Sequence[Summary]
 ) -> dict[str, object]:
     manifest = session.manifest
     told = ("experiment", "suite", "split", "model", "judges", "samples", "command")

@@ -12,12 +12,12 @@ __all__ = ["Completer", "Evaluator", "Itemised", "SafetyOnly", "bounds_by_model"
 
 
 class Completer(Protocol):
-    """Makes a call and keeps its accounts. `ecoalign.budget._metered_client.Caller` is one."""
+    """Makes a call and keeps its accounts. `MeteredClient` is one."""
 
     async def complete(
-        self, model: ChatModel, request: ChatRequest, *, earmark: str | None = None
+        self, model: ChatModel, request: ChatRequest, *, fund: str | None = None
     ) -> Completion:
-        """Answer `request`, paid from `earmark` where one is named.
+        """Answer `request`, paid from `fund` where one is named.
 
         Raises:
             BudgetExceeded: the call's worst case does not fit; it was not made.
@@ -35,7 +35,7 @@ class Evaluator(Protocol):
         ...
 
     async def score(
-        self, request: ScoreRequest, caller: Completer, *, earmark: str | None = None
+        self, request: ScoreRequest, metered: Completer, *, fund: str | None = None
     ) -> ScoreResult:
         """Safety in [-1, 1] and utility in [0, 1] of the thought in `request`.
 

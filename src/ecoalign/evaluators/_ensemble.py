@@ -53,7 +53,7 @@ class Ensemble:
         return not any(gives_utility(member) for member in self.members)
 
     async def score(
-        self, request: ScoreRequest, caller: Completer, *, earmark: str | None = None
+        self, request: ScoreRequest, metered: Completer, *, fund: str | None = None
     ) -> ScoreResult:
         """See `Evaluator.score`.
 
@@ -62,7 +62,7 @@ class Ensemble:
                 first of this order is raised. A note names the member.
         """
         outcomes = await asyncio.gather(
-            *(member.score(request, caller, earmark=earmark) for member in self.members),
+            *(member.score(request, metered, fund=fund) for member in self.members),
             return_exceptions=True,
         )
         results: list[ScoreResult] = []

@@ -234,10 +234,10 @@ class GuardEvaluator:
         return f"guard:{self.model.name}"
 
     async def score(
-        self, request: ScoreRequest, caller: Completer, *, earmark: str | None = None
+        self, request: ScoreRequest, metered: Completer, *, fund: str | None = None
     ) -> ScoreResult:
         """See `Evaluator.score`; the utility is 0.0 and says nothing."""
-        completion = await caller.complete(self.model, self.render(request), earmark=earmark)
+        completion = await metered.complete(self.model, self.render(request), fund=fund)
         return self.parse(request, completion)
 
     def bound(self, request: ScoreRequest) -> Usage:

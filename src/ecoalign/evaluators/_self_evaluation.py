@@ -36,11 +36,11 @@ class SelfEvaluator:
         return f"self:{self.model.name}"
 
     async def score(
-        self, request: ScoreRequest, caller: Completer, *, earmark: str | None = None
+        self, request: ScoreRequest, metered: Completer, *, fund: str | None = None
     ) -> ScoreResult:
         """See `Evaluator.score`."""
         call = self.dialect.render(request)
-        completion = await caller.complete(self.model, call, earmark=earmark)
+        completion = await metered.complete(self.model, call, fund=fund)
         return self.dialect.parse_score(request, completion)
 
     def bound(self, request: ScoreRequest) -> Usage:

@@ -18,9 +18,9 @@ from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._limits import BodyLimit
 from ecoalign.gateway._openapi import schema
-from ecoalign.gateway._state import House
+from ecoalign.gateway._state import AppState
 from ecoalign.gateway.chat._handler import Chat
-from ecoalign.gateway.chat._job import Gone
+from ecoalign.gateway.chat._job import ClientDisconnected
 from ecoalign.gateway.chat._response import dumped
 from ecoalign.gateway.observe._metrics import GatewayMetrics
 from ecoalign.gateway.observe._requests import Observed, notes_of
@@ -98,12 +98,12 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        house = await House.open(config, metrics)
-        app.state.house = house
+        state = await AppState.open(config, metrics)
+        app.state.state = state
         try:
             yield
         finally:
-            await house.aclose()
+            await state.aclose()
             await asyncio.to_thread(tracing.close)
 
     app = _App(
@@ -117,10 +117,10 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
     return app
 
 
-def house_of(app: FastAPI) -> House:
+def house_of(app: FastAPI) -> AppState:
     """What the requests of a started app share."""
-    house: House = app.state.house
-    return house
+    state: AppState = app.state.state
+    return state
 
 
 def _routes(app: FastAPI, *, with_metrics: bool) -> Endpoint:
@@ -133,25 +133,25 @@ def _routes(app: FastAPI, *, with_metrics: bool) -> Endpoint:
         return await Chat(house_of(app)).answer(request, notes_of(request.scope))
 
     async def models(request: Request) -> Response:
-        house = house_of(app)
-        await _identified(house, request)
-        data = [_model(house, name) for name in house.config.served]
+        state = house_of(app)
+        await _identified(state, request)
+        data = [_model(state, name) for name in state.config.served]
         return _json({"object": "list", "data": data})
 
     async def model(request: Request) -> Response:
-        house = house_of(app)
-        await _identified(house, request)
+        state = house_of(app)
+        await _identified(state, request)
         name = request.path_params["model"]
-        if name not in house.config.served:
+        if name not in state.config.served:
             raise ApiError(
                 404, f"there is no model {name[:80]!r} here", param="model", code="model_not_found"
             )
-        return _json(_model(house, name))
+        return _json(_model(state, name))
 
     async def trace(request: Request) -> Response:
-        house = house_of(app)
-        client = await house.client(request.headers.get("authorization", ""))
-        lines = await house.traces.read(request.path_params["trace"], client.id)
+        state = house_of(app)
+        client = await state.client(request.headers.get("authorization", ""))
+        lines = await state.traces.read(request.path_params["trace"], client.id)
         if lines is None:
             raise ApiError(404, "there is no such trace, or not any more", code="not_found")
         return Response(lines, media_type="application/x-ndjson")
@@ -180,12 +180,12 @@ def _routes(app: FastAPI, *, with_metrics: bool) -> Endpoint:
     return _told(chat)
 
 
-async def _identified(house: House, request: Request) -> None:
-    await house.client(request.headers.get("authorization", ""))
+async def _identified(state: AppState, request: Request) -> None:
+    await state.client(request.headers.get("authorization", ""))
 
 
-def _model(house: House, name: str) -> dict[str, object]:
-    return {"id": name, "object": "model", "created": house.born, "owned_by": "ecoalign"}
+def _model(state: AppState, name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": state.born, "owned_by": "ecoalign"}
 
 
 def _told(endpoint: Endpoint) -> Endpoint:
@@ -198,7 +198,7 @@ def _told(endpoint: Endpoint) -> Endpoint:
             return _refused(request, error)
         except EcoAlignError as error:
             return _refused(request, of_error(error))
-        except Gone:
+        except ClientDisconnected:
             raise ClientDisconnect from None
 
     return answer

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ecoalign.errors import ModelFault
     from ecoalign.wire.connection import Connection
 
-__all__ = ["MAX_ANSWER_BYTES", "Forwarded", "Forwarder", "Hiding", "UpstreamError"]
+__all__ = ["MAX_ANSWER_BYTES", "Forwarded", "Forwarder", "StreamRedactor", "UpstreamError"]
 
 _SHOWN = b"[key]"
 
@@ -29,7 +29,7 @@ _SHOWN = b"[key]"
 _SHORTEST = 8
 
 
-class Hiding:
+class StreamRedactor:
     """Takes a secret out of bytes, whole or in pieces that may end anywhere.
 
     Args:
@@ -184,7 +184,9 @@ class Forwarder:
         self._require_plain(head)
         if data.lstrip()[:1] != b"{":
             raise self._bad(head, f"sent no JSON object but {self._shown(data)}")
-        return Forwarded(head.status, head.get(b"x-request-id"), Hiding(self._key).whole(data))
+        return Forwarded(
+            head.status, head.get(b"x-request-id"), StreamRedactor(self._key).whole(data)
+        )
 
     async def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
         """Send `body`, which asks for a stream; the server-sent events, in pieces as they come.
@@ -206,7 +208,7 @@ class Forwarder:
                 if head.status != 200 or not _is_events(head):
                     raise self._refused(head, await connection.whole())
                 self._require_plain(head)
-            hiding = Hiding(self._key)
+            hiding = StreamRedactor(self._key)
             while True:
                 async with asyncio.timeout_at(deadline):
                     piece = await connection.some()

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from ecoalign.methods._registry import OpenMethod
     from ecoalign.models._base import ChatModel, ToolCall
     from ecoalign.models._reply import FinishReason
-    from ecoalign.query._query import Query, Sampling
+    from ecoalign.query._query import Query, SamplingParams
     from ecoalign.settings import Settings
     from ecoalign.trace.events import Event
 
-__all__ = ["Engine", "Outcome", "Plan"]
+__all__ = ["ChatService", "Outcome", "Plan"]
 
 ECOALIGN = "ecoalign"
 
@@ -117,7 +117,7 @@ class Outcome:
         )
 
 
-class Engine:
+class ChatService:
     """The model, who scores, and the methods.
 
     Args:
@@ -163,7 +163,7 @@ class Engine:
             self._presets[chosen] = with_preset(self.settings, chosen)
         return Plan(ECOALIGN, self._presets[chosen])
 
-    def check(self, sampling: Sampling) -> None:
+    def check(self, sampling: SamplingParams) -> None:
         """Refuse what the model surely cannot honour.
 
         Raises:

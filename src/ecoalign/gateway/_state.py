@@ -15,7 +15,7 @@ from ecoalign.gateway._errors import SERVER, ApiError
 from ecoalign.gateway._forward import Forwarder
 from ecoalign.gateway._image_fetch import ImageFetcher
 from ecoalign.gateway._image_urls import ImageUrlError
-from ecoalign.gateway._service import Engine
+from ecoalign.gateway._service import ChatService
 from ecoalign.gateway._traces import Traces
 from ecoalign.gateway.chat._pictures import Fetch, Pictures
 from ecoalign.gateway.keys import KeyStore, open_store
@@ -23,7 +23,7 @@ from ecoalign.gateway.keys._base import KeyPolicy, KeyRecord, StoreError
 from ecoalign.gateway.observe._metrics import GatewayMetrics
 from ecoalign.models.openai._model import OpenAIModel
 
-__all__ = ["Client", "House", "check", "store_down"]
+__all__ = ["AppState", "Client", "check", "store_down"]
 
 _LAST_CALL = 5.0
 """Seconds for the requests that were cancelled to come to their end."""
@@ -48,11 +48,11 @@ class Client:
 
 
 @dataclass(slots=True)
-class House:
+class AppState:
     """The parts of a running gateway. Build it with `open`."""
 
     config: GatewayConfig
-    engine: Engine
+    engine: ChatService
     store: KeyStore | None
     forwarder: Forwarder | None
     fetcher: ImageFetcher
@@ -66,13 +66,13 @@ class House:
     _tasks: set[asyncio.Task[object]] = field(default_factory=set)
 
     @classmethod
-    async def open(cls, config: GatewayConfig, metrics: GatewayMetrics) -> House:
+    async def open(cls, config: GatewayConfig, metrics: GatewayMetrics) -> AppState:
         """Open everything, in the event loop where it will be used.
 
         Raises:
             InputError: a setting does not fit.
         """
-        engine = Engine(config.settings)
+        engine = ChatService(config.settings)
         engine.plan(config.method, None)
         fetcher = ImageFetcher(config.fetch)
         admission = Admission(config.concurrency, config.queue)
@@ -177,7 +177,7 @@ def check(config: GatewayConfig) -> None:
     Raises:
         InputError: a setting does not fit, or a key is missing.
     """
-    Engine(config.settings).plan(config.method, None)
+    ChatService(config.settings).plan(config.method, None)
     if config.keys is not None:
         open_store(config.keys)
 
@@ -193,7 +193,7 @@ def store_down() -> ApiError:
     )
 
 
-def _forwarder(engine: Engine, config: GatewayConfig) -> Forwarder | None:
+def _forwarder(engine: ChatService, config: GatewayConfig) -> Forwarder | None:
     model = engine.model
     address = config.settings.base_url or os.environ.get("OPENAI_BASE_URL", "")
     if not isinstance(model, OpenAIModel) or "@" in address:

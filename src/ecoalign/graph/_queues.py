@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from ecoalign.search.proposer import PendingAction
     from ecoalign.trace.events import ValuedAction
 
-__all__ = ["LIVE", "BestAnswer", "Openings", "Pool", "Twins"]
+__all__ = ["LIVE", "ActionQueue", "BestAnswer", "DuplicateIndex", "ExpansionQueue"]
 
 
 @dataclass(slots=True)
-class Openings:
+class ExpansionQueue:
     """The open thoughts, the most promising first; of equals the newest.
 
     Args:
@@ -85,7 +85,7 @@ def _safe_utility(graph: ThoughtGraph, thought: ThoughtId) -> float:
 
 
 @dataclass(slots=True)
-class Twins:
+class DuplicateIndex:
     """Finds the thoughts that a new one may be merged into, without comparing it with all."""
 
     _groups: defaultdict[Likeness, list[ThoughtId]] = field(
@@ -112,7 +112,7 @@ LIVE = 64
 
 
 @dataclass(slots=True)
-class Pool:
+class ActionQueue:
     """The open actions of one search; see the module. Iterates over those that compete.
 
     Args:

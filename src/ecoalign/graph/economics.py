@@ -177,7 +177,7 @@ def worth(
 
 
 def npv(returns: Sequence[float], delta: float) -> float:
-    """Net present value: sum over i = 1..n of delta^(i-1) * r_i. 0 for no returns.
+    """PathProblem present value: sum over i = 1..n of delta^(i-1) * r_i. 0 for no returns.
 
     Raises:
         ValueError: delta is outside (0, 1], a return is NaN, or infinities cancel.

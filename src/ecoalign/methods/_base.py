@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ecoalign.models._reply import HOUSE, FinishReason, Reply
+from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply
 
 if TYPE_CHECKING:
     from ecoalign.budget._amounts import Spending
@@ -28,7 +28,7 @@ class Answer:
         safety: S in [-1, 1] by the method's own evaluator; None if it scores nothing.
         utility: U >= 0 likewise.
         stop_reason: why the method stopped, in its own words; "" if it has but one way.
-        calls_in_line: the most calls that had to wait for each other (the critical path).
+        critical_path: the most calls that had to wait for each other.
         detail: what else is worth recording, as plain JSON.
         reply: the answer's finish reason, tool calls and log-probabilities; see `Reply`.
     """
@@ -39,9 +39,9 @@ class Answer:
     safety: float | None = None
     utility: float | None = None
     stop_reason: str = ""
-    calls_in_line: int = 0
+    critical_path: int = 0
     detail: Mapping[str, Any] = field(default_factory=dict)
-    reply: Reply = HOUSE
+    reply: Reply = OWN_REPLY
 
     @property
     def finish_reason(self) -> FinishReason:

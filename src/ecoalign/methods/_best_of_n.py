@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from ecoalign.errors import BudgetExceeded, EcoAlignError, InputError, ModelError
 from ecoalign.evaluators import SelfEvaluator, bounds_by_model
 from ecoalign.methods._context import Room, cause_of
-from ecoalign.models._reply import HOUSE, Reply
+from ecoalign.models._reply import OWN_REPLY, Reply
 from ecoalign.prompts.requests import DirectRequest, ScoreRequest
 from ecoalign.search.context import CallLog, logging_calls
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace._critical_path import chain
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class _Sample:
     text: str = ""
     score: ScoreResult | None = None
     error: EcoAlignError | None = None
-    reply: Reply = HOUSE
+    reply: Reply = OWN_REPLY
     log: CallLog = field(default_factory=list)
 
 
@@ -85,7 +85,7 @@ class BestOfN:
                 samples = await self._sampled(room, evaluator, marks)
             finally:
                 for mark in marks:
-                    ledger.free(mark)
+                    ledger.release_fund(mark)
             return self._best(room, samples)
 
     def _secured(self, room: Room, evaluator: Evaluator) -> list[str]:
@@ -127,7 +127,7 @@ class BestOfN:
         with logging_calls(sample.log):
             try:
                 completion = await room.ask(
-                    request, stage="sample", earmark=mark, temperature=warmth, variant=i
+                    request, stage="sample", fund=mark, temperature=warmth, variant=i
                 )
             except InputError:
                 # The question itself cannot be read.
@@ -139,7 +139,7 @@ class BestOfN:
             sample.text, sample.reply = read.text, read.reply
             try:
                 scoring = _scoring(room, sample.text)
-                sample.score = await evaluator.score(scoring, room.caller, earmark=mark)
+                sample.score = await evaluator.score(scoring, room.metered, fund=mark)
             except EcoAlignError as error:
                 if isinstance(error, ModelError):
                     error.role = "evaluator"
@@ -176,7 +176,7 @@ class BestOfN:
                 reply=best.reply,
             )
         _raise_if_unanswered(room, samples)
-        return room.finish(HOUSE_REFUSAL, line, stop_reason="fail-closed", detail=detail)
+        return room.finish(FIXED_REFUSAL, line, stop_reason="fail-closed", detail=detail)
 
     async def aclose(self) -> None:
         """Close the connections of the evaluator that the settings name."""

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ecoalign.budget._metered_client import Caller
+from ecoalign.budget._metered_client import MeteredClient
 from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError, ModelError, VerdictError
 from ecoalign.methods._base import Answer
-from ecoalign.models._reply import HOUSE, Reply, finish_reason, reply_of
-from ecoalign.models._sampling import blame, checked
+from ecoalign.models._reply import OWN_REPLY, Reply, finish_reason, reply_of
+from ecoalign.models._sampling import attribute_error, checked
 from ecoalign.prompts.dialect import method_dialect_named
 from ecoalign.prompts.requests import AnswerRequest, CheckRequest
 from ecoalign.search.context import CallLog, logging_calls, record_call
@@ -73,7 +73,7 @@ class Room:
     ledger: Ledger
     settings: Settings
     dialect: MethodDialect
-    caller: Caller
+    metered: MeteredClient
     nonce: str
     views: tuple[ImagePart, ...]
     log: CallLog = field(default_factory=list)
@@ -99,7 +99,7 @@ class Room:
         most = settings.max_concurrency
         if settings.origin("max_concurrency") == "default":
             most = max(most, at_once)
-        caller = Caller(
+        metered = MeteredClient(
             ledger,
             settings.retries,
             sleep=asyncio.sleep,
@@ -111,12 +111,12 @@ class Room:
         # Encoding takes long enough to keep other answers waiting.
         views = await asyncio.to_thread(_views, query) if query.pictures else ()
         nonce = secrets.token_hex(8)
-        room = cls(query, model, ledger, settings, dialect, caller, nonce, views)
+        room = cls(query, model, ledger, settings, dialect, metered, nonce, views)
         try:
             with logging_calls(room.log):
                 yield room
         finally:
-            ledger.free(PURSE)
+            ledger.release_fund(PURSE)
 
     # Asking -----------------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ class Room:
         request: MethodRequest,
         *,
         stage: str | None = None,
-        earmark: str = PURSE,
+        fund: str = PURSE,
         temperature: float | None = None,
         variant: int = 0,
     ) -> Completion:
@@ -140,18 +140,18 @@ class Room:
             variant: of several answers to one question, which; added to the seed, whoever set it.
 
         Raises:
-            BudgetExceeded, ModelError, InputError: see `Caller.complete`.
+            BudgetExceeded, ModelError, InputError: see `MeteredClient.complete`.
         """
         call = self.render(request, temperature=temperature, variant=variant)
         judging = call.stage in _VERDICTS
         try:
-            return await self.caller.complete(
-                self.model, replace(call, stage=stage or call.stage), earmark=earmark
+            return await self.metered.complete(
+                self.model, replace(call, stage=stage or call.stage), fund=fund
             )
         except ModelError as error:
             error.role = "evaluator" if judging else "model"
             if isinstance(request, AnswerRequest):
-                blame(error, self.query.sampling)
+                attribute_error(error, self.query.sampling)
             raise
 
     def render(
@@ -215,30 +215,30 @@ class Room:
         """A text as long as what `request` may bring, to bound a call that quotes it."""
         return self.query.sampling.stand_in(self.render(request).max_tokens)
 
-    def secure(self, calls: Sequence[tuple[str, Usage]], earmark: str = PURSE) -> None:
+    def secure(self, calls: Sequence[tuple[str, Usage]], fund: str = PURSE) -> None:
         """Set the worst case of these calls aside, all of it or nothing, in place of what was
-        set aside as `earmark` before.
+        set aside as `fund` before.
 
         Raises:
             BudgetExceeded: it does not fit.
-            UnpricedModelError: see `Ledger.set_aside`.
+            UnpricedModelError: see `Ledger.reserve_fund`.
         """
-        self.ledger.free(earmark)
+        self.ledger.release_fund(fund)
         try:
             for model, bound in calls:
-                self.ledger.set_aside(earmark, bound, model)
+                self.ledger.reserve_fund(fund, bound, model)
         except BudgetExceeded:
-            self.ledger.free(earmark)
+            self.ledger.release_fund(fund)
             raise
 
-    def require(self, calls: Sequence[tuple[str, Usage]], earmark: str = PURSE) -> None:
+    def require(self, calls: Sequence[tuple[str, Usage]], fund: str = PURSE) -> None:
         """As `secure`, for the calls without which there is no answer at all.
 
         Raises:
             BudgetTooSmall: it does not fit.
         """
         try:
-            self.secure(calls, earmark)
+            self.secure(calls, fund)
         except BudgetExceeded as short:
             raise self.too_small(short, calls) from short
 
@@ -253,13 +253,13 @@ class Room:
     def finish(
         self,
         text: str,
-        calls_in_line: int,
+        critical_path: int,
         *,
         safety: float | None = None,
         utility: float | None = None,
         stop_reason: str = "",
         detail: dict[str, Any] | None = None,
-        reply: Reply = HOUSE,
+        reply: Reply = OWN_REPLY,
     ) -> Answer:
         """The answer with its accounts; `reply` is that of `text`, where a model wrote it."""
         return Answer(
@@ -269,7 +269,7 @@ class Room:
             safety=safety,
             utility=utility,
             stop_reason=stop_reason,
-            calls_in_line=calls_in_line,
+            critical_path=critical_path,
             detail=detail or {},
             reply=reply,
         )

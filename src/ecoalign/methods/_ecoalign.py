@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ecoalign.aligner import Aligner
 from ecoalign.methods._base import Answer
 from ecoalign.search.refusals import is_refusal
-from ecoalign.trace._critical_path import calls_in_line
+from ecoalign.trace._critical_path import critical_path
 
 if TYPE_CHECKING:
     from ecoalign.budget._ledger import Ledger
@@ -53,7 +53,7 @@ class Aligned:
             safety=result.safety,
             utility=result.utility,
             stop_reason=result.stop_reason,
-            calls_in_line=calls_in_line(result.trace.events),
+            critical_path=critical_path(result.trace.events),
             detail={
                 "preset": result.preset,
                 "hint": result.hint,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
 from ecoalign.methods._context import Room, Verdict, cause_of
 from ecoalign.prompts.requests import BlindRequest, CaptionRequest, DirectRequest
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace._critical_path import chain
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Ecso:
 
     def _refusal(self, room: Room, detail: dict[str, object]) -> Answer:
         line = chain(room.log)
-        return room.finish(HOUSE_REFUSAL, line, stop_reason="fail-closed", detail=detail)
+        return room.finish(FIXED_REFUSAL, line, stop_reason="fail-closed", detail=detail)
 
     async def aclose(self) -> None:
         """Nothing to close."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
 from ecoalign.methods._context import Room, Verdict, cause_of
 from ecoalign.prompts.requests import CaptionRequest, CarefulRequest, DirectRequest, GateRequest
-from ecoalign.search.synthesizer import HOUSE_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace._critical_path import chain
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class VlmGuard:
         )
 
     def _refusal(self, room: Room, stop: str, detail: dict[str, object]) -> Answer:
-        return room.finish(HOUSE_REFUSAL, chain(room.log), stop_reason=stop, detail=detail)
+        return room.finish(FIXED_REFUSAL, chain(room.log), stop_reason=stop, detail=detail)
 
     async def aclose(self) -> None:
         """Nothing to close."""

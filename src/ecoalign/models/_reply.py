@@ -12,7 +12,7 @@ from ecoalign.models._base import ToolCall
 if TYPE_CHECKING:
     from ecoalign.models._base import Completion
 
-__all__ = ["HOUSE", "FinishReason", "Reply", "finish_reason", "reply_of", "spoken"]
+__all__ = ["OWN_REPLY", "FinishReason", "Reply", "finish_reason", "reply_of", "spoken"]
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 
@@ -46,7 +46,7 @@ class Reply:
         return text.removesuffix(spoken(self.tool_calls)).rstrip() or None
 
 
-HOUSE = Reply()
+OWN_REPLY = Reply()
 """Of a text of the house's own: it stands for itself."""
 
 

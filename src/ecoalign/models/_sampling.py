@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from ecoalign.errors import ModelError
     from ecoalign.models._base import ChatModel, ChatRequest
 
-__all__ = ["OWNED", "Choosy", "Sampling", "blame", "checked", "unsupported"]
+__all__ = ["OWNED", "SamplingParams", "SupportsParams", "attribute_error", "checked", "unsupported"]
 
 OWNED: Mapping[str, str] = {
     "model": "the model is chosen by who runs it",
     "messages": "the question and the context are the messages",
-    "max_tokens": "it is `Sampling.max_tokens`",
-    "max_completion_tokens": "it is `Sampling.max_tokens`",
+    "max_tokens": "it is `SamplingParams.max_tokens`",
+    "max_completion_tokens": "it is `SamplingParams.max_tokens`",
     "n": "there is one answer",
     "best_of": "there is one answer",
     "stream": "an answer is scored whole before any of it is shown",
@@ -48,7 +48,7 @@ _ANSWER_SHARE = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class SamplingParams:
     """How a client wants its answer written.
 
     Attributes:
@@ -95,7 +95,7 @@ class Sampling:
         return cap | ({"params": dict(self.params)} if self.params else {})
 
     @classmethod
-    def from_json(cls, value: Mapping[str, object]) -> Sampling:
+    def from_json(cls, value: Mapping[str, object]) -> SamplingParams:
         """The inverse of `to_json`.
 
         Raises:
@@ -113,12 +113,12 @@ class Sampling:
         """
         return _WORD * (2 * max_tokens if self.params.get("tools") else max_tokens)
 
-    def varied(self, variant: int) -> Sampling:
+    def varied(self, variant: int) -> SamplingParams:
         """For one of several answers to choose from: `seed`, if there is one, plus `variant`."""
         seed = self.params.get("seed")
         if not _is_whole(seed):
             return self
-        return Sampling(self.max_tokens, {**self.params, "seed": seed + variant})
+        return SamplingParams(self.max_tokens, {**self.params, "seed": seed + variant})
 
     def apply(self, request: ChatRequest, budget: Budget) -> ChatRequest:
         """`request`, a call that writes an answer, as the client wants it.
@@ -155,7 +155,7 @@ def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def blame(error: ModelError, sampling: Sampling) -> None:
+def attribute_error(error: ModelError, sampling: SamplingParams) -> None:
     """Name the cap in `error`, of a call that writes an answer, where a server finds it too large.
 
     Other parameters are named by who sent them. The cap goes with every call, so only who knows
@@ -167,23 +167,23 @@ def blame(error: ModelError, sampling: Sampling) -> None:
 
 
 @runtime_checkable
-class Choosy(Protocol):
+class SupportsParams(Protocol):
     """A model that knows beforehand which parameters of a client it cannot honour."""
 
-    def unsupported(self, sampling: Sampling) -> str | None:
+    def unsupported(self, sampling: SamplingParams) -> str | None:
         """The name of the first such parameter; None if there is none."""
         ...
 
 
-def unsupported(model: ChatModel, sampling: Sampling) -> str | None:
+def unsupported(model: ChatModel, sampling: SamplingParams) -> str | None:
     """The first parameter that `model` surely cannot honour, by name; None if there is none.
 
     A server may reject one all the same: then the run ends with a `ModelError` that has a `param`.
     """
-    return model.unsupported(sampling) if isinstance(model, Choosy) else None
+    return model.unsupported(sampling) if isinstance(model, SupportsParams) else None
 
 
-def checked(model: ChatModel, sampling: Sampling) -> Sampling:
+def checked(model: ChatModel, sampling: SamplingParams) -> SamplingParams:
     """`sampling`, if `model` can honour all of it.
 
     Raises:

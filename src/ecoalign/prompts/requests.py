@@ -13,7 +13,7 @@ from typing import Literal
 
 from ecoalign.graph._thought_graph import Region, Thought, ThoughtId
 from ecoalign.models._base import ImagePart
-from ecoalign.models._reply import HOUSE, Reply
+from ecoalign.models._reply import OWN_REPLY, Reply
 
 __all__ = [
     "ActionKind",
@@ -98,11 +98,11 @@ class ScanRequest:
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """`risk` is the root's safety s in [-1, 1] (1 is harmless); `strategy` a cautious plan, if
-    the model gave one."""
+    """`request_safety` is the root's safety s in [-1, 1] (1 is harmless); `strategy` a cautious
+    plan, if the model gave one."""
 
     caption: str
-    risk: float
+    request_safety: float
     strategy: str | None = None
 
 
@@ -285,7 +285,7 @@ class AnswerResult:
     text: str
     whole: str
     note: Literal["", "length", "withheld", "empty"] = ""
-    reply: Reply = HOUSE
+    reply: Reply = OWN_REPLY
 
 
 @dataclass(frozen=True, slots=True)

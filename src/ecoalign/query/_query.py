@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
-from ecoalign.models._sampling import Sampling
+from ecoalign.models._sampling import SamplingParams
 from ecoalign.query._pictures import Picture
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-__all__ = ["Query", "Sampling"]
+__all__ = ["Query", "SamplingParams"]
 
 if TYPE_CHECKING:
     ImageSource = str | Path | bytes | Image.Image | Picture
@@ -36,7 +36,7 @@ class Query:
     question: str
     pictures: tuple[Picture, ...] = field(default=(), repr=False)
     context: tuple[str, ...] = ()
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
 
     @classmethod
     def of(
@@ -44,7 +44,7 @@ class Query:
         images: ImageSource | Sequence[ImageSource] | None,
         question: str,
         context: Sequence[str] = (),
-        sampling: Sampling | None = None,
+        sampling: SamplingParams | None = None,
     ) -> Query:
         """Load the images and check the question.
 
@@ -67,4 +67,4 @@ class Query:
             pictures = tuple(Picture.load(source) for source in images)
         else:
             pictures = (Picture.load(images),)
-        return cls(question.strip(), pictures, tuple(context), sampling or Sampling())
+        return cls(question.strip(), pictures, tuple(context), sampling or SamplingParams())

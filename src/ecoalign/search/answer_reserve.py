@@ -15,7 +15,7 @@ from ecoalign.search.synthesizer import reserve_answer
 if TYPE_CHECKING:
     from ecoalign.errors import BudgetTooSmall
     from ecoalign.graph._thoughts import Thought
-    from ecoalign.search.context import Desk
+    from ecoalign.search.context import RunContext
 
 __all__ = ["AnswerReserve"]
 
@@ -28,28 +28,28 @@ _ANSWER_SECONDS = 0.2
 
 @dataclass
 class AnswerReserve:
-    """What writing and scoring one answer costs at worst, held under the earmark `ANSWER`.
+    """What writing and scoring one answer costs at worst, held in the fund `ANSWER`.
 
     Attributes:
         desk: the means.
     """
 
-    desk: Desk
+    ctx: RunContext
     _secured: list[Usage] = field(default_factory=list)
     _longest: int = 0
 
-    def set_aside(self) -> None:
+    def reserve_fund(self) -> None:
         """Set the money for one answer aside, before anything else is paid for.
 
         Raises:
             BudgetTooSmall: the budget does not even hold that.
         """
-        needed = reserve_answer(self.desk)
-        seconds = self.desk.ledger.budget.seconds
+        needed = reserve_answer(self.ctx)
+        seconds = self.ctx.ledger.budget.seconds
         try:
             for i, (model, bound) in enumerate(needed):
                 aside = _ANSWER_SECONDS * seconds if seconds and i == 0 else 0.0
-                self.desk.ledger.set_aside(ANSWER, bound, model, seconds=aside)
+                self.ctx.ledger.reserve_fund(ANSWER, bound, model, seconds=aside)
         except BudgetExceeded as short:
             raise self.too_small(short) from short
         self._secured = [bound for _, bound in needed]
@@ -63,20 +63,20 @@ class AnswerReserve:
         if length <= self._longest:
             return
         self._longest = length
-        needed = reserve_answer(self.desk, path)
+        needed = reserve_answer(self.ctx, path)
         for i, ((model, bound), old) in enumerate(zip(needed, self._secured, strict=True)):
             more = Usage(
                 max(0, bound.prompt - old.prompt), max(0, bound.completion - old.completion)
             )
             try:
-                self.desk.ledger.set_aside(ANSWER, more, model)
+                self.ctx.ledger.reserve_fund(ANSWER, more, model)
             except BudgetExceeded:
                 return
             self._secured[i] = old + more
 
     def too_small(self, short: BudgetExceeded) -> BudgetTooSmall:
         """The error, with what a scan and an answer from a long caption need at worst."""
-        look = reserve_scan(self.desk)
-        answer = reserve_answer(self.desk, caption=min(look.completion, _LONG_CAPTION))
-        calls = [(self.desk.model.name, look), *answer]
-        return budget_too_small(self.desk.ledger, short, calls, "any scored answer")
+        look = reserve_scan(self.ctx)
+        answer = reserve_answer(self.ctx, caption=min(look.completion, _LONG_CAPTION))
+        calls = [(self.ctx.model.name, look), *answer]
+        return budget_too_small(self.ctx.ledger, short, calls, "any scored answer")

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ecoalign.budget._amounts import Amount
-    from ecoalign.graph._queues import Pool
+    from ecoalign.graph._queues import ActionQueue
     from ecoalign.graph._thought_graph import ThoughtGraph
-    from ecoalign.search.context import Desk
+    from ecoalign.search.context import RunContext
     from ecoalign.search.proposer import PendingAction
     from ecoalign.trace.events import ValuedAction
 
@@ -37,7 +37,7 @@ class Chooser:
         desk: the means of the run.
     """
 
-    desk: Desk
+    ctx: RunContext
     _needs: dict[int, Amount] = field(default_factory=dict)
     _jobs: dict[int, Job] = field(default_factory=dict)
 
@@ -56,10 +56,10 @@ class Chooser:
     def affordable(self, graph: ThoughtGraph, actions: Sequence[PendingAction]) -> bool:
         """Whether the worst case of all of them together fits what is left."""
         needs = [self._need(graph, action) for action in actions]
-        return self.desk.ledger.remaining().covers(*needs)
+        return self.ctx.ledger.remaining().covers(*needs)
 
     def choose(
-        self, graph: ThoughtGraph, pool: Pool, ranked: Sequence[ValuedAction]
+        self, graph: ThoughtGraph, queue: ActionQueue, ranked: Sequence[ValuedAction]
     ) -> list[PendingAction]:
         """The best actions that the budget allows, executed together.
 
@@ -72,7 +72,7 @@ class Chooser:
             pool: holds the ranked actions.
             ranked: the best first.
         """
-        settings = self.desk.settings
+        settings = self.ctx.settings
         chosen: list[PendingAction] = []
         best = 0.0
         room = min(settings.batch, settings.max_thoughts - len(graph))
@@ -83,7 +83,7 @@ class Chooser:
                 break
             if not one.affordable:
                 continue
-            action = pool[one.action]
+            action = queue[one.action]
             ends = action.candidate.kind in _TERMINAL
             if chosen and ends and settings.batch_margin > 0:
                 continue
@@ -99,5 +99,5 @@ class Chooser:
         need = self._needs.get(action.id)
         if need is None:
             job = self.known_job(graph, action)
-            need = self._needs[action.id] = self.desk.ledger.needs(worst_case(self.desk, job))
+            need = self._needs[action.id] = self.ctx.ledger.needs(worst_case(self.ctx, job))
         return need

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import ModelError
-from ecoalign.models._sampling import blame
+from ecoalign.models._sampling import attribute_error
 from ecoalign.prompts.requests import ActionKind, ExecuteRequest, ScoreRequest, WriteRequest
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ANSWER",
     "CallLog",
-    "Desk",
+    "RunContext",
     "hearing_calls",
     "logging_calls",
     "note_calls",
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 ANSWER = "answer"
-"""The earmark of the money that is set aside for writing and scoring the answer."""
+"""The fund that is reserved for writing and scoring the answer."""
 
 CallLog = list["CallRecord"]
 
@@ -115,19 +115,19 @@ def tokens_of(log: CallLog) -> int:
 class Staged:
     """A completer whose calls are booked under another stage."""
 
-    caller: Completer
+    metered: Completer
     stage: str
 
     async def complete(
-        self, model: ChatModel, request: ChatRequest, *, earmark: str | None = None
+        self, model: ChatModel, request: ChatRequest, *, fund: str | None = None
     ) -> Completion:
-        """See `Caller.complete`."""
+        """See `MeteredClient.complete`."""
         booked = replace(request, stage=self.stage)
-        return await self.caller.complete(model, booked, earmark=earmark)
+        return await self.metered.complete(model, booked, fund=fund)
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class RunContext:
     """The shared means of one run."""
 
     query: Query
@@ -135,7 +135,7 @@ class Desk:
     dialect: Dialect
     evaluator: Evaluator
     ledger: Ledger
-    caller: Completer
+    metered: Completer
     settings: Settings
     nonce: str
     _views: list[tuple[ImagePart, ...]] = field(default_factory=list)
@@ -157,26 +157,26 @@ class Desk:
         elif self.query.pictures and not self._views:
             await asyncio.to_thread(lambda: self.views)
 
-    def booked_as(self, stage: str) -> Desk:
+    def booked_as(self, stage: str) -> RunContext:
         """The same desk with every call booked under `stage`."""
-        return replace(self, caller=Staged(self.caller, stage))
+        return replace(self, metered=Staged(self.metered, stage))
 
     def crop(self, region: Region) -> ImagePart:
         """A region at full resolution. Raises IndexError if there is no such picture."""
         return self.query.pictures[region.image].crop(region, self.settings.crop_pixels)
 
-    async def ask(self, request: StageRequest, *, earmark: str | None = None) -> Completion:
+    async def ask(self, request: StageRequest, *, fund: str | None = None) -> Completion:
         """One stage request, rendered, paid and answered.
 
         Raises:
-            BudgetExceeded, ModelError: see `Caller.complete`.
+            BudgetExceeded, ModelError: see `MeteredClient.complete`.
         """
         try:
-            return await self.caller.complete(self.model, self.render(request), earmark=earmark)
+            return await self.metered.complete(self.model, self.render(request), fund=fund)
         except ModelError as error:
             error.role = "model"
             if _answers(request):
-                blame(error, self.query.sampling)
+                attribute_error(error, self.query.sampling)
             raise
 
     def render(self, request: StageRequest) -> ChatRequest:
@@ -199,14 +199,14 @@ class Desk:
         fence = hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()[:12]
         return ScoreRequest(self.query.question, views, path, kind, text, fence, self.query.context)
 
-    async def score(self, request: ScoreRequest, *, earmark: str | None = None) -> ScoreResult:
+    async def score(self, request: ScoreRequest, *, fund: str | None = None) -> ScoreResult:
         """Score a text.
 
         Raises:
             VerdictError, ModelError, BudgetExceeded: it has no score, so it is unsafe.
         """
         try:
-            return await self.evaluator.score(request, self.caller, earmark=earmark)
+            return await self.evaluator.score(request, self.metered, fund=fund)
         except ModelError as error:
             error.role = "evaluator"
             raise

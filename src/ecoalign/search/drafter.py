@@ -13,13 +13,13 @@ from ecoalign.graph._thoughts import Thought, ThoughtKind
 from ecoalign.graph.economics import Economy
 from ecoalign.prompts.requests import ActionKind, Candidate
 from ecoalign.search.context import recording_calls
-from ecoalign.search.executor import Job, Outcome, execute_batch, worst_case
+from ecoalign.search.executor import ActionResult, Job, execute_batch, worst_case
 from ecoalign.search.proposer import PendingAction
 from ecoalign.search.scanner import reserve_scan
 from ecoalign.trace.events import ActionsChosen, Proposed
 
 if TYPE_CHECKING:
-    from ecoalign.search.context import Desk
+    from ecoalign.search.context import RunContext
     from ecoalign.settings import Settings
     from ecoalign.trace._recorder import Recorder
 
@@ -32,25 +32,25 @@ _GOING_ON = 3
 """Actions that going on takes at least: a scan, a proposal, and what is proposed."""
 
 
-async def draft(desk: Desk, recorder: Recorder) -> Outcome | None:
+async def draft(ctx: RunContext, recorder: Recorder) -> ActionResult | None:
     """Write and score an answer from the views alone; None where it would leave no room to scan.
 
     Errors are in the outcome: a draft without a score is no answer.
     """
     nothing = Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 0.0)
     job = Job(DRAFT.id, DRAFT.candidate, (nothing,))
-    scan = (desk.model.name, reserve_scan(desk))
-    if not desk.ledger.remaining().covers(desk.ledger.needs([*worst_case(desk, job), scan])):
+    scan = (ctx.model.name, reserve_scan(ctx))
+    if not ctx.ledger.remaining().covers(ctx.ledger.needs([*worst_case(ctx, job), scan])):
         return None
     recorder.emit(Proposed(ROOT, DRAFT.id, (DRAFT.candidate,)))
     recorder.emit(ActionsChosen(0, (DRAFT.id,)))
     with recording_calls(recorder, []):
-        outcome = (await execute_batch(desk, [job]))[0]
+        outcome = (await execute_batch(ctx, [job]))[0]
     recorder.calls(outcome.calls)
     return outcome
 
 
-def suffices(outcome: Outcome, settings: Settings) -> bool:
+def suffices(outcome: ActionResult, settings: Settings) -> bool:
     """Whether a draft leaves no more to gain than going on would cost at the least.
 
     It must also be as safe as a request that needs no caution (`low_risk_threshold`): nobody has

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from ecoalign.errors import EcoAlignError
 from ecoalign.evaluators._base import bounds_by_model
 from ecoalign.graph._thoughts import ThoughtKind
-from ecoalign.models._reply import HOUSE, Reply, reply_of
+from ecoalign.models._reply import OWN_REPLY, Reply, reply_of
 from ecoalign.prompts.requests import ActionKind, ExecuteRequest
-from ecoalign.search.context import CallLog, Desk, logging_calls, note_calls, tokens_of
+from ecoalign.search.context import CallLog, RunContext, logging_calls, note_calls, tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ecoalign.models._base import ImagePart, Usage
     from ecoalign.prompts.requests import Candidate, ScoreResult
 
-__all__ = ["KIND_OF", "Job", "Outcome", "execute_batch", "worst_case"]
+__all__ = ["KIND_OF", "ActionResult", "Job", "execute_batch", "worst_case"]
 
 KIND_OF = {
     ActionKind.THINK: ThoughtKind.THINK,
@@ -49,7 +49,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ActionResult:
     """What became of a job: a scored text, or the error that left it without a score.
 
     Attributes:
@@ -68,7 +68,7 @@ class Outcome:
     error: EcoAlignError | None = None
     stage: str = "execute"
     calls: CallLog = field(default_factory=list)
-    reply: Reply = HOUSE
+    reply: Reply = OWN_REPLY
 
     @property
     def cost(self) -> int:
@@ -76,40 +76,40 @@ class Outcome:
         return tokens_of(self.calls)
 
 
-def request_for(desk: Desk, job: Job) -> ExecuteRequest:
+def request_for(ctx: RunContext, job: Job) -> ExecuteRequest:
     """The stage request of a job: a look sees its crop, everything else the whole views."""
     region = job.candidate.region
-    views = (desk.crop(region),) if region is not None else desk.views
-    query = desk.query
+    views = (ctx.crop(region),) if region is not None else ctx.views
+    query = ctx.query
     return ExecuteRequest(
         job.candidate, query.question, views, job.path, job.partners, query.context
     )
 
 
-def worst_case(desk: Desk, job: Job) -> list[tuple[str, Usage]]:
+def worst_case(ctx: RunContext, job: Job) -> list[tuple[str, Usage]]:
     """Models and bounds of carrying out a job and scoring what it makes."""
-    request = request_for(desk, job)
-    call = desk.render(request)
-    return [(desk.model.name, desk.model.bound(call)), *_scoring(desk, job, call.max_tokens)]
+    request = request_for(ctx, job)
+    call = ctx.render(request)
+    return [(ctx.model.name, ctx.model.bound(call)), *_scoring(ctx, job, call.max_tokens)]
 
 
-def _scoring(desk: Desk, job: Job, longest: int) -> list[tuple[str, Usage]]:
+def _scoring(ctx: RunContext, job: Job, longest: int) -> list[tuple[str, Usage]]:
     # The text is not known yet: stand in for it with as many words as it may have tokens.
     kind = KIND_OF[job.candidate.kind].value
-    views = request_for(desk, job).views
-    text = desk.query.sampling.stand_in(longest)
-    request = desk.score_request((*job.path, *job.partners), kind, text, views)
-    return list(bounds_by_model(desk.evaluator, request, desk.model.name))
+    views = request_for(ctx, job).views
+    text = ctx.query.sampling.stand_in(longest)
+    request = ctx.score_request((*job.path, *job.partners), kind, text, views)
+    return list(bounds_by_model(ctx.evaluator, request, ctx.model.name))
 
 
-async def execute_batch(desk: Desk, jobs: Sequence[Job]) -> list[Outcome]:
+async def execute_batch(ctx: RunContext, jobs: Sequence[Job]) -> list[ActionResult]:
     """Carry out all jobs concurrently; the outcomes are in the order of the jobs.
 
     A job that fails does not disturb the others: what they were paid for is kept.
     """
-    outcomes: list[Outcome] = []
+    outcomes: list[ActionResult] = []
     # All are let finish, whatever happens to one: what goes on unseen would spend unseen.
-    work = (_execute(desk, job) for job in jobs)
+    work = (_execute(ctx, job) for job in jobs)
     for outcome in await asyncio.gather(*work, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
@@ -117,39 +117,39 @@ async def execute_batch(desk: Desk, jobs: Sequence[Job]) -> list[Outcome]:
     return outcomes
 
 
-async def _execute(desk: Desk, job: Job) -> Outcome:
+async def _execute(ctx: RunContext, job: Job) -> ActionResult:
     log: CallLog = []
     try:
-        return await _carry_out(desk, job, log)
+        return await _carry_out(ctx, job, log)
     except BaseException:
         # Cut off: what was called until then is on record all the same.
         note_calls(log)
         raise
 
 
-async def _carry_out(desk: Desk, job: Job, log: CallLog) -> Outcome:
-    earmark = f"action {job.id}"
+async def _carry_out(ctx: RunContext, job: Job, log: CallLog) -> ActionResult:
+    fund = f"action {job.id}"
     text, stage = "", "execute"
     with logging_calls(log):
         try:
-            for model, bound in worst_case(desk, job):
+            for model, bound in worst_case(ctx, job):
                 # Making and scoring are paid for together, so that no thought stays unscored.
-                desk.ledger.set_aside(earmark, bound, model)
-            request = request_for(desk, job)
-            completion = await desk.ask(request, earmark=earmark)
-            text = desk.dialect.parse_execute(request, completion).text
+                ctx.ledger.reserve_fund(fund, bound, model)
+            request = request_for(ctx, job)
+            completion = await ctx.ask(request, fund=fund)
+            text = ctx.dialect.parse_execute(request, completion).text
             stage = "score"
-            score = await _score(desk, job, text, request.views, earmark)
+            score = await _score(ctx, job, text, request.views, fund)
         except EcoAlignError as error:
-            return Outcome(job, text, None, error, stage, log)
+            return ActionResult(job, text, None, error, stage, log)
         finally:
-            desk.ledger.free(earmark)
-    return Outcome(job, text, score, None, stage, log, reply_of(completion, text))
+            ctx.ledger.release_fund(fund)
+    return ActionResult(job, text, score, None, stage, log, reply_of(completion, text))
 
 
 async def _score(
-    desk: Desk, job: Job, text: str, views: tuple[ImagePart, ...], earmark: str
+    ctx: RunContext, job: Job, text: str, views: tuple[ImagePart, ...], fund: str
 ) -> ScoreResult:
     kind = KIND_OF[job.candidate.kind].value
-    request = desk.score_request((*job.path, *job.partners), kind, text, views)
-    return await desk.score(request, earmark=earmark)
+    request = ctx.score_request((*job.path, *job.partners), kind, text, views)
+    return await ctx.score(request, fund=fund)

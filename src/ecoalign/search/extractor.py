@@ -10,10 +10,10 @@ from ecoalign.graph._thought_graph import ROOT
 from ecoalign.graph._thoughts import ThoughtKind
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.graph.pareto import track
-from ecoalign.models._reply import HOUSE, Reply
+from ecoalign.models._reply import OWN_REPLY, Reply
 from ecoalign.search.context import ANSWER, recording_calls
 from ecoalign.search.failures import raise_if_rejected
-from ecoalign.search.synthesizer import HOUSE_REFUSAL, reserve_answer, write
+from ecoalign.search.synthesizer import FIXED_REFUSAL, reserve_answer, write
 from ecoalign.trace.events import Finished, PathChosen, ThoughtAdded
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ecoalign.graph._thought_graph import ThoughtGraph
     from ecoalign.graph._thoughts import Thought, ThoughtId
     from ecoalign.graph.pareto import Frontier
-    from ecoalign.search.context import Desk
+    from ecoalign.search.context import RunContext
     from ecoalign.search.failures import Failures
     from ecoalign.trace._recorder import Recorder
     from ecoalign.trace.events import StopReason
@@ -42,15 +42,15 @@ class Extractor:
         replies: what goes with the texts of the thoughts.
     """
 
-    desk: Desk
+    ctx: RunContext
     recorder: Recorder
     graph: ThoughtGraph
     failures: Failures
     replies: Mapping[ThoughtId, Reply] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.settings = self.desk.settings
-        self.ledger = self.desk.ledger
+        self.settings = self.ctx.settings
+        self.ledger = self.ctx.ledger
 
     def frontier(self, *, any_end: bool = False) -> Frontier:
         """The Pareto Tracker's ranking of the paths so far.
@@ -88,7 +88,7 @@ class Extractor:
             tried = True
             self._emit_path(wanted, rank, ids)
             with recording_calls(self.recorder, []):
-                outcome = await write(self.desk, path)
+                outcome = await write(self.ctx, path)
             self.recorder.calls(outcome.calls)
             if outcome.score is None:
                 assert outcome.error is not None  # noqa: S101 - one of the two is always there
@@ -126,7 +126,7 @@ class Extractor:
 
     def _can_write(self, path: tuple[Thought, ...]) -> bool:
         """Whether an answer from `path` could be written and also scored."""
-        needs = self.ledger.needs(reserve_answer(self.desk, path))
+        needs = self.ledger.needs(reserve_answer(self.ctx, path))
         if self.ledger.remaining(ANSWER).covers(needs):
             return True
         self.failures.cause = "write: the budget has no room left for an answer and its score"
@@ -136,13 +136,13 @@ class Extractor:
         ids = frontier.paths[rank].ids
         self._emit_path(frontier, rank, ids)
         end = self.graph[ids[-1]]
-        reply = self.replies.get(end.id, HOUSE)
+        reply = self.replies.get(end.id, OWN_REPLY)
         return self._finish(end.text, ids, stop, reply, refused=end.kind is ThoughtKind.REFUSAL)
 
     def _house_refusal(self) -> Finished:
         if self.failures.cause == "" and self.failures.short is None:
             self.failures.cause = "every thought was scored unsafe"
-        return self._finish(HOUSE_REFUSAL, (ROOT,), "fail-closed", HOUSE, refused=True)
+        return self._finish(FIXED_REFUSAL, (ROOT,), "fail-closed", OWN_REPLY, refused=True)
 
     def _finish(
         self,

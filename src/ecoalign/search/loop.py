@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError
 from ecoalign.graph._equivalence import Similarity, text_similarity
-from ecoalign.graph._queues import BestAnswer, Openings, Pool, Twins
+from ecoalign.graph._queues import ActionQueue, BestAnswer, DuplicateIndex, ExpansionQueue
 from ecoalign.graph._thought_graph import ROOT, ThoughtGraph
 from ecoalign.graph._thoughts import Thought, ThoughtId, ThoughtKind
 from ecoalign.graph.economics import Economy
 from ecoalign.prompts.requests import ActionKind, Candidate, Forecast, ProposeResult
 from ecoalign.search.answer_reserve import AnswerReserve
 from ecoalign.search.chooser import Chooser, job_of
-from ecoalign.search.context import CallLog, Desk, recording_calls, tokens_of
+from ecoalign.search.context import CallLog, RunContext, recording_calls, tokens_of
 from ecoalign.search.drafter import DRAFT, draft, suffices
-from ecoalign.search.executor import KIND_OF, Outcome, execute_batch
+from ecoalign.search.executor import KIND_OF, ActionResult, execute_batch
 from ecoalign.search.extractor import Extractor
 from ecoalign.search.failures import Failures, raise_if_rejected
 from ecoalign.search.proposer import PendingAction, propose
@@ -61,11 +61,11 @@ class Search:
         similarity: what `merging` compares texts with.
     """
 
-    desk: Desk
+    ctx: RunContext
     recorder: Recorder
     similarity: Similarity = text_similarity
     graph: ThoughtGraph = field(default_factory=lambda: ThoughtGraph(""))
-    pool: Pool = field(default_factory=Pool)
+    queue: ActionQueue = field(default_factory=ActionQueue)
     _actions: int = 0
     _executed: int = 0
     _executed_tokens: int = 0
@@ -79,14 +79,14 @@ class Search:
     _replies: dict[ThoughtId, Reply] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.settings = self.desk.settings
-        self.ledger = self.desk.ledger
+        self.settings = self.ctx.settings
+        self.ledger = self.ctx.ledger
         self.simulator = simulator_for(self.settings.fidelity)
-        self._openings = Openings(self.settings.max_depth)
+        self._openings = ExpansionQueue(self.settings.max_depth)
         self._best = BestAnswer()
-        self._twins = Twins()
-        self._chooser = Chooser(self.desk)
-        self._reserve = AnswerReserve(self.desk)
+        self._twins = DuplicateIndex()
+        self._chooser = Chooser(self.ctx)
+        self._reserve = AnswerReserve(self.ctx)
         self._failures = Failures(self.recorder)
 
     # The pipeline -----------------------------------------------------------------------------
@@ -98,8 +98,8 @@ class Search:
             BudgetTooSmall: the budget allows no scored answer.
             ModelError: the model could not be asked at all.
         """
-        self._reserve.set_aside()
-        drafted = await draft(self.desk, self.recorder) if self.settings.draft else None
+        self._reserve.reserve_fund()
+        drafted = await draft(self.ctx, self.recorder) if self.settings.draft else None
         if drafted is not None:
             raise_if_rejected(drafted.error)
         if drafted is not None and suffices(drafted, self.settings):
@@ -115,7 +115,7 @@ class Search:
                 self._take(DRAFT, drafted)
                 self._drafted = drafted.score is not None
             stop = await self._grow()
-        extractor = Extractor(self.desk, self.recorder, self.graph, self._failures, self._replies)
+        extractor = Extractor(self.ctx, self.recorder, self.graph, self._failures, self._replies)
         return await extractor.answer(stop)
 
     async def _grow(self) -> StopReason:
@@ -133,12 +133,12 @@ class Search:
                 return "satisfied"
             proposed = not last_call and await self._propose(now)
             ranked = await self._value(now)
-            chosen = self._chooser.choose(self.graph, self.pool, ranked)
+            chosen = self._chooser.choose(self.graph, self.queue, ranked)
             if not chosen:
                 # If something is worth doing and cannot be paid for, proposals would only cost.
                 if proposed and not any(one.value > 0 for one in ranked):
                     continue
-                last_call = self.pool.call_all()
+                last_call = self.queue.call_all()
                 if last_call:
                     continue
                 if await self._answer_after_all(now):
@@ -147,9 +147,9 @@ class Search:
                 await self._refuse_instead()
                 return stop
             last_call = False
-            self.pool.settle(ranked)
+            self.queue.settle(ranked)
             await self._execute(chosen)
-            self.pool.refill()
+            self.queue.refill()
 
     # Scan -------------------------------------------------------------------------------------
 
@@ -157,13 +157,13 @@ class Search:
         log: CallLog = []
         try:
             with recording_calls(self.recorder, log):
-                seen = await scan(self.desk)
+                seen = await scan(self.ctx)
         except BudgetExceeded as short:
             raise self._reserve.too_small(short) from short
         self._scan_tokens = tokens_of(log)
         self.graph = ThoughtGraph(
             seen.result.caption,
-            safety=seen.result.risk,
+            safety=seen.result.request_safety,
             cost=self._scan_tokens,
             threshold=self.settings.safety_threshold,
         )
@@ -181,8 +181,8 @@ class Search:
         try:
             with recording_calls(self.recorder, log):
                 path = (self.graph.root,)
-                request = self.desk.score_request(path, "strategy", plan, self.desk.views)
-                score = await self.desk.score(request)
+                request = self.ctx.score_request(path, "strategy", plan, self.ctx.views)
+                score = await self.ctx.score(request)
         except EcoAlignError as error:
             self._failures.note(-1, "score", error)
             return
@@ -251,14 +251,14 @@ class Search:
         log: CallLog = []
         try:
             with recording_calls(self.recorder, log):
-                result = await propose(self.desk, self.graph, node, now.horizon)
+                result = await propose(self.ctx, self.graph, node, now.horizon)
         except EcoAlignError as error:
             self._failures.note(-1, "propose", error)
             return True
         finally:
             self._proposals += 1
             self._proposal_tokens += tokens_of(log)
-        await self.desk.prepare(c.region for c in result.candidates if c.region is not None)
+        await self.ctx.prepare(c.region for c in result.candidates if c.region is not None)
         if self._drafted and node == ROOT:
             # From the root it would only be the draft again.
             fresh = tuple(c for c in result.candidates if c.kind is not ActionKind.ANSWER)
@@ -266,7 +266,7 @@ class Search:
             result = ProposeResult(fresh, result.dropped + again)
         first = self._actions
         for candidate in result.candidates:
-            self.pool.add(PendingAction(self._actions, node, candidate))
+            self.queue.add(PendingAction(self._actions, node, candidate))
             self._actions += 1
         self.recorder.emit(Proposed(node, first, result.candidates, result.dropped))
         thought = self.graph[node]
@@ -289,14 +289,14 @@ class Search:
         """V of every open action, the best first; simulates what has not been simulated yet."""
         alive = [
             action
-            for action in self.pool
+            for action in self.queue
             if not self.graph.is_pruned(action.parent)
             and not any(self.graph.is_pruned(p) for p in action.candidate.partners)
         ]
-        self.pool.keep(alive)
+        self.queue.keep(alive)
         with recording_calls(self.recorder, []):
             forecasts = await self.simulator.simulate(
-                self.desk, [self._chooser.known_job(self.graph, a) for a in alive], now.horizon
+                self.ctx, [self._chooser.known_job(self.graph, a) for a in alive], now.horizon
             )
         ranked = []
         for action in alive:
@@ -319,13 +319,13 @@ class Search:
     async def _execute(self, chosen: Sequence[PendingAction]) -> None:
         self.recorder.emit(ActionsChosen(self._step, tuple(action.id for action in chosen)))
         for action in chosen:
-            self.pool.remove(action.id)
+            self.queue.remove(action.id)
             self._chooser.forget(action)
         jobs = [job_of(self.graph, action) for action in chosen]
         ready = {job.id: self.simulator.ready.pop(job.id, None) for job in jobs}
         # Only what is cut off is recorded here; each outcome has calls of its own.
         with recording_calls(self.recorder, []):
-            fresh = await execute_batch(self.desk, [j for j in jobs if ready[j.id] is None])
+            fresh = await execute_batch(self.ctx, [j for j in jobs if ready[j.id] is None])
         made = {outcome.job.id: outcome for outcome in fresh}
         errors: list[EcoAlignError | None] = []
         for action in chosen:
@@ -341,7 +341,7 @@ class Search:
         for action in chosen:
             self._drop_dead_ends(action.parent)
 
-    def _take(self, action: PendingAction, outcome: Outcome) -> None:
+    def _take(self, action: PendingAction, outcome: ActionResult) -> None:
         """Add a scored outcome to the graph; without a score its text is lost, on purpose."""
         self._executed += 1
         self._executed_tokens += outcome.cost
@@ -409,7 +409,7 @@ class Search:
             node == ROOT
             or node in self.graph.open
             or self.graph.is_pruned(node)
-            or self.pool.concerns(node)
+            or self.queue.concerns(node)
             or not (children or worthless)
             or not all(map(self.graph.is_pruned, children))
         ):
@@ -439,7 +439,7 @@ class Search:
             return False
         doubted = [
             action
-            for action in self.pool
+            for action in self.queue
             if action.candidate.kind is ActionKind.ANSWER
             and self.graph[action.parent].kind not in _NOTHING_FOUND
             and any(step.safety < now.threshold for step in action.candidate.forecast[:1])
@@ -466,7 +466,7 @@ class Search:
         action = PendingAction(self._actions, parent, Candidate(ActionKind.REFUSE, "", forecast))
         self._actions += 1
         self.recorder.emit(Proposed(parent, action.id, (action.candidate,)))
-        self.pool.add(action)
+        self.queue.add(action)
         if self._chooser.affordable(self.graph, [action]):
             await self._execute([action])
 

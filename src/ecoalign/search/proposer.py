@@ -12,7 +12,7 @@ from ecoalign.prompts.requests import ActionKind, Candidate, ProposeRequest, Pro
 if TYPE_CHECKING:
     from ecoalign.graph._thought_graph import ThoughtGraph
     from ecoalign.graph._thoughts import Thought, ThoughtId
-    from ecoalign.search.context import Desk
+    from ecoalign.search.context import RunContext
 
 __all__ = ["PendingAction", "may_be_fused", "propose"]
 
@@ -50,7 +50,9 @@ def may_be_fused(graph: ThoughtGraph, node: ThoughtId) -> tuple[Thought, ...]:
     return tuple(islice(found, OTHERS_SHOWN))[::-1]
 
 
-async def propose(desk: Desk, graph: ThoughtGraph, node: ThoughtId, steps: int) -> ProposeResult:
+async def propose(
+    ctx: RunContext, graph: ThoughtGraph, node: ThoughtId, steps: int
+) -> ProposeResult:
     """Ask for the next actions from `node`, each with a forecast of `steps` steps beyond it.
 
     Actions that the settings or the query rule out (a look without an image, a fusion where
@@ -60,20 +62,20 @@ async def propose(desk: Desk, graph: ThoughtGraph, node: ThoughtId, steps: int) 
     Raises:
         BudgetExceeded, ModelError: there is no proposal.
     """
-    settings = desk.settings
+    settings = ctx.settings
     path = graph.path_to(node)
     fusable = settings.fuse and path[-1].kind not in (ThoughtKind.ROOT, ThoughtKind.STRATEGY)
     request = ProposeRequest(
-        question=desk.query.question,
-        views=desk.views,
+        question=ctx.query.question,
+        views=ctx.views,
         path=path,
         others=may_be_fused(graph, node) if fusable else (),
         limit=settings.candidates,
         steps=steps,
-        context=desk.query.context,
+        context=ctx.query.context,
     )
-    result = desk.dialect.parse_propose(request, await desk.ask(request))
-    allowed = [c for c in result.candidates if _allowed(desk, c, fusable=fusable)]
+    result = ctx.dialect.parse_propose(request, await ctx.ask(request))
+    allowed = [c for c in result.candidates if _allowed(ctx, c, fusable=fusable)]
     if settings.temperature == 0:
         allowed = _unseen(allowed, path)
     dropped = result.dropped + len(result.candidates) - len(allowed)
@@ -90,9 +92,9 @@ def _unseen(candidates: list[Candidate], path: tuple[Thought, ...]) -> list[Cand
     return list(fresh.values())
 
 
-def _allowed(desk: Desk, candidate: Candidate, *, fusable: bool) -> bool:
+def _allowed(ctx: RunContext, candidate: Candidate, *, fusable: bool) -> bool:
     if candidate.kind is ActionKind.LOOK:
         region = candidate.region
-        here = region is not None and region.image < len(desk.query.pictures)
-        return desk.settings.look and here
+        here = region is not None and region.image < len(ctx.query.pictures)
+        return ctx.settings.look and here
     return fusable or candidate.kind is not ActionKind.FUSE

@@ -11,7 +11,7 @@ from ecoalign.prompts.requests import ScanRequest, ScanResult
 
 if TYPE_CHECKING:
     from ecoalign.models._base import Usage
-    from ecoalign.search.context import Desk
+    from ecoalign.search.context import RunContext
 
 __all__ = ["Scan", "reserve_scan", "scan"]
 
@@ -36,16 +36,16 @@ class Scan:
     note: str = ""
 
 
-def _request(desk: Desk) -> ScanRequest:
-    return ScanRequest(desk.query.question, desk.views, desk.query.context)
+def _request(ctx: RunContext) -> ScanRequest:
+    return ScanRequest(ctx.query.question, ctx.views, ctx.query.context)
 
 
-def reserve_scan(desk: Desk) -> Usage:
+def reserve_scan(ctx: RunContext) -> Usage:
     """Bound of one scan."""
-    return desk.model.bound(desk.dialect.render(_request(desk)))
+    return ctx.model.bound(ctx.dialect.render(_request(ctx)))
 
 
-async def scan(desk: Desk) -> Scan:
+async def scan(ctx: RunContext) -> Scan:
     """Caption the views and judge the request; set the budget by the risk.
 
     An answer that cannot be read is not fatal: every thought is scored anyway, so the run goes on
@@ -54,14 +54,14 @@ async def scan(desk: Desk) -> Scan:
     Raises:
         BudgetExceeded, ModelError: the model could not be asked.
     """
-    settings = desk.settings
-    request = _request(desk)
-    completion = await desk.ask(request)
+    settings = ctx.settings
+    request = _request(ctx)
+    completion = await ctx.ask(request)
     note = ""
     try:
-        result = desk.dialect.parse_scan(request, completion)
+        result = ctx.dialect.parse_scan(request, completion)
     except ModelError as error:
         result, note = ScanResult("", UNREAD_RISK), str(error)
-    share = economics.risk_budget(1.0, result.risk, settings.risk_floor)
-    cautious = settings.strategy and 0.0 <= result.risk < settings.low_risk_threshold
+    share = economics.risk_budget(1.0, result.request_safety, settings.risk_floor)
+    cautious = settings.strategy and 0.0 <= result.request_safety < settings.low_risk_threshold
     return Scan(result, max(share, 0.01), cautious, note)

@@ -13,7 +13,7 @@ from ecoalign.errors import EcoAlignError
 from ecoalign.graph._thoughts import Thought, ThoughtId
 from ecoalign.prompts.requests import ActionKind, Candidate, Forecast, ProposeRequest
 from ecoalign.search.context import note_calls
-from ecoalign.search.executor import KIND_OF, Job, Outcome, execute_batch, worst_case
+from ecoalign.search.executor import KIND_OF, ActionResult, Job, execute_batch, worst_case
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ecoalign.search.context import Desk
+    from ecoalign.search.context import RunContext
 
 __all__ = ["ForecastSimulator", "RolloutSimulator", "Simulator", "SurrogateSimulator"]
 
@@ -35,9 +35,11 @@ class Simulator(Protocol):
         ready: outcomes that simulation has already produced and paid for, by action id.
     """
 
-    ready: dict[int, Outcome]
+    ready: dict[int, ActionResult]
 
-    async def simulate(self, desk: Desk, jobs: Sequence[Job], horizon: int) -> dict[int, Forecasts]:
+    async def simulate(
+        self, ctx: RunContext, jobs: Sequence[Job], horizon: int
+    ) -> dict[int, Forecasts]:
         """Per action id: the action itself, then at least the steps that the horizon needs."""
         ...
 
@@ -50,11 +52,13 @@ class ForecastSimulator:
     """The forecasts of the proposing call, their costs scaled by the mean error so far."""
 
     def __init__(self) -> None:
-        self.ready: dict[int, Outcome] = {}
+        self.ready: dict[int, ActionResult] = {}
         self._forecast_cost = 0.0
         self._actual_cost = 0.0
 
-    async def simulate(self, desk: Desk, jobs: Sequence[Job], horizon: int) -> dict[int, Forecasts]:
+    async def simulate(
+        self, ctx: RunContext, jobs: Sequence[Job], horizon: int
+    ) -> dict[int, Forecasts]:
         """See `Simulator.simulate`; no tokens."""
         return {job.id: self._scaled(job.candidate) for job in jobs}
 
@@ -95,7 +99,9 @@ class SurrogateSimulator(ForecastSimulator):
         moment = np.zeros((len(row), 2)) if self._moment is None else self._moment
         self._gram, self._moment = gram + np.outer(row, row), moment + np.outer(row, gaps)
 
-    async def simulate(self, desk: Desk, jobs: Sequence[Job], horizon: int) -> dict[int, Forecasts]:
+    async def simulate(
+        self, ctx: RunContext, jobs: Sequence[Job], horizon: int
+    ) -> dict[int, Forecasts]:
         import numpy as np
 
         plain = {job.id: self._scaled(job.candidate) for job in jobs}
@@ -131,22 +137,24 @@ class RolloutSimulator(ForecastSimulator):
         super().__init__()
         self._known: dict[int, Forecasts] = {}
 
-    async def simulate(self, desk: Desk, jobs: Sequence[Job], horizon: int) -> dict[int, Forecasts]:
-        plain = await super().simulate(desk, jobs, horizon)
-        desk = desk.booked_as("simulate")
+    async def simulate(
+        self, ctx: RunContext, jobs: Sequence[Job], horizon: int
+    ) -> dict[int, Forecasts]:
+        plain = await super().simulate(ctx, jobs, horizon)
+        ctx = ctx.booked_as("simulate")
         new = [job for job in jobs if job.id not in self._known]
         new.sort(key=lambda job: -_hope(plain[job.id]))
         for job in new[: self.WIDTH]:
-            self._known[job.id] = await self._roll(desk, job, min(horizon, self.DEPTH))
+            self._known[job.id] = await self._roll(ctx, job, min(horizon, self.DEPTH))
         return {job.id: self._known.get(job.id, plain[job.id]) for job in jobs}
 
-    async def _roll(self, desk: Desk, job: Job, depth: int) -> Forecasts:
+    async def _roll(self, ctx: RunContext, job: Job, depth: int) -> Forecasts:
         steps: list[Forecast] = []
         at: Job | None = job
         while at is not None:
-            if not _fits(desk, at):
+            if not _fits(ctx, at):
                 break
-            (outcome,) = await execute_batch(desk, [at])
+            (outcome,) = await execute_batch(ctx, [at])
             note_calls(outcome.calls)
             if not steps:
                 self.ready[job.id] = outcome
@@ -156,12 +164,12 @@ class RolloutSimulator(ForecastSimulator):
             steps.append(
                 Forecast(outcome.score.safety, outcome.score.utility, max(1, outcome.cost))
             )
-            safe = outcome.score.safety >= desk.settings.safety_threshold
+            safe = outcome.score.safety >= ctx.settings.safety_threshold
             done = len(steps) > depth or not safe
-            at = None if done else await self._next(desk, at, outcome)
+            at = None if done else await self._next(ctx, at, outcome)
         return tuple(steps) or job.candidate.forecast
 
-    async def _next(self, desk: Desk, at: Job, outcome: Outcome) -> Job | None:
+    async def _next(self, ctx: RunContext, at: Job, outcome: ActionResult) -> Job | None:
         """The most hopeful continuation of a hypothetical thought."""
         if at.candidate.kind in (ActionKind.ANSWER, ActionKind.REFUSE) or outcome.score is None:
             return None
@@ -175,19 +183,19 @@ class RolloutSimulator(ForecastSimulator):
         )
         path = (*at.path, thought)
         request = ProposeRequest(
-            desk.query.question,
-            desk.views,
+            ctx.query.question,
+            ctx.views,
             path,
             (),
-            desk.settings.candidates,
+            ctx.settings.candidates,
             1,
-            desk.query.context,
+            ctx.query.context,
         )
-        call = desk.dialect.render(request)
-        if not desk.ledger.fits(desk.model.bound(call), desk.model.name):
+        call = ctx.dialect.render(request)
+        if not ctx.ledger.fits(ctx.model.bound(call), ctx.model.name):
             return None
         try:
-            result = desk.dialect.parse_propose(request, await desk.ask(request))
+            result = ctx.dialect.parse_propose(request, await ctx.ask(request))
         except EcoAlignError:
             # A rollout that cannot go on ends here; the failed call is on record.
             return None
@@ -200,12 +208,12 @@ def _hope(steps: Forecasts) -> float:
     return sum(max(0.0, step.safety) * step.utility for step in steps)
 
 
-def _fits(desk: Desk, job: Job) -> bool:
-    needed = worst_case(desk, job)
-    left = desk.ledger.remaining().tokens
+def _fits(ctx: RunContext, job: Job) -> bool:
+    needed = worst_case(ctx, job)
+    left = ctx.ledger.remaining().tokens
     if left is not None and sum(bound.total for _, bound in needed) > left:
         return False
-    return all(desk.ledger.fits(bound, model) for model, bound in needed)
+    return all(ctx.ledger.fits(bound, model) for model, bound in needed)
 
 
 def simulator_for(fidelity: str) -> Simulator:

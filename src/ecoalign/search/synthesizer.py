@@ -9,15 +9,15 @@ from ecoalign.evaluators._base import bounds_by_model
 from ecoalign.graph._thoughts import ENDS, Thought, ThoughtId, ThoughtKind
 from ecoalign.models._reply import reply_of
 from ecoalign.prompts.requests import ActionKind, Candidate, WriteRequest
-from ecoalign.search.context import ANSWER, CallLog, Desk, logging_calls, note_calls
-from ecoalign.search.executor import Job, Outcome
+from ecoalign.search.context import ANSWER, CallLog, RunContext, logging_calls, note_calls
+from ecoalign.search.executor import ActionResult, Job
 
 if TYPE_CHECKING:
     from ecoalign.models._base import Usage
 
-__all__ = ["HOUSE_REFUSAL", "reserve_answer", "write"]
+__all__ = ["FIXED_REFUSAL", "reserve_answer", "write"]
 
-HOUSE_REFUSAL = (
+FIXED_REFUSAL = (
     "I can't answer this: nothing I could write could be shown to be safe within the limits of "
     "this request. You can rephrase it, ask about something else in the image, or allow a larger "
     "budget."
@@ -27,13 +27,13 @@ HOUSE_REFUSAL = (
 _STAND_IN = Candidate(ActionKind.ANSWER, "", ())
 
 
-def _write_request(desk: Desk, path: tuple[Thought, ...]) -> WriteRequest:
-    query = desk.query
-    return WriteRequest(query.question, desk.views, path, query.context)
+def _write_request(ctx: RunContext, path: tuple[Thought, ...]) -> WriteRequest:
+    query = ctx.query
+    return WriteRequest(query.question, ctx.views, path, query.context)
 
 
 def reserve_answer(
-    desk: Desk, path: tuple[Thought, ...] = (), *, caption: int = 40
+    ctx: RunContext, path: tuple[Thought, ...] = (), *, caption: int = 40
 ) -> list[tuple[str, Usage]]:
     """Models and bounds of writing and scoring one answer from `path`.
 
@@ -44,39 +44,39 @@ def reserve_answer(
     """
     if not path:
         path = (Thought(ThoughtId(0), ThoughtKind.ROOT, "the " * caption, 1.0, 0.0, 0.0),)
-    call = desk.render(_write_request(desk, path))
-    text = desk.query.sampling.stand_in(call.max_tokens)
-    score = desk.score_request(path, "answer", text, desk.views)
-    bounds = bounds_by_model(desk.evaluator, score, desk.model.name)
-    return [(desk.model.name, desk.model.bound(call)), *bounds]
+    call = ctx.render(_write_request(ctx, path))
+    text = ctx.query.sampling.stand_in(call.max_tokens)
+    score = ctx.score_request(path, "answer", text, ctx.views)
+    bounds = bounds_by_model(ctx.evaluator, score, ctx.model.name)
+    return [(ctx.model.name, ctx.model.bound(call)), *bounds]
 
 
-async def write(desk: Desk, path: tuple[Thought, ...]) -> Outcome:
+async def write(ctx: RunContext, path: tuple[Thought, ...]) -> ActionResult:
     """Write the answer from `path` (root first) and score it, paid from what was set aside.
 
     Errors are in the outcome: an answer without a score is no answer.
     """
     log: CallLog = []
     try:
-        return await _write(desk, path, log)
+        return await _write(ctx, path, log)
     except BaseException:
         note_calls(log)
         raise
 
 
-async def _write(desk: Desk, path: tuple[Thought, ...], log: CallLog) -> Outcome:
+async def _write(ctx: RunContext, path: tuple[Thought, ...], log: CallLog) -> ActionResult:
     job = Job(-1, _STAND_IN, path)
     text, stage = "", "write"
     with logging_calls(log):
         try:
-            request = _write_request(desk, path)
-            completion = await desk.ask(request, earmark=ANSWER)
-            text = desk.dialect.parse_execute(request, completion).text
+            request = _write_request(ctx, path)
+            completion = await ctx.ask(request, fund=ANSWER)
+            text = ctx.dialect.parse_execute(request, completion).text
             stage = "score"
             # What is scored is the text against what led to it, not against a draft of itself.
             grounds = path if path[-1].kind not in ENDS else path[:-1]
-            scoring = desk.score_request(grounds, "answer", text, desk.views)
-            score = await desk.score(scoring, earmark=ANSWER)
+            scoring = ctx.score_request(grounds, "answer", text, ctx.views)
+            score = await ctx.score(scoring, fund=ANSWER)
         except EcoAlignError as error:
-            return Outcome(job, text, None, error, stage, log)
-    return Outcome(job, text, score, None, stage, log, reply_of(completion, text))
+            return ActionResult(job, text, None, error, stage, log)
+    return ActionResult(job, text, score, None, stage, log, reply_of(completion, text))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ecoalign.budget._amounts import Budget, Spending
 from ecoalign.errors import InputError
-from ecoalign.models._reply import HOUSE, FinishReason, Reply
+from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply
 from ecoalign.trace.events import Event, Finished, RunStarted, to_json
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Alignment:
     model: str
     preset: str
     trace: Trace = field(repr=False)
-    reply: Reply = field(default=HOUSE, repr=False)
+    reply: Reply = field(default=OWN_REPLY, repr=False)
 
     @property
     def finish_reason(self) -> FinishReason:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ecoalign.trace.events import Event
 
-__all__ = ["calls_in_line", "chain"]
+__all__ = ["chain", "critical_path"]
 
 _SCORE = "score"
 
@@ -50,7 +50,7 @@ def chain(attempts: Iterable[Attempt]) -> int:
     return length + max(scoring.values(), default=0)
 
 
-def calls_in_line(events: Sequence[Event]) -> int:
+def critical_path(events: Sequence[Event]) -> int:
     """The critical path of a run of the engine, from its events.
 
     Everything waits for what came before, but for the actions of a batch (`ActionsChosen`): they

@@ -18,7 +18,7 @@ from ecoalign.budget._amounts import Amount
 from ecoalign.errors import InputError
 from ecoalign.graph._thoughts import Thought, ThoughtId
 from ecoalign.models._base import TokenLogprob, ToolCall, Usage
-from ecoalign.models._reply import HOUSE, Reply
+from ecoalign.models._reply import OWN_REPLY, Reply
 from ecoalign.prompts.requests import ActionKind, Candidate
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class ImageInfo:
 @dataclass(frozen=True, slots=True)
 class RunStarted:
     """What was asked, of whom, under which settings. `nonce` seeds the fences of the evaluator;
-    `sampling` is what a client asked of the answer itself, as `Sampling.to_json` gives it."""
+    `sampling` is what a client asked of the answer itself, as `SamplingParams.to_json` gives it."""
 
     version: str
     question: str
@@ -258,7 +258,7 @@ class Finished:
     path: tuple[Thought, ...]
     spent: Mapping[str, Any] = field(default_factory=dict)
     hint: str = ""
-    reply: Reply = HOUSE
+    reply: Reply = OWN_REPLY
     at: float = 0.0
 
 

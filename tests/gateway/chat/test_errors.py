@@ -274,16 +274,16 @@ def test_many_pixels_are_counted_together() -> None:
         raise AssertionError(url)
 
     async def load(most: int, total: int) -> list[int]:
-        house = Pictures(nowhere, most, total)
+        state = Pictures(nowhere, most, total)
         try:
-            with house.room() as first, house.room() as second:
+            with state.room() as first, state.room() as second:
                 await first.load(images, 50)
                 await second.load(images, 50)
             # The room of both is free again.
-            with house.room() as third:
+            with state.room() as third:
                 return [picture.width for picture in await third.load(images, 50)]
         finally:
-            house.close()
+            state.close()
 
     assert asyncio.run(load(12_000, 24_000)) == [100, 100]
     with pytest.raises(ApiError) as refused:

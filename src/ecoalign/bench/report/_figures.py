@@ -683,7 +683,7 @@ def _latency(run: RunData) -> list[Figure | None]:
         for one in run.summaries:
             points = []
             for row in run.of(one.variant):
-                count = row.spent.calls if attribute == "calls" else row.calls_in_line
+                count = row.spent.calls if attribute == "calls" else row.critical_path
                 if count > 0 and not row.cached and row.failure is None:
                     points.append((float(count), row.spent.seconds))
             if points:

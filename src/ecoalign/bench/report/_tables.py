@@ -330,7 +330,7 @@ def _latency(run: RunData) -> Table:
         cells = [one.variant]
         for counts in (
             [float(row.spent.calls) for row in timed],
-            [float(row.calls_in_line) for row in timed],
+            [float(row.critical_path) for row in timed],
         ):
             known = [(x, y) for x, y in zip(counts, seconds, strict=True) if x > 0]
             xs, ys = [x for x, _ in known], [y for _, y in known]

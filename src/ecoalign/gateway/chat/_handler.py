@@ -11,10 +11,10 @@ from starlette.responses import Response
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._admission import RateLimited
 from ecoalign.gateway._errors import ApiError, of_error
-from ecoalign.gateway._state import Client, House
+from ecoalign.gateway._state import AppState, Client
 from ecoalign.gateway._traces import new_id
-from ecoalign.gateway.chat._job import Gone, Job, left, wanted
-from ecoalign.gateway.chat._passthrough import Passing
+from ecoalign.gateway.chat._job import ClientDisconnected, Job, left, wanted
+from ecoalign.gateway.chat._passthrough import Passthrough
 from ecoalign.gateway.chat._request import ChatCall, read_body, read_call, read_head
 from ecoalign.gateway.chat._response import dumped
 from ecoalign.gateway.chat._stream import Stream
@@ -40,39 +40,39 @@ class Chat:
         house: what they share.
     """
 
-    house: House
+    state: AppState
 
     async def answer(self, request: Request, notes: RequestNotes) -> Response:
         """The response, which may be a stream.
 
         Raises:
             ApiError: what the client is told instead.
-            Gone: the client has left.
+            ClientDisconnected: the client has left.
         """
-        house = self.house
-        client = await house.client(request.headers.get("authorization", ""))
+        state = self.state
+        client = await state.client(request.headers.get("authorization", ""))
         notes.key_id = client.id
         self._pace(client)
         head = read_head(read_body(await request.body()))
         self._check_model(head.model)
         plan = self._plan(head, client)
-        served = house.config.served[0]
+        served = state.config.served[0]
         notes.begun(method=plan.method, model=served, key_id=client.id, stream=head.stream)
-        if house.forwarder is not None and plan.method == BASE:
-            passing = Passing(house, client, head, notes, house.forwarder, house.upstream_name)
+        if state.forwarder is not None and plan.method == BASE:
+            passing = Passthrough(state, client, head, notes, state.forwarder, state.upstream_name)
             return await passing.answer(request)
-        call = read_call(head, most_images=house.config.max_images)
+        call = read_call(head, most_images=state.config.max_images)
         self._check_sampling(call)
-        run = _Run(house, client, call, plan, notes)
+        run = _Run(state, client, call, plan, notes)
         if call.stream:
             return await run.stream(request)
         return await run.whole(request)
 
     def _pace(self, client: Client) -> None:
         try:
-            self.house.rates.take(client.id, client.policy.requests_per_minute)
+            self.state.rates.take(client.id, client.policy.requests_per_minute)
         except RateLimited as limited:
-            self.house.metrics.turned_away("rate")
+            self.state.metrics.turned_away("rate")
             raise ApiError(
                 429,
                 str(limited),
@@ -82,7 +82,7 @@ class Chat:
             ) from None
 
     def _check_model(self, name: str) -> None:
-        if name not in self.house.config.served:
+        if name not in self.state.config.served:
             raise ApiError(
                 404,
                 f"there is no model {name[:80]!r} here; GET /v1/models lists them",
@@ -107,17 +107,17 @@ class Chat:
                     param=f"ecoalign.{name}",
                     code="not_allowed",
                 )
-        method = options.method or policy.method or self.house.config.method
+        method = options.method or policy.method or self.state.config.method
         preset = options.preset or (None if ":" in method else policy.preset)
         try:
-            return self.house.engine.plan(method, preset)
+            return self.state.engine.plan(method, preset)
         except EcoAlignError as error:
             param = "ecoalign.preset" if "preset" in str(error) else "ecoalign.method"
             raise ApiError(400, str(error), param=param, code="unsupported_value") from None
 
     def _check_sampling(self, call: ChatCall) -> None:
         try:
-            self.house.engine.check(call.sampling)
+            self.state.engine.check(call.sampling)
         except EcoAlignError as error:
             failure = of_error(error)
             failure.code = "unsupported_parameter"
@@ -128,7 +128,7 @@ class Chat:
 class _Run:
     """One call, answered by a method."""
 
-    house: House
+    state: AppState
     client: Client
     call: ChatCall
     plan: Plan
@@ -148,8 +148,8 @@ class _Run:
             if on_event is not None:
                 on_event.see(event)
 
-        want = wanted(self.house, self.client, self.call.options.budget)
-        self.job = Job(self.house, self.client, self.call, self.plan, want, see, self.notes)
+        want = wanted(self.state, self.client, self.call.options.budget)
+        self.job = Job(self.state, self.client, self.call, self.plan, want, see, self.notes)
         self.notes.span.asked(self.call.question)
         return asyncio.create_task(self.job.run())
 
@@ -157,17 +157,17 @@ class _Run:
         """All of the answer in one response.
 
         Raises:
-            ApiError, Gone: see `Chat.answer`.
+            ApiError, ClientDisconnected: see `Chat.answer`.
         """
         task = self._start(None)
-        leaving = asyncio.create_task(left(request.receive))
+        disconnect = asyncio.create_task(left(request.receive))
         try:
-            await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                raise Gone
+                raise ClientDisconnected
             outcome = await self.finished(task)
         finally:
-            leaving.cancel()
+            disconnect.cancel()
             await self.stopped(task)
         body = dumped(self.job.envelope.completion(outcome, self.trace))
         return Response(body, media_type="application/json", headers=self.headers())
@@ -176,21 +176,21 @@ class _Run:
         """The answer as a stream, which begins once there is progress.
 
         Raises:
-            ApiError, Gone: it failed, or the client left, before anything was sent.
+            ApiError, ClientDisconnected: it failed, or the client left, before anything was sent.
         """
-        stream = Stream(self.house.config)
+        stream = Stream(self.state.config)
         task = self._start(stream)
-        leaving = asyncio.create_task(left(request.receive))
+        disconnect = asyncio.create_task(left(request.receive))
         begun = False
         try:
-            await stream.begun(task, leaving)
+            await stream.begun(task, disconnect)
             if task.done() and task.exception() is not None:
                 await self.finished(task)
-            if leaving.done():
-                raise Gone
+            if disconnect.done():
+                raise ClientDisconnected
             begun = True
         finally:
-            leaving.cancel()
+            disconnect.cancel()
             if not begun:
                 await self.stopped(task)
         return stream.response(self, task)
@@ -227,7 +227,7 @@ class _Run:
             task.exception()
 
     async def _keep(self, events: tuple[Event, ...]) -> None:
-        if self.trace is not None and not await self.house.traces.keep(
+        if self.trace is not None and not await self.state.traces.keep(
             self.trace, self.client.id, events
         ):
             self.trace = None

@@ -13,7 +13,7 @@ from ecoalign.budget._amounts import Budget, Spending
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._admission import Overloaded
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
-from ecoalign.gateway._state import Client, House, store_down
+from ecoalign.gateway._state import AppState, Client, store_down
 from ecoalign.gateway.chat._response import Envelope
 from ecoalign.gateway.keys._base import Grant, StoreError, UnknownKey, WindowExhausted
 from ecoalign.gateway.keys._policy import least_of
@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from ecoalign.gateway.observe._requests import RequestNotes
     from ecoalign.trace.events import Event
 
-__all__ = ["Allowance", "Gone", "Job", "Staying", "admitted", "granted", "left", "wanted"]
+__all__ = [
+    "Allowance",
+    "ClientDisconnected",
+    "Job",
+    "WhileConnected",
+    "admitted",
+    "granted",
+    "left",
+    "wanted",
+]
 
 _log = logging.getLogger("ecoalign.gateway")
 
@@ -57,17 +66,17 @@ class Allowance:
 
 
 @asynccontextmanager
-async def admitted(house: House, client: Client) -> AsyncGenerator[None, None]:
+async def admitted(state: AppState, client: Client) -> AsyncGenerator[None, None]:
     """A place among the requests that run.
 
     Raises:
         ApiError: 429 where the queue is full, 503 where the server is shutting down.
     """
-    slot = house.admission.slot(client.id, client.policy.max_concurrent)
+    slot = state.admission.slot(client.id, client.policy.max_concurrent)
     try:
         await slot.__aenter__()
     except Overloaded as full:
-        house.metrics.turned_away("draining" if full.draining else "overloaded")
+        state.metrics.turned_away("draining" if full.draining else "overloaded")
         if full.draining:
             raise ApiError(
                 503, str(full), SERVER, code="shutting_down", retry_after=full.retry_after
@@ -83,7 +92,7 @@ async def admitted(house: House, client: Client) -> AsyncGenerator[None, None]:
 
 @asynccontextmanager
 async def granted(
-    house: House,
+    state: AppState,
     client: Client,
     want: Budget,
     spent: Callable[[], Spending],
@@ -101,13 +110,13 @@ async def granted(
     Raises:
         ApiError: the key has too little left (429), was revoked (401), or nobody can tell (503).
     """
-    if house.store is None or client.key is None:
+    if state.store is None or client.key is None:
         yield Allowance(want)
         return
     try:
-        grant = await house.store.grant(client.key, want, least)
+        grant = await state.store.grant(client.key, want, least)
     except WindowExhausted as short:
-        house.metrics.turned_away("window")
+        state.metrics.turned_away("window")
         raise ApiError(
             429,
             f"the key's budget in {short.unit} is used up for now: {short}",
@@ -124,15 +133,15 @@ async def granted(
         yield Allowance(grant.budget, grant.price, grant.budget != want, grant)
     finally:
         # A task of its own: however often this one is cancelled, the account is put in order.
-        settling = house.spawn(_settle(house, grant, spent()))
+        settling = state.spawn(_settle(state, grant, spent()))
         await asyncio.shield(settling)
 
 
-async def _settle(house: House, grant: Grant, spent: Spending) -> None:
+async def _settle(state: AppState, grant: Grant, spent: Spending) -> None:
     """The reservation stays counted in full where the store fails: never too little."""
-    if house.store is not None:
+    if state.store is not None:
         try:
-            await house.store.settle(grant, spent)
+            await state.store.settle(grant, spent)
         except StoreError as error:
             _log.error("a grant could not be settled and stays reserved", exc_info=error)
 
@@ -151,7 +160,7 @@ class Job:
         cut: whether the key's window had less than was wanted.
     """
 
-    house: House
+    state: AppState
     client: Client
     call: ChatCall
     plan: Plan
@@ -169,17 +178,17 @@ class Job:
         Raises:
             ApiError: what the client is told.
         """
-        house = self.house
-        async with admitted(house, self.client):
+        state = self.state
+        async with admitted(state, self.client):
             try:
-                with house.pictures.room() as room:
+                with state.pictures.room() as room:
                     pictures = await room.load(self.call.images, self.plan.side)
                     query = Query.of(
                         pictures, self.call.question, self.call.context, self.call.sampling
                     )
                     least = _part(self.want) if self.plan.searches else None
                     async with granted(
-                        house, self.client, self.want, self._spent, least=least
+                        state, self.client, self.want, self._spent, least=least
                     ) as allowance:
                         self.cut = allowance.cut
                         return await self._answer(query, allowance)
@@ -189,11 +198,11 @@ class Job:
                 self.notes.spent(self._spent())
 
     async def _answer(self, query: Query, allowance: Allowance) -> Outcome:
-        house = self.house
-        self._ledger = house.engine.ledger(allowance.budget)
+        state = self.state
+        self._ledger = state.engine.ledger(allowance.budget)
         self.envelope = Envelope(self.call.model, self.plan, allowance.budget)
         with hearing_calls(self.notes.call):
-            return await house.engine.run(
+            return await state.engine.run(
                 self.plan, query, self._ledger, price=allowance.price, on_event=self.on_event
             )
 
@@ -212,13 +221,13 @@ def _part(want: Budget) -> Budget:
     )
 
 
-def wanted(house: House, client: Client, asked: Budget | None) -> Budget:
+def wanted(state: AppState, client: Client, asked: Budget | None) -> Budget:
     """What a request wants to spend: its own choice, its key's or the server's, within `most`."""
-    want = client.policy.request_budget(asked, house.engine.budget)
-    return want if house.config.most is None else least_of(want, house.config.most)
+    want = client.policy.request_budget(asked, state.engine.budget)
+    return want if state.config.most is None else least_of(want, state.config.most)
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client has left; there is nobody to answer."""
 
 
@@ -228,13 +237,13 @@ async def left(receive: Receive) -> None:
         pass
 
 
-class Staying:
-    """A block that is cancelled when the client leaves; `async with Staying(receive): ...`.
+class WhileConnected:
+    """A block that is cancelled when the client leaves; `async with WhileConnected(receive): ...`.
 
     The block runs in the task that enters it, as with `asyncio.timeout`.
 
     Raises:
-        Gone: the client left before the block had ended.
+        ClientDisconnected: the client left before the block had ended.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -267,4 +276,4 @@ class Staying:
         self._watch.cancel()
         # Whoever else cancels the task at the same time gets what they asked for.
         if self._gone and not self._task.uncancel() and isinstance(error, asyncio.CancelledError):
-            raise Gone from None
+            raise ClientDisconnected from None

@@ -20,7 +20,7 @@ from ecoalign.budget._amounts import Budget, Spending
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelError
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._limits import JsonError, parse_json
-from ecoalign.gateway.chat._job import Gone, Staying, admitted, granted, left
+from ecoalign.gateway.chat._job import ClientDisconnected, WhileConnected, admitted, granted, left
 from ecoalign.gateway.chat._request import CAPS, check_raw, image_urls
 from ecoalign.gateway.chat._stream import EventStream, failed
 from ecoalign.gateway.keys._policy import least_of
@@ -31,13 +31,13 @@ from ecoalign.query._decoding import read_header, read_source
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from ecoalign.budget._ledger import Hold, Ledger
+    from ecoalign.budget._ledger import Ledger, Reservation
     from ecoalign.gateway._forward import Forwarder
-    from ecoalign.gateway._state import Client, House
+    from ecoalign.gateway._state import AppState, Client
     from ecoalign.gateway.chat._request import ChatCall
     from ecoalign.gateway.observe._requests import RequestNotes
 
-__all__ = ["Passing", "Purse", "UsageReader", "capped"]
+__all__ = ["Passthrough", "PassthroughBudget", "UsageReader", "capped"]
 
 USUAL_CAP = 4096
 """Tokens of an answer where a bound is needed and the client gave none."""
@@ -46,7 +46,7 @@ _STAGE = "answer"
 
 
 @dataclass(slots=True)
-class Purse:
+class PassthroughBudget:
     """What one call may use, and did.
 
     Attributes:
@@ -57,18 +57,18 @@ class Purse:
         charged: what was spent; None where nobody knows.
     """
 
-    house: House
+    state: AppState
     want: Budget | None = None
     bound: Usage = field(default_factory=Usage)
     cap: int | None = None
     charged: Usage | None = None
     _ledger: Ledger | None = None
-    _hold: Hold | None = None
+    _hold: Reservation | None = None
 
     @classmethod
     async def of(
-        cls, house: House, client: Client, asked: Budget | None, body: Mapping[str, object]
-    ) -> Purse:
+        cls, state: AppState, client: Client, asked: Budget | None, body: Mapping[str, object]
+    ) -> PassthroughBudget:
         """The purse of a request.
 
         Raises:
@@ -76,19 +76,19 @@ class Purse:
             InputError: an image cannot be read, or the price of the model is not known.
         """
         policy = client.policy
-        budget = _budget(house, client, asked)
+        budget = _budget(state, client, asked)
         windows = policy.window_tokens is not None or policy.window_usd is not None
         if budget is None and not (windows and client.key is not None):
-            return cls(house)
-        prompt = await asyncio.to_thread(_prompt, house, body)
+            return cls(state)
+        prompt = await asyncio.to_thread(_prompt, state, body)
         own = [cap for name in CAPS if type(cap := body.get(name)) is int]
         cap = own[0] if own else None
         room = cap or USUAL_CAP
         if budget is not None:
-            room = _room(house, budget, prompt, cap)
+            room = _room(state, budget, prompt, cap)
         bound = Usage(prompt.prompt, room, prompt.image)
-        want = budget or _needed(house, bound, in_usd=policy.window_usd is not None)
-        return cls(house, want, bound, None if room == cap else room)
+        want = budget or _needed(state, bound, in_usd=policy.window_usd is not None)
+        return cls(state, want, bound, None if room == cap else room)
 
     @property
     def bounded(self) -> bool:
@@ -102,16 +102,16 @@ class Purse:
 
     @contextmanager
     def opened(self, budget: Budget) -> Iterator[None]:
-        """Hold the bound for the length of the call; what is not known of its cost is charged."""
-        self._ledger = self.house.engine.ledger(budget)
-        with self._ledger.reserve(_STAGE, self.bound, self.house.engine.model.name) as hold:
-            self._hold = hold
+        """Reserve the bound for the length of the call; what is not known of the cost is charged."""
+        self._ledger = self.state.engine.ledger(budget)
+        with self._ledger.reserve(_STAGE, self.bound, self.state.engine.model.name) as reservation:
+            self._hold = reservation
             try:
                 yield
             finally:
-                if hold.state == "open":
-                    hold.forfeit()
-                self.charged = hold.charged
+                if reservation.state == "open":
+                    reservation.forfeit()
+                self.charged = reservation.charged
 
     def used(self, usage: object) -> None:
         """The call ended with this usage, as its server says."""
@@ -138,18 +138,18 @@ def capped(body: dict[str, object], cap: int | None) -> None:
         body[name] = cap
 
 
-def _budget(house: House, client: Client, asked: Budget | None) -> Budget | None:
+def _budget(state: AppState, client: Client, asked: Budget | None) -> Budget | None:
     """What somebody said that the request may spend: itself, its key or the server."""
-    settings = house.engine.settings
+    settings = state.engine.settings
     default = None if settings.origin("budget") == "default" else settings.budget
     budget = asked or client.policy.budget or default
-    for most in (client.policy.most, house.config.most):
+    for most in (client.policy.most, state.config.most):
         if most is not None:
             budget = most if budget is None else least_of(budget, most)
     return budget
 
 
-def _prompt(house: House, body: Mapping[str, object]) -> Usage:
+def _prompt(state: AppState, body: Mapping[str, object]) -> Usage:
     """The bound of the prompt: every byte of the request but the images may be a token."""
     urls = image_urls(body.get("messages"))
     images = []
@@ -160,10 +160,10 @@ def _prompt(house: House, body: Mapping[str, object]) -> Usage:
     size = len(text) - sum(len(to_json(url)) for url in urls)
     # A part of so many bytes: what is in it does not matter to the bound.
     request = ChatRequest((Message("user", (TextPart(" " * size), *images)),), 1, _STAGE)
-    return house.engine.model.bound(request)
+    return state.engine.model.bound(request)
 
 
-def _room(house: House, budget: Budget, prompt: Usage, cap: int | None) -> int:
+def _room(state: AppState, budget: Budget, prompt: Usage, cap: int | None) -> int:
     """The most tokens of an answer that the budget holds, at most `cap`.
 
     Raises:
@@ -178,7 +178,7 @@ def _room(house: House, budget: Budget, prompt: Usage, cap: int | None) -> int:
         low, high = 0, max(0, most)
         while low < high:
             middle = (low + high + 1) // 2
-            usd = _usd(house, Usage(prompt.prompt, middle, prompt.image))
+            usd = _usd(state, Usage(prompt.prompt, middle, prompt.image))
             low, high = (middle, high) if usd <= budget.usd else (low, middle - 1)
         most = low
     if most < 1:
@@ -191,15 +191,15 @@ def _room(house: House, budget: Budget, prompt: Usage, cap: int | None) -> int:
     return most
 
 
-def _needed(house: House, bound: Usage, *, in_usd: bool) -> Budget:
-    return Budget(tokens=bound.total, usd=_usd(house, bound) or None if in_usd else None)
+def _needed(state: AppState, bound: Usage, *, in_usd: bool) -> Budget:
+    return Budget(tokens=bound.total, usd=_usd(state, bound) or None if in_usd else None)
 
 
-def _usd(house: House, usage: Usage) -> float:
-    price = house.engine.prices(house.engine.model.name, usage)
+def _usd(state: AppState, usage: Usage) -> float:
+    price = state.engine.prices(state.engine.model.name, usage)
     if price is None:
         raise InputError(
-            f"a budget in dollars needs the price of {house.engine.model.name}, which is not known"
+            f"a budget in dollars needs the price of {state.engine.model.name}, which is not known"
         )
     return float(price)
 
@@ -266,7 +266,7 @@ def _end_of_event(text: bytes) -> int:
 
 
 @dataclass(slots=True)
-class Passing:
+class Passthrough:
     """One request that is passed on.
 
     Attributes:
@@ -274,7 +274,7 @@ class Passing:
         forwarder: the way.
     """
 
-    house: House
+    state: AppState
     client: Client
     call: ChatCall
     notes: RequestNotes
@@ -287,10 +287,10 @@ class Passing:
 
         Raises:
             ApiError: what the client is told instead.
-            Gone: the client has left.
+            ClientDisconnected: the client has left.
         """
         self._body = {**self.call.raw, "model": self.model}
-        with self.house.pictures.room() as room:
+        with self.state.pictures.room() as room:
             for image in check_raw(self._body.get("messages")):
                 _replace(self._body, image.param, await room.data_uri(image))
         if self.call.stream:
@@ -298,7 +298,7 @@ class Passing:
         return await self._whole(request)
 
     async def _whole(self, request: Request) -> Response:
-        async with Staying(request.receive):
+        async with WhileConnected(request.receive):
             return Response(await self._post(), media_type="application/json")
 
     async def _post(self) -> bytes:
@@ -316,12 +316,12 @@ class Passing:
     async def _stream(self, request: Request) -> Response:
         pieces = self._pieces()
         first = asyncio.ensure_future(anext(pieces))
-        leaving = asyncio.create_task(left(request.receive))
+        disconnect = asyncio.create_task(left(request.receive))
         begun = False
         try:
-            await asyncio.wait({first, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({first, disconnect}, return_when=asyncio.FIRST_COMPLETED)
             if not first.done():
-                raise Gone
+                raise ClientDisconnected
             piece = await first
             begun = True
         except StopAsyncIteration:
@@ -329,7 +329,7 @@ class Passing:
                 502, "the model's upstream sent an empty stream", SERVER, code="model_bad_response"
             ) from None
         finally:
-            leaving.cancel()
+            disconnect.cancel()
             if not begun:
                 if not first.done():
                     first.cancel()
@@ -362,7 +362,7 @@ class Passing:
             self.notes.failed(error.code or "error")
             yield failed(error)
 
-    def _ask_for_usage(self, purse: Purse) -> bool:
+    def _ask_for_usage(self, purse: PassthroughBudget) -> bool:
         """Ask for the usage where it is paid for; whether the client did not and is not told."""
         if not purse.bounded or self.call.include_usage:
             return False
@@ -372,21 +372,23 @@ class Passing:
         return True
 
     @asynccontextmanager
-    async def _paid(self) -> AsyncGenerator[Purse, None]:
+    async def _paid(self) -> AsyncGenerator[PassthroughBudget, None]:
         """A place, and the money for the one call; settled when it ends.
 
         Raises:
             ApiError: there is no place or no money, or the call failed.
         """
-        house, client = self.house, self.client
-        async with admitted(house, client):
+        state, client = self.state, self.client
+        async with admitted(state, client):
             try:
-                purse = await Purse.of(house, client, self.call.options.budget, self._body)
+                purse = await PassthroughBudget.of(
+                    state, client, self.call.options.budget, self._body
+                )
                 try:
                     if purse.want is None:
                         yield purse
                         return
-                    async with granted(house, client, purse.want, purse.spent) as allowance:
+                    async with granted(state, client, purse.want, purse.spent) as allowance:
                         with purse.opened(allowance.budget):
                             capped(self._body, purse.cap)
                             yield purse
@@ -403,10 +405,10 @@ class Passing:
                     retry=False,
                 ) from None
 
-    def _note(self, purse: Purse) -> None:
+    def _note(self, purse: PassthroughBudget) -> None:
         charged = purse.charged
         if charged is not None:
-            usd = self.house.engine.prices(self.house.engine.model.name, charged)
+            usd = self.state.engine.prices(self.state.engine.model.name, charged)
             self.notes.charge("answer", charged.total, None if usd is None else float(usd))
 
 

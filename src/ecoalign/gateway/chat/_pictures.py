@@ -66,7 +66,7 @@ class PictureRoom:
         pixels: what has been counted for this one.
     """
 
-    house: Pictures
+    state: Pictures
     pixels: int = 0
 
     async def load(self, images: Sequence[ImageRef], side: int) -> tuple[Picture, ...]:
@@ -98,7 +98,7 @@ class PictureRoom:
     async def _one(self, image: ImageRef, side: int) -> Picture:
         data = await self._bytes(image)
         loop = asyncio.get_running_loop()
-        threads = self.house._threads
+        threads = self.state._threads
         try:
             header = await loop.run_in_executor(threads, read_header, data, "the image")
             self._count(header.pixels, image)
@@ -112,7 +112,7 @@ class PictureRoom:
                 # Only ever a data: URI: anything else would be read as the path of a file.
                 data = await asyncio.to_thread(_unpacked, image.url)
             else:
-                data = await self.house.fetch(image.url)
+                data = await self.state.fetch(image.url)
         except InputError as error:
             raise invalid(str(error), image.param, "invalid_image_url") from None
         if kind_of(data) is None:
@@ -123,13 +123,13 @@ class PictureRoom:
         return data
 
     def _count(self, pixels: int, image: ImageRef) -> None:
-        if self.pixels + pixels > self.house.most:
+        if self.pixels + pixels > self.state.most:
             raise invalid(
-                f"the images of the request have more than {self.house.most:,} pixels together",
+                f"the images of the request have more than {self.state.most:,} pixels together",
                 image.param,
                 "images_too_large",
             )
-        if self.house._used + pixels > self.house.total:
+        if self.state._used + pixels > self.state.total:
             raise ApiError(
                 503,
                 "the server holds as many images as it can; try again shortly",
@@ -137,7 +137,7 @@ class PictureRoom:
                 code="overloaded",
                 retry_after=1,
             )
-        self.house._used += pixels
+        self.state._used += pixels
         self.pixels += pixels
 
 

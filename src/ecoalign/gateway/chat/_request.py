@@ -10,7 +10,7 @@ from ecoalign.budget._amounts import Budget
 from ecoalign.errors import InputError
 from ecoalign.gateway._errors import ApiError, invalid, unsupported
 from ecoalign.gateway._limits import JsonError, parse_json
-from ecoalign.query._query import Sampling
+from ecoalign.query._query import SamplingParams
 
 __all__ = [
     "ChatCall",
@@ -81,7 +81,7 @@ class ChatCall:
     context: tuple[str, ...] = field(default=(), repr=False)
     stream: bool = False
     include_usage: bool = False
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     options: EcoOptions = field(default_factory=EcoOptions)
 
 
@@ -280,7 +280,7 @@ def check_parameters(body: Mapping[str, object]) -> None:
     _check_own(body)
 
 
-def read_sampling(body: Mapping[str, object]) -> Sampling:
+def read_sampling(body: Mapping[str, object]) -> SamplingParams:
     """What is passed on with the calls that write an answer: checked by `check_parameters`."""
     caps = [cap for name in CAPS if type(cap := body.get(name)) is int]
     params = {
@@ -288,7 +288,7 @@ def read_sampling(body: Mapping[str, object]) -> Sampling:
         for name, value in body.items()
         if value is not None and name not in OWN and name not in CAPS and name != "modalities"
     }
-    return Sampling(caps[0] if caps else None, params)
+    return SamplingParams(caps[0] if caps else None, params)
 
 
 def _check_own(body: Mapping[str, object]) -> None:

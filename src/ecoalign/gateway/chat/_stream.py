@@ -137,7 +137,7 @@ class Stream:
         if isinstance(event, Called) and event.error is None:
             self._moving.set()
 
-    async def begun(self, task: asyncio.Task[Outcome], leaving: asyncio.Task[None]) -> None:
+    async def begun(self, task: asyncio.Task[Outcome], disconnect: asyncio.Task[None]) -> None:
         """Returns when there is progress, an end, nobody left, or after a while.
 
         Until then an error can still have its own status.
@@ -145,7 +145,7 @@ class Stream:
         moving = asyncio.create_task(self._moving.wait())
         try:
             await asyncio.wait(
-                {task, leaving, moving},
+                {task, disconnect, moving},
                 timeout=self._keepalive,
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -224,12 +224,12 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until it ends, or nobody reads any more."""
         sending = asyncio.create_task(self._send(send))
-        leaving = asyncio.create_task(left(receive))
+        disconnect = asyncio.create_task(left(receive))
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, disconnect}, return_when=asyncio.FIRST_COMPLETED)
             self.left = not sending.done()
         finally:
-            leaving.cancel()
+            disconnect.cancel()
             if not sending.done():
                 sending.cancel()
                 await asyncio.wait([sending])

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.graph.pareto._branch_and_bound import BandSearch, Limits
-from ecoalign.graph.pareto._label_setting import Objective, Sweeper, build_net
+from ecoalign.graph.pareto._label_setting import LabelSetting, Objective, build_net
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -154,7 +154,7 @@ def track_thoughts(
     if not 0.0 <= epsilon < 1.0:
         raise ValueError(f"epsilon must be in [0, 1), not {epsilon}.")
     net = build_net(thoughts, ends, budget, objective.utility)
-    sweeper = Sweeper(net, budget, objective)
+    sweeper = LabelSetting(net, budget, objective)
     plain = sweeper.sweep(width=math.inf, allowance=limits.plain)
     found, whole = plain.ends, plain.complete
     if not whole:

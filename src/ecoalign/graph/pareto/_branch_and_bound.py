@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.graph.economics import SafetyAggregator
-from ecoalign.graph.pareto._label_setting import Cut, Label, Net, Objective, Sweeper
+from ecoalign.graph.pareto._label_setting import (
+    Label,
+    LabelSetting,
+    Objective,
+    PathProblem,
+    PruningBound,
+)
 from ecoalign.graph.pareto._lagrangian import Band, Relaxation, Relaxed
 
 if TYPE_CHECKING:
@@ -61,7 +67,7 @@ class BandSearch:
 
     def __init__(
         self,
-        net: Net,
+        net: PathProblem,
         budget: float,
         objective: Objective,
         *,
@@ -73,7 +79,7 @@ class BandSearch:
         self.objective = objective
         self.epsilon = epsilon
         self.limits = limits
-        self.sweeper = Sweeper(net, budget, objective)
+        self.sweeper = LabelSetting(net, budget, objective)
         self.best: Label | None = None
         self.value = -math.inf
 
@@ -143,7 +149,7 @@ class BandSearch:
         """
         free = [cost == 0.0 for cost in self.net.cost]
         ends = [end and f for end, f in zip(self.net.is_end, free, strict=True)]
-        cut = Cut(0.0, 0.0, 0.0, 0.0, [0.0 if f else -math.inf for f in free], ends)
+        cut = PruningBound(0.0, 0.0, 0.0, 0.0, [0.0 if f else -math.inf for f in free], ends)
         sweep = self.sweeper.sweep(width=math.inf, allowance=self.limits.total, cut=cut)
         self.offer(sweep.ends)
         return self.value == math.inf
@@ -166,10 +172,10 @@ class BandSearch:
             if self._aim <= aim:
                 return tight
 
-    def _sweeper(self, band: Band) -> Sweeper:
+    def _sweeper(self, band: Band) -> LabelSetting:
         if band.high == 0.0 and self.best is not None and self._safety == 0.0:
             # Between paths of S = 0 the cheaper one wins, whatever its utility.
-            return Sweeper(self.net, self.best[0], self.objective)
+            return LabelSetting(self.net, self.best[0], self.objective)
         return self.sweeper
 
     def _levels(self) -> list[float]:

@@ -1,11 +1,11 @@
 """The labels of the Pareto Tracker: (U, C, S) of the paths that reach each thought.
 
-A `Net` is what extraction needs of a graph, as flat lists in topological order. `sweep` moves
-labels through it and keeps the undominated ones. Why dropping a dominated label is exact:
+A `PathProblem` is what extraction needs of a graph, as flat lists in topological order. `sweep`
+moves labels through it and keeps the undominated ones. Why dropping a dominated label is exact:
 
 - Every safety on a path is >= 0 (a thought with s < 0 is pruned at once), so every objective
   (S*U/C, S*U, S*U - lambda*C) is monotone: up in U and S, down in C. For a negative S it would not
-  be; the `Net` refuses one.
+  be; the `PathProblem` refuses one.
 - Extending two labels at one thought by the same steps keeps the order of U, of C, of S under `min`
   and, under `mean`, of the sum of s as long as the number of steps is no greater: those are the
   coordinates. Under `last`, S is that of the end alone, the same for all labels of a thought.
@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 
     from ecoalign.graph._thoughts import Thought, ThoughtId
 
-__all__ = ["Cut", "Label", "Net", "Objective", "Sweep", "Sweeper", "build_net"]
+__all__ = [
+    "Label",
+    "LabelSetting",
+    "Objective",
+    "PathProblem",
+    "PruningBound",
+    "Sweep",
+    "build_net",
+]
 
 Label = tuple[float, float, float, int, "tuple[ThoughtId, ...]"]
 """(C, -U, -A, steps, ids): all coordinates to be minimised. A is what the aggregator carries: the
@@ -74,7 +82,7 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True)
-class Net:
+class PathProblem:
     """The thoughts that lie on some path from the root (index 0) to an end, parents first.
 
     Where only the last thought of a path earns, one that may end a path and lead on is here twice:
@@ -101,7 +109,7 @@ def build_net(
     ends: Collection[ThoughtId],
     budget: float,
     utility: UtilityAggregator = UtilityAggregator.SUM,
-) -> Net:
+) -> PathProblem:
     """The part of a graph that matters: reachable, leading to an end, and within the budget.
 
     Args:
@@ -123,7 +131,7 @@ def build_net(
         through = min(on[i], stop[i]) + thoughts[i].cost
         for p in above[i]:
             on[p] = min(on[p], through)
-    net = Net([], [], [], [], [], [], [])
+    net = PathProblem([], [], [], [], [], [], [])
     index: dict[int, int] = {}
     reach = [math.inf] * len(thoughts)
     summed = utility is UtilityAggregator.SUM
@@ -159,7 +167,7 @@ class Sweep:
         ends: the undominated labels of whole paths within the budget.
         complete: no label was given up, so the best of `ends` is the best there is among the
             paths that the sweep was asked about.
-        excess: the greatest upper bound (see `Cut`) of a label that was given up, else -inf.
+        excess: greatest upper bound (see `PruningBound`) of a label that was given up, or -inf.
         work: how many labels were compared.
     """
 
@@ -170,7 +178,7 @@ class Sweep:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class PruningBound:
     """A linear upper bound that shows which labels cannot lead to a better path.
 
     A label at thought v is worth following only if
@@ -185,7 +193,7 @@ class Cut:
     ends: list[bool]
 
 
-class Sweeper:
+class LabelSetting:
     """Moves labels through one net.
 
     Args:
@@ -194,14 +202,14 @@ class Sweeper:
         objective: what is maximised.
     """
 
-    def __init__(self, net: Net, budget: float, objective: Objective) -> None:
+    def __init__(self, net: PathProblem, budget: float, objective: Objective) -> None:
         self.net = net
         self.budget = budget
         self.objective = objective
         mean = objective.aggregator is SafetyAggregator.MEAN
         self._front: Callable[[list[Label]], list[Label]] = _front_mean if mean else _front
 
-    def sweep(self, *, width: float, allowance: float, cut: Cut | None = None) -> Sweep:
+    def sweep(self, *, width: float, allowance: float, cut: PruningBound | None = None) -> Sweep:
         """One pass over the net.
 
         Args:
@@ -238,7 +246,7 @@ class Sweeper:
     def _starts_high(self) -> bool:
         return self.objective.aggregator is not SafetyAggregator.MEAN
 
-    def _arrivals(self, v: int, labels: list[list[Label]], cut: Cut | None) -> list[Label]:
+    def _arrivals(self, v: int, labels: list[list[Label]], cut: PruningBound | None) -> list[Label]:
         """The labels of v's parents extended by v, as far as worth following, sorted."""
         net = self.net
         least, utility, cost = -net.safety[v], net.utility[v], net.cost[v]
@@ -264,7 +272,7 @@ class Sweeper:
         return found
 
     def _widest(
-        self, front: list[Label], width: int, v: int, cut: Cut | None
+        self, front: list[Label], width: int, v: int, cut: PruningBound | None
     ) -> tuple[list[Label], float]:
         """The most promising labels in the order of their cost; the best bound of the others."""
         if cut is None:
@@ -274,7 +282,7 @@ class Sweeper:
         return sorted(best[:width]), _excess(cut, v, best[width])
 
 
-def _excess(cut: Cut, v: int, label: Label) -> float:
+def _excess(cut: PruningBound, v: int, label: Label) -> float:
     value = cut.ahead[v] - cut.gain * label[1] - cut.price * label[0]
     return value - cut.bonus * (label[2] + cut.floor * label[3]) if cut.bonus else value
 

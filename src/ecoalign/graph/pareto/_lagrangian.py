@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.graph.economics import Economy, SafetyAggregator
-from ecoalign.graph.pareto._label_setting import Cut
+from ecoalign.graph.pareto._label_setting import PruningBound
 
 if TYPE_CHECKING:
-    from ecoalign.graph.pareto._label_setting import Label, Net, Objective
+    from ecoalign.graph.pareto._label_setting import Label, Objective, PathProblem
 
 __all__ = ["Band", "Relaxation", "Relaxed"]
 
@@ -48,7 +48,7 @@ class Relaxed:
     """
 
     excess: float
-    cut: Cut
+    cut: PruningBound
     path: list[int]
     slack: float
 
@@ -60,7 +60,7 @@ class Relaxation:
         solved: how many longest paths were looked for so far.
     """
 
-    def __init__(self, net: Net, budget: float, objective: Objective) -> None:
+    def __init__(self, net: PathProblem, budget: float, objective: Objective) -> None:
         self.net = net
         self.budget = budget
         self.objective = objective
@@ -183,7 +183,7 @@ class Relaxation:
             path.append(v)
             v = following[v]
         lift = constant + slack
-        cut = Cut(
+        cut = PruningBound(
             band.high,
             price,
             nu,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ecoalign.models._sampling import Sampling
+    from ecoalign.models._sampling import SamplingParams
 
 __all__ = ["COMPACT", "EmbeddedModel", "first_unsupported", "stops_of", "until_stop"]
 
@@ -117,8 +117,8 @@ class EmbeddedModel:
         seen = IMAGE_TOKENS if image is not None else 0
         return Usage(prompt=len(ids) + seen, completion=request.max_tokens, image=seen)
 
-    def unsupported(self, sampling: Sampling) -> str | None:
-        """The first parameter of a client that it cannot honour; see `Choosy.unsupported`."""
+    def unsupported(self, sampling: SamplingParams) -> str | None:
+        """The first parameter that it cannot honour; see `SupportsParams.unsupported`."""
         return first_unsupported(sampling.params)
 
     async def complete(self, request: ChatRequest) -> Completion:

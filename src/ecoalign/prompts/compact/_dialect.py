@@ -274,12 +274,12 @@ class CompactMethods:
             )
         try:
             scan = ScanRequest(request.question, request.views)
-            risk = self._stages.parse_scan(scan, completion).risk
+            request_safety = self._stages.parse_scan(scan, completion).request_safety
         except ModelError:
             return CaptionResult(caption.strip())
         # A second ">" might be another verdict, and so might what was cut off.
         single = ">" not in rest and completion.finish_reason == "stop"
-        return CaptionResult(caption.strip(), risk if single else None)
+        return CaptionResult(caption.strip(), request_safety if single else None)
 
     def parse_verdict(self, request: VerdictRequest, completion: Completion) -> float:
         """See `MethodDialect.parse_verdict`: the safety of the scoring role."""
