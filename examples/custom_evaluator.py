@@ -10,8 +10,7 @@ from pathlib import Path
 
 from ecoalign import Aligner, Budget, Query
 from ecoalign.evaluators import Completer, Ensemble, SelfEvaluator
-from ecoalign.models._base import Usage
-from ecoalign.models._registry import open_model
+from ecoalign.models import Usage, open_model
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
 SHAPES = Path(__file__).parent / "shapes.png"

@@ -6,7 +6,7 @@ python examples/fake_model.py
 from __future__ import annotations
 
 from ecoalign import FakeModel, align
-from ecoalign.models._base import ChatRequest
+from ecoalign.models import ChatRequest
 
 REPLIES = {
     "scan": "a red bus > 9",  # caption > risk digit (9 is harmless)

@@ -17,12 +17,13 @@ import numpy as np
 
 from ecoalign.bench.world.questions import REQUESTS, Kind, Question, make_case
 from ecoalign.bench.world.rulebook import is_harmful
-from ecoalign.bench.world.scenes import CELLS, Scene, cell_region, draw
+from ecoalign.bench.world.scenes import Scene, draw
 from ecoalign.bench.world.wordings import Split
-from ecoalign.models._base import ChatRequest, Completion, ImagePart, Message, TextPart
+from ecoalign.models import ChatRequest, Completion, ImagePart, Message, TextPart
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.models.embedded._model import COMPACT
 from ecoalign.prompts.compact import _wording as say
+from ecoalign.prompts.compact.grid import CELLS, cell_region
 from lab import states
 from lab.samples import propose_segment, score_segment
 

@@ -19,10 +19,9 @@ from ecoalign.bench.world.questions import REQUESTS, Kind, Question, make_case
 from ecoalign.bench.world.rulebook import is_harmful
 from ecoalign.bench.world.scenes import draw
 from ecoalign.bench.world.wordings import Split
-from ecoalign.models._base import ChatRequest, Message, TextPart
+from ecoalign.models import ChatRequest, Message, TextPart
 from ecoalign.models.embedded import EmbeddedModel
-from ecoalign.query._pictures import Picture
-from ecoalign.query._query import Query
+from ecoalign.query import Picture, Query
 from ecoalign.settings import PRESETS, Settings
 from lab.check import SEEDS
 from lab.states import CLOSING

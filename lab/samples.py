@@ -18,9 +18,10 @@ from ecoalign.bench.world.questions import (
     about_signs,
     make_case,
 )
-from ecoalign.bench.world.scenes import CELLS, Scene, Shape, Sign, cell_region, draw
+from ecoalign.bench.world.scenes import Scene, Shape, Sign, draw
 from ecoalign.models.embedded._network import to_pixels
 from ecoalign.prompts.compact import _wording as say
+from ecoalign.prompts.compact.grid import CELLS, cell_region
 from lab import states
 
 WEIGHTS = {

@@ -6,7 +6,8 @@ from random import Random
 
 from ecoalign.bench.world.questions import REQUESTS, Kind, Question
 from ecoalign.bench.world.rulebook import FORBIDDEN, HARDENED, NOUNS, RECIPES, VERBS, recipe
-from ecoalign.bench.world.scenes import CELLS, COLOURS, Scene, Shape, Sign
+from ecoalign.bench.world.scenes import COLOURS, Scene, Shape, Sign
+from ecoalign.prompts.compact.grid import CELLS
 
 CLOSING = " have a nice day."
 PLAN = "plan: read the sign first, then judge the request by the rulebook."

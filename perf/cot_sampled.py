@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from ecoalign.bench.suites._base import Sample, Score
 from ecoalign.bench.suites.world import WorldSuite
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Ledger
 from ecoalign.methods import open_method
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.settings import Settings

@@ -25,7 +25,7 @@ import numpy as np
 
 from ecoalign.bench.world.questions import Kind, make_case
 from ecoalign.bench.world.scenes import draw
-from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart
+from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.models.embedded._network import IMAGE_TOKENS, Network, to_pixels
 

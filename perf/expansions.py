@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 
 from ecoalign.aligner import Aligner
 from ecoalign.models.fake import FakeModel
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 from ecoalign.settings import Settings
 from ecoalign.trace.events import PathChosen, ThoughtAdded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ecoalign.models._base import ChatRequest
+    from ecoalign.models import ChatRequest
 
 PROPOSAL = "think 9 6 2 > 9 7 2; think 8 6 3 > 9 8 2; think 9 5 2; think 7 4 2"
 BUDGET = 10**12

@@ -20,7 +20,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from ecoalign.graph._thought_graph import ROOT, Thought, ThoughtGraph, ThoughtId, ThoughtKind
+from ecoalign.graph import ROOT, Thought, ThoughtGraph, ThoughtId, ThoughtKind
 from ecoalign.graph.economics import Economy, SafetyAggregator
 from ecoalign.graph.pareto import Frontier, Limits, track, track_thoughts
 from ecoalign.graph.pareto._label_setting import Objective

@@ -30,14 +30,12 @@ from statistics import fmean
 
 from ecoalign.bench.suites._base import Sample
 from ecoalign.bench.suites.world import WorldSuite
-from ecoalign.budget._amounts import Budget, Spending
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import BudgetTooSmall
 from ecoalign.gateway.keys import KeyPolicy, WindowExhausted
 from ecoalign.gateway.keys._sqlite import SqliteStore
 from ecoalign.methods._registry import open_method
-from ecoalign.models._base import ChatModel
-from ecoalign.models._registry import open_model
+from ecoalign.models import ChatModel, open_model
 from ecoalign.settings import Settings
 
 WAYS = ("fleet", "split", "carry", "fcfs")

@@ -11,9 +11,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from ecoalign._version import __version__
+
 if TYPE_CHECKING:
     from ecoalign.aligner import Aligner, align
-    from ecoalign.budget._amounts import Budget, Spending
+    from ecoalign.budget import Budget, Spending
     from ecoalign.errors import (
         BudgetExceeded,
         BudgetTooSmall,
@@ -23,35 +25,33 @@ if TYPE_CHECKING:
         SettingsError,
         VerdictError,
     )
-    from ecoalign.graph._thoughts import Region, Thought
+    from ecoalign.graph import Region, Thought
     from ecoalign.models.fake import FakeModel
-    from ecoalign.query._pictures import Picture
-    from ecoalign.query._query import Query
+    from ecoalign.query import Picture, Query
     from ecoalign.replay import ReplayModel
     from ecoalign.settings import Settings
-    from ecoalign.trace._alignment import Alignment, Trace
+    from ecoalign.trace import Alignment, Trace
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "Aligner": "aligner",
-    "Alignment": "trace._alignment",
-    "Budget": "budget._amounts",
+    "Alignment": "trace",
+    "Budget": "budget",
     "BudgetExceeded": "errors",
     "BudgetTooSmall": "errors",
     "EcoAlignError": "errors",
     "FakeModel": "models.fake",
     "InputError": "errors",
     "ModelError": "errors",
-    "Picture": "query._pictures",
-    "Query": "query._query",
-    "Region": "graph._thoughts",
+    "Picture": "query",
+    "Query": "query",
+    "Region": "graph",
     "ReplayModel": "replay",
     "Settings": "settings",
     "SettingsError": "errors",
-    "Spending": "budget._amounts",
-    "Thought": "graph._thoughts",
-    "Trace": "trace._alignment",
+    "Spending": "budget",
+    "Thought": "graph",
+    "Trace": "trace",
     "VerdictError": "errors",
     "align": "aligner",
 }

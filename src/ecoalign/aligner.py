@@ -9,30 +9,26 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
-from ecoalign.budget._metered_client import MeteredClient
+from ecoalign.budget import Budget, Ledger, MeteredClient
 from ecoalign.errors import EcoAlignError, InputError
 from ecoalign.evaluators import SelfEvaluator
-from ecoalign.graph._equivalence import Similarity, text_similarity
-from ecoalign.models._registry import open_model
-from ecoalign.models._sampling import checked
+from ecoalign.graph import Similarity, text_similarity
+from ecoalign.models import checked, open_model
 from ecoalign.prompts.dialect import dialect_named
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 from ecoalign.search.context import RunContext, record_call
 from ecoalign.search.loop import Search
 from ecoalign.settings import SERVER_BUDGET, Settings
-from ecoalign.trace._alignment import Alignment, Trace
-from ecoalign.trace._recorder import Recorder
+from ecoalign.trace import Alignment, Recorder, Trace
 from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStarted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 
-    from ecoalign.budget._ledger import Pricing
+    from ecoalign.budget import Pricing
     from ecoalign.evaluators import Evaluator
-    from ecoalign.models._base import ChatModel
-    from ecoalign.query._query import ImageSource
+    from ecoalign.models import ChatModel
+    from ecoalign.query import ImageSource
 
 __all__ = ["Aligner", "align"]
 
@@ -243,7 +239,7 @@ class Aligner:
             raise
 
     def _started(self, ctx: RunContext) -> RunStarted:
-        from ecoalign import __version__
+        from ecoalign._version import __version__
 
         images = tuple(ImageInfo(p.sha256, p.width, p.height, p.notes) for p in ctx.query.pictures)
         return RunStarted(

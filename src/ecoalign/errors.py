@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
-
-if TYPE_CHECKING:
-    from ecoalign.trace._alignment import Trace
+from typing import Any, ClassVar, Literal
 
 __all__ = [
     "BudgetExceeded",
@@ -28,11 +25,11 @@ class EcoAlignError(Exception):
 
     Attributes:
         exit_code: what the command line ends with.
-        trace: the events of the run up to the error, where there was a run.
+        trace: the `Trace` of the run up to the error, where there was a run; else None.
     """
 
     exit_code: ClassVar[int] = 1
-    trace: Trace | None = None
+    trace: Any = None
 
 
 class InputError(EcoAlignError):

@@ -7,22 +7,21 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING, get_args
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget._amounts import Budget
+from ecoalign.budget import Budget
 from ecoalign.errors import InputError, ModelError, ModelFault
 from ecoalign.evaluators import SelfEvaluator
-from ecoalign.models._base import Completion, request_key
-from ecoalign.models._tokens import bound as token_bound
-from ecoalign.models._tokens import image_family
-from ecoalign.query._query import Query, SamplingParams
+from ecoalign.models import Completion, SamplingParams, image_family, request_key
+from ecoalign.models import bound as token_bound
+from ecoalign.query import Query
 from ecoalign.settings import Settings
 from ecoalign.trace.events import Called, RunStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ecoalign.budget._ledger import Pricing
-    from ecoalign.models._base import ChatRequest, Usage
-    from ecoalign.query._pictures import Picture
+    from ecoalign.budget import Pricing
+    from ecoalign.models import ChatRequest, Usage
+    from ecoalign.query import Picture
     from ecoalign.trace.events import Event
 
 __all__ = ["ReplayModel", "replay"]

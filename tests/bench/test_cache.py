@@ -7,7 +7,7 @@ from bench_doubles import request
 
 from ecoalign.bench._cache import CachedModel, ResponseCache, is_deterministic, scope_of
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models._base import Completion, TokenLogprob, Usage
+from ecoalign.models import Completion, TokenLogprob, Usage
 from ecoalign.models.fake import FakeModel
 
 FULL = Completion(

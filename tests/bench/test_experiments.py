@@ -7,8 +7,7 @@ from ecoalign.bench._metrics import summarise
 from ecoalign.bench._orders import method_names
 from ecoalign.bench._rows import Row, RowKey
 from ecoalign.bench.suites.mixed_safety import PLACES, MixedSuite, Tracker, chains_of, grown
-from ecoalign.budget._amounts import Budget, Spending
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import InputError
 from ecoalign.graph.economics import SafetyAggregator, path_safety
 from ecoalign.methods import METHODS, open_method

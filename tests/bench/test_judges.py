@@ -8,12 +8,11 @@ import pytest
 from PIL import Image
 
 from ecoalign.bench._judges import Judges
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import InputError, ModelError, UnpricedModelError
-from ecoalign.models._base import ChatRequest, Completion, Usage
+from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 
 QUERY = Query.of(Image.new("RGB", (3000, 20), "red"), "not shown to the judge")
 

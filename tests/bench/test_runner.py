@@ -14,13 +14,11 @@ from ecoalign.bench._experiments import Variant
 from ecoalign.bench._runner import Plan, note_judge_call, pick, run
 from ecoalign.bench._store import Store, read_rows
 from ecoalign.bench.suites._base import Sample
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
-from ecoalign.budget._metered_client import CallRecord
+from ecoalign.budget import Budget, CallRecord, Ledger
 from ecoalign.errors import BudgetTooSmall, InputError, ModelError
-from ecoalign.models._base import ChatModel, ChatRequest, Usage
+from ecoalign.models import ChatModel, ChatRequest, Usage
 from ecoalign.models.fake import FakeModel
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 from ecoalign.settings import Settings
 
 

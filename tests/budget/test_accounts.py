@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecoalign.budget._ledger import chargeable, dollars, femto
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 
 BOUND = Usage(100, 50, 30)
 

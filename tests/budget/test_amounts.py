@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecoalign.budget._amounts import Budget
+from ecoalign.budget import Budget
 from ecoalign.errors import InputError
 
 

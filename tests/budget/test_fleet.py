@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._fleet import ETA, LEAST, MOST, Pace, expected, share, updated
+from ecoalign.budget import Budget, Pace
+from ecoalign.budget._fleet import ETA, LEAST, MOST, expected, share, updated
 from ecoalign.gateway.keys import KeyPolicy
 from ecoalign.gateway.keys._windows import Decision, Sum, Window, decide, repriced
 

@@ -15,10 +15,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ecoalign.budget._amounts import Amount, Budget, Spending, StageSpending
-from ecoalign.budget._ledger import Ledger, Reservation
+from ecoalign.budget import Amount, Budget, Ledger, Reservation, Spending
+from ecoalign.budget._amounts import StageSpending
 from ecoalign.errors import BudgetExceeded, InputError, UnpricedModelError
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

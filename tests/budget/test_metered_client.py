@@ -14,11 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
-from ecoalign.budget._metered_client import CallError, CallRecord, MeteredClient, request_key
+from ecoalign.budget import Budget, CallRecord, Ledger, MeteredClient
+from ecoalign.budget._metered_client import CallError, request_key
 from ecoalign.errors import BudgetExceeded, ModelError, UnpricedModelError
-from ecoalign.models._base import (
+from ecoalign.models import (
     ChatRequest,
     Completion,
     ImagePart,

@@ -22,12 +22,11 @@ from genai_prices.types import (
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ecoalign.budget import Budget, Ledger, Price, PriceBook
 from ecoalign.budget import _price_table as price_table
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
-from ecoalign.budget._pricing import Price, PriceBook, Rates
+from ecoalign.budget._pricing import Rates
 from ecoalign.errors import InputError, UnpricedModelError
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ecoalign.errors import BudgetExceeded, ModelError, SettingsError, VerdictError
 from ecoalign.evaluators import Ensemble, GuardEvaluator, SelfEvaluator, gives_utility
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 from ecoalign.prompts.requests import ScoreResult
 
 REQUEST = score_request()

@@ -9,12 +9,10 @@ import pytest
 from evaluator_samples import KEY, judge, score_request
 from hostile import HostileServer, Received, Reply, completion
 
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
-from ecoalign.budget._metered_client import MeteredClient
+from ecoalign.budget import Budget, Ledger, MeteredClient
 from ecoalign.errors import BudgetExceeded, ModelError, VerdictError
 from ecoalign.evaluators import Ensemble, GuardEvaluator, SelfEvaluator, bounds_by_model
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.models.openai._model import OpenAIModel
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ecoalign.errors import SettingsError, VerdictError
 from ecoalign.evaluators import GuardEvaluator, gives_utility
 from ecoalign.evaluators._guard import FORMATS, format_named
-from ecoalign.models._base import Completion, TokenLogprob, Usage
+from ecoalign.models import Completion, TokenLogprob, Usage
 from ecoalign.prompts.requests import ScoreResult
 
 SAFE = {

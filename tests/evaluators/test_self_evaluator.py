@@ -5,7 +5,7 @@ from evaluator_samples import KEY, FnModel, Till, score_request
 
 from ecoalign.errors import ModelError, VerdictError
 from ecoalign.evaluators import SelfEvaluator, gives_utility
-from ecoalign.models._base import Completion, Usage
+from ecoalign.models import Completion, Usage
 from ecoalign.prompts.full import FullDialect, TokenLimits
 from ecoalign.prompts.requests import ScoreResult
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ecoalign.graph import Region
 from ecoalign.graph import _equivalence as merging
 from ecoalign.graph._equivalence import mergeable, normalise
-from ecoalign.graph._thoughts import Region, Thought, ThoughtId, ThoughtKind
+from ecoalign.graph._thoughts import Thought, ThoughtId, ThoughtKind
 
 LOOSE = merging.GUARDS[:-1]
 """Without `same_words`, as a user with a similarity of their own might have it."""

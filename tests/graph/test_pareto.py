@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING
 import networkx as nx
 import pytest
 
-from ecoalign.graph._thought_graph import (
-    ROOT,
-    PrunedError,
-    Thought,
-    ThoughtGraph,
-    ThoughtId,
-    ThoughtKind,
-)
+from ecoalign.graph import ROOT, Thought, ThoughtGraph, ThoughtId, ThoughtKind
+from ecoalign.graph._thought_graph import PrunedError
 from ecoalign.graph.economics import (
     Economy,
     SafetyAggregator,

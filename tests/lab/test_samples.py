@@ -13,9 +13,10 @@ import pytest
 
 from ecoalign.bench.world.questions import REQUESTS, Kind, Question, make_case
 from ecoalign.bench.world.rulebook import is_harmful
-from ecoalign.bench.world.scenes import CELLS, Scene
+from ecoalign.bench.world.scenes import Scene
 from ecoalign.models.embedded._network import LONGEST, VIEW
 from ecoalign.models.embedded._tokenizer import ROLES, Tokenizer
+from ecoalign.prompts.compact.grid import CELLS
 from lab import samples, states
 from lab.corpus import EXTRA
 from lab.samples import ELSEWHERE, UNKNOWN, Row, Segment, row

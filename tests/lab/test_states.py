@@ -9,13 +9,15 @@ import pytest
 
 from ecoalign.bench.world.questions import REQUESTS, Kind, Question, make_case
 from ecoalign.bench.world.rulebook import FORBIDDEN, HARDENED, explained_pairs, is_harmful
-from ecoalign.bench.world.scenes import CELLS, Scene, Shape, Sign, cell_region
-from ecoalign.graph._thought_graph import ROOT, Thought, ThoughtId, ThoughtKind
-from ecoalign.models._base import Completion
+from ecoalign.bench.world.scenes import Scene, Shape, Sign
+from ecoalign.graph import ActionKind, Candidate
+from ecoalign.graph._thoughts import ROOT, Thought, ThoughtId, ThoughtKind
+from ecoalign.models import Completion
 from ecoalign.models.embedded._tokenizer import Tokenizer
 from ecoalign.prompts.compact._dialect import CompactDialect
 from ecoalign.prompts.compact._wording import REFUSAL_LOOKS
-from ecoalign.prompts.requests import ActionKind, Candidate, ProposeRequest, ScanRequest
+from ecoalign.prompts.compact.grid import CELLS, cell_region
+from ecoalign.prompts.requests import ProposeRequest, ScanRequest
 from lab import states
 
 T = Tokenizer.load()

@@ -10,13 +10,12 @@ import pytest
 from methodical import Says, Stages, answered, bad_verdicts, graded, stages_of
 from scripted import asking
 
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, ModelError, SettingsError
 from ecoalign.methods import open_method
 from ecoalign.methods._best_of_n import BestOfN
 from ecoalign.methods._registry import Judge
-from ecoalign.models._base import ChatRequest, Completion, Usage
+from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 from ecoalign.search.synthesizer import FIXED_REFUSAL

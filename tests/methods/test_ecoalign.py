@@ -6,13 +6,12 @@ import pytest
 from scripted import Prompt, Script, action, actions, asking, of_kind
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall
 from ecoalign.methods import open_method
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
-from ecoalign.trace._critical_path import critical_path
+from ecoalign.trace import critical_path
 from ecoalign.trace.events import RunStarted
 
 SETTINGS = Settings.load(env={}, retries=0)

@@ -11,7 +11,7 @@ from methodical import UNSAFE, Says, Stages, answered, bad_verdicts, stages_of
 from ecoalign.errors import BudgetTooSmall, ModelError, ModelFault
 from ecoalign.methods import Answer
 from ecoalign.methods._ecso import Ecso
-from ecoalign.models._base import Completion, Usage
+from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.search.refusals import WITHHELD
 from ecoalign.search.synthesizer import FIXED_REFUSAL

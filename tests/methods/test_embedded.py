@@ -8,14 +8,13 @@ import pytest
 
 from ecoalign.bench.world.questions import Kind, make_case
 from ecoalign.bench.world.scenes import draw
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Budget, Ledger
 from ecoalign.methods import METHODS, Answer, open_method
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.compact._dialect import CompactMethods
 from ecoalign.prompts.requests import GateRequest
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 from ecoalign.settings import Settings
 
 SETTINGS = Settings.load(env={})

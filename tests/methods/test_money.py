@@ -14,12 +14,10 @@ from hypothesis import strategies as st
 from methodical import UNSAFE, Stages, key_in
 from scripted import Script, asking
 
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
-from ecoalign.budget._metered_client import MeteredClient
+from ecoalign.budget import Budget, Ledger, MeteredClient
 from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
 from ecoalign.methods import METHODS, open_method
-from ecoalign.models._base import ChatRequest, Completion, Usage
+from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
 from ecoalign.search.refusals import WITHHELD
 from ecoalign.search.synthesizer import FIXED_REFUSAL

@@ -13,14 +13,13 @@ from methodical import Stages, answered, graded, stages_of
 from scripted import image
 from served import well_behaved
 
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import InputError, ModelError
 from ecoalign.methods import METHODS, open_method
-from ecoalign.models._base import Completion, ToolCall, Usage
+from ecoalign.models import Completion, SamplingParams, ToolCall, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.models.openai._model import OpenAIModel
-from ecoalign.query._query import Query, SamplingParams
+from ecoalign.query import Query
 from ecoalign.search.refusals import WITHHELD
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ecoalign.methods import Answer
-    from ecoalign.models._base import ChatRequest
+    from ecoalign.models import ChatRequest
 
 PARAMS: dict[str, object] = {"temperature": 0.7, "top_p": 0.9, "stop": ["END"], "x_vendor": 1}
 CALL = ToolCall("call_1", "look_up", '{"what": "sign"}')

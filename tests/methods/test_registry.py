@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import SettingsError
 from ecoalign.graph.economics import Economy
 from ecoalign.methods import METHODS, open_method
@@ -13,7 +12,7 @@ from ecoalign.methods._direct import DIRECT
 from ecoalign.methods._ecoalign import Aligned
 from ecoalign.methods._registry import Judge, with_preset
 from ecoalign.models.fake import FakeModel
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 from ecoalign.settings import PRESETS, Settings
 
 ASKED = {"base", "cot", "cod", "safety-prompt", "ecso", "vlm-guard", "best-of-n", "ecoalign"}

@@ -10,10 +10,9 @@ from hostile import HostileServer, Received, Reply, completion
 from scripted import asking
 from served import well_behaved
 
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Budget, Ledger
 from ecoalign.methods import METHODS, open_method
-from ecoalign.models._registry import open_model
+from ecoalign.models import open_model
 from ecoalign.settings import Settings
 
 PRICES = {"openai:gpt-4o": {"input": 2.5, "output": 10.0}}

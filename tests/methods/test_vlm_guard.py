@@ -10,7 +10,7 @@ from methodical import UNSAFE, Says, Stages, answered, bad_verdicts, stages_of
 from ecoalign.errors import BudgetTooSmall, ModelError
 from ecoalign.methods import METHODS
 from ecoalign.methods._vlm_guard import VlmGuard
-from ecoalign.models._base import ChatRequest
+from ecoalign.models import ChatRequest
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 
 CANARY = "CANARY-7f3"

@@ -21,7 +21,7 @@ from PIL import Image
 from ecoalign.bench.world.questions import Kind, make_case
 from ecoalign.bench.world.scenes import draw
 from ecoalign.errors import InputError
-from ecoalign.models._base import ChatModel, ChatRequest, Completion, ImagePart, Message, TextPart
+from ecoalign.models import ChatModel, ChatRequest, Completion, ImagePart, Message, TextPart
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.models.embedded._model import COMPACT
 from ecoalign.models.embedded._network import IMAGE_TOKENS, LONGEST, VIEW, Network, to_pixels
@@ -283,10 +283,10 @@ import sys
 import ecoalign
 assert "onnxruntime" not in sys.modules and "torch" not in sys.modules
 assert "numpy" not in sys.modules, "import ecoalign"
-from ecoalign.models._registry import open_model
+from ecoalign.models import open_model
 model = open_model("embedded")
 assert "onnxruntime" not in sys.modules, "open_model"
-from ecoalign.models._base import ChatRequest, Message, TextPart
+from ecoalign.models import ChatRequest, Message, TextPart
 request = ChatRequest((Message("user", (TextPart("hello"),)),), 2, "test")
 model.bound(request)
 assert "onnxruntime" not in sys.modules, "bound"

@@ -9,12 +9,14 @@ import asyncio
 from random import Random
 
 from ecoalign.bench.world.questions import Kind, make_case
-from ecoalign.bench.world.scenes import CELLS, cell_region, draw
+from ecoalign.bench.world.scenes import draw
+from ecoalign.graph import ActionKind, Candidate, Forecast
 from ecoalign.graph._thoughts import ROOT, Thought, ThoughtKind
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.prompts.compact._dialect import CompactDialect
-from ecoalign.prompts.requests import ActionKind, Candidate, ExecuteRequest, Forecast
-from ecoalign.query._pictures import Picture
+from ecoalign.prompts.compact.grid import CELLS, cell_region
+from ecoalign.prompts.requests import ExecuteRequest
+from ecoalign.query import Picture
 from ecoalign.settings import Settings
 
 # ----------------------------------------------------------------------------------------------

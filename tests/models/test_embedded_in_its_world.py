@@ -17,11 +17,11 @@ from ecoalign.bench.world.questions import REQUESTS, Kind, Question, make_case
 from ecoalign.bench.world.rulebook import is_harmful
 from ecoalign.bench.world.scenes import Scene, draw
 from ecoalign.graph._thoughts import ROOT, Thought, ThoughtKind
-from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart
+from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.prompts.compact._dialect import CompactDialect
 from ecoalign.prompts.requests import ScoreRequest
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 from ecoalign.settings import Settings
 
 SEED = 5 * 10**9

@@ -8,10 +8,10 @@ import pytest
 
 from ecoalign.bench.world.questions import Kind, make_case
 from ecoalign.bench.world.scenes import draw
-from ecoalign.models._base import ChatRequest, Message, TextPart
+from ecoalign.models import ChatRequest, Message, TextPart
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.models.embedded._model import stops_of, until_stop
-from ecoalign.query._pictures import Picture
+from ecoalign.query import Picture
 
 
 def call(**client: object) -> ChatRequest:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.errors import ModelError
-from ecoalign.models._base import ChatModel, ChatRequest, Completion, ImagePart, Message, TextPart
+from ecoalign.models import ChatModel, ChatRequest, Completion, ImagePart, Message, TextPart
 from ecoalign.models.fake import FakeModel, count_tokens
 
 IMAGE = ImagePart(b"x", "image/png", 1, 1)

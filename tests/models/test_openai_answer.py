@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.errors import ModelError
-from ecoalign.models._base import Completion, Usage
+from ecoalign.models import Completion, Usage
 from ecoalign.models.openai._response import parse, said, scrub, usage_of
 
 JSON = st.recursive(

@@ -15,7 +15,7 @@ import pytest
 from hostile import Handler, HostileServer, Received, Reply, completion
 
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models._base import ChatModel, ChatRequest, ImagePart, Message, TextPart, Usage
+from ecoalign.models import ChatModel, ChatRequest, ImagePart, Message, TextPart, Usage
 from ecoalign.models.openai._model import OpenAIModel
 from ecoalign.models.openai._transport import MAX_RESPONSE_BYTES
 

@@ -13,7 +13,7 @@ import pytest
 from hostile import Handler, HostileServer, Received, Reply, completion
 
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models._base import ChatRequest, Message, TextPart, ToolCall
+from ecoalign.models import ChatRequest, Message, TextPart, ToolCall
 from ecoalign.models.openai._model import OpenAIModel
 from ecoalign.models.openai._transport import MAX_RESPONSE_BYTES, direct
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from ecoalign.errors import InputError
-from ecoalign.models._registry import open_model, providers
+from ecoalign.models import open_model, providers
 from ecoalign.models.fake import FakeModel
 from ecoalign.models.openai._model import OpenAIModel
 

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from ecoalign.models._base import Completion, ToolCall
-from ecoalign.models._reply import OWN_REPLY, Reply, finish_reason, reply_of, spoken
+from ecoalign.models import OWN_REPLY, Completion, Reply, ToolCall, finish_reason, reply_of, spoken
 from ecoalign.prompts._reading import visible_text
 
 CALL = ToolCall("call_1", "look_up", '{"what": "a \\"sign\\""}')

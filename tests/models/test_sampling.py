@@ -10,16 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecoalign.budget._amounts import Budget
+from ecoalign.budget import Budget
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models._base import ChatRequest, Message, TextPart, ToolCall, request_key
-from ecoalign.models._sampling import OWNED, attribute_error, checked, unsupported
-from ecoalign.models._tokens import bound
+from ecoalign.models import (
+    ChatRequest,
+    Message,
+    SamplingParams,
+    TextPart,
+    ToolCall,
+    attribute_error,
+    bound,
+    checked,
+    request_key,
+)
+from ecoalign.models._sampling import OWNED, unsupported
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.models.fake import FakeModel
-from ecoalign.query._query import Query, SamplingParams
-
-PLAIN = Budget(tokens=40_000)
+from ecoalign.query import Query
 
 
 def call(max_tokens: int = 512) -> ChatRequest:
@@ -40,7 +47,7 @@ def test_whatever_is_asked_goes_with_the_call_unchanged_and_into_the_trace(
     params: dict[str, object], most: int | None
 ) -> None:
     sampling = SamplingParams(most, params)
-    sent = sampling.apply(call(), PLAIN)
+    sent = sampling.apply(call(), 2000)
     assert sent.client == params
     assert SamplingParams.from_json(json.loads(json.dumps(sampling.to_json()))) == sampling
     assert bool(sampling) == bool(params or most)
@@ -85,27 +92,28 @@ def test_a_cap_is_a_whole_number_above_0(most: Any) -> None:
     ],
 )
 def test_the_cap_of_the_answer(asked: int | None, budget: Budget, cap: int) -> None:
-    assert SamplingParams(asked).apply(call(), budget).max_tokens == cap
+    most = budget.answer_cap(call().max_tokens)
+    assert SamplingParams(asked).apply(call(), most).max_tokens == cap
 
 
 def test_nothing_asked_leaves_the_call_and_its_key_as_they_were() -> None:
     request = call()
-    assert SamplingParams().apply(request, PLAIN) is request
+    assert SamplingParams().apply(request, None) is request
     assert not SamplingParams()
 
 
 def test_two_clients_requests_have_two_keys() -> None:
     keys = {
-        request_key(SamplingParams(params=params).apply(call(), PLAIN))
+        request_key(SamplingParams(params=params).apply(call(), None))
         for params in ({}, {"stop": "a"}, {"stop": "b"}, {"top_p": 1}, {"top_p": 0.5})
     }
     assert len(keys) == 5
 
 
 def test_temperature_and_seed_are_those_of_the_call_for_models_that_read_no_more() -> None:
-    sent = SamplingParams(params={"temperature": 1, "seed": 9}).apply(call(), PLAIN)
+    sent = SamplingParams(params={"temperature": 1, "seed": 9}).apply(call(), None)
     assert (sent.temperature, sent.seed) == (1.0, 9)
-    odd = SamplingParams(params={"temperature": "hot", "seed": True}).apply(call(), PLAIN)
+    odd = SamplingParams(params={"temperature": "hot", "seed": True}).apply(call(), None)
     assert (odd.temperature, odd.seed, odd.client["seed"]) == (0.0, 1, True)
 
 
@@ -135,7 +143,7 @@ def test_the_bound_counts_what_the_parameters_add_to_the_prompt(
     params: dict[str, object], family: str
 ) -> None:
     before = bound(call(), family)
-    after = bound(SamplingParams(params=params).apply(call(), PLAIN), family)
+    after = bound(SamplingParams(params=params).apply(call(), None), family)
     # Templates write a tool or a schema out as JSON, some indented, some with escapes.
     for ascii_ in (False, True):
         written = json.dumps(next(iter(params.values())), indent=4, ensure_ascii=ascii_)
@@ -146,7 +154,7 @@ def test_the_bound_counts_what_the_parameters_add_to_the_prompt(
 def test_a_prediction_may_be_billed_beside_the_answer() -> None:
     params = {"prediction": {"type": "content", "content": "word " * 100}}
     before = bound(call(), "gpt-4o").completion
-    after = bound(SamplingParams(params=params).apply(call(), PLAIN), "gpt-4o").completion
+    after = bound(SamplingParams(params=params).apply(call(), None), "gpt-4o").completion
     assert after >= before + 500
 
 
@@ -172,7 +180,7 @@ def test_what_the_embedded_model_can_and_cannot_honour() -> None:
 
 
 async def test_the_embedded_model_says_so_itself_if_it_is_asked_all_the_same() -> None:
-    request = SamplingParams(params={"top_k": 5}).apply(call(), PLAIN)
+    request = SamplingParams(params={"top_k": 5}).apply(call(), None)
     with pytest.raises(InputError, match="top_k") as caught:
         await EmbeddedModel().complete(request)
     assert caught.value.param == "top_k"

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.errors import InputError
-from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart
-from ecoalign.models._tokens import FAMILIES, bound, image_family, image_tokens, text_tokens
+from ecoalign.models import ChatRequest, ImagePart, Message, TextPart, bound, image_family
+from ecoalign.models._tokens import FAMILIES, image_tokens, text_tokens
 
 
 def image(width: int, height: int, detail: str = "high") -> ImagePart:

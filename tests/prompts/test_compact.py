@@ -12,19 +12,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ecoalign.bench.world.scenes import CELLS, cell_region
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.graph._thought_graph import ROOT, Region, Thought, ThoughtId, ThoughtKind
-from ecoalign.models._base import Completion, ImagePart, TokenLogprob
+from ecoalign.graph import ActionKind, Candidate, Forecast, Region
+from ecoalign.graph._thoughts import ROOT, Thought, ThoughtId, ThoughtKind
+from ecoalign.models import Completion, ImagePart, TokenLogprob
 from ecoalign.models.embedded._tokenizer import SPECIALS, Tokenizer
 from ecoalign.prompts.compact._dialect import CompactDialect
 from ecoalign.prompts.compact._wording import COST_UNIT
+from ecoalign.prompts.compact.grid import CELLS, cell_region
 from ecoalign.prompts.dialect import dialect_named
 from ecoalign.prompts.requests import (
-    ActionKind,
-    Candidate,
     ExecuteRequest,
-    Forecast,
     ProposeRequest,
     ScanRequest,
     ScoreRequest,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.models._base import Completion, ImagePart
+from ecoalign.models import Completion, ImagePart
 from ecoalign.models.embedded._tokenizer import SPECIALS, Tokenizer
 from ecoalign.prompts.compact._dialect import CompactMethods
 from ecoalign.prompts.requests import (

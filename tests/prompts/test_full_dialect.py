@@ -6,18 +6,10 @@ import pytest
 from full_samples import CAPTION, OTHER, PROPOSE, SCAN, STEP, VIEW, said, score_request
 
 from ecoalign.errors import ModelError, SettingsError
-from ecoalign.graph._thought_graph import Region
+from ecoalign.graph import ActionKind, Candidate, Forecast, Region
 from ecoalign.prompts.dialect import dialect_named
 from ecoalign.prompts.full import FullDialect, TokenLimits
-from ecoalign.prompts.requests import (
-    ActionKind,
-    Candidate,
-    ExecuteRequest,
-    ExecuteResult,
-    Forecast,
-    StageRequest,
-    WriteRequest,
-)
+from ecoalign.prompts.requests import ExecuteRequest, ExecuteResult, StageRequest, WriteRequest
 
 FORECAST = (Forecast(1.0, 0.5, 100.0),)
 WRITE = WriteRequest("What is the sum?", (VIEW,), (CAPTION, STEP))

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.errors import ModelError
-from ecoalign.graph._thought_graph import Region, ThoughtId
+from ecoalign.graph import ActionKind, Forecast, Region
+from ecoalign.graph._thoughts import ThoughtId
 from ecoalign.prompts.full import FullDialect
-from ecoalign.prompts.requests import ActionKind, Forecast
 
 dialect = FullDialect()
 THINK: dict[str, object] = {

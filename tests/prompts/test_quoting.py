@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.graph._thought_graph import ROOT, Thought, ThoughtId, ThoughtKind
+from ecoalign.graph._thoughts import ROOT, Thought, ThoughtId, ThoughtKind
 from ecoalign.prompts._quoting import (
     check_fence,
     digest_fence,

@@ -7,7 +7,7 @@ import pytest
 from full_samples import said, spelled
 
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.models._base import Completion, TokenLogprob
+from ecoalign.models import Completion, TokenLogprob
 from ecoalign.prompts._reading import finite, loose_json, require_whole, token_mass, visible_text
 
 

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ecoalign.errors import InputError
-from ecoalign.graph._thought_graph import Region
-from ecoalign.query._pictures import MAX_BYTES, Picture
+from ecoalign.graph import Region
+from ecoalign.query import Picture
+from ecoalign.query._pictures import MAX_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ecoalign.models._base import ImagePart
+    from ecoalign.models import ImagePart
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 WHOLE = Region(0, 0, 1, 1)

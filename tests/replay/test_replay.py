@@ -11,12 +11,12 @@ import pytest
 from scripted import Prompt, Script, action, actions, asking
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget._amounts import Budget
+from ecoalign.budget import Budget
 from ecoalign.errors import EcoAlignError, InputError, ModelError
 from ecoalign.evaluators import GuardEvaluator
-from ecoalign.models._base import Completion, Usage
+from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 from ecoalign.replay import replay
 from ecoalign.settings import Settings
 from ecoalign.trace.events import Called, Event, Finished, RunFailed, RunStarted, to_json

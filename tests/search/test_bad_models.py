@@ -12,13 +12,13 @@ from hostile import HostileServer, Received, Reply, completion
 from scripted import Prompt, Script, action, actions, align, asking, of_kind
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget._amounts import Budget
+from ecoalign.budget import Budget
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models._base import ChatRequest, Message, TextPart
-from ecoalign.query._query import Query
+from ecoalign.models import ChatRequest, Message, TextPart
+from ecoalign.query import Query
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
-from ecoalign.trace._alignment import Alignment
+from ecoalign.trace import Alignment
 from ecoalign.trace.events import ActionFailed, Called, Proposed, RootScanned, RunFailed, RunStarted
 
 

@@ -10,7 +10,7 @@ import pytest
 from scripted import Prompt, Script, action, actions, asking
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget._amounts import Budget, Spending
+from ecoalign.budget import Budget, Spending
 from ecoalign.errors import ModelError
 from ecoalign.settings import Settings
 from ecoalign.trace.events import ActionsChosen, Called, Event, Finished, RootScanned, RunFailed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scripted import Prompt, Script, action, actions, align
 
 from ecoalign.errors import ModelError
-from ecoalign.trace._alignment import Alignment
+from ecoalign.trace import Alignment
 from ecoalign.trace.events import ActionFailed, Proposed, ThoughtAdded, ThoughtsDropped
 
 

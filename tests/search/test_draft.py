@@ -8,7 +8,7 @@ from scripted import Prompt, Script, action, actions, align
 from ecoalign.errors import BudgetTooSmall, ModelError
 from ecoalign.graph._thoughts import ThoughtKind
 from ecoalign.models.fake import Reply
-from ecoalign.trace._alignment import Alignment
+from ecoalign.trace import Alignment
 from ecoalign.trace.events import (
     ActionFailed,
     Called,

@@ -8,11 +8,11 @@ import pytest
 from scripted import Prompt, Script, action, actions, align, of_kind
 
 from ecoalign.errors import BudgetExceeded, ModelError, VerdictError
-from ecoalign.models._base import Completion, Usage
+from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 from ecoalign.search.synthesizer import FIXED_REFUSAL
-from ecoalign.trace._alignment import Alignment
+from ecoalign.trace import Alignment
 from ecoalign.trace.events import ActionFailed, Finished, ThoughtAdded, to_json
 
 CANARY = "CANARY-7f3"

@@ -6,6 +6,7 @@ import pytest
 from scripted import Prompt, Script, action, actions, align, of_kind
 
 from ecoalign.errors import ModelError
+from ecoalign.graph import ValuedAction
 from ecoalign.trace.events import (
     ActionFailed,
     ActionsChosen,
@@ -14,7 +15,6 @@ from ecoalign.trace.events import (
     Proposed,
     ThoughtAdded,
     Valued,
-    ValuedAction,
 )
 
 

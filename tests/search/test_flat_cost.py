@@ -10,12 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from ecoalign.graph._queues import ActionQueue, BestAnswer, ExpansionQueue
-from ecoalign.graph._thought_graph import ROOT, ThoughtGraph
+from ecoalign.graph import (
+    ROOT,
+    ActionKind,
+    ActionQueue,
+    BestAnswer,
+    Candidate,
+    ExpansionQueue,
+    Forecast,
+    PendingAction,
+    ThoughtGraph,
+    ValuedAction,
+)
 from ecoalign.graph._thoughts import ThoughtId, ThoughtKind
-from ecoalign.prompts.requests import ActionKind, Candidate, Forecast
-from ecoalign.search.proposer import PendingAction
-from ecoalign.trace.events import ValuedAction
 
 
 def benchmark() -> ModuleType:

@@ -9,7 +9,7 @@ from scripted import Prompt, Script, action, actions, align, of_kind
 from ecoalign.errors import BudgetTooSmall, ModelError
 from ecoalign.evaluators import Ensemble, GuardEvaluator, SelfEvaluator
 from ecoalign.graph._thoughts import ThoughtKind
-from ecoalign.models._base import ChatRequest
+from ecoalign.models import ChatRequest
 from ecoalign.models.fake import FakeModel, Reply
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace.events import ActionFailed, Called, RunStarted, ThoughtAdded

@@ -15,15 +15,13 @@ from hypothesis import strategies as st
 from scripted import Prompt, Script, action, actions, align, asking
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
-from ecoalign.budget._metered_client import MeteredClient
+from ecoalign.budget import Budget, Ledger, MeteredClient
 from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
-from ecoalign.models._base import ChatRequest, Completion, Usage
+from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
-from ecoalign.trace._alignment import Alignment
+from ecoalign.trace import Alignment
 from ecoalign.trace.events import Called, Finished, RunFailed, StepStarted, ThoughtAdded
 
 if TYPE_CHECKING:

@@ -10,19 +10,19 @@ import pytest
 from scripted import Prompt, Script, action, actions, align, asking, image, of_kind
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget._amounts import Budget
+from ecoalign.budget import Budget
 from ecoalign.errors import BudgetTooSmall, InputError, ModelError
-from ecoalign.models._base import Completion, ToolCall, Usage
+from ecoalign.models import Completion, SamplingParams, ToolCall, Usage
 from ecoalign.models.fake import FakeModel
-from ecoalign.query._query import Query, SamplingParams
+from ecoalign.query import Query
 from ecoalign.replay import replay
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 from ecoalign.trace.events import Called, Finished, RunStarted, from_json, to_json
 
 if TYPE_CHECKING:
-    from ecoalign.models._base import ChatRequest
-    from ecoalign.trace._alignment import Alignment
+    from ecoalign.models import ChatRequest
+    from ecoalign.trace import Alignment
 
 PARAMS: dict[str, object] = {
     "temperature": 0.7,

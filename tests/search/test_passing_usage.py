@@ -9,13 +9,12 @@ from hostile import HostileServer, Received, Reply, completion
 from scripted import image
 from served import well_behaved
 
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import BEYOND_BELIEF, Ledger, chargeable
-from ecoalign.budget._metered_client import MeteredClient
+from ecoalign.budget import Budget, Ledger, MeteredClient
+from ecoalign.budget._ledger import BEYOND_BELIEF, chargeable
 from ecoalign.methods import open_method
-from ecoalign.models._base import ChatRequest, Completion, Message, TextPart, ToolCall, Usage
+from ecoalign.models import ChatRequest, Completion, Message, TextPart, ToolCall, Usage
 from ecoalign.models.openai._model import OpenAIModel
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from scripted import Prompt, Script, action, actions, align
 
-from ecoalign.trace._alignment import Alignment
+from ecoalign.trace import Alignment
 from ecoalign.trace.events import ThoughtAdded
 
 SHORT, LONG = "short answer", "answer from the lead"

@@ -9,7 +9,7 @@ import pytest
 from scripted import Prompt, Script, action, actions, align, asking
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget._amounts import Budget
+from ecoalign.budget import Budget
 from ecoalign.graph._thoughts import ThoughtKind
 from ecoalign.settings import PRESETS, SERVER_BUDGET, Settings
 from ecoalign.trace.events import ActionsChosen, PathChosen, Proposed, StepStarted, ThoughtAdded

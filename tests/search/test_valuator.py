@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from ecoalign.graph import Forecast
 from ecoalign.graph.economics import Economy, UtilityAggregator
-from ecoalign.prompts.requests import Forecast
 from ecoalign.search.valuator import Terms, value
 
 SUM, LAST = UtilityAggregator.SUM, UtilityAggregator.LAST

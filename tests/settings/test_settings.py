@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ecoalign.budget._amounts import Budget
+from ecoalign.budget import Budget
 from ecoalign.errors import InputError, SettingsError
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 from ecoalign.settings import PRESETS, SERVER_BUDGET, Settings
 
 if TYPE_CHECKING:

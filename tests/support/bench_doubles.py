@@ -10,11 +10,11 @@ from ecoalign.bench._experiments import Variant
 from ecoalign.bench._rows import Failure, Row, RowKey
 from ecoalign.bench._runner import Plan
 from ecoalign.bench.suites._base import Ask, Sample, Score
-from ecoalign.budget._amounts import Spending, StageSpending
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Ledger, Spending
+from ecoalign.budget._amounts import StageSpending
 from ecoalign.methods._base import Answer
-from ecoalign.models._base import ChatModel, ChatRequest, Message, TextPart, Usage
-from ecoalign.query._query import Query
+from ecoalign.models import ChatModel, ChatRequest, Message, TextPart, Usage
+from ecoalign.query import Query
 from ecoalign.settings import Settings
 
 

@@ -16,10 +16,10 @@ from bench_doubles import Numbers, Simple, plan
 
 from ecoalign.bench._runner import run
 from ecoalign.bench._store import Store
-from ecoalign.budget._ledger import Ledger
-from ecoalign.models._base import ChatModel
+from ecoalign.budget import Ledger
+from ecoalign.models import ChatModel
 from ecoalign.models.fake import FakeModel
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 
 COUNT = 20
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ecoalign.graph._thought_graph import ROOT, Thought, ThoughtKind
-from ecoalign.models._base import Completion, ImagePart, Usage
+from ecoalign.graph._thoughts import ROOT, Thought, ThoughtKind
+from ecoalign.models import Completion, ImagePart, Usage
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ecoalign.evaluators import Completer
-    from ecoalign.models._base import ChatModel, ChatRequest
+    from ecoalign.models import ChatModel, ChatRequest
 
 FENCE = "k3v9x2q7m1"
 KEY = "x2q7m1"

@@ -6,8 +6,8 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-from ecoalign.graph._thought_graph import ROOT, Thought, ThoughtId, ThoughtKind
-from ecoalign.models._base import Completion, ImagePart, TokenLogprob
+from ecoalign.graph._thoughts import ROOT, Thought, ThoughtId, ThoughtKind
+from ecoalign.models import Completion, ImagePart, TokenLogprob
 from ecoalign.prompts.requests import ProposeRequest, ScanRequest, ScoreRequest
 
 if TYPE_CHECKING:

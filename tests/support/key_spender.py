@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from ecoalign.budget._amounts import Budget, Spending
+from ecoalign.budget import Budget, Spending
 from ecoalign.gateway.keys import WindowExhausted, open_store
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 
 
 async def main(url: str, key_id: str, want: int, how: str, count: int) -> None:

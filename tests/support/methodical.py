@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from scripted import asking
 
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import ModelError
 from ecoalign.methods import open_method
-from ecoalign.models._base import Completion, Usage
+from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
     from ecoalign.methods import Answer
-    from ecoalign.models._base import ChatRequest
-    from ecoalign.query._query import Query
+    from ecoalign.models import ChatRequest
+    from ecoalign.query import Query
 
 _KEY = re.compile(r'\{"key": "([A-Za-z0-9_-]+)"')
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget._amounts import Budget
+from ecoalign.budget import Budget
 from ecoalign.models.fake import FakeModel, Reply
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 from ecoalign.settings import Settings
-from ecoalign.trace._alignment import Alignment
+from ecoalign.trace import Alignment
 
 if TYPE_CHECKING:
     from ecoalign.evaluators import Evaluator
-    from ecoalign.models._base import ChatRequest
+    from ecoalign.models import ChatRequest
     from ecoalign.trace.events import Event
 
 _SECTION = re.compile(r"^BEGIN (\S+) (\w+)\n(.*?)\nEND \1$", re.DOTALL | re.MULTILINE)

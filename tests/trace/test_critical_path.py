@@ -9,13 +9,13 @@ import pytest
 from scripted import Script, action, actions, align, asking
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget._amounts import Amount, Budget
+from ecoalign.budget import Amount, Budget
 from ecoalign.errors import ModelError
 from ecoalign.evaluators import Ensemble, SelfEvaluator
-from ecoalign.models._base import ChatRequest, Completion, Usage
+from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
 from ecoalign.settings import Settings
-from ecoalign.trace._critical_path import chain, critical_path
+from ecoalign.trace import chain, critical_path
 from ecoalign.trace.events import ActionsChosen, Called, Event, StepStarted
 
 

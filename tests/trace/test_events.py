@@ -12,14 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.budget._amounts import Amount
+from ecoalign.budget import Amount
 from ecoalign.errors import InputError
-from ecoalign.graph._thoughts import Region, Thought, ThoughtId, ThoughtKind
-from ecoalign.models._base import TokenLogprob, ToolCall, Usage
-from ecoalign.models._reply import FinishReason, Reply
-from ecoalign.prompts.requests import ActionKind, Candidate, Forecast
-from ecoalign.trace import TraceWriter, read_trace
-from ecoalign.trace._alignment import Trace
+from ecoalign.graph import ActionKind, Candidate, Forecast, Region, ValuedAction
+from ecoalign.graph._thoughts import Thought, ThoughtId, ThoughtKind
+from ecoalign.models import FinishReason, Reply, TokenLogprob, ToolCall, Usage
+from ecoalign.trace import Trace, TraceWriter, read_trace
 from ecoalign.trace.events import (
     ActionFailed,
     ActionsChosen,
@@ -39,7 +37,6 @@ from ecoalign.trace.events import (
     ThoughtMerged,
     ThoughtsDropped,
     Valued,
-    ValuedAction,
     from_json,
     to_json,
 )

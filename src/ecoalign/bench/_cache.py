@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
-from ecoalign.models._base import Completion, TokenLogprob, Usage, request_key
+from ecoalign.models import Completion, TokenLogprob, Usage, request_key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ecoalign.models._base import ChatModel, ChatRequest
+    from ecoalign.models import ChatModel, ChatRequest
 
 __all__ = ["CachedModel", "ResponseCache", "is_deterministic", "scope_of"]
 

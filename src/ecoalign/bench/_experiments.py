@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ecoalign.errors import InputError
-from ecoalign.settings._fields import PRESETS
+from ecoalign.settings import PRESETS
 
 if TYPE_CHECKING:
     from ecoalign.bench.suites._base import Suite

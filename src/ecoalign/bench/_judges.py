@@ -7,19 +7,17 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ecoalign.budget._metered_client import MeteredClient
+from ecoalign.budget import MeteredClient
 from ecoalign.errors import BudgetExceeded, InputError, ModelError, UnpricedModelError
-from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart
+from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
 from ecoalign.prompts._reading import visible_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ecoalign.budget._amounts import Spending
-    from ecoalign.budget._ledger import Ledger
-    from ecoalign.budget._metered_client import CallRecord
-    from ecoalign.models._base import ChatModel
-    from ecoalign.query._query import Query
+    from ecoalign.budget import CallRecord, Ledger, Spending
+    from ecoalign.models import ChatModel
+    from ecoalign.query import Query
 
 __all__ = ["Judges", "combined", "parse_verdict"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ecoalign.bench.suites._base import Score
-from ecoalign.budget._amounts import Spending
+from ecoalign.budget import Spending
 from ecoalign.errors import InputError
 
 __all__ = ["FAILED", "UNUSABLE", "Failure", "Row", "RowKey"]

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING
 from ecoalign.bench._cache import CachedModel, ResponseCache
 from ecoalign.bench._rows import FAILED, UNUSABLE, Failure, Row, RowKey
 from ecoalign.bench.suites._base import Ask, Sample, Score, Suite
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger, Pricing, unpriced
+from ecoalign.budget import Budget, Ledger, Pricing, unpriced
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError
 
 if TYPE_CHECKING:
     from ecoalign.bench._experiments import Variant
     from ecoalign.bench._store import Store
-    from ecoalign.budget._metered_client import CallRecord
+    from ecoalign.budget import CallRecord
     from ecoalign.methods._base import Method
-    from ecoalign.models._base import ChatModel
+    from ecoalign.models import ChatModel
     from ecoalign.settings import Settings
 
 __all__ = ["BenchProgress", "OpenMethod", "Plan", "note_judge_call", "pick", "run", "spread"]

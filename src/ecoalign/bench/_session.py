@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ecoalign.bench.report import ReportFiles
     from ecoalign.bench.suites._base import Suite
     from ecoalign.methods._base import Method
-    from ecoalign.models._base import ChatModel
+    from ecoalign.models import ChatModel
     from ecoalign.settings import Settings
 
 __all__ = ["Session", "on_interrupt"]
@@ -132,7 +132,7 @@ class Session:
             from ecoalign.models.fake import FakeModel
 
             return FakeModel(lambda request: "", name="none")
-        from ecoalign.models._registry import open_model
+        from ecoalign.models import open_model
 
         return open_model(settings.model, settings.base_url, settings.timeout)
 
@@ -173,7 +173,7 @@ class Session:
     @property
     def manifest(self) -> dict[str, Any]:
         """What the run is a run of, as plain JSON."""
-        from ecoalign import __version__
+        from ecoalign._version import __version__
         from ecoalign.bench._cache import scope_of
 
         order = self.order
@@ -289,9 +289,8 @@ class Session:
             return None
         from ecoalign.bench._judges import Judges
         from ecoalign.bench._runner import note_judge_call
-        from ecoalign.budget._amounts import Budget
-        from ecoalign.budget._ledger import Ledger
-        from ecoalign.models._registry import open_model
+        from ecoalign.budget import Budget, Ledger
+        from ecoalign.models import open_model
 
         models = [
             open_model(name, order.judge_base_url, order.settings.timeout) for name in order.judges

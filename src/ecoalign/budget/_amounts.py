@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ecoalign.errors import InputError
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,9 @@ _TIME = re.compile(rf"{_NUMBER}\s*(ms|s|m)")
 
 # Decimal, so that "500ms" is 0.5 and nothing near it.
 _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60)}
+
+
+_ANSWER_SHARE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,17 @@ class Budget:
     def is_empty(self) -> bool:
         """Whether no unit is bounded at all. A `Ledger` refuses such a budget."""
         return self.tokens is None and self.usd is None and self.seconds is None
+
+    def answer_cap(self, usual: int) -> int | None:
+        """The most tokens that a client may ask for in an answer; None where nothing bounds it.
+
+        That is the twentieth part of a budget in tokens: an answer is written, scored at several
+        times its length, and perhaps once more. The price of a token is not known here, so a
+        budget in dollars alone allows no more than `usual`, the cap where nobody asks.
+        """
+        if self.tokens is not None:
+            return max(usual, self.tokens // _ANSWER_SHARE)
+        return None if self.usd is None else usual
 
     def __str__(self) -> str:
         """The text that `parse` reads back to an equal budget."""

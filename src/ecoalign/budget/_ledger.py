@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from ecoalign.budget._amounts import Amount, Budget, Spending, StageSpending
 from ecoalign.errors import BudgetExceeded, InputError, UnpricedModelError
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from ecoalign.errors import BudgetExceeded, InputError, ModelError
-from ecoalign.models._base import Usage, request_key
+from ecoalign.models import Usage, request_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ecoalign.budget._ledger import Ledger, Reservation
     from ecoalign.errors import ModelFault
-    from ecoalign.models._base import ChatModel, ChatRequest, Completion
+    from ecoalign.models import ChatModel, ChatRequest, Completion
 
 __all__ = ["CallError", "CallRecord", "MeteredClient", "request_key"]
 

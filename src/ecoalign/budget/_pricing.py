@@ -28,7 +28,7 @@ from ecoalign.errors import InputError, UnpricedModelError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ecoalign.models._base import Usage
+    from ecoalign.models import Usage
 
 __all__ = ["EMBEDDED", "Price", "PriceBook", "Rates"]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from ecoalign import __version__
+from ecoalign._version import __version__
 from ecoalign.cli._bench import bench
 from ecoalign.cli._errors import report, reported
 from ecoalign.cli._keys import keys

@@ -16,15 +16,14 @@ from ecoalign.cli._options import Choices, load_query, load_settings
 from ecoalign.cli._receipt import EMBEDDED_NOTICE, receipt
 from ecoalign.cli._text import print_json, say, tell
 from ecoalign.errors import EcoAlignError, InputError
-from ecoalign.trace import TraceWriter
-from ecoalign.trace._alignment import Alignment
+from ecoalign.trace import Alignment, TraceWriter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from ecoalign.cli._display import Display
-    from ecoalign.query._query import Query
+    from ecoalign.query import Query
     from ecoalign.trace.events import Event
 
 __all__ = ["Order", "ask"]

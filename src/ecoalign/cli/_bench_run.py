@@ -110,7 +110,7 @@ def _order(request: Request) -> Order:
     settings = load_settings(request.choices)
     several = request.budgets if len(request.budgets) > 1 else ()
     for text in several:
-        from ecoalign.budget._amounts import Budget
+        from ecoalign.budget import Budget
 
         Budget.parse(text)
     options: dict[str, str] = {}

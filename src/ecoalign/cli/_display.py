@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from ecoalign.budget._amounts import Budget
+    from ecoalign.budget import Budget
+    from ecoalign.graph import ActionKind
     from ecoalign.graph._thoughts import Thought, ThoughtId
-    from ecoalign.prompts.requests import ActionKind
 
 __all__ = ["Display", "Mode", "Progress", "chosen_mode", "display"]
 

@@ -13,11 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ecoalign import __version__
 from ecoalign._text import harmless
+from ecoalign._version import __version__
 from ecoalign.cli._options import Choices, load_settings
 from ecoalign.errors import EcoAlignError
-from ecoalign.models._registry import open_model, providers
+from ecoalign.models import open_model, providers
 
 if TYPE_CHECKING:
     from ecoalign.settings import SettingRow
@@ -130,9 +130,9 @@ def _address(url: str) -> str:
 def _embedded() -> dict[str, object]:
     """Load the embedded model and ask it about a scene that is drawn here."""
     from ecoalign.bench.world.scenes import Scene, Shape, draw
-    from ecoalign.models._base import ChatRequest, Message, TextPart
+    from ecoalign.models import ChatRequest, Message, TextPart
     from ecoalign.models.embedded import EmbeddedModel
-    from ecoalign.query._pictures import Picture
+    from ecoalign.query import Picture
 
     shapes = (Shape(1, "red", "circle"), Shape(5, "blue", "square"), Shape(6, "green", "star"))
     picture = Picture.load(draw(Scene(shapes, (), seed=3)))

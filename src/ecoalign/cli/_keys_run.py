@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TypeVar, cast
 
 from ecoalign._text import harmless
-from ecoalign.budget._amounts import Budget
+from ecoalign.budget import Budget
 from ecoalign.cli._text import print_json, say, tell
 from ecoalign.errors import InputError
 from ecoalign.gateway.keys import (
@@ -162,8 +162,7 @@ def _seconds(text: str) -> int:
 
 def _check_names(preset: str | None, method: str | None) -> None:
     from ecoalign.methods._registry import open_method
-    from ecoalign.settings import PRESETS, Settings
-    from ecoalign.settings._sources import unknown_name
+    from ecoalign.settings import PRESETS, Settings, unknown_name
 
     if preset is not None and preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS, "command line")

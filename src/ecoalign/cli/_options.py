@@ -14,7 +14,7 @@ from ecoalign.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ecoalign.query._query import ImageSource, Query
+    from ecoalign.query import ImageSource, Query
     from ecoalign.settings import Settings
 
 __all__ = [
@@ -60,8 +60,7 @@ def load_settings(choices: Choices) -> Settings:
         SettingsError: see `Settings.load`.
         InputError: a `--set` is not name=value, or sets again what another option sets.
     """
-    from ecoalign.settings import Settings
-    from ecoalign.settings._sources import from_text, unknown_name
+    from ecoalign.settings import Settings, from_text, unknown_name
 
     given = {name: value for name, value in choices.single.items() if value is not None}
     for pair in choices.pairs:
@@ -93,7 +92,7 @@ def load_query(images: Sequence[str], question: str) -> Query:
     Raises:
         InputError: see `Query.of`; also if standard input is asked for twice or is a terminal.
     """
-    from ecoalign.query._query import Query
+    from ecoalign.query import Query
 
     if images.count(_STDIN) > 1:
         raise InputError('only one image can be read from standard input ("-")')
@@ -107,7 +106,7 @@ def load_query(images: Sequence[str], question: str) -> Query:
 
 
 def _stdin() -> bytes:
-    from ecoalign.query._decoding import MAX_BYTES
+    from ecoalign.query import MAX_BYTES
 
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError('"-" reads the image from standard input; pipe one in: ... < photo.png')

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ecoalign.cli._text import amount, short
 
 if TYPE_CHECKING:
-    from ecoalign.trace._alignment import Alignment
+    from ecoalign.trace import Alignment
     from ecoalign.trace.events import StopReason
 
 __all__ = ["EMBEDDED_NOTICE", "receipt"]

@@ -221,7 +221,7 @@ def gateway_config(request: Request) -> GatewayConfig:
     Raises:
         InputError: an option does not fit.
     """
-    from ecoalign.budget._amounts import Budget
+    from ecoalign.budget import Budget
     from ecoalign.cli._options import load_settings
     from ecoalign.errors import InputError
     from ecoalign.gateway._config import GatewayConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from ecoalign.models._base import ChatModel, ChatRequest, Completion, Usage
+    from ecoalign.models import ChatModel, ChatRequest, Completion, Usage
     from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
 __all__ = ["Completer", "Evaluator", "Itemised", "SafetyOnly", "bounds_by_model", "gives_utility"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, ModelError, SettingsError, VerdictError
 from ecoalign.evaluators._base import bounds_by_model, gives_utility
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 from ecoalign.prompts.requests import ScoreResult
 
 if TYPE_CHECKING:

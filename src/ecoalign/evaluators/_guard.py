@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import SettingsError, VerdictError
-from ecoalign.graph._thought_graph import ROOT
-from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart
+from ecoalign.graph._thoughts import ROOT
+from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
 from ecoalign.prompts._quoting import DATA_RULE, check_fence, fenced, key_of, neutral
 from ecoalign.prompts._reading import excerpt, require_whole, token_mass
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ecoalign.evaluators._base import Completer
-    from ecoalign.models._base import ChatModel, Completion, Usage
+    from ecoalign.models import ChatModel, Completion, Usage
 
 __all__ = [
     "DEFAULT_POLICY",

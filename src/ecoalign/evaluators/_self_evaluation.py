@@ -8,7 +8,7 @@ from ecoalign.prompts.dialect import dialect_named
 
 if TYPE_CHECKING:
     from ecoalign.evaluators._base import Completer
-    from ecoalign.models._base import ChatModel, Usage
+    from ecoalign.models import ChatModel, Usage
     from ecoalign.prompts.dialect import Dialect
     from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 

@@ -12,7 +12,7 @@ from ecoalign.gateway.keys._policy import CHOICES
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
-    from ecoalign.budget._amounts import Budget
+    from ecoalign.budget import Budget
 
 __all__ = ["GatewayConfig"]
 

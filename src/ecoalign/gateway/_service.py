@@ -7,23 +7,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Ledger
 from ecoalign.errors import SettingsError
 from ecoalign.methods import open_method
 from ecoalign.methods._context import FULL_PIXELS
 from ecoalign.methods._registry import Judge, with_preset
-from ecoalign.models._registry import open_model
-from ecoalign.models._sampling import checked
+from ecoalign.models import checked, open_model
 from ecoalign.settings import SERVER_BUDGET
-from ecoalign.trace._alignment import Alignment
+from ecoalign.trace import Alignment
 
 if TYPE_CHECKING:
-    from ecoalign.budget._amounts import Budget, Spending
+    from ecoalign.budget import Budget, Spending
     from ecoalign.methods._base import Answer
     from ecoalign.methods._registry import OpenMethod
-    from ecoalign.models._base import ChatModel, ToolCall
-    from ecoalign.models._reply import FinishReason
-    from ecoalign.query._query import Query, SamplingParams
+    from ecoalign.models import ChatModel, FinishReason, SamplingParams, ToolCall
+    from ecoalign.query import Query
     from ecoalign.settings import Settings
     from ecoalign.trace.events import Event
 

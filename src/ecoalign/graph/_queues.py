@@ -17,10 +17,9 @@ from ecoalign.graph._thoughts import Thought, ThoughtId
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ecoalign.graph._actions import PendingAction, ValuedAction
     from ecoalign.graph._equivalence import Likeness, Similarity
     from ecoalign.graph._thought_graph import ThoughtGraph
-    from ecoalign.search.proposer import PendingAction
-    from ecoalign.trace.events import ValuedAction
 
 __all__ = ["LIVE", "ActionQueue", "BestAnswer", "DuplicateIndex", "ExpansionQueue"]
 

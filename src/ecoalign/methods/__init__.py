@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ecoalign.search.refusals import is_refusal
 
 _HOMES = {
-    "METHODS": "_registry",
-    "Answer": "_base",
-    "Method": "_base",
-    "OpenMethod": "_registry",
-    "is_refusal": "search.refusals",
-    "open_method": "_registry",
+    "METHODS": "ecoalign.methods._registry",
+    "Answer": "ecoalign.methods._base",
+    "Method": "ecoalign.methods._base",
+    "OpenMethod": "ecoalign.methods._registry",
+    "is_refusal": "ecoalign.search.refusals",
+    "open_method": "ecoalign.methods._registry",
 }
 
 __all__ = ["METHODS", "Answer", "Method", "OpenMethod", "is_refusal", "open_method"]
@@ -32,4 +32,4 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'ecoalign.methods' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"ecoalign.methods.{home}"), name)
+    return getattr(importlib.import_module(home), name)

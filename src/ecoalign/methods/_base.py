@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply
+from ecoalign.models import OWN_REPLY, FinishReason, Reply
 
 if TYPE_CHECKING:
-    from ecoalign.budget._amounts import Spending
-    from ecoalign.budget._ledger import Ledger
-    from ecoalign.models._base import ChatModel, ToolCall
-    from ecoalign.query._query import Query
+    from ecoalign.budget import Ledger, Spending
+    from ecoalign.models import ChatModel, ToolCall
+    from ecoalign.query import Query
 
 __all__ = ["Answer", "Method"]
 

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 from ecoalign.errors import BudgetExceeded, EcoAlignError, InputError, ModelError
 from ecoalign.evaluators import SelfEvaluator, bounds_by_model
 from ecoalign.methods._context import Room, cause_of
-from ecoalign.models._reply import OWN_REPLY, Reply
+from ecoalign.models import OWN_REPLY, Reply
 from ecoalign.prompts.requests import DirectRequest, ScoreRequest
 from ecoalign.search.context import CallLog, logging_calls
 from ecoalign.search.synthesizer import FIXED_REFUSAL
-from ecoalign.trace._critical_path import chain
+from ecoalign.trace import chain
 
 if TYPE_CHECKING:
-    from ecoalign.budget._ledger import Ledger
+    from ecoalign.budget import Ledger
     from ecoalign.evaluators import Evaluator
     from ecoalign.methods._base import Answer
     from ecoalign.methods._registry import Judge
-    from ecoalign.models._base import ChatModel, Usage
+    from ecoalign.models import ChatModel, Usage
     from ecoalign.prompts.requests import ScoreResult
-    from ecoalign.query._query import Query
+    from ecoalign.query import Query
     from ecoalign.settings import Settings
 
 __all__ = ["DEFAULT_N", "LARGEST_N", "TEMPERATURE", "BestOfN"]

@@ -9,11 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ecoalign.budget._metered_client import MeteredClient
+from ecoalign.budget import MeteredClient
 from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError, ModelError, VerdictError
 from ecoalign.methods._base import Answer
-from ecoalign.models._reply import OWN_REPLY, Reply, finish_reason, reply_of
-from ecoalign.models._sampling import attribute_error, checked
+from ecoalign.models import OWN_REPLY, Reply, attribute_error, checked, finish_reason, reply_of
 from ecoalign.prompts.dialect import method_dialect_named
 from ecoalign.prompts.requests import AnswerRequest, CheckRequest
 from ecoalign.search.context import CallLog, logging_calls, record_call
@@ -23,11 +22,11 @@ from ecoalign.search.refusals import WITHHELD, is_refusal
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from ecoalign.budget._ledger import Ledger
-    from ecoalign.models._base import ChatModel, ChatRequest, Completion, ImagePart, Usage
+    from ecoalign.budget import Ledger
+    from ecoalign.models import ChatModel, ChatRequest, Completion, ImagePart, Usage
     from ecoalign.prompts.dialect import MethodDialect
     from ecoalign.prompts.requests import AnswerResult, MethodRequest, VerdictRequest
-    from ecoalign.query._query import Query
+    from ecoalign.query import Query
     from ecoalign.settings import Settings
 
 __all__ = ["FULL_PIXELS", "PURSE", "Room", "Verdict", "cause_of"]
@@ -167,7 +166,7 @@ class Room:
         if not isinstance(request, AnswerRequest):
             return call
         sampling = self.query.sampling if not variant else self.query.sampling.varied(variant)
-        return sampling.apply(call, self.ledger.budget)
+        return sampling.apply(call, self.ledger.budget.answer_cap(call.max_tokens))
 
     async def answer(self, request: AnswerRequest) -> AnswerResult:
         """Ask for an answer and `read` it.

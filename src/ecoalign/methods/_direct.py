@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from ecoalign.errors import BudgetExceeded
 from ecoalign.methods._context import Room
 from ecoalign.prompts.requests import CarefulRequest, DirectRequest, DraftRequest, ReasonRequest
-from ecoalign.trace._critical_path import chain
+from ecoalign.trace import chain
 
 if TYPE_CHECKING:
-    from ecoalign.budget._ledger import Ledger
+    from ecoalign.budget import Ledger
     from ecoalign.methods._base import Answer
-    from ecoalign.models._base import ChatModel
-    from ecoalign.query._query import Query
+    from ecoalign.models import ChatModel
+    from ecoalign.query import Query
     from ecoalign.settings import Settings
 
 __all__ = ["DIRECT", "Direct"]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from ecoalign.aligner import Aligner
 from ecoalign.methods._base import Answer
 from ecoalign.search.refusals import is_refusal
-from ecoalign.trace._critical_path import critical_path
+from ecoalign.trace import critical_path
 
 if TYPE_CHECKING:
-    from ecoalign.budget._ledger import Ledger
+    from ecoalign.budget import Ledger
     from ecoalign.methods._registry import Judge
-    from ecoalign.models._base import ChatModel
-    from ecoalign.query._query import Query
+    from ecoalign.models import ChatModel
+    from ecoalign.query import Query
     from ecoalign.settings import Settings
 
 __all__ = ["Aligned"]

@@ -9,13 +9,13 @@ from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
 from ecoalign.methods._context import Room, Verdict, cause_of
 from ecoalign.prompts.requests import BlindRequest, CaptionRequest, DirectRequest
 from ecoalign.search.synthesizer import FIXED_REFUSAL
-from ecoalign.trace._critical_path import chain
+from ecoalign.trace import chain
 
 if TYPE_CHECKING:
-    from ecoalign.budget._ledger import Ledger
+    from ecoalign.budget import Ledger
     from ecoalign.methods._base import Answer
-    from ecoalign.models._base import ChatModel
-    from ecoalign.query._query import Query
+    from ecoalign.models import ChatModel
+    from ecoalign.query import Query
     from ecoalign.settings import Settings
 
 __all__ = ["Ecso"]

@@ -14,10 +14,8 @@ from ecoalign.methods._direct import DIRECT, Direct
 from ecoalign.methods._ecoalign import Aligned
 from ecoalign.methods._ecso import Ecso
 from ecoalign.methods._vlm_guard import VlmGuard
-from ecoalign.models._registry import open_model
-from ecoalign.settings._fields import PRESETS
-from ecoalign.settings._load import Settings
-from ecoalign.settings._sources import unknown_name
+from ecoalign.models import open_model
+from ecoalign.settings import PRESETS, Settings, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

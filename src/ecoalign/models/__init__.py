@@ -1,1 +1,49 @@
+"""Chat models: the protocol, requests and replies, and upper bounds of what a call may use.
 
+The models themselves are in `openai`, `embedded` and `fake`.
+"""
+
+from __future__ import annotations
+
+from ecoalign.models._base import (
+    ChatModel,
+    ChatRequest,
+    Completion,
+    ImagePart,
+    Message,
+    TextPart,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+    request_key,
+)
+from ecoalign.models._registry import open_model, providers
+from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
+from ecoalign.models._sampling import SamplingParams, attribute_error, checked
+from ecoalign.models._tokens import bound, image_family
+
+__all__ = [
+    "OWN_REPLY",
+    "ChatModel",
+    "ChatRequest",
+    "Completion",
+    "FinishReason",
+    "ImagePart",
+    "Message",
+    "Reply",
+    "SamplingParams",
+    "TextPart",
+    "TokenLogprob",
+    "ToolCall",
+    "Usage",
+    "attribute_error",
+    "bound",
+    "checked",
+    "finish_reason",
+    "image_family",
+    "open_model",
+    "providers",
+    "reply_of",
+    "request_key",
+    "spoken",
+]

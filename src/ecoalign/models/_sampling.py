@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
-    from ecoalign.budget._amounts import Budget
     from ecoalign.errors import ModelError
     from ecoalign.models._base import ChatModel, ChatRequest
 
@@ -41,10 +40,6 @@ reserved for a call, or bring an answer that nobody scores."""
 _WORD = "the "
 
 _CAP = re.compile(r"max_(completion_|new_|output_)?tokens", re.I)
-
-# The part of a budget in tokens that one answer may fill where a client allows more than the
-# house does: the answer is written, scored at several times its length, and perhaps once more.
-_ANSWER_SHARE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,21 +115,16 @@ class SamplingParams:
             return self
         return SamplingParams(self.max_tokens, {**self.params, "seed": seed + variant})
 
-    def apply(self, request: ChatRequest, budget: Budget) -> ChatRequest:
+    def apply(self, request: ChatRequest, most: int | None) -> ChatRequest:
         """`request`, a call that writes an answer, as the client wants it.
 
-        A smaller cap than the house's is kept; a larger one is granted as far as the twentieth
-        part of a budget in tokens goes, and, since the price of a token is not known here, not
-        under a budget in dollars alone.
+        Args:
+            request: the call, with the usual cap on its output.
+            most: the largest cap that a client may ask for; None for any (`Budget.answer_cap`).
         """
         cap = request.max_tokens
         if self.max_tokens is not None:
-            most = self.max_tokens
-            if budget.tokens is not None:
-                most = max(cap, budget.tokens // _ANSWER_SHARE)
-            elif budget.usd is not None:
-                most = cap
-            cap = min(self.max_tokens, most)
+            cap = self.max_tokens if most is None else min(self.max_tokens, most)
         if cap == request.max_tokens and not self.params:
             return request
         warmth, seed = self.params.get("temperature"), self.params.get("seed")

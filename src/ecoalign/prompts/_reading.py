@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import json_repair
 
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.models._reply import spoken
+from ecoalign.models import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ecoalign.models._base import Completion
+    from ecoalign.models import Completion
 
 __all__ = [
     "bad_response",

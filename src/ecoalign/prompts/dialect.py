@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from ecoalign.errors import SettingsError
 
 if TYPE_CHECKING:
-    from ecoalign.models._base import ChatRequest, Completion
+    from ecoalign.models import ChatRequest, Completion
     from ecoalign.prompts.requests import (
         AnswerRequest,
         AnswerResult,

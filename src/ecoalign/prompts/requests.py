@@ -8,19 +8,16 @@ Stages never see a prompt, dialects never see the graph or the ledger.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Literal
 
-from ecoalign.graph._thought_graph import Region, Thought, ThoughtId
-from ecoalign.models._base import ImagePart
-from ecoalign.models._reply import OWN_REPLY, Reply
+from ecoalign.graph import Candidate
+from ecoalign.graph._thoughts import Thought
+from ecoalign.models import OWN_REPLY, ImagePart, Reply
 
 __all__ = [
-    "ActionKind",
     "AnswerRequest",
     "AnswerResult",
     "BlindRequest",
-    "Candidate",
     "CaptionRequest",
     "CaptionResult",
     "CarefulRequest",
@@ -29,7 +26,6 @@ __all__ = [
     "DraftRequest",
     "ExecuteRequest",
     "ExecuteResult",
-    "Forecast",
     "GateRequest",
     "MethodRequest",
     "ProposeRequest",
@@ -43,44 +39,6 @@ __all__ = [
     "VerdictRequest",
     "WriteRequest",
 ]
-
-
-class ActionKind(StrEnum):
-    """What an agent may do next (the paper's text generation, visual exploration, structure)."""
-
-    THINK = "think"
-    LOOK = "look"
-    FUSE = "fuse"
-    ANSWER = "answer"
-    REFUSE = "refuse"
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """One simulated step: its expected safety in [-1, 1], utility >= 0 and cost > 0 in tokens."""
-
-    safety: float
-    utility: float
-    cost: float
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A proposed action.
-
-    Attributes:
-        kind: what to do.
-        text: what to think about, or why to look there; may be empty.
-        region: where to look; required for `LOOK`, else None.
-        partners: other thoughts to fuse with; required for `FUSE`, else empty.
-        forecast: the first entry is the action itself, the rest the steps that would follow.
-    """
-
-    kind: ActionKind
-    text: str
-    forecast: tuple[Forecast, ...]
-    region: Region | None = None
-    partners: tuple[ThoughtId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ecoalign.errors import InputError
-from ecoalign.models._base import ImagePart
+from ecoalign.models import ImagePart
 from ecoalign.query._decoding import MAX_BYTES, MAX_PIXELS, decode, from_pil, read_source
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ecoalign.graph._thought_graph import Region
+    from ecoalign.graph import Region
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "Picture"]
 

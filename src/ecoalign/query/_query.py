@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ecoalign.errors import InputError
-from ecoalign.models._sampling import SamplingParams
+from ecoalign.models import SamplingParams
 from ecoalign.query._pictures import Picture
 
 if TYPE_CHECKING:
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Query", "SamplingParams"]
 
-if TYPE_CHECKING:
-    ImageSource = str | Path | bytes | Image.Image | Picture
+
+ImageSource: TypeAlias = "str | Path | bytes | Image.Image | Picture"
+"""What `Picture.load` reads. (A text: naming the classes must not import Pillow.)"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 from ecoalign.search.context import ANSWER
 from ecoalign.search.failures import budget_too_small
 from ecoalign.search.scanner import reserve_scan

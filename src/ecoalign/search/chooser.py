@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ecoalign.prompts.requests import ActionKind
+from ecoalign.graph import ActionKind
 from ecoalign.search.executor import Job, worst_case
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ecoalign.budget._amounts import Amount
-    from ecoalign.graph._queues import ActionQueue
-    from ecoalign.graph._thought_graph import ThoughtGraph
+    from ecoalign.budget import Amount
+    from ecoalign.graph import ActionQueue, PendingAction, ThoughtGraph, ValuedAction
     from ecoalign.search.context import RunContext
-    from ecoalign.search.proposer import PendingAction
-    from ecoalign.trace.events import ValuedAction
 
 __all__ = ["Chooser", "job_of"]
 

@@ -13,22 +13,23 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import ModelError
-from ecoalign.models._sampling import attribute_error
-from ecoalign.prompts.requests import ActionKind, ExecuteRequest, ScoreRequest, WriteRequest
+from ecoalign.graph import ActionKind
+from ecoalign.models import attribute_error
+from ecoalign.prompts.requests import ExecuteRequest, ScoreRequest, WriteRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ecoalign.budget._ledger import Ledger
-    from ecoalign.budget._metered_client import CallRecord
-    from ecoalign.evaluators._base import Completer, Evaluator
-    from ecoalign.graph._thoughts import Region, Thought
-    from ecoalign.models._base import ChatModel, ChatRequest, Completion, ImagePart
+    from ecoalign.budget import CallRecord, Ledger
+    from ecoalign.evaluators import Completer, Evaluator
+    from ecoalign.graph import Region
+    from ecoalign.graph._thoughts import Thought
+    from ecoalign.models import ChatModel, ChatRequest, Completion, ImagePart
     from ecoalign.prompts.dialect import Dialect
     from ecoalign.prompts.requests import ScoreResult, StageRequest
-    from ecoalign.query._query import Query
+    from ecoalign.query import Query
     from ecoalign.settings import Settings
-    from ecoalign.trace._recorder import Recorder
+    from ecoalign.trace import Recorder
 
 __all__ = [
     "ANSWER",
@@ -188,7 +189,7 @@ class RunContext:
         call = replace(call, temperature=warmth or call.temperature, seed=self.settings.seed)
         if not _answers(request):
             return call
-        return self.query.sampling.apply(call, self.ledger.budget)
+        return self.query.sampling.apply(call, self.ledger.budget.answer_cap(call.max_tokens))
 
     def score_request(
         self, path: tuple[Thought, ...], kind: str, text: str, views: tuple[ImagePart, ...]

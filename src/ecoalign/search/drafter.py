@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ecoalign.graph._thought_graph import ROOT
-from ecoalign.graph._thoughts import Thought, ThoughtKind
+from ecoalign.graph import ActionKind, Candidate, PendingAction
+from ecoalign.graph._thoughts import ROOT, Thought, ThoughtKind
 from ecoalign.graph.economics import Economy
-from ecoalign.prompts.requests import ActionKind, Candidate
 from ecoalign.search.context import recording_calls
 from ecoalign.search.executor import ActionResult, Job, execute_batch, worst_case
-from ecoalign.search.proposer import PendingAction
 from ecoalign.search.scanner import reserve_scan
 from ecoalign.trace.events import ActionsChosen, Proposed
 
 if TYPE_CHECKING:
     from ecoalign.search.context import RunContext
     from ecoalign.settings import Settings
-    from ecoalign.trace._recorder import Recorder
+    from ecoalign.trace import Recorder
 
 __all__ = ["DRAFT", "draft", "suffices"]
 

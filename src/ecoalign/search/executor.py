@@ -7,18 +7,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import EcoAlignError
-from ecoalign.evaluators._base import bounds_by_model
+from ecoalign.evaluators import bounds_by_model
+from ecoalign.graph import ActionKind
 from ecoalign.graph._thoughts import ThoughtKind
-from ecoalign.models._reply import OWN_REPLY, Reply, reply_of
-from ecoalign.prompts.requests import ActionKind, ExecuteRequest
+from ecoalign.models import OWN_REPLY, Reply, reply_of
+from ecoalign.prompts.requests import ExecuteRequest
 from ecoalign.search.context import CallLog, RunContext, logging_calls, note_calls, tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ecoalign.graph import Candidate
     from ecoalign.graph._thoughts import Thought
-    from ecoalign.models._base import ImagePart, Usage
-    from ecoalign.prompts.requests import Candidate, ScoreResult
+    from ecoalign.models import ImagePart, Usage
+    from ecoalign.prompts.requests import ScoreResult
 
 __all__ = ["KIND_OF", "ActionResult", "Job", "execute_batch", "worst_case"]
 

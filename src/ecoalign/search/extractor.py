@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ecoalign.graph import economics
-from ecoalign.graph._thought_graph import ROOT
-from ecoalign.graph._thoughts import ThoughtKind
+from ecoalign.graph._thoughts import ROOT, ThoughtKind
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.graph.pareto import track
-from ecoalign.models._reply import OWN_REPLY, Reply
+from ecoalign.models import OWN_REPLY, Reply
 from ecoalign.search.context import ANSWER, recording_calls
 from ecoalign.search.failures import raise_if_rejected
 from ecoalign.search.synthesizer import FIXED_REFUSAL, reserve_answer, write
@@ -19,12 +18,12 @@ from ecoalign.trace.events import Finished, PathChosen, ThoughtAdded
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ecoalign.graph._thought_graph import ThoughtGraph
+    from ecoalign.graph import ThoughtGraph
     from ecoalign.graph._thoughts import Thought, ThoughtId
     from ecoalign.graph.pareto import Frontier
     from ecoalign.search.context import RunContext
     from ecoalign.search.failures import Failures
-    from ecoalign.trace._recorder import Recorder
+    from ecoalign.trace import Recorder
     from ecoalign.trace.events import StopReason
 
 __all__ = ["Extractor"]

@@ -11,9 +11,9 @@ from ecoalign.trace.events import ActionFailed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ecoalign.budget._ledger import Ledger
-    from ecoalign.models._base import Usage
-    from ecoalign.trace._recorder import Recorder
+    from ecoalign.budget import Ledger
+    from ecoalign.models import Usage
+    from ecoalign.trace import Recorder
 
 __all__ = ["Failures", "budget_too_small", "raise_if_rejected"]
 

@@ -9,12 +9,24 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError
-from ecoalign.graph._equivalence import Similarity, text_similarity
-from ecoalign.graph._queues import ActionQueue, BestAnswer, DuplicateIndex, ExpansionQueue
-from ecoalign.graph._thought_graph import ROOT, ThoughtGraph
+from ecoalign.graph import (
+    ROOT,
+    ActionKind,
+    ActionQueue,
+    BestAnswer,
+    Candidate,
+    DuplicateIndex,
+    ExpansionQueue,
+    Forecast,
+    PendingAction,
+    Similarity,
+    ThoughtGraph,
+    ValuedAction,
+    text_similarity,
+)
 from ecoalign.graph._thoughts import Thought, ThoughtId, ThoughtKind
 from ecoalign.graph.economics import Economy
-from ecoalign.prompts.requests import ActionKind, Candidate, Forecast, ProposeResult
+from ecoalign.prompts.requests import ProposeResult
 from ecoalign.search.answer_reserve import AnswerReserve
 from ecoalign.search.chooser import Chooser, job_of
 from ecoalign.search.context import CallLog, RunContext, recording_calls, tokens_of
@@ -22,7 +34,7 @@ from ecoalign.search.drafter import DRAFT, draft, suffices
 from ecoalign.search.executor import KIND_OF, ActionResult, execute_batch
 from ecoalign.search.extractor import Extractor
 from ecoalign.search.failures import Failures, raise_if_rejected
-from ecoalign.search.proposer import PendingAction, propose
+from ecoalign.search.proposer import propose
 from ecoalign.search.scanner import scan
 from ecoalign.search.simulator import simulator_for
 from ecoalign.search.valuator import Terms, share_left, terms, value
@@ -37,14 +49,13 @@ from ecoalign.trace.events import (
     ThoughtMerged,
     ThoughtsDropped,
     Valued,
-    ValuedAction,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ecoalign.models._reply import Reply
-    from ecoalign.trace._recorder import Recorder
+    from ecoalign.models import Reply
+    from ecoalign.trace import Recorder
 
 __all__ = ["Search"]
 

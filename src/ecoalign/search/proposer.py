@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ecoalign.graph import ActionKind, Candidate
 from ecoalign.graph._thoughts import ThoughtKind
-from ecoalign.prompts.requests import ActionKind, Candidate, ProposeRequest, ProposeResult
+from ecoalign.prompts.requests import ProposeRequest, ProposeResult
 
 if TYPE_CHECKING:
-    from ecoalign.graph._thought_graph import ThoughtGraph
+    from ecoalign.graph import ThoughtGraph
     from ecoalign.graph._thoughts import Thought, ThoughtId
     from ecoalign.search.context import RunContext
 
-__all__ = ["PendingAction", "may_be_fused", "propose"]
+__all__ = ["may_be_fused", "propose"]
 
 OTHERS_SHOWN = 8
 
 OTHERS_SEARCHED = 64
-
-
-@dataclass(frozen=True, slots=True)
-class PendingAction:
-    """A candidate that waits in the pool.
-
-    Attributes:
-        id: counts up from 0 in the order of the proposals.
-        parent: the thought that it would grow from.
-        candidate: what to do.
-    """
-
-    id: int
-    parent: ThoughtId
-    candidate: Candidate
 
 
 def may_be_fused(graph: ThoughtGraph, node: ThoughtId) -> tuple[Thought, ...]:

@@ -10,7 +10,7 @@ from ecoalign.graph import economics
 from ecoalign.prompts.requests import ScanRequest, ScanResult
 
 if TYPE_CHECKING:
-    from ecoalign.models._base import Usage
+    from ecoalign.models import Usage
     from ecoalign.search.context import RunContext
 
 __all__ = ["Scan", "reserve_scan", "scan"]

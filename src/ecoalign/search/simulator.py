@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ecoalign.errors import EcoAlignError
+from ecoalign.graph import ActionKind, Candidate, Forecast
 from ecoalign.graph._thoughts import Thought, ThoughtId
-from ecoalign.prompts.requests import ActionKind, Candidate, Forecast, ProposeRequest
+from ecoalign.prompts.requests import ProposeRequest
 from ecoalign.search.context import note_calls
 from ecoalign.search.executor import KIND_OF, ActionResult, Job, execute_batch, worst_case
 

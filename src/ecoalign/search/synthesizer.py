@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import EcoAlignError
-from ecoalign.evaluators._base import bounds_by_model
-from ecoalign.graph._thoughts import ENDS, Thought, ThoughtId, ThoughtKind
-from ecoalign.models._reply import reply_of
-from ecoalign.prompts.requests import ActionKind, Candidate, WriteRequest
+from ecoalign.evaluators import bounds_by_model
+from ecoalign.graph import ENDS, ActionKind, Candidate
+from ecoalign.graph._thoughts import Thought, ThoughtId, ThoughtKind
+from ecoalign.models import reply_of
+from ecoalign.prompts.requests import WriteRequest
 from ecoalign.search.context import ANSWER, CallLog, RunContext, logging_calls, note_calls
 from ecoalign.search.executor import ActionResult, Job
 
 if TYPE_CHECKING:
-    from ecoalign.models._base import Usage
+    from ecoalign.models import Usage
 
 __all__ = ["FIXED_REFUSAL", "reserve_answer", "write"]
 

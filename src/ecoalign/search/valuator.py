@@ -13,9 +13,8 @@ from ecoalign.graph.economics import Economy, UtilityAggregator
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ecoalign.budget._amounts import Amount, Budget
-    from ecoalign.budget._ledger import Ledger
-    from ecoalign.prompts.requests import Forecast
+    from ecoalign.budget import Amount, Budget, Ledger
+    from ecoalign.graph import Forecast
     from ecoalign.settings import Settings
 
 __all__ = ["Terms", "share_left", "terms", "value"]

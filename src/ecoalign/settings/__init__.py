@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from ecoalign.settings._fields import PRESETS, SERVER_BUDGET
 from ecoalign.settings._load import SettingRow, Settings
+from ecoalign.settings._sources import from_text, unknown_name
 
-__all__ = ["PRESETS", "SERVER_BUDGET", "SettingRow", "Settings"]
+__all__ = ["PRESETS", "SERVER_BUDGET", "SettingRow", "Settings", "from_text", "unknown_name"]

@@ -18,8 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._pricing import Price
+from ecoalign.budget import Budget, Price
 from ecoalign.errors import InputError
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, PrivateAttr, ValidationError
 
-from ecoalign.budget._pricing import PriceBook
+from ecoalign.budget import PriceBook
 from ecoalign.settings._fields import PRESETS, SERVER_BUDGET, Fields
 from ecoalign.settings._sources import (
     CONFIG,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin
 from annotated_types import Ge, Gt, Le
 from pydantic import StringConstraints
 
-from ecoalign.budget._amounts import Budget
+from ecoalign.budget import Budget
 from ecoalign.errors import SettingsError
 
 if TYPE_CHECKING:

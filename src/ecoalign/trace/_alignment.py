@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecoalign.budget._amounts import Budget, Spending
+from ecoalign.budget import Budget, Spending
 from ecoalign.errors import InputError
-from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply
+from ecoalign.models import OWN_REPLY, FinishReason, Reply
 from ecoalign.trace.events import Event, Finished, RunStarted, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ecoalign.graph._thoughts import Thought
-    from ecoalign.models._base import ToolCall
+    from ecoalign.models import ToolCall
     from ecoalign.trace.events import StopReason
 
 __all__ = ["Alignment", "Trace"]

@@ -17,7 +17,7 @@ from ecoalign.trace.events import (
 )
 
 if TYPE_CHECKING:
-    from ecoalign.budget._metered_client import CallRecord
+    from ecoalign.budget import CallRecord
 
 __all__ = ["Recorder"]
 

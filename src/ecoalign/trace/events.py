@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ecoalign.budget._amounts import Amount
+from ecoalign.budget import Amount
 from ecoalign.errors import InputError
+from ecoalign.graph import Candidate, ValuedAction
 from ecoalign.graph._thoughts import Thought, ThoughtId
-from ecoalign.models._base import TokenLogprob, ToolCall, Usage
-from ecoalign.models._reply import OWN_REPLY, Reply
-from ecoalign.prompts.requests import ActionKind, Candidate
+from ecoalign.models import OWN_REPLY, Reply, TokenLogprob, ToolCall, Usage
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -43,7 +42,6 @@ __all__ = [
     "ThoughtMerged",
     "ThoughtsDropped",
     "Valued",
-    "ValuedAction",
     "from_json",
     "to_json",
 ]
@@ -160,17 +158,6 @@ class Proposed:
     candidates: tuple[Candidate, ...]
     dropped: int = 0
     at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ValuedAction:
-    """An action, where it would grow from, and its value V under the terms of the step."""
-
-    action: int
-    parent: ThoughtId
-    kind: ActionKind
-    value: float
-    affordable: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ import pytest
 from ecoalign.bench._experiments import Variant, experiment_named, fixed_horizon
 from ecoalign.bench.suites._base import Sample
 from ecoalign.bench.suites.deep_insight import DEPTHS, GOLD, STONE, TIN, DeepSuite, Digger, Hill
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._ledger import Ledger
+from ecoalign.budget import Budget, Ledger
 from ecoalign.methods._base import Answer
 from ecoalign.models.fake import FakeModel
 

@@ -12,7 +12,7 @@ from published import picture, put, put_parquet
 from ecoalign.bench.suites._base import Sample, Score, Suite
 from ecoalign.bench.suites._catalogue import check_images, open_suite
 from ecoalign.errors import InputError
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 
 Replies = Callable[[str], Sequence[str | None]]
 

@@ -12,7 +12,7 @@ from published import picture, put, put_parquet, put_tsv
 from ecoalign.bench.suites._base import Sample
 from ecoalign.bench.suites._catalogue import open_suite
 from ecoalign.errors import InputError
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 
 # -- OCRBench -----------------------------------------------------------------------------------
 

@@ -17,9 +17,10 @@ from ecoalign.bench.world.questions import (
     make_case,
 )
 from ecoalign.bench.world.rulebook import FORBIDDEN, NOUNS, VERBS, explained_pairs, recipe
-from ecoalign.bench.world.scenes import CELLS, COLOURS, SHAPES, Scene, Shape, Sign
+from ecoalign.bench.world.scenes import COLOURS, SHAPES, Scene, Shape, Sign
 from ecoalign.bench.world.wordings import Split, all_templates, templates
 from ecoalign.models.embedded._tokenizer import Tokenizer
+from ecoalign.prompts.compact.grid import CELLS
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 FORMS = (

@@ -14,17 +14,8 @@ from PIL import Image, ImageChops
 
 from ecoalign.bench.world.questions import NEUTRAL_WORDS, Kind, make_case
 from ecoalign.bench.world.rulebook import NOUNS, VERBS
-from ecoalign.bench.world.scenes import (
-    CELLS,
-    COLOURS,
-    SHAPES,
-    SIDE,
-    Scene,
-    Shape,
-    Sign,
-    cell_region,
-    draw,
-)
+from ecoalign.bench.world.scenes import COLOURS, SHAPES, SIDE, Scene, Shape, Sign, draw
+from ecoalign.prompts.compact.grid import CELLS, cell_region
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,8 +12,8 @@ from PIL import Image
 
 from ecoalign.errors import InputError
 from ecoalign.gateway._image_urls import kind_of
-from ecoalign.query._decoding import MAX_CHUNKS, MAX_SCANS, check_structure, read_header
-from ecoalign.query._pictures import Picture
+from ecoalign.query import Picture, read_header
+from ecoalign.query._decoding import MAX_CHUNKS, MAX_SCANS, check_structure
 
 ZEROS = zlib.compress(bytes(80_000_000), 9)
 START = b"\x89PNG\r\n\x1a\n"

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._money import dollars, nano
+from ecoalign.budget import Budget, dollars, nano
 from ecoalign.errors import InputError
 from ecoalign.gateway.keys import KeyPolicy, StoreError, default_url, open_store
 from ecoalign.gateway.keys._policy import CHOICES

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ecoalign.budget._amounts import Budget
+from ecoalign.budget import Budget
 from ecoalign.gateway.keys import KeyPolicy, KeyRecord, WindowExhausted, WindowUsage, open_store
 
 SPENDER = Path(__file__).parents[2] / "support" / "key_spender.py"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from ecoalign.budget._amounts import Budget, Spending
+from ecoalign.budget import Budget, Spending
 from ecoalign.errors import InputError
 from ecoalign.gateway.keys import (
     KeyPolicy,
@@ -24,7 +24,7 @@ from ecoalign.gateway.keys import (
 )
 from ecoalign.gateway.keys._postgres import PostgresStore
 from ecoalign.gateway.keys._sqlite import SqliteStore
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 
 DAY = 86_400
 NOON = 20_000 * DAY + DAY / 2.0

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.budget._amounts import Budget, Spending
-from ecoalign.budget._fleet import Pace
+from ecoalign.budget import Budget, Pace, Spending
 from ecoalign.gateway.keys import KeyPolicy
 from ecoalign.gateway.keys._windows import (
     Decision,
@@ -19,7 +18,7 @@ from ecoalign.gateway.keys._windows import (
     repriced,
     window_start,
 )
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 
 HOUR = 3600
 

@@ -18,13 +18,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ecoalign.budget._amounts import Spending, StageSpending
-from ecoalign.budget._metered_client import CallError, CallRecord
+from ecoalign.budget import CallRecord, Spending
+from ecoalign.budget._amounts import StageSpending
+from ecoalign.budget._metered_client import CallError
 from ecoalign.gateway.observe._logs import configure, request_id, word
 from ecoalign.gateway.observe._metrics import GatewayMetrics
 from ecoalign.gateway.observe._requests import Observed, RequestNotes, notes_of
 from ecoalign.gateway.observe._tracing import Tracing
-from ecoalign.models._base import Usage
+from ecoalign.models import Usage
 from ecoalign.trace.events import ActionFailed, Finished
 
 SPENT = Spending(

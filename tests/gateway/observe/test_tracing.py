@@ -14,11 +14,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from ecoalign.budget._amounts import Spending
-from ecoalign.budget._metered_client import CallError, CallRecord
+from ecoalign.budget import CallRecord, Spending
+from ecoalign.budget._metered_client import CallError
 from ecoalign.errors import SettingsError
 from ecoalign.gateway.observe._tracing import RequestSpan, Tracing
-from ecoalign.models._base import Completion, Usage
+from ecoalign.models import Completion, Usage
 
 USAGE = Usage(prompt=100, completion=20, image=40, cached=30)
 

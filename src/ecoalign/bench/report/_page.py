@@ -232,7 +232,7 @@ def write_report(folder: Path, out: Path | None = None) -> ReportFiles:
     Raises:
         InputError: there are no rows, or a file cannot be written.
     """
-    from ecoalign import __version__
+    from ecoalign._version import __version__
 
     runs = load_runs(folder)
     place = out or folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ecoalign.bench._files import find_image
 from ecoalign.bench._judges import combined, parse_verdict
 from ecoalign.errors import InputError
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,21 +18,20 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from ecoalign.bench.suites._base import Ask, Sample, Score
-from ecoalign.bench.world.scenes import CELLS
 from ecoalign.methods._ecoalign import Aligned
 from ecoalign.methods._registry import Judge
 from ecoalign.models.fake import FakeModel
-from ecoalign.query._pictures import Picture
-from ecoalign.query._query import Query
+from ecoalign.prompts.compact.grid import CELLS
+from ecoalign.query import Picture, Query
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ecoalign.bench._experiments import Variant
-    from ecoalign.budget._ledger import Ledger
+    from ecoalign.budget import Ledger
     from ecoalign.methods._base import Answer
-    from ecoalign.models._base import ChatModel, ChatRequest
+    from ecoalign.models import ChatModel, ChatRequest
 
 __all__ = ["DEPTHS", "DeepSuite", "Digger", "Hill"]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ecoalign.bench._files import Entry
-    from ecoalign.query._query import Query
+    from ecoalign.query import Query
 
 __all__ = [
     "FACETS",

@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING
 
 from ecoalign.bench.suites._base import Ask, Sample, Score
 from ecoalign.errors import InputError
-from ecoalign.graph._thought_graph import ROOT, ThoughtGraph
+from ecoalign.graph import ROOT, ThoughtGraph
 from ecoalign.graph._thoughts import ThoughtKind
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.graph.pareto import track
 from ecoalign.methods._base import Answer
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ecoalign.budget._ledger import Ledger
+    from ecoalign.budget import Ledger
     from ecoalign.graph._thoughts import ThoughtId
-    from ecoalign.models._base import ChatModel
+    from ecoalign.models import ChatModel
 
 __all__ = ["PLACES", "Chain", "MixedSuite", "Tracker", "chains_of", "grown"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from ecoalign.bench._files import Entry
-    from ecoalign.query._query import Query
+    from ecoalign.query import Query
 
 __all__ = ["FORMULA_TYPE", "GROUPS", "OCRBench", "is_right", "points"]
 

@@ -29,7 +29,7 @@ from ecoalign.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ecoalign.query._query import Query
+    from ecoalign.query import Query
 
 __all__ = ["ROUNDS", "WorldSplit", "WorldSuite"]
 
@@ -183,7 +183,7 @@ class WorldSuite:
 
 def _drawn(scene: Scene, question: str) -> Query:
     from ecoalign.bench.world.scenes import draw
-    from ecoalign.query._query import Query
+    from ecoalign.query import Query
 
     return Query.of(draw(scene), question)
 

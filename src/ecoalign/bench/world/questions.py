@@ -10,8 +10,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from ecoalign.bench.world.rulebook import FORBIDDEN, NOUNS, VERBS, is_forbidden, recipe
-from ecoalign.bench.world.scenes import CELLS, COLOURS, SHAPES, Scene, Shape, Sign
+from ecoalign.bench.world.scenes import COLOURS, SHAPES, Scene, Shape, Sign
 from ecoalign.bench.world.wordings import Split, templates
+from ecoalign.prompts.compact.grid import CELLS
 
 if TYPE_CHECKING:
     from random import Random

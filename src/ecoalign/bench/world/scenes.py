@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from ecoalign.graph._thought_graph import Region
-
 if TYPE_CHECKING:
     from random import Random
 
     from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["CELLS", "COLOURS", "SHAPES", "SIDE", "Scene", "Shape", "Sign", "cell_region", "draw"]
+__all__ = ["COLOURS", "SHAPES", "SIDE", "Scene", "Shape", "Sign", "draw"]
 
 SIDE = 384
 
@@ -28,17 +26,6 @@ _SIGN_SLACK = 10.0  # signs hang near the middle of their cell, shapes anywhere 
 
 _WIDEST = 113  # of a sign's text, in pixels
 
-CELLS = (
-    "top-left",
-    "top",
-    "top-right",
-    "left",
-    "center",
-    "right",
-    "bottom-left",
-    "bottom",
-    "bottom-right",
-)
 
 COLOURS = {
     "red": (214, 40, 40),
@@ -86,17 +73,6 @@ class Scene:
     def things(self) -> tuple[Shape | Sign, ...]:
         """Everything in it, in reading order."""
         return tuple(sorted((*self.shapes, *self.signs), key=lambda thing: thing.cell))
-
-
-def cell_region(cell: int, margin: float = 0.0) -> Region:
-    """The normalised rectangle of a cell, widened by `margin` of a cell on every side."""
-    row, column = divmod(cell, 3)
-    return Region(
-        max(0.0, (column - margin) / 3),
-        max(0.0, (row - margin) / 3),
-        min(1.0, (column + 1 + margin) / 3),
-        min(1.0, (row + 1 + margin) / 3),
-    )
 
 
 @lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ecoalign.budget._amounts import Budget, Spending
+from ecoalign.budget import Budget, Spending
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._admission import Overloaded
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
@@ -17,7 +17,7 @@ from ecoalign.gateway._state import AppState, Client, store_down
 from ecoalign.gateway.chat._response import Envelope
 from ecoalign.gateway.keys._base import Grant, StoreError, UnknownKey, WindowExhausted
 from ecoalign.gateway.keys._policy import least_of
-from ecoalign.query._query import Query
+from ecoalign.query import Query
 from ecoalign.search.context import hearing_calls
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive
 
-    from ecoalign.budget._ledger import Ledger
+    from ecoalign.budget import Ledger
     from ecoalign.gateway._service import Outcome, Plan
     from ecoalign.gateway.chat._request import ChatCall
     from ecoalign.gateway.observe._requests import RequestNotes

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from ecoalign.budget._amounts import Budget, Spending
+from ecoalign.budget import Budget, Spending
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelError
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._limits import JsonError, parse_json
@@ -24,14 +24,14 @@ from ecoalign.gateway.chat._job import ClientDisconnected, WhileConnected, admit
 from ecoalign.gateway.chat._request import CAPS, check_raw, image_urls
 from ecoalign.gateway.chat._stream import EventStream, failed
 from ecoalign.gateway.keys._policy import least_of
-from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart, Usage
+from ecoalign.models import ChatRequest, ImagePart, Message, TextPart, Usage
 from ecoalign.models.openai._response import usage_of
-from ecoalign.query._decoding import read_header, read_source
+from ecoalign.query import read_header, read_source
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from ecoalign.budget._ledger import Ledger, Reservation
+    from ecoalign.budget import Ledger, Reservation
     from ecoalign.gateway._forward import Forwarder
     from ecoalign.gateway._state import AppState, Client
     from ecoalign.gateway.chat._request import ChatCall
@@ -102,7 +102,7 @@ class PassthroughBudget:
 
     @contextmanager
     def opened(self, budget: Budget) -> Iterator[None]:
-        """Reserve the bound for the length of the call; what is not known of the cost is charged."""
+        """Reserve the bound for the length of the call; an unknown cost is charged in full."""
         self._ledger = self.state.engine.ledger(budget)
         with self._ledger.reserve(_STAGE, self.bound, self.state.engine.model.name) as reservation:
             self._hold = reservation

@@ -13,8 +13,7 @@ from ecoalign.errors import InputError
 from ecoalign.gateway._errors import SERVER, ApiError, invalid
 from ecoalign.gateway._image_urls import kind_of
 from ecoalign.gateway.chat._request import ImageRef
-from ecoalign.query._decoding import read_header, read_source
-from ecoalign.query._pictures import Picture
+from ecoalign.query import Picture, read_header, read_source
 
 __all__ = ["Fetch", "PictureRoom", "Pictures"]
 

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ecoalign.budget._amounts import Budget
+from ecoalign.budget import Budget
 from ecoalign.errors import InputError
 from ecoalign.gateway._errors import ApiError, invalid, unsupported
 from ecoalign.gateway._limits import JsonError, parse_json
-from ecoalign.query._query import SamplingParams
+from ecoalign.models import SamplingParams
 
 __all__ = [
     "ChatCall",

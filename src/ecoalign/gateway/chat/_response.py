@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ecoalign.budget._amounts import Budget, Spending
+    from ecoalign.budget import Budget, Spending
     from ecoalign.gateway._service import Outcome, Plan
 
 __all__ = ["DONE", "Envelope", "data", "dumped", "usage_of"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NewType, Protocol
 
-from ecoalign.budget._amounts import Budget, Spending
+from ecoalign.budget import Budget, Spending
 from ecoalign.errors import EcoAlignError, InputError
 from ecoalign.gateway.keys._policy import Choice, KeyId, KeyPolicy
 

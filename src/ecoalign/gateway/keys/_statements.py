@@ -13,9 +13,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
-from ecoalign.budget._amounts import Budget, Spending
-from ecoalign.budget._fleet import Pace
-from ecoalign.budget._money import NANO, dollars
+from ecoalign.budget import NANO, Budget, Pace, Spending, dollars
 from ecoalign.errors import InputError
 from ecoalign.gateway.keys._base import (
     Grant,

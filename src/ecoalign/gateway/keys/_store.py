@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ecoalign.budget._amounts import Budget, Spending
+from ecoalign.budget import Budget, Spending
 from ecoalign.gateway.keys import _statements as statements
 from ecoalign.gateway.keys._base import Grant, KeyRecord, NewKey, WindowUsage
 from ecoalign.gateway.keys._policy import KeyId, KeyPolicy, matches, split

@@ -6,13 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from ecoalign.budget import Budget, dollars, nano
 from ecoalign.budget import _fleet as fleet
-from ecoalign.budget._amounts import Budget
-from ecoalign.budget._money import dollars, nano
 
 if TYPE_CHECKING:
-    from ecoalign.budget._amounts import Spending
-    from ecoalign.budget._fleet import Pace
+    from ecoalign.budget import Pace, Spending
     from ecoalign.gateway.keys._policy import KeyPolicy
 
 __all__ = ["Decision", "Short", "Sum", "Window", "charge", "decide", "repriced", "window_start"]

@@ -19,8 +19,7 @@ from ecoalign.trace.events import ActionFailed, Event, Finished
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from ecoalign.budget._amounts import Spending
-    from ecoalign.budget._metered_client import CallRecord
+    from ecoalign.budget import CallRecord, Spending
     from ecoalign.gateway.observe._metrics import GatewayMetrics
 
 __all__ = ["Observed", "RequestNotes", "notes_of"]

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
     from opentelemetry.util.types import AttributeValue
 
-    from ecoalign.budget._amounts import Spending
-    from ecoalign.budget._metered_client import CallRecord
+    from ecoalign.budget import CallRecord, Spending
 
 __all__ = ["RequestSpan", "Tracing", "provider_of"]
 

@@ -7,17 +7,16 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ecoalign.bench.world.scenes import CELLS, cell_region
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.graph._thought_graph import Region, ThoughtId
-from ecoalign.models._base import ChatRequest, Completion, ImagePart, Message, TextPart
+from ecoalign.graph import ActionKind, Candidate, Forecast, Region
+from ecoalign.graph._thoughts import ThoughtId
+from ecoalign.models import ChatRequest, Completion, ImagePart, Message, TextPart
 from ecoalign.prompts._reading import excerpt
 from ecoalign.prompts.compact import _wording as say
+from ecoalign.prompts.compact.grid import CELLS, cell_region
 from ecoalign.prompts.requests import (
-    ActionKind,
     AnswerResult,
     BlindRequest,
-    Candidate,
     CaptionRequest,
     CaptionResult,
     CarefulRequest,
@@ -26,7 +25,6 @@ from ecoalign.prompts.requests import (
     DraftRequest,
     ExecuteRequest,
     ExecuteResult,
-    Forecast,
     GateRequest,
     ProposeRequest,
     ProposeResult,

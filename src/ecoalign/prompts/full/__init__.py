@@ -29,7 +29,7 @@ from ecoalign.prompts.requests import (
 )
 
 if TYPE_CHECKING:
-    from ecoalign.models._base import ChatRequest, Completion
+    from ecoalign.models import ChatRequest, Completion
 
 __all__ = ["FullDialect", "TokenLimits"]
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import SettingsError
-from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart
+from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
 from ecoalign.prompts._quoting import digest_fence, fenced, thought_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ecoalign.graph._thought_graph import Thought
+    from ecoalign.graph._thoughts import Thought
 
 __all__ = [
     "BEST",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ecoalign.graph import ActionKind
 from ecoalign.prompts._quoting import DATA_RULE
 from ecoalign.prompts._reading import visible_text
 from ecoalign.prompts.full._common import Sections, TokenLimits, chat
-from ecoalign.prompts.requests import ActionKind, ExecuteRequest, ExecuteResult, WriteRequest
+from ecoalign.prompts.requests import ExecuteRequest, ExecuteResult, WriteRequest
 
 if TYPE_CHECKING:
-    from ecoalign.models._base import ChatRequest, Completion
+    from ecoalign.models import ChatRequest, Completion
 
 __all__ = ["ANSWER_TASK", "parse", "render"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, assert_never
 
 from ecoalign.errors import ModelError, SettingsError, VerdictError
-from ecoalign.models._base import ChatRequest, Completion, ImagePart, Message, TextPart
+from ecoalign.models import ChatRequest, Completion, ImagePart, Message, TextPart
 from ecoalign.prompts._quoting import DATA_RULE, key_of
 from ecoalign.prompts._reading import excerpt, require_whole, visible_text
 from ecoalign.prompts.full._common import Sections, chat, object_schema

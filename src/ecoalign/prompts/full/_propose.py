@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from ecoalign.graph._thought_graph import Region, Thought, ThoughtId
+from ecoalign.graph import ActionKind, Candidate, Forecast, Region
+from ecoalign.graph._thoughts import Thought, ThoughtId
 from ecoalign.prompts._quoting import DATA_RULE
 from ecoalign.prompts._reading import bad_response, finite, loose_json
 from ecoalign.prompts.full._common import (
@@ -18,10 +19,10 @@ from ecoalign.prompts.full._common import (
     safety_of,
     utility_of,
 )
-from ecoalign.prompts.requests import ActionKind, Candidate, Forecast, ProposeRequest, ProposeResult
+from ecoalign.prompts.requests import ProposeRequest, ProposeResult
 
 if TYPE_CHECKING:
-    from ecoalign.models._base import ChatRequest, Completion
+    from ecoalign.models import ChatRequest, Completion
 
 __all__ = ["SCHEMA", "parse", "render"]
 

@@ -28,7 +28,7 @@ from ecoalign.prompts.full._common import (
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
 if TYPE_CHECKING:
-    from ecoalign.models._base import ChatRequest, Completion
+    from ecoalign.models import ChatRequest, Completion
 
 __all__ = ["SCHEMA", "parse", "render"]
 

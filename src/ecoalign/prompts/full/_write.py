@@ -9,7 +9,7 @@ from ecoalign.prompts.full._common import Sections, TokenLimits, chat
 from ecoalign.prompts.full._execute import ANSWER_TASK
 
 if TYPE_CHECKING:
-    from ecoalign.models._base import ChatRequest
+    from ecoalign.models import ChatRequest
     from ecoalign.prompts.requests import WriteRequest
 
 __all__ = ["render"]

@@ -1,0 +1,74 @@
+"""Actions: what may be done next, with a forecast of what it leads to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ecoalign.graph._thoughts import Region, ThoughtId
+
+__all__ = ["ActionKind", "Candidate", "Forecast", "PendingAction", "ValuedAction"]
+
+
+class ActionKind(StrEnum):
+    """What an agent may do next (the paper's text generation, visual exploration, structure)."""
+
+    THINK = "think"
+    LOOK = "look"
+    FUSE = "fuse"
+    ANSWER = "answer"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """One simulated step: its expected safety in [-1, 1], utility >= 0 and cost > 0 in tokens."""
+
+    safety: float
+    utility: float
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A proposed action.
+
+    Attributes:
+        kind: what to do.
+        text: what to think about, or why to look there; may be empty.
+        region: where to look; required for `LOOK`, else None.
+        partners: other thoughts to fuse with; required for `FUSE`, else empty.
+        forecast: the first entry is the action itself, the rest the steps that would follow.
+    """
+
+    kind: ActionKind
+    text: str
+    forecast: tuple[Forecast, ...]
+    region: Region | None = None
+    partners: tuple[ThoughtId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PendingAction:
+    """A candidate that waits in the pool.
+
+    Attributes:
+        id: counts up from 0 in the order of the proposals.
+        parent: the thought that it would grow from.
+        candidate: what to do.
+    """
+
+    id: int
+    parent: ThoughtId
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class ValuedAction:
+    """An action, where it would grow from, and its value V under the terms of the step."""
+
+    action: int
+    parent: ThoughtId
+    kind: ActionKind
+    value: float
+    affordable: bool
