@@ -19,7 +19,9 @@ def answer(**parts: object) -> str:
     return json.dumps({"caption": "Two signs.", "safety": 9, "strategy": ""} | parts)
 
 
-@pytest.mark.parametrize(("safety", "risk"), [(0, -1.0), (4, -1 / 9), (5, 1 / 9), (9, 1.0)])
+@pytest.mark.parametrize(
+    ("safety", "request_safety"), [(0, -1.0), (4, -1 / 9), (5, 1 / 9), (9, 1.0)]
+)
 def test_the_grade_maps_to_the_roots_safety(safety: int, request_safety: float) -> None:
     result = dialect.parse_scan(SCAN, said(answer(safety=safety)))
     assert result.request_safety == pytest.approx(request_safety)

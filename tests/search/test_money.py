@@ -182,7 +182,7 @@ def test_any_run_ends_within_its_budget_with_a_scored_answer_or_a_clear_error(
 
 @pytest.mark.parametrize("tokens", [1, 300, 700, 900, 1100, 1300, 1500, 1700])
 @pytest.mark.parametrize("caption", ["short", "long " * 60])
-@pytest.mark.parametrize("risk", [0, 9])
+@pytest.mark.parametrize("request_safety", [0, 9])
 async def test_the_smallest_budget_that_is_named_does_answer(
     tokens: int, caption: str, request_safety: int
 ) -> None:

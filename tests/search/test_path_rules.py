@@ -71,7 +71,8 @@ async def test_the_strategy_governs_a_request_of_low_safety_and_is_scored_itself
 
 
 @pytest.mark.parametrize(
-    ("risk", "setting", "expected"), [(9, True, False), (5, False, False), (5, True, True)]
+    ("request_safety", "setting", "expected"),
+    [(9, True, False), (5, False, False), (5, True, True)],
 )
 async def test_a_strategy_only_where_the_risk_is_low_but_not_negative(
     request_safety: int, setting: bool, expected: bool
