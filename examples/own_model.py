@@ -18,7 +18,7 @@ REPLIES = {
 
 
 class Parrot:
-    """Says what it was taught. A real one sends `request.messages` somewhere and awaits the reply."""
+    """Says what it was taught. A real one sends `request.messages` to a server of its own."""
 
     name = "parrot"
     dialect = "compact"  # "full" for a model that follows instructions in plain language

@@ -48,8 +48,24 @@ def test_every_example_is_listed_with_a_line_and_is_short() -> None:
         "custom_evaluator.py",
         "fake_model.py",
         "openai_compatible.py",
+        "own_method.py",
+        "own_model.py",
+        "own_suite.py",
         "python_api.py",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("own_method.py", "green. {'green.': 3} 141 tokens\n"),
+        ("own_model.py", "it is red. (2 calls, parrot)\n"),
+        ("own_suite.py", "base {'right': 50.0}\necoalign {'right': 100.0}\n"),
+    ],
+)
+def test_what_contributing_shows_how_to_add_runs(name: str, said: str) -> None:
+    ran = run(name)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, said, "")
 
 
 def test_the_python_api_answers_and_shows_its_events() -> None:
