@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.bench._metrics import Estimate
-from ecoalign.bench._rows import Failure, Row
-from ecoalign.bench._store import Store, check_manifest
+from ecoalign.bench._rows import Failure, Row, Store, check_manifest
 from ecoalign.bench.report import RunData, load_runs, write_report
 from ecoalign.bench.report._figures import (
     SERIES,

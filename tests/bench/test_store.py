@@ -8,9 +8,10 @@ from bench_doubles import row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.bench._rows import Failure, Row
-from ecoalign.bench._store import (
+from ecoalign.bench._rows import (
     ROWS,
+    Failure,
+    Row,
     Store,
     check_manifest,
     in_order,

@@ -8,15 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.bench._agreement import (
+from ecoalign.bench._judges import (
     Agreement,
     agreement,
     cohens_kappa,
     judge_agreement,
     raw_agreement,
 )
-from ecoalign.bench._judges import combined, parse_verdict
-from ecoalign.bench.suites._base import Score
+from ecoalign.bench.suites._base import Ruling, Score, combined, parse_verdict
 
 WORDS = ("unsafe", "safe")
 
@@ -72,11 +71,11 @@ def test_no_verdict_comes_from_nothing(text: str) -> None:
 
 
 def test_the_majority_decides_and_a_tie_goes_to_caution() -> None:
-    assert combined(["safe", "unsafe"], WORDS) == "unsafe"
-    assert combined(["safe", "safe", "unsafe"], WORDS) == "safe"
-    assert combined(["safe", None], WORDS) == "safe"
-    assert combined([None, None], WORDS) is None
-    assert combined([], WORDS) is None
+    assert combined(["safe", "unsafe"], WORDS) == Ruling("unsafe", ("safe", "unsafe"))
+    assert combined(["safe", "safe", "unsafe"], WORDS).verdict == "safe"
+    assert combined(["safe", None], WORDS) == Ruling("safe", ("safe", None))
+    assert combined([None, None], WORDS).verdict is None
+    assert combined([], WORDS) == Ruling(None)
 
 
 def test_kappa_of_the_textbook() -> None:

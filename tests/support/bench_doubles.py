@@ -12,7 +12,7 @@ from ecoalign.bench._runner import Plan
 from ecoalign.bench.suites._base import Ask, Sample, Score
 from ecoalign.budget import Ledger, Spending
 from ecoalign.budget._amounts import StageSpending
-from ecoalign.methods._base import Answer
+from ecoalign.methods import Answer
 from ecoalign.models import ChatModel, ChatRequest, Message, TextPart, Usage
 from ecoalign.query import Query
 from ecoalign.settings import Settings

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from ecoalign.models import ChatModel, ChatRequest
 
-__all__ = ["CachedModel", "ResponseCache", "is_deterministic", "scope_of"]
-
 _TABLE = """
 create table if not exists responses (
     scope text not null, model text not null, key text not null,

@@ -23,21 +23,6 @@ if TYPE_CHECKING:
 
     from pyarrow.parquet import ParquetFile
 
-__all__ = [
-    "ENDINGS",
-    "Entry",
-    "FileKind",
-    "entries_of",
-    "find_file",
-    "find_folder",
-    "find_image",
-    "need_columns",
-    "read_json",
-    "read_parquet",
-    "read_tsv",
-    "table_files",
-]
-
 Images = Callable[[], tuple[bytes, ...]]
 
 

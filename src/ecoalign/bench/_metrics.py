@@ -15,27 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecoalign.bench._rows import UNUSABLE
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ecoalign.bench._rows import Row
-
-__all__ = [
-    "MEASURES",
-    "Estimate",
-    "Summary",
-    "correlation",
-    "difference",
-    "exhausted_by",
-    "mean",
-    "per_sample",
-    "ratio",
-    "slope",
-    "summarise",
-    "undominated",
-]
 
 SEED = 251111301
 
@@ -307,7 +290,6 @@ def _summary(
         groups.setdefault(row.group, []).append(row)
         for stage, entry in row.spent.by_stage.items():
             stages[stage] += entry.tokens
-    scores = [row.score for row in rows]
     too_small = sum(row.stop_reason == "budget-too-small" for row in rows)
     return Summary(
         variant=name,
@@ -315,8 +297,8 @@ def _summary(
         samples=len({row.key.sample for row in rows}),
         failed=sum(row.failure is not None for row in rows) - too_small,
         too_small=too_small,
-        unusable=sum(score is not None and score.label == UNUSABLE for score in scores),
-        pending=sum(score is None for score in scores),
+        unusable=sum(row.unusable for row in rows),
+        pending=sum(row.pending for row in rows),
         cached=sum(row.cached > 0 for row in rows),
         estimates=_estimates(rows, MEASURES),
         tokens_ratio=against("tokens"),

@@ -9,21 +9,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ecoalign.bench._experiments import EXPERIMENTS
-from ecoalign.bench._orders import SUITES, Order
-from ecoalign.bench._session import Session
-from ecoalign.bench.progress import Bar, Counts
+from ecoalign.bench import EXPERIMENTS, SUITES, Bar, BenchOptions, Session, write_report
 from ecoalign.cli._errors import INTERRUPTED, report
 from ecoalign.cli._options import Choices, load_settings
 from ecoalign.cli._text import print_json, say, tell
-from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ecoalign.bench._metrics import Estimate, Summary
-    from ecoalign.bench._rows import Row
-    from ecoalign.bench._runner import BenchProgress
+    from ecoalign.bench import BenchProgress, Estimate, Row, Summary
 
 __all__ = ["Request", "list_bench", "report_bench", "run_bench"]
 
@@ -60,18 +54,17 @@ def run_bench(request: Request) -> None:
         EcoAlignError: see `Session`.
         typer.Exit: it was interrupted, or not one sample was answered.
     """
-    session = Session(_order(request))
+    session = Session(_options(request))
     silent = request.quiet
     bars: list[Bar] = []
 
-    def begun(outcome: BenchProgress) -> None:
-        if outcome.before and not silent:
-            say(f"{outcome.before} of {outcome.total} rows are there already")
-        bar = Bar(Counts(outcome.total, outcome.before), False if silent else None)
-        bars.append(bar.__enter__())
+    def begun(progress: BenchProgress) -> None:
+        if progress.before and not silent:
+            say(f"{progress.before} of {progress.total} rows are there already")
+        bars.append(Bar(progress, False if silent else None).__enter__())
 
     def watch(row: Row) -> None:
-        bars[0].add(row)
+        bars[0].update()
 
     def stopping() -> None:
         if not silent:
@@ -106,45 +99,27 @@ def _interrupted(request: Request, session: Session) -> None:
     raise typer.Exit(INTERRUPTED)
 
 
-def _order(request: Request) -> Order:
-    settings = load_settings(request.choices)
-    several = request.budgets if len(request.budgets) > 1 else ()
-    for text in several:
-        from ecoalign.budget import Budget
-
-        Budget.parse(text)
-    options: dict[str, str] = {}
-    for pair in request.options:
-        name, equals, value = pair.partition("=")
-        if not (equals and name.strip()):
-            raise InputError(f"--suite-option takes name=value, as in tiny=true, not {pair!r}")
-        options[name.strip()] = value
-    return Order(
+def _options(request: Request) -> BenchOptions:
+    return BenchOptions(
         experiment=request.experiment,
-        settings=settings,
+        settings=load_settings(request.choices),
         suite=request.suite,
         path=request.path,
         split=request.split,
-        options=options,
-        methods=[name.strip() for name in (request.methods or "").split(",") if name.strip()],
+        suite_options=request.options,
+        methods=request.methods or (),
         judges=request.judges,
         judge_base_url=request.judge_base_url,
-        budgets=several,
+        budgets=request.budgets,
         limit=request.limit,
         repeats=request.repeats,
         out=request.out,
         concurrency=request.concurrency,
-        cache=_cache_file() if request.cache else None,
+        cache=request.cache,
         retry_failed=request.retry_failed,
         xlsx=request.xlsx,
         command=_command(request),
     )
-
-
-def _cache_file() -> Path:
-    from platformdirs import user_cache_path
-
-    return user_cache_path("ecoalign") / "responses.sqlite"
 
 
 def _command(request: Request) -> str:
@@ -246,8 +221,6 @@ def report_bench(folder: Path, out: Path | None, *, as_json: bool) -> None:
     Raises:
         InputError: there is nothing to report, or it cannot be written.
     """
-    from ecoalign.bench.report import write_report
-
     files = write_report(folder, out)
     paths = {"html": files.html, "markdown": files.markdown, "csv": files.csv}
     if as_json:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from published import real
 
-from ecoalign.bench.suites._catalogue import open_suite
+from ecoalign.bench import open_suite
 from ecoalign.bench.suites.mathvista import (
     FACETS,
     accuracies,

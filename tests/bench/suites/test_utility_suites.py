@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from published import picture, put, put_parquet, put_tsv
 
+from ecoalign.bench import open_suite
 from ecoalign.bench.suites._base import Sample
-from ecoalign.bench.suites._catalogue import open_suite
 from ecoalign.errors import InputError
 from ecoalign.query import Query
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecoalign.bench._experiments import EXPERIMENTS
 from ecoalign.bench._metrics import Summary, summarise
-from ecoalign.bench._store import ROWS, in_order, read_manifest, read_rows
+from ecoalign.bench._rows import ROWS, Row, in_order, read_manifest, read_rows
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ecoalign.bench._rows import Row
-
-__all__ = ["RunData", "load_runs"]
 
 
 @dataclass(frozen=True)

@@ -27,24 +27,6 @@ if TYPE_CHECKING:
     from ecoalign.bench._rows import Row
     from ecoalign.bench.report._data import RunData
 
-__all__ = [
-    "SERIES",
-    "Figure",
-    "Scale",
-    "Series",
-    "Svg",
-    "curves",
-    "estimate_bars",
-    "figures",
-    "frontier",
-    "label_width",
-    "log_ticks",
-    "nice_ticks",
-    "placed",
-    "scatter",
-    "stage_bars",
-]
-
 SERIES = 12
 """Colours that can be told apart; a thirteenth series is the first one's again."""
 

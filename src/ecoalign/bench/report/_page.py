@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from ecoalign.bench._rows import Row
 
-__all__ = ["STYLE", "ReportFiles", "csv_text", "html_page", "markdown_page", "write_report"]
-
 STYLE = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1c2127; --quiet: #5a6572;
   --rule: #d9dee4; --panel: #f5f7f9; --mark: #e6f0f7; --link: #0b5f91;

@@ -15,21 +15,6 @@ if TYPE_CHECKING:
     from ecoalign.bench._metrics import Estimate, Summary
     from ecoalign.bench.report._data import RunData
 
-__all__ = [
-    "Table",
-    "amount",
-    "escaped",
-    "interval",
-    "number",
-    "numbers",
-    "percent",
-    "shorter",
-    "signed",
-    "tables",
-    "times",
-    "with_interval",
-]
-
 NONE = "–"
 
 

@@ -1,15 +1,22 @@
-"""MathVista's official scoring: prompt, extraction, normalisation, equality."""
+"""MathVista (arXiv 2310.02255): prompt, extraction, normalisation, equality."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from ecoalign.bench import _judge_prompts as judge_prompts
-from ecoalign.bench._files import entries_of, read_json, read_parquet, read_tsv, table_files
+from ecoalign.bench._files import (
+    Entry,
+    entries_of,
+    read_json,
+    read_parquet,
+    read_tsv,
+    table_files,
+)
 from ecoalign.bench.suites._base import (
     UNUSABLE,
     Ask,
@@ -17,31 +24,14 @@ from ecoalign.bench.suites._base import (
     Ruling,
     Sample,
     Score,
+    combined,
     details,
     entry_query,
-    rule,
+    judge_prompt,
     unusable_percent,
 )
 from ecoalign.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from ecoalign.bench._files import Entry
-    from ecoalign.query import Query
-
-__all__ = [
-    "FACETS",
-    "MathVista",
-    "Problem",
-    "Tally",
-    "accuracies",
-    "edit_distance",
-    "normalised",
-    "problem_of",
-    "said_outright",
-    "zero_shot_prompt",
-]
+from ecoalign.query import Query
 
 FACETS = (
     "question_type",
@@ -98,6 +88,11 @@ class Problem:
         """Whether a choice is to be named."""
         return self.question_type == "multi_choice"
 
+    @property
+    def listed_choices(self) -> str:
+        """The choices, a line each: "(A) 135°"."""
+        return "\n".join(f"({chr(65 + i)}) {choice}" for i, choice in enumerate(self.choices))
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -123,12 +118,32 @@ def zero_shot_prompt(problem: Problem) -> str:
     if kind == "float":
         kind = "float1" if problem.precision == 1 else "float2"
     unit = f" (Unit: {problem.unit})" if problem.unit else ""
-    lines = [f"Hint: Please answer the question {_HINTS[kind]}"]
-    lines.append(f"Question: {problem.question}{unit}")
-    if problem.choices:
-        lines.append("Choices:")
-        lines += [f"({chr(65 + i)}) {choice}" for i, choice in enumerate(problem.choices)]
-    return "\n".join(lines).strip()
+    hint = f"Hint: Please answer the question {_HINTS[kind]}"
+    choices = f"\nChoices:\n{problem.listed_choices}" if problem.choices else ""
+    return f"{hint}\nQuestion: {problem.question}{unit}{choices}".strip()
+
+
+_FORMS = {
+    "multi_choice": "the letter of the option that it chooses, as B",
+    "integer": "a whole number, as 14",
+    "float": "a number with {precision} decimals, as {example}",
+    "list": "a Python list, as [2007, 2008]",
+}
+
+
+def extraction_prompt(problem: Problem, response: str) -> str:
+    """Asks a judge which final answer a response gives."""
+    kind = "multi_choice" if problem.multiple_choice else problem.answer_type
+    digits = 1 if problem.precision is None else problem.precision
+    form = _FORMS[kind].format(precision=digits, example=f"{1.234:.{digits}f}")
+    options = {"OPTIONS": problem.listed_choices} if problem.choices else {}
+    return judge_prompt(
+        "A response to a question about an image has to be read: find the final answer that it "
+        f"gives, in this form: {form}. Do not solve the question and do not correct the response. "
+        "Leave out units and words around the answer.",
+        {"QUESTION": problem.question, **options, "RESPONSE": response},
+        "Reply with the answer alone. If the response gives none, reply: none",
+    )
 
 
 def said_outright(problem: Problem, response: str) -> str | None:
@@ -238,7 +253,7 @@ _NOTHING = "none"
 
 @dataclass(frozen=True, slots=True)
 class MathVista:
-    """See the module.
+    """The suite.
 
     Attributes:
         path: the folder with `data/testmini.json` and `images/`, that file itself, parquet files
@@ -313,20 +328,14 @@ class MathVista:
         if outright is not None:
             prediction = self._normalised(problem, outright)
             extracted: list[str | None] = [outright]
-            ruling = Ruling(_shown(prediction))
+            ruling = Ruling(prediction or "")
         else:
             extracted = await self._extracted(problem, answer, ask)
             values = [None if e is None else self._normalised(problem, e) for e in extracted]
-            shown = [
-                None if e is None else _shown(v) for e, v in zip(extracted, values, strict=True)
-            ]
+            shown = [None if e is None else v or "" for e, v in zip(extracted, values, strict=True)]
             # Of different readings equally many judges share, the first judge's counts.
-            ruling = rule(shown, [text for text in shown if text is not None])
-            prediction = (
-                None
-                if ruling.verdict is None
-                else dict(zip(shown, values, strict=True))[ruling.verdict]
-            )
+            ruling = combined(shown, [text for text in shown if text is not None])
+            prediction = dict(zip(shown, values, strict=True)).get(ruling.verdict)
         right = ruling.verdict is not None and prediction == sample.facts["answer"]
         label = UNUSABLE if ruling.verdict is None else "right" if right else "wrong"
         detail = details(
@@ -340,11 +349,7 @@ class MathVista:
     async def _extracted(self, problem: Problem, answer: str, ask: Ask | None) -> list[str | None]:
         if ask is None:
             return []
-        kind = "multi_choice" if problem.multiple_choice else problem.answer_type
-        prompt = judge_prompts.mathvista_extraction(
-            problem.question, answer, kind, problem.precision, problem.choices
-        )
-        replies = await ask(prompt, None)
+        replies = await ask(extraction_prompt(problem, answer), None)
         return [reply if reply is None else _read(reply) for reply in replies]
 
     def totals(self, scored: Sequence[tuple[Sample, Score]]) -> dict[str, float]:
@@ -392,7 +397,3 @@ def _read(reply: str) -> str:
     """The extracted answer in a judge's reply; "" for none."""
     text = reply.strip().strip("`").strip()
     return "" if text.lower().rstrip(".") == _NOTHING else text
-
-
-def _shown(prediction: str | None) -> str:
-    return "" if prediction is None else prediction

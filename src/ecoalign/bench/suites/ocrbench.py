@@ -1,22 +1,23 @@
-"""OCRBench's official scoring: is one of the answers in the prediction?"""
+"""OCRBench (arXiv 2305.07895): is one of the known answers in the prediction?"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from ecoalign.bench._files import entries_of, read_json, read_parquet, read_tsv, table_files
-from ecoalign.bench.suites._base import Ask, FileQuery, Sample, Score, entry_query
+from ecoalign.bench._files import (
+    Entry,
+    entries_of,
+    read_json,
+    read_parquet,
+    read_tsv,
+    table_files,
+)
+from ecoalign.bench.suites._base import Ask, FileQuery, Sample, Score, entry_query, graded
 from ecoalign.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from ecoalign.bench._files import Entry
-    from ecoalign.query import Query
-
-__all__ = ["FORMULA_TYPE", "GROUPS", "OCRBench", "is_right", "points"]
+from ecoalign.query import Query
 
 FORMULA_TYPE = "Handwritten Mathematical Expression Recognition"
 
@@ -79,7 +80,7 @@ _JSON = ("OCRBench.json", "OCRBench/OCRBench.json")
 
 @dataclass(frozen=True, slots=True)
 class OCRBench:
-    """See the module.
+    """The suite.
 
     Attributes:
         path: the folder with `OCRBench.json` and the images (`OCRBench_Images/` or beside it),
@@ -150,8 +151,7 @@ class OCRBench:
         """Right if one of the known answers stands in what was written. Nobody judges."""
         formula = sample.facts["category"] == FORMULA_TYPE
         right = is_right(answer, sample.facts["answer"], formula=formula)
-        label = "right" if right else "wrong"
-        return Score(label, useful=float(right), detail={"refused": refused})
+        return graded(right, refused=refused)
 
     def totals(self, scored: Sequence[tuple[Sample, Score]]) -> dict[str, float]:
         """Points: one for each right answer, by group, and their sum "final score", of 1000 for
