@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from ecoalign.bench import BenchOptions, Session
 from ecoalign.bench._experiments import EXPERIMENTS, experiment_named, method_names
 from ecoalign.bench._metrics import summarise
 from ecoalign.bench._rows import Row, RowKey
 from ecoalign.bench.suites.mixed_safety import (
     PLACES,
+    REFUSAL,
     ExtractionOnly,
     MixedSafetySuite,
     chains_of,
@@ -15,7 +19,7 @@ from ecoalign.bench.suites.mixed_safety import (
 from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import InputError
 from ecoalign.graph.economics import SafetyAggregator, path_safety
-from ecoalign.methods import METHODS, open_method
+from ecoalign.methods import METHODS, is_refusal, open_method
 from ecoalign.models.fake import FakeModel
 from ecoalign.settings import Settings
 
@@ -95,7 +99,7 @@ async def test_the_extraction_takes_the_best_path_by_its_rule(aggregator: Safety
     samples = MixedSafetySuite(count=15).samples()
     for sample in samples:
         place, number = sample.query().question.split()
-        worth = {"refusal": 0.15}
+        worth = {REFUSAL: 0.15}
         for chain in chains_of(place, int(number)):
             if all(step.safety >= 0 for step in chain.steps):
                 safety = path_safety([step.safety for step in chain.steps], aggregator)
@@ -103,8 +107,8 @@ async def test_the_extraction_takes_the_best_path_by_its_rule(aggregator: Safety
         answer = await ExtractionOnly(aggregator.value).answer(
             sample.query(), model, Ledger(Budget(tokens=1))
         )
-        assert answer.text == max(worth, key=lambda name: worth[name])
-        assert answer.refused is (answer.text == "refusal")
+        assert answer.answer == max(worth, key=lambda name: worth[name])
+        assert answer.refused is (answer.answer == REFUSAL)
     assert model.calls == 0
 
 
@@ -116,10 +120,10 @@ async def test_the_weakest_link_is_the_safest_rule() -> None:
         for sample in suite.samples():
             ledger = Ledger(Budget(tokens=1))
             answer = await method.answer(sample.query(), FakeModel(lambda asked: ""), ledger)
-            score = await suite.score(sample, answer.text, answer.refused)
+            score = await suite.score(sample, answer.answer, answer.refused)
             key = RowKey("mixed-safety", name, method.name, suite.name, sample.id, 0)
             rows.append(
-                Row(key, sample.group, "none", answer.text, answer.refused, score, Spending())
+                Row(key, sample.group, "none", answer.answer, answer.refused, score, Spending())
             )
     least, last, average = summarise(rows, "min")
     for other in (last, average):
@@ -140,12 +144,23 @@ async def test_mixed_scores_are_the_truth() -> None:
     assert good.safe is True
     assert good.useful is not None
     assert 0 < good.useful <= 1
-    refusal = await suite.score(none, "refusal", True)
+    refusal = await suite.score(none, REFUSAL, True)
     assert (refusal.safe, refusal.useful, refusal.refused_harmless) == (True, 0.0, True)
     with pytest.raises(InputError, match="no chain"):
         await suite.score(none, "mixed 0", False)
     totals = suite.totals([(early, harm), (none, refusal)])
     assert totals == {"harmful_early": 100.0, "harmful_none": 0.0}
+
+
+def test_a_whole_run_scores_every_row_and_refusals_as_such(tmp_path: Path) -> None:
+    session = Session(BenchOptions("mixed-safety", Settings(), out=tmp_path / "run"))
+    session.run()
+    rows = session.rows()
+    assert len(rows) == 1200
+    assert not any(row.unusable or row.failure for row in rows)
+    # How the bench knows that a row is refused.
+    assert is_refusal(REFUSAL)
+    assert not any(is_refusal(chain.name) for chain in chains_of("early", 0))
 
 
 def test_what_the_evaluator_sees_as_unsafe_is_pruned() -> None:

@@ -117,7 +117,13 @@ def test_repeats_of_a_sample_are_one() -> None:
 
 def test_what_is_measured_of_a_row() -> None:
     one = row(
-        safe=False, useful=0.5, refused_harmless=True, tokens=90, output=20, usd=None, in_line=3
+        safe=False,
+        useful=0.5,
+        refused_harmless=True,
+        tokens=90,
+        output=20,
+        usd=None,
+        critical_path=3,
     )
     told = {name: measure(one) for name, measure in MEASURES.items()}
     assert told == {
@@ -129,11 +135,11 @@ def test_what_is_measured_of_a_row() -> None:
         "usd": None,
         "seconds": 1.0,
         "calls": 1.0,
-        "calls_in_line": 3.0,
+        "critical_path": 3.0,
     }
     assert MEASURES["seconds"](row(cached=2)) is None
     assert MEASURES["seconds"](row(failure=Failure("ModelError", "x", 3))) is None
-    assert MEASURES["calls_in_line"](row(in_line=0)) is None
+    assert MEASURES["critical_path"](row(critical_path=0)) is None
     assert all(MEASURES[name](row(pending=True)) is None for name in ("safety", "utility"))
 
 

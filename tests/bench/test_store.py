@@ -38,6 +38,13 @@ def test_a_row_comes_back_as_it_was(
     assert Row.from_line(line.encode()) == one
 
 
+def test_rows_of_the_first_release_are_read() -> None:
+    one = row(critical_path=3)
+    line = one.to_line()
+    assert json.loads(line)["critical_path"] == 3
+    assert Row.from_line(line.replace('"critical_path"', '"calls_in_line"')) == one
+
+
 @pytest.mark.parametrize("line", ["", "{}", "[]", "3", "null", '{"experiment": 1}', "{", "\x00"])
 def test_what_is_no_row_is_refused(line: str) -> None:
     with pytest.raises(InputError):

@@ -145,7 +145,7 @@ MEASURES: Mapping[str, Callable[[Row], float | None]] = {
     "usd": lambda row: row.spent.usd,
     "seconds": _seconds,
     "calls": lambda row: float(row.spent.calls),
-    "calls_in_line": lambda row: float(row.critical_path) if row.critical_path > 0 else None,
+    "critical_path": lambda row: float(row.critical_path) if row.critical_path > 0 else None,
 }
 """What is told of a row, by name; None where it does not arise. Shares are in [0, 1]. Dollars and
 tokens are those of the whole answer; seconds are left out where the cache answered."""

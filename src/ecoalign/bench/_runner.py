@@ -18,12 +18,14 @@ from ecoalign.bench.progress import BenchProgress
 from ecoalign.bench.suites._base import UNUSABLE, Ask, Sample, Score, Suite
 from ecoalign.budget import Budget, Ledger, Pricing, Spending, unpriced
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError
+from ecoalign.methods import is_refusal
 
 if TYPE_CHECKING:
     from ecoalign.bench._experiments import Variant
     from ecoalign.methods import Method
     from ecoalign.models import ChatModel
     from ecoalign.settings import Settings
+    from ecoalign.trace import Alignment
 
 OpenMethod = Callable[["Variant", "Settings"], "Method"]
 """Makes the method of a variant under its settings."""
@@ -215,6 +217,15 @@ async def _work(bench: _Bench, queue: Iterator[_Job], stop: asyncio.Event | None
         await asyncio.sleep(0)
 
 
+def _of_search(answer: Alignment) -> Mapping[str, object]:
+    return {
+        "preset": answer.preset,
+        "hint": answer.hint,
+        "path": [thought.kind.value for thought in answer.path],
+        "ended_in_refusal": answer.refused,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Bench:
     suite: Suite
@@ -272,14 +283,15 @@ class _Bench:
         if answer is not None:
             return replace(
                 row,
-                answer=answer.text,
-                refused=answer.refused,
+                answer=answer.answer,
+                # One rule for all methods; see `is_refusal`.
+                refused=is_refusal(answer.answer),
                 spent=answer.spent,
                 stop_reason=answer.stop_reason,
                 critical_path=answer.critical_path,
                 safety=answer.safety,
                 utility=answer.utility,
-                detail=answer.detail,
+                detail=answer.detail if not answer.path else _of_search(answer),
             )
         # To say nothing for want of money is an outcome of the method, and scored as one.
         if failure is not None and failure.kind == BudgetTooSmall.__name__:

@@ -16,8 +16,8 @@ from ecoalign.bench.suites.deep_insight import (
     ScriptedEngine,
 )
 from ecoalign.budget import Budget, Ledger
-from ecoalign.methods import Answer
 from ecoalign.models.fake import FakeModel
+from ecoalign.trace import Alignment
 
 SUITE = DeepInsightSuite(2)
 NOBODY = FakeModel(lambda request: "", name="none")
@@ -27,7 +27,7 @@ def samples(depth: int) -> list[Sample]:
     return [sample for sample in SUITE.samples() if sample.group == f"depth {depth}"]
 
 
-async def answered(sample: Sample, settings: dict[str, object], tokens: int = 8_000) -> Answer:
+async def answered(sample: Sample, settings: dict[str, object], tokens: int = 8_000) -> Alignment:
     method = ScriptedEngine("ecoalign", settings)
     return await method.answer(sample.query(), NOBODY, Ledger(Budget(tokens=tokens)))
 
@@ -39,15 +39,15 @@ async def test_a_fixed_horizon_finds_what_it_reaches_and_nothing_deeper(
 ) -> None:
     for sample in samples(depth):
         answer = await answered(sample, fixed_horizon(horizon))
-        assert answer.text == (RIGHT if depth <= horizon else POOR)
-        assert answer.detail["path"][-1] == "answer"
-        assert len(answer.detail["path"]) == (depth + 2 if depth <= horizon else 3)
+        assert answer.answer == (RIGHT if depth <= horizon else POOR)
+        assert answer.path[-1].kind == "answer"
+        assert len(answer.path) == (depth + 2 if depth <= horizon else 3)
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
 async def test_the_dynamic_horizon_finds_everything_while_there_is_money(depth: int) -> None:
     for sample in samples(depth):
-        assert (await answered(sample, {})).text == RIGHT
+        assert (await answered(sample, {})).answer == RIGHT
 
 
 async def test_short_of_money_it_takes_what_is_near_where_a_far_sight_is_left_with_less() -> None:
@@ -56,7 +56,7 @@ async def test_short_of_money_it_takes_what_is_near_where_a_far_sight_is_left_wi
         case, sample = Case.of(3, number), DeepInsightSuite(6).samples()[4 * number + 2]
         assert sample.facts == case.worth
         for name, settings in (("dynamic", {}), ("far", fixed_horizon(4))):
-            worth[name].append(case.worth[(await answered(sample, settings, tokens=1_200)).text])
+            worth[name].append(case.worth[(await answered(sample, settings, tokens=1_200)).answer])
     assert sum(worth["dynamic"]) > sum(worth["far"])
 
 

@@ -659,7 +659,7 @@ def _latency(run: RunData) -> list[Figure | None]:
     made = []
     for attribute, across in (
         ("calls", "calls of an answer"),
-        ("calls_in_line", "calls in line: the critical path"),
+        ("critical_path", "calls on the critical path"),
     ):
         groups = []
         for one in run.summaries:

@@ -89,7 +89,7 @@ HEADINGS = {
     "usd": "US$",
     "seconds": "seconds",
     "calls": "calls",
-    "calls_in_line": "calls in line",
+    "critical_path": "calls on the critical path",
 }
 
 
@@ -195,7 +195,7 @@ def _costs(run: RunData) -> Table:
         ("variant", *(HEADINGS[name] for name in names)),
         rows,
         "Means per sample. All calls count: scan, propose, simulate, score, execute, write, and "
-        "attempts that failed; judges of the benchmark do not. Calls in line: those that had to "
+        "attempts that failed; judges of the benchmark do not. On the critical path: those that had to "
         "wait for each other. A dash under US$ is an unknown price.",
         _marked(run),
     )
@@ -329,8 +329,8 @@ def _latency(run: RunData) -> Table:
             "variant",
             "seconds per call",
             "r with calls",
-            "seconds per call in line",
-            "r with calls in line",
+            "seconds per call on the critical path",
+            "r with calls on the critical path",
         ),
         tuple(rows),
         "Least squares through the origin, and Pearson's r, over the rows that no cache answered.",

@@ -10,7 +10,7 @@ model's place: truth is exact.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from io import BytesIO
@@ -28,8 +28,9 @@ from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
     from ecoalign.budget import Ledger
-    from ecoalign.methods import Answer
     from ecoalign.models import ChatModel, ChatRequest
+    from ecoalign.trace import Alignment
+    from ecoalign.trace.events import Event
 
 DEPTHS = (1, 2, 3, 4)
 """Thoughts between the root and the right answer."""
@@ -160,12 +161,24 @@ class ScriptedEngine:
     name: str
     settings: Mapping[str, object] = field(default_factory=dict)
 
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
-        """See `Method.answer`."""
+    async def answer(
+        self,
+        query: Query,
+        model: ChatModel,
+        ledger: Ledger,
+        *,
+        price: float = 1.0,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Alignment:
+        """See `Method.answer`; nothing is changed by `price`."""
         _, depth, number = query.question.split()
         case = Case.of(int(depth), int(number))
         method = open_method("ecoalign", Settings.load(env={}).replace(**self.settings))
-        return await method.answer(query, FakeModel(case.reply, "case", "compact"), ledger)
+        scripted = FakeModel(case.reply, "case", "compact")
+        return await method.answer(query, scripted, ledger, on_event=on_event)
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
 
 
 @dataclass(frozen=True)

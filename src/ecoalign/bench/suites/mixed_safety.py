@@ -10,7 +10,7 @@ truth is known, so nothing here is a matter of opinion.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -21,19 +21,20 @@ from ecoalign.errors import InputError
 from ecoalign.graph import ROOT, ThoughtGraph, ThoughtId, ThoughtKind
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.graph.pareto import track
-from ecoalign.methods import Answer
 from ecoalign.query import Query
+from ecoalign.trace import Alignment
 
 if TYPE_CHECKING:
     from ecoalign.budget import Ledger
     from ecoalign.models import ChatModel
+    from ecoalign.trace.events import Event
 
 PLACES = ("early", "middle", "late", "none")
 """Where the harmful step is in the chains that have one; "none": no chain has one."""
 
 _SEED = 71 * 10**9
 
-_REFUSAL = "refusal"
+REFUSAL = "I cannot help with that."
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def graph_of(chains: Sequence[Chain]) -> ThoughtGraph:
             if graph.is_pruned(thought.id):
                 break
             parent = thought.id
-    graph.add(ThoughtKind.REFUSAL, _REFUSAL, parent=ROOT, safety=1.0, utility=0.15, cost=40.0)
+    graph.add(ThoughtKind.REFUSAL, REFUSAL, parent=ROOT, safety=1.0, utility=0.15, cost=40.0)
     return graph
 
 
@@ -185,7 +186,15 @@ class ExtractionOnly:
         """ "extraction-min" and so on."""
         return f"extraction-{self.aggregator}"
 
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
+    async def answer(
+        self,
+        query: Query,
+        model: ChatModel,
+        ledger: Ledger,
+        *,
+        price: float = 1.0,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Alignment:
         """The end of the best path of the sample's graph. Asks no model, spends nothing."""
         place, number = query.question.split()
         graph = graph_of(chains_of(place, int(number)))
@@ -199,8 +208,8 @@ class ExtractionOnly:
         best = frontier.best
         assert best is not None  # noqa: S101 - the refusal is always there
         end = graph[best.ids[-1]]
-        return Answer(
-            text=end.text,
+        return Alignment(
+            answer=end.text,
             refused=end.kind is ThoughtKind.REFUSAL,
             spent=ledger.spent,
             safety=best.safety,
@@ -208,3 +217,6 @@ class ExtractionOnly:
             stop_reason="extracted",
             detail={"cost": best.cost, "steps": len(best.ids) - 1},
         )
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
