@@ -114,9 +114,25 @@ class RunData:
             if isinstance(each, dict)
         }
 
+    @property
+    def judges(self) -> list[str]:
+        """The names of the judges, in the order of their verdicts."""
+        said = self.manifest.get("judges")
+        return [str(name) for name in said] if isinstance(said, list) else []
+
+    @property
+    def title(self) -> str:
+        """What it is a run of: "main on world (test), embedded"."""
+        split = f" ({self.split})" if self.split else ""
+        return f"{self.experiment} on {self.suite}{split}, {self.model}"
+
     def of(self, variant: str) -> list[Row]:
         """The rows of one variant."""
         return [row for row in self.rows if row.key.variant == variant]
+
+    def timed(self, variant: str) -> list[Row]:
+        """Those of them whose seconds tell something: answered, and not by the cache."""
+        return [row for row in self.of(variant) if not row.cached and row.failure is None]
 
 
 def _names(manifest: Mapping[str, Any]) -> list[str]:
