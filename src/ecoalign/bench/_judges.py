@@ -141,60 +141,32 @@ class Agreement:
     kappa: float | None
 
 
-def _usable(first: Sequence[Verdict], second: Sequence[Verdict]) -> list[tuple[str, str]]:
+def agreement(first: Sequence[Verdict], second: Sequence[Verdict]) -> Agreement:
+    """How far two judges agree: the share of equal verdicts p_o, and Cohen's kappa.
+
+    kappa = (p_o - p_e) / (1 - p_e), where p_e is the agreement of two judges who draw
+    independently with the frequencies of these two. It is None without pairs, and where p_e is 1
+    (both judges say one and the same thing throughout, so that nothing is left beyond chance).
+
+    Args:
+        first, second: as many verdicts each; None for an unusable one.
+
+    Raises:
+        ValueError: the judges have not as many verdicts each.
+    """
     if len(first) != len(second):
         raise ValueError(f"two judges with {len(first)} and {len(second)} verdicts: give as many")
-    return [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
-
-
-def raw_agreement(first: Sequence[Verdict], second: Sequence[Verdict]) -> float | None:
-    """Share of equal verdicts among the answers on which both are usable (not None).
-
-    Returns:
-        p_o in [0, 1], or None if there is no such answer.
-
-    Raises:
-        ValueError: the judges have not as many verdicts each.
-    """
-    pairs = _usable(first, second)
-    return sum(a == b for a, b in pairs) / len(pairs) if pairs else None
-
-
-def cohens_kappa(first: Sequence[Verdict], second: Sequence[Verdict]) -> float | None:
-    """Agreement beyond chance: kappa = (p_o - p_e) / (1 - p_e), over usable pairs.
-
-    p_e is the agreement of two judges who draw independently with the frequencies of these two.
-
-    Returns:
-        kappa in [-1, 1]; None without pairs, and where p_e is 1 (both judges say one and the
-        same thing throughout, so that nothing is left beyond chance).
-
-    Raises:
-        ValueError: the judges have not as many verdicts each.
-    """
-    pairs = _usable(first, second)
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if None not in {a, b}]
+    unusable, count = len(first) - len(pairs), len(pairs)
     if not pairs:
-        return None
-    count = len(pairs)
+        return Agreement(0, unusable, None, None)
+    equal = sum(a == b for a, b in pairs)
     left, right = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
     # In whole numbers, so that 1 - p_e is 0 only where it is.
     by_chance = sum(times * right[verdict] for verdict, times in left.items())
-    if by_chance == count * count:
-        return None
-    equal = sum(a == b for a, b in pairs) * count
-    return (equal - by_chance) / (count * count - by_chance)
-
-
-def agreement(first: Sequence[Verdict], second: Sequence[Verdict]) -> Agreement:
-    """Both measures, with the number of answers that they rest on.
-
-    Raises:
-        ValueError: the judges have not as many verdicts each.
-    """
-    pairs = len(_usable(first, second))
-    return Agreement(
-        pairs, len(first) - pairs, raw_agreement(first, second), cohens_kappa(first, second)
-    )
+    beyond = count * count - by_chance
+    kappa = (equal * count - by_chance) / beyond if beyond else None
+    return Agreement(count, unusable, equal / count, kappa)
 
 
 def judge_agreement(

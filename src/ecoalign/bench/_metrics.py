@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,12 +42,12 @@ class Estimate:
 
 
 def _interval(
-    n: int, seed: int, resamples: int, statistic: Callable[[NDArray[np.intp]], NDArray[np.float64]]
+    n: int, statistic: Callable[[NDArray[np.intp]], NDArray[np.float64]]
 ) -> tuple[float, float]:
     """The percentiles of a statistic over index arrays of shape (some, n)."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     parts = []
-    left = resamples
+    left = RESAMPLES
     while left > 0:
         some = min(left, max(1, _AT_ONCE // n))
         parts.append(statistic(rng.integers(0, n, (some, n))))
@@ -61,15 +61,12 @@ def _interval(
     return float(low), float(high)
 
 
-def mean(
-    values: _Floats, *, share: bool = False, seed: int = SEED, resamples: int = RESAMPLES
-) -> Estimate | None:
+def mean(values: _Floats, *, share: bool = False) -> Estimate | None:
     """The mean of one value per sample; None of none.
 
     Args:
         values: one per sample.
         share: they are shares in [0, 1]: where all are 0, or all 1, see the module.
-        seed, resamples: of the bootstrap.
     """
     data = np.asarray(values, dtype=np.float64)
     n = int(data.size)
@@ -79,16 +76,13 @@ def mean(
     if share and data.min() == data.max() and value in (0.0, 1.0):
         reach = ((1.0 - LEVEL) / 2.0) ** (1.0 / n)
         return Estimate(value, 0.0 if value == 0.0 else reach, 1.0 if value else 1.0 - reach, n)
-    low, high = _interval(n, seed, resamples, lambda index: data[index].mean(axis=1))
+    low, high = _interval(n, lambda index: data[index].mean(axis=1))
     return Estimate(value, low, high, n)
 
 
 def ratio(
     over: Mapping[str, float],
     under: Mapping[str, float],
-    *,
-    seed: int = SEED,
-    resamples: int = RESAMPLES,
 ) -> Estimate | None:
     """mean(over) / mean(under) on the samples that both have, resampled together.
 
@@ -110,21 +104,16 @@ def ratio(
         )
         return quotient
 
-    low, high = _interval(len(common), seed, resamples, statistic)
+    low, high = _interval(len(common), statistic)
     return Estimate(float(top.mean() / bottom.mean()), low, high, len(common))
 
 
 def difference(
     one: Mapping[str, float],
     other: Mapping[str, float],
-    *,
-    seed: int = SEED,
-    resamples: int = RESAMPLES,
 ) -> Estimate | None:
     """The mean of one - other over the samples that both have (paired); None if there is none."""
-    return mean(
-        [one[name] - other[name] for name in one if name in other], seed=seed, resamples=resamples
-    )
+    return mean([one[name] - other[name] for name in one if name in other])
 
 
 # -- what is measured of a row -------------------------------------------------------------------
@@ -216,33 +205,10 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; an interval is {"value", "low", "high", "n"}."""
 
-        def told(estimate: Estimate | None) -> dict[str, float] | None:
-            if estimate is None:
-                return None
-            return {
-                "value": estimate.value,
-                "low": estimate.low,
-                "high": estimate.high,
-                "n": estimate.n,
-            }
-
-        return {
-            "variant": self.variant,
-            "rows": self.rows,
-            "samples": self.samples,
-            "failed": self.failed,
-            "too_small": self.too_small,
-            "unusable": self.unusable,
-            "pending": self.pending,
-            "cached": self.cached,
-            **{name: told(self.estimates.get(name)) for name in MEASURES},
-            "tokens_ratio": told(self.tokens_ratio),
-            "output_ratio": told(self.output_ratio),
-            "differences": {name: told(value) for name, value in self.differences.items()},
-            "stages": dict(self.stages),
-            "stops": dict(self.stops),
-            "exhausted": dict(self.exhausted),
-        }
+        body = asdict(self)
+        del body["groups"]
+        estimates = body.pop("estimates")
+        return body | {name: estimates.get(name) for name in MEASURES}
 
 
 def _estimates(rows: Sequence[Row], names: Iterable[str]) -> dict[str, Estimate]:
@@ -305,8 +271,8 @@ def _summary(
         output_ratio=against("output_tokens"),
         differences=differences,
         stages={stage: tokens / len(rows) for stage, tokens in stages.items()},
-        stops=Counter(row.stop_reason or "answered" for row in rows),
-        exhausted=Counter(gone for row in rows if (gone := exhausted_by(row)) is not None),
+        stops=dict(Counter(row.stop_reason or "answered" for row in rows)),
+        exhausted=dict(Counter(on for row in rows if (on := exhausted_by(row)))),
         groups={group: _estimates(each, sorted(SHARES)) for group, each in groups.items()},
     )
 

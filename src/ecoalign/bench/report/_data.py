@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,83 +11,60 @@ from ecoalign.bench._rows import ROWS, Row, in_order, read_manifest, read_rows
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ecoalign.bench._rows import Row
 
+_FIGURES = ("frontier", "stages", "bars", "groups")
 
-@dataclass(frozen=True)
+
 class RunData:
     """One experiment on one suite.
 
+    Args:
+        rows: the latest of each key, at least one.
+        manifest: what the run said of itself; may be empty, and is read with care.
+
     Attributes:
-        rows: the latest of each key.
-        manifest: what the run said of itself; may be empty.
+        experiment, suite, split, model: what was run; `split` is "" if the suite has none.
+        command: the command that makes these rows.
+        question: what the experiment is to show.
+        reference: the variant that the others are compared with, where it was run.
+        figures: what is to be drawn.
+        judges: the names of the judges, in the order of their verdicts.
+        title: what it is a run of: "main on world (test), embedded".
     """
 
-    rows: tuple[Row, ...]
-    manifest: Mapping[str, Any]
+    def __init__(self, rows: Sequence[Row], manifest: Mapping[str, Any]) -> None:
+        def said(name: str, otherwise: str) -> str:
+            value = manifest.get(name)
+            return value if isinstance(value, str) and value else otherwise
 
-    def _said(self, name: str, other: str) -> str:
-        value = self.manifest.get(name)
-        return value if isinstance(value, str) and value else other
-
-    @property
-    def experiment(self) -> str:
-        """Its name."""
-        return self._said("experiment", self.rows[0].key.experiment)
-
-    @property
-    def suite(self) -> str:
-        """The suite's name."""
-        return self._said("suite", self.rows[0].key.suite)
-
-    @property
-    def split(self) -> str:
-        """The suite's split, "" if it has none."""
-        return self._said("split", "")
-
-    @property
-    def model(self) -> str:
-        """Who answered."""
-        return self._said("model", self.rows[0].model)
-
-    @property
-    def command(self) -> str:
-        """The command that makes these rows."""
-        return self._said("command", f"ecoalign bench run {self.experiment} --suite {self.suite}")
-
-    @property
-    def question(self) -> str:
-        """What the experiment is to show."""
+        self.rows = tuple(rows)
+        self.manifest = manifest
+        self.experiment = said("experiment", rows[0].key.experiment)
+        self.suite = said("suite", rows[0].key.suite)
+        self.split = said("split", "")
+        self.model = said("model", rows[0].model)
+        run = f"ecoalign bench run {self.experiment} --suite {self.suite}"
+        self.command = said("command", run)
         known = EXPERIMENTS.get(self.experiment)
-        return known.question if known else ""
-
-    @property
-    def reference(self) -> str | None:
-        """The variant that the others are compared with, where it was run."""
-        known = EXPERIMENTS.get(self.experiment)
-        names = [summary.variant for summary in self.plain]
-        return known.reference if known and known.reference in names else None
-
-    @property
-    def figures(self) -> tuple[str, ...]:
-        """What is to be drawn."""
-        known = EXPERIMENTS.get(self.experiment)
-        return known.figures if known else ("frontier", "stages", "bars", "groups")
-
-    @cached_property
-    def plain(self) -> list[Summary]:
-        """The figures without comparisons, which is all it takes to know the names."""
-        return summarise(self.rows)
+        self.question = known.question if known else ""
+        self.figures: Sequence[str] = known.figures if known else _FIGURES
+        names = {row.key.variant for row in rows}
+        self.reference = known.reference if known and known.reference in names else None
+        judges = manifest.get("judges")
+        self.judges = [str(name) for name in judges] if isinstance(judges, list) else []
+        split = f" ({self.split})" if self.split else ""
+        self.title = f"{self.experiment} on {self.suite}{split}, {self.model}"
 
     @cached_property
     def summaries(self) -> list[Summary]:
         """All figures."""
         return summarise(self.rows, self.reference)
 
-    @cached_property
+    @property
     def axes(self) -> dict[str, dict[str, float]]:
         """The variants on the axis of each curve: the axis' name, the variant's, its place."""
         found: dict[str, dict[str, float]] = {}
@@ -113,18 +89,6 @@ class RunData:
             for variant, each in said.items()
             if isinstance(each, dict)
         }
-
-    @property
-    def judges(self) -> list[str]:
-        """The names of the judges, in the order of their verdicts."""
-        said = self.manifest.get("judges")
-        return [str(name) for name in said] if isinstance(said, list) else []
-
-    @property
-    def title(self) -> str:
-        """What it is a run of: "main on world (test), embedded"."""
-        split = f" ({self.split})" if self.split else ""
-        return f"{self.experiment} on {self.suite}{split}, {self.model}"
 
     def of(self, variant: str) -> list[Row]:
         """The rows of one variant."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +27,7 @@ from ecoalign.bench.suites._base import (
     details,
     entry_query,
     judge_prompt,
+    percents,
     unusable_percent,
 )
 from ecoalign.errors import InputError
@@ -92,24 +92,6 @@ class Problem:
     def listed_choices(self) -> str:
         """The choices, a line each: "(A) 135°"."""
         return "\n".join(f"({chr(65 + i)}) {choice}" for i, choice in enumerate(self.choices))
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Right answers among all.
-
-    Attributes:
-        correct: how many were right.
-        total: how many there were, > 0.
-    """
-
-    correct: int
-    total: int
-
-    @property
-    def percent(self) -> float:
-        """Right answers of a hundred, in [0, 100]."""
-        return 100.0 * self.correct / self.total
 
 
 def zero_shot_prompt(problem: Problem) -> str:
@@ -218,28 +200,19 @@ def edit_distance(first: str, second: str) -> int:
     return previous[-1]
 
 
-def accuracies(
-    results: Iterable[tuple[Mapping[str, str | Sequence[str]], bool]],
-) -> dict[str, dict[str, Tally]]:
-    """Right answers by facet and value; `["average"][""]` is over all.
+def keys_of(facets: Mapping[str, Any]) -> list[str]:
+    """The totals that an answer counts for: "accuracy", and "task/math word problem" and so on.
 
     Args:
-        results: of each answer its facets (see `FACETS`; `skills` are several) and whether it
-            was right. A facet that a problem has not is passed over.
+        facets: of the problem, by the names in `FACETS`; `skills` are several. One that it has not
+            is passed over.
     """
-    counts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
-    for facets, right in results:
-        keys = [("average", "")]
-        for facet in FACETS:
-            value = facets.get(facet, ())
-            keys += [(facet, v) for v in ([value] if isinstance(value, str) else value)]
-        for facet, value in keys:
-            counts[facet][value][0] += right
-            counts[facet][value][1] += 1
-    return {
-        facet: {value: Tally(*tally) for value, tally in values.items()}
-        for facet, values in counts.items()
-    }
+    keys = ["accuracy"]
+    for facet in FACETS:
+        value = facets.get(facet) or ()
+        values = [value] if isinstance(value, str) else value
+        keys += [f"{facet}/{each}" for each in values]
+    return keys
 
 
 _JSON = ("testmini.json", "data/testmini.json")
@@ -354,15 +327,10 @@ class MathVista:
 
     def totals(self, scored: Sequence[tuple[Sample, Score]]) -> dict[str, float]:
         """Percent right: "accuracy", and by facet and value ("task/math word problem")."""
-        facets = [
-            ({f: v for f in FACETS if (v := sample.facts.get(f))}, bool(score.useful))
-            for sample, score in scored
-        ]
-        totals: dict[str, float] = {}
-        for facet, values in accuracies(facets).items():
-            for value, tally in values.items():
-                totals[f"{facet}/{value}" if value else "accuracy"] = tally.percent
-        return {**totals, "unusable": unusable_percent(scored)}
+        found = percents(
+            (key, score.useful) for sample, score in scored for key in keys_of(sample.facts)
+        )
+        return {**found, "unusable": unusable_percent(scored)}
 
 
 def problem_of(facts: Mapping[str, Any]) -> Problem:
