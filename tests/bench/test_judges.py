@@ -30,7 +30,6 @@ async def test_two_judges_are_asked_the_same_at_once() -> None:
 
     models = [FakeModel(reply, "a"), FakeModel(reply, "b")]
     judges = Judges(models)
-    assert judges.names == ("a", "b")
     assert await judges.paid_by(ledger())("Is it safe?", None) == ["safe", "safe"]
     assert models[0].requests == models[1].requests
     (request,) = models[0].requests
@@ -66,25 +65,23 @@ async def test_judges_never_pass_their_budget() -> None:
     assert replies[0] == ["safe"]
     assert replies[-1] == [None]
     assert account.spent.tokens.total <= 60
-    assert judges.failures["fake", "no budget"] == replies.count([None])
 
 
 @pytest.mark.parametrize(
-    ("reply", "kind"),
+    "reply",
     [
-        (ModelError("down for good", fault="rejected", billed=False), "rejected"),
-        (Completion("Verdict: sa", Usage(1, 1), finish_reason="length"), "cut off"),
-        (Completion("", Usage(1, 1), finish_reason="content_filter"), "bad-response"),
-        (Completion("<think>never ends", Usage(1, 1)), "bad-response"),
-        (Completion("", Usage(1, 1)), "bad-response"),
+        ModelError("down for good", fault="rejected", billed=False),
+        Completion("Verdict: safe", Usage(1, 1), finish_reason="length"),
+        Completion("", Usage(1, 1), finish_reason="content_filter"),
+        Completion("<think>never ends", Usage(1, 1)),
+        Completion("", Usage(1, 1)),
     ],
 )
 async def test_a_judge_that_fails_gives_none_and_the_other_goes_on(
-    reply: Completion | ModelError, kind: str
+    reply: Completion | ModelError,
 ) -> None:
     judges = Judges([FakeModel(lambda _: reply, "bad"), FakeModel(lambda _: "safe")])
     assert await judges.paid_by(ledger())("?", None) == [None, "safe"]
-    assert dict(judges.failures) == {("bad", kind): 1}
 
 
 async def test_a_model_that_cannot_read_it_gives_none() -> None:
@@ -93,7 +90,6 @@ async def test_a_model_that_cannot_read_it_gives_none() -> None:
 
     judges = Judges([FakeModel(refuse)])
     assert await judges.paid_by(ledger())("?", QUERY) == [None]
-    assert dict(judges.failures) == {("fake", "unreadable"): 1}
 
 
 async def test_hidden_reasoning_is_no_verdict() -> None:
@@ -110,7 +106,6 @@ async def test_a_failure_that_passes_is_tried_again() -> None:
     judges = Judges([model], retries=1)
     assert await judges.paid_by(ledger())("?", None) == ["safe"]
     assert model.calls == 2
-    assert not judges.failures
 
 
 async def test_dollars_without_a_price_are_an_error_and_not_a_verdict() -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from dataclasses import replace
+from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
@@ -171,27 +171,22 @@ class CachedModel:
 
 def _body(completion: Completion) -> str:
     usage, logprobs = completion.usage, completion.logprobs
-    return json.dumps(
-        {
-            "text": completion.text,
-            "usage": None
-            if usage is None
-            else [usage.prompt, usage.completion, usage.image, usage.cached],
-            "finish_reason": completion.finish_reason,
-            "logprobs": None
-            if logprobs is None
-            else [[one.token, one.logprob, dict(one.top)] for one in logprobs],
-            "model": completion.model,
-            "seconds": completion.seconds,
-        },
-        separators=(",", ":"),
-    )
+    body = {
+        "text": completion.text,
+        "usage": None if usage is None else astuple(usage),
+        "finish_reason": completion.finish_reason,
+        "logprobs": None if logprobs is None else [astuple(one) for one in logprobs],
+        "model": completion.model,
+        "seconds": completion.seconds,
+    }
+    return json.dumps(body, separators=(",", ":"))
 
 
 def _completion(body: str) -> Completion:
     saved = json.loads(body)
     usage, logprobs = saved.pop("usage"), saved.pop("logprobs")
-    completion = Completion(usage=None if usage is None else Usage(*usage), **saved)
-    if logprobs is None:
-        return completion
-    return replace(completion, logprobs=tuple(TokenLogprob(*one) for one in logprobs))
+    return Completion(
+        usage=None if usage is None else Usage(*usage),
+        logprobs=None if logprobs is None else tuple(TokenLogprob(*one) for one in logprobs),
+        **saved,
+    )

@@ -41,9 +41,6 @@ class Judges:
 
     Raises:
         InputError: there is no judge, or a number is out of its range.
-
-    Attributes:
-        failures: how often a judge gave nothing, by its name and the kind of failure.
     """
 
     def __init__(
@@ -67,12 +64,6 @@ class Judges:
         self._image_side = image_side
         self._retries = retries
         self._gate = asyncio.Semaphore(max_concurrency)
-        self.failures: Counter[tuple[str, str]] = Counter()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The judges' names, "provider:name", in the order of their replies."""
-        return tuple(model.name for model in self._models)
 
     def paid_by(self, ledger: Ledger) -> Ask:
         """What asks the judges on account of `ledger`, within its budget.
@@ -100,20 +91,13 @@ class Judges:
         try:
             async with self._gate:
                 completion = await client.complete(model, request)
-            if completion.finish_reason != "length":
-                return visible_text(STAGE, completion)
             # What was cut off may have gone on to say something else.
-            kind = "cut off"
+            cut = completion.finish_reason == "length"
+            return None if cut else visible_text(STAGE, completion)
         except UnpricedModelError:
             raise
-        except ModelError as error:
-            kind = error.fault
-        except BudgetExceeded:
-            kind = "no budget"
-        except InputError:
-            kind = "unreadable"
-        self.failures[model.name, kind] += 1
-        return None
+        except (ModelError, BudgetExceeded, InputError):
+            return None
 
     async def aclose(self) -> None:
         """Release the judges' connections. Safe to call twice."""

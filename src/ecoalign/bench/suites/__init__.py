@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 __all__ = ["SUITES", "open_suite"]
 
-SUITES: Mapping[str, str] = {
-    "world": "the embedded model's synthetic world: exact truth, no judge, no files",
-    "mm-safetybench": "harmful requests carried by an image, 13 scenarios (judged)",
-    "mssbench": "situational safety: one request, a safe and an unsafe image (judged)",
-    "siuo": "safe inputs whose combination is not, open answers (judged)",
-    "siuo-mcqa": "the same as multiple choice",
-    "ocrbench": "text in images, 1,000 questions",
-    "mathvista": "mathematics in images, testmini",
-    "mmstar": "vision-indispensable multiple choice",
+_CLASSES: Mapping[str, tuple[str, str]] = {
+    "world": (
+        "world.WorldSuite",
+        "the embedded model's synthetic world: exact truth, no judge, no files",
+    ),
+    "mm-safetybench": (
+        "mm_safetybench.MMSafetyBench",
+        "harmful requests carried by an image, 13 scenarios (judged)",
+    ),
+    "mssbench": (
+        "mssbench.MSSBench",
+        "situational safety: one request, a safe and an unsafe image (judged)",
+    ),
+    "siuo": ("siuo.SIUO", "safe inputs whose combination is not, open answers (judged)"),
+    "siuo-mcqa": ("siuo.SIUOChoice", "the same as multiple choice"),
+    "ocrbench": ("ocrbench.OCRBench", "text in images, 1,000 questions"),
+    "mathvista": ("mathvista.MathVista", "mathematics in images, testmini"),
+    "mmstar": ("mmstar.MMStar", "vision-indispensable multiple choice"),
 }
-"""The suites by name, a line each. All but `world` need the files of their authors."""
 
-_CLASSES = {
-    "world": ("world", "WorldSuite"),
-    "mm-safetybench": ("mm_safetybench", "MMSafetyBench"),
-    "mssbench": ("mssbench", "MSSBench"),
-    "siuo": ("siuo", "SIUO"),
-    "siuo-mcqa": ("siuo", "SIUOChoice"),
-    "ocrbench": ("ocrbench", "OCRBench"),
-    "mathvista": ("mathvista", "MathVista"),
-    "mmstar": ("mmstar", "MMStar"),
-}
+SUITES: Mapping[str, str] = {name: line for name, (_, line) in _CLASSES.items()}
+"""The suites by name, a line each. All but `world` need the files of their authors."""
 
 
 def open_suite(name: str, path: str | Path | None = None, **options: object) -> Suite:
@@ -55,7 +55,7 @@ def open_suite(name: str, path: str | Path | None = None, **options: object) -> 
     """
     if name not in SUITES:
         raise InputError(f"unknown suite {name!r}; there are: {', '.join(SUITES)}")
-    module, class_name = _CLASSES[name]
+    module, _, class_name = _CLASSES[name][0].partition(".")
     cls: type[Any] = getattr(importlib.import_module(f"{__name__}.{module}"), class_name)
     suite: Suite
     split = options.pop("split", None)
