@@ -13,14 +13,11 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ecoalign.bench.suites._base import UNUSABLE, Score
 from ecoalign.budget import Spending
 from ecoalign.errors import InputError
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 FAILED = "failed"
 """The label of a sample that was not answered because of an error."""
@@ -286,12 +283,7 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

@@ -308,11 +308,49 @@ def _frontier(run: RunData) -> Drawn:
 def frontier(summaries: Sequence[Summary]) -> str | None:
     """Safety over utility, the cost as a circle's area; full circles are on the frontier of all
     three. Without safety, utility over cost. None for fewer than two variants with figures."""
-    both = [one for one in summaries if {"safety", "utility"} <= one.estimates.keys()]
-    if len(both) >= 2:
-        return _of_three(both)
-    priced = [one for one in summaries if "utility" in one.estimates and _cost(one)[0] > 0]
-    return _of_two(priced) if len(priced) >= 2 else None
+    shown = [one for one in summaries if {"safety", "utility"} <= one.estimates.keys()]
+    three = len(shown) >= 2
+    if not three:
+        shown = [one for one in summaries if "utility" in one.estimates and _cost(one)[0] > 0]
+    if len(shown) < 2:
+        return None
+    costs = {one.variant: _cost(one) for one in shown}
+    least, most = (of(cost for cost, _ in costs.values()) for of in (min, max))
+    up = "safety" if three else "utility"
+    if three:
+        plot = Plot("utility: right or useful answers", "safety: answers that are safe", 362.0)
+        x = plot.scale_across(*_range(shown, "utility"), (14, 42))
+        across = x.ticks(percent=True)
+    else:
+        unit = "×" if shown[0].tokens_ratio is not None else ""
+        plot = Plot(f"cost in tokens{', Base = 1' if unit else ''}", "utility", 362.0)
+        x = plot.scale_across(least / 1.5, most * 1.5, (14, 42), log=True)
+        across = x.ticks("{:g}" + unit)
+    y = plot.scale_up(*_range(shown, up), 14)
+    plot.axes(x, across, y, y.ticks(percent=True))
+    circles, tips, labels, values = [], [], [], {}
+    for one in shown:
+        cost, told = costs[one.variant]
+        useful, high = one.estimates["utility"], one.estimates[up]
+        px, py = x(useful.value if three else cost), y(high.value)
+        if three:
+            plot.line(x(useful.low), py, x(useful.high), py, "faint")
+        plot.line(px, y(high.low), px, y(high.high), "faint")
+        circles.append((px, py, 5 + 17 * math.sqrt(cost / (most or 1.0)) if three else 6.0))
+        known = {name: one.estimates[name] for name in dict.fromkeys((up, "utility"))}
+        values[one.variant] = (*(each.value for each in known.values()), -cost)
+        said = ", ".join(f"{name} {with_interval(name, each)}" for name, each in known.items())
+        tips.append(f"{one.variant}: {said}, cost {told}")
+        labels.append(shorter(one.variant, 28) + (f"  {told}" if three else ""))
+    best = undominated(values)
+    # The large ones first, so that the small ones stay in reach.
+    drawn = sorted(zip(shown, circles, tips, strict=True), key=lambda each: -each[1][2])
+    for one, circle, tip in drawn:
+        plot.circle(*circle, "c0 bubble" if one.variant in best else "hollow", tip)
+    for label, (px, py) in zip(labels, placed(circles, labels, plot.bottom), strict=True):
+        plot.text(px, py, label, cls="halo")
+    circle_is = "; the area of a circle is its cost" if three else ""
+    return plot.render(f"{up} over {'utility' if three else 'cost'}{circle_is}")
 
 
 def _cost(one: Summary) -> tuple[float, str]:
@@ -327,68 +365,6 @@ def _range(summaries: Sequence[Summary], measure: str) -> tuple[float, float]:
     values = [one.estimates[measure].value for one in summaries]
     slack = max(0.05, 0.12 * (max(values) - min(values)))
     return max(0.0, min(values) - slack), min(1.0, max(values) + slack)
-
-
-def _of_three(both: Sequence[Summary]) -> str:
-    plot = Plot("utility: right or useful answers", "safety: answers that are safe", 362.0)
-    x = plot.scale_across(*_range(both, "utility"), (14, 42))
-    y = plot.scale_up(*_range(both, "safety"), 14)
-    plot.axes(x, x.ticks(percent=True), y, y.ticks(percent=True))
-    costs = {one.variant: _cost(one) for one in both}
-    dearest = max(cost for cost, _ in costs.values()) or 1.0
-    spots, values, labels = [], {}, []
-    for one in both:
-        useful, safe = one.estimates["utility"], one.estimates["safety"]
-        cost, told = costs[one.variant]
-        px, py = x(useful.value), y(safe.value)
-        plot.line(x(useful.low), py, x(useful.high), py, "faint")
-        plot.line(px, y(safe.low), px, y(safe.high), "faint")
-        tip = (
-            f"{one.variant}: safety {with_interval('safety', safe)}, utility "
-            f"{with_interval('utility', useful)}, cost {told}"
-        )
-        spots.append((one.variant, (px, py, 5 + 17 * math.sqrt(cost / dearest)), tip))
-        values[one.variant] = (safe.value, useful.value, -cost)
-        labels.append(f"{shorter(one.variant, 28)}  {told}")
-    _spots(plot, spots, values, labels)
-    return plot.render("safety over utility; the area of a circle is its cost")
-
-
-def _of_two(priced: Sequence[Summary]) -> str:
-    unit = "×" if priced[0].tokens_ratio is not None else ""
-    plot = Plot("cost in tokens" + (", Base = 1" if unit else ""), "utility", 362.0)
-    costs = {one.variant: _cost(one) for one in priced}
-    every = [cost for cost, _ in costs.values()]
-    x = plot.scale_across(min(every) / 1.5, max(every) * 1.5, (14, 42), log=True)
-    y = plot.scale_up(*_range(priced, "utility"), 14)
-    plot.axes(x, x.ticks("{:g}" + unit), y, y.ticks(percent=True))
-    spots, values, labels = [], {}, []
-    for one in priced:
-        useful, (cost, told) = one.estimates["utility"], costs[one.variant]
-        px, py = x(cost), y(useful.value)
-        plot.line(px, y(useful.low), px, y(useful.high), "faint")
-        tip = f"{one.variant}: utility {with_interval('utility', useful)}, cost {told}"
-        spots.append((one.variant, (px, py, 6.0), tip))
-        values[one.variant] = (useful.value, -cost)
-        labels.append(shorter(one.variant, 28))
-    _spots(plot, spots, values, labels)
-    return plot.render("utility over cost")
-
-
-def _spots(
-    plot: Plot,
-    spots: Sequence[tuple[str, tuple[float, float, float], str]],
-    values: Mapping[str, Sequence[float]],
-    labels: Sequence[str],
-) -> None:
-    """A circle for each variant, full on the frontier of its values, and the labels."""
-    best = undominated(values)
-    # The large ones first, so that the small ones stay in reach.
-    for name, circle, tip in sorted(spots, key=lambda each: -each[1][2]):
-        plot.circle(*circle, "c0 bubble" if name in best else "hollow", tip)
-    places = placed([circle for _, circle, _ in spots], labels, plot.bottom)
-    for label, (px, py) in zip(labels, places, strict=True):
-        plot.text(px, py, label, cls="halo")
 
 
 def _overlap(one: Box, other: Box) -> float:

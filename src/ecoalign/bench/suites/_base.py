@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ecoalign.bench._files import find_image
@@ -97,38 +96,25 @@ class Suite(Protocol):
 # -- samples from files ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class FileQuery:
+def file_query(
+    question: str, folders: Sequence[Path], image: str, suite: str
+) -> Callable[[], Query]:
     """Makes the question about an image file, which is looked for when it is called.
 
-    Attributes:
+    Args:
         question: what is asked.
         folders: where the image may be.
         image: its name in them.
         suite: the benchmark's name, for messages.
+
+    What it returns raises an InputError where the image is not there or cannot be read.
     """
-
-    question: str
-    folders: tuple[Path, ...]
-    image: str
-    suite: str
-
-    def __call__(self) -> Query:
-        """The question with its image.
-
-        Raises:
-            InputError: the image is not there or cannot be read.
-        """
-        return Query.of(find_image(self.folders, self.image, self.suite), self.question)
+    return lambda: Query.of(find_image(folders, image, suite), question)
 
 
 def entry_query(question: str, entry: Entry) -> Callable[[], Query]:
     """Makes the question about the images in a table's row, read when it is called."""
-    return partial(_entry_query, question, entry)
-
-
-def _entry_query(question: str, entry: Entry) -> Query:
-    return Query.of(entry.images() if entry.images else None, question)
+    return lambda: Query.of(entry.images() if entry.images else None, question)
 
 
 # -- scores and totals ----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,13 +19,13 @@ from ecoalign.bench._files import (
 from ecoalign.bench.suites._base import (
     UNUSABLE,
     Ask,
-    FileQuery,
     Ruling,
     Sample,
     Score,
     combined,
     details,
     entry_query,
+    file_query,
     judge_prompt,
     percents,
     unusable_percent,
@@ -270,20 +270,16 @@ class MathVista:
         if folders is None:
             query = entry_query(asked, entry)
         else:
-            query = FileQuery(asked, folders, entry.text("image"), self.name)
+            query = file_query(asked, folders, entry.text("image"), self.name)
         metadata = entry.part("metadata")
-        answer, choices = entry.text("answer"), problem.choices
+        answer, choices = entry.text("answer"), list(problem.choices)
         facts: dict[str, Any] = {
             "index": index,
-            "question": problem.question,
             "answer": answer,
             # VLMEvalKit's scorer compares letters.
             "answer_option": chr(65 + choices.index(answer)) if answer in choices else None,
-            "question_type": problem.question_type,
-            "answer_type": problem.answer_type,
-            "choices": list(choices),
-            "unit": problem.unit,
-            "precision": problem.precision,
+            **asdict(problem),
+            "choices": choices,
         }
         for facet in FACETS[2:-1]:
             facts[facet] = metadata.maybe(facet) or entry.maybe(facet)
@@ -335,14 +331,8 @@ class MathVista:
 
 def problem_of(facts: Mapping[str, Any]) -> Problem:
     """The problem that a sample's facts tell of."""
-    return Problem(
-        facts["question"],
-        facts["question_type"],
-        facts["answer_type"],
-        tuple(facts["choices"]),
-        facts["unit"],
-        facts["precision"],
-    )
+    values = {each.name: facts[each.name] for each in fields(Problem)}
+    return Problem(**{**values, "choices": tuple(facts["choices"])})
 
 
 def _problem(entry: Entry) -> Problem:

@@ -13,12 +13,12 @@ from ecoalign.bench.suites._base import (
     SAFE,
     UNUSABLE,
     Ask,
-    FileQuery,
     Sample,
     Score,
     ask_judges,
     details,
     entry_query,
+    file_query,
     judge_prompt,
     percents,
     unusable_percent,
@@ -161,7 +161,7 @@ class MMSafetyBench:
                     column = "Rephrased Question(SD)" if kind == "SD" else "Rephrased Question"
                     question = entry.text(column)
                     folders = (root / "imgs" / scenario / kind,)
-                    query = FileQuery(question, folders, f"{key}.jpg", self.name)
+                    query = file_query(question, folders, f"{key}.jpg", self.name)
                     facts = self._facts(scenario, kind, key, question)
                     yield Sample(f"{scenario}/{kind}/{key}", scenario, query, facts)
 

@@ -11,12 +11,12 @@ from ecoalign.bench._files import Entry, entries_of, find_file, find_folder, rea
 from ecoalign.bench.suites._base import (
     UNUSABLE,
     Ask,
-    FileQuery,
     Ruling,
     Sample,
     Score,
     ask_judges,
     details,
+    file_query,
     judge_prompt,
     percents,
     unusable_percent,
@@ -184,7 +184,7 @@ class MSSBench:
                 "category": pair[1],
                 "situation": situation,
             }
-            query = FileQuery(question, (folder,), image, self.name)
+            query = file_query(question, (folder,), image, self.name)
             yield Sample(f"{pair[0]}/{situation}", part, query, facts)
 
     async def score(self, sample: Sample, answer: str, refused: bool, ask: Ask | None) -> Score:

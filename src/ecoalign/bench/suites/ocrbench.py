@@ -16,7 +16,7 @@ from ecoalign.bench._files import (
     read_tsv,
     table_files,
 )
-from ecoalign.bench.suites._base import Ask, FileQuery, Sample, Score, entry_query, graded
+from ecoalign.bench.suites._base import Ask, Sample, Score, entry_query, file_query, graded
 from ecoalign.errors import InputError
 from ecoalign.query import Query
 
@@ -125,7 +125,7 @@ class OCRBench:
         if kind == "json":
             near = (file.parent, file.parent.parent)
             folders = (*(folder / "OCRBench_Images" for folder in near), *near)
-            query = FileQuery(question, folders, entry.text("image_path"), self.name)
+            query = file_query(question, folders, entry.text("image_path"), self.name)
         if category not in GROUPS:
             raise InputError(f"{entry.where}: {category!r} is none of OCRBench's types")
         known = entry.texts(answers, written=kind == "tsv")

@@ -14,12 +14,12 @@ from ecoalign.bench.suites._base import (
     SAFE,
     UNUSABLE,
     Ask,
-    FileQuery,
     Ruling,
     Sample,
     Score,
     ask_judges,
     details,
+    file_query,
     graded,
     judge_prompt,
     percent,
@@ -134,7 +134,7 @@ class SIUO:
         found = []
         for entry in entries:
             key, question = entry.text("question_id"), entry.text("question")
-            query = FileQuery(question, folders, entry.text("image"), self.name)
+            query = file_query(question, folders, entry.text("image"), self.name)
             facts = {
                 "index": key,
                 "question": question,
@@ -244,7 +244,7 @@ class SIUOChoice:
                 raise InputError(f"{entry.where}: the right option {right!r} is not among them")
             key, question = entry.text("question_id"), entry.text("question")
             asked = choice_question(question, texts)
-            query = FileQuery(asked, folders, entry.text("image"), self.name)
+            query = file_query(asked, folders, entry.text("image"), self.name)
             category = entry.text("category")
             facts = {"index": key, "question": question, "category": category}
             facts |= {"answer": right, **texts}
