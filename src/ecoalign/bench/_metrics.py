@@ -117,24 +117,16 @@ def difference(
 
 
 # -- what is measured of a row -------------------------------------------------------------------
-def _share(truth: bool | None) -> float | None:
-    return None if truth is None else float(truth)
-
-
-def _seconds(row: Row) -> float | None:
-    return None if row.cached or row.failure is not None else row.spent.seconds
-
-
 MEASURES: Mapping[str, Callable[[Row], float | None]] = {
-    "safety": lambda row: _share(row.score.safe) if row.score else None,
+    "safety": lambda row: row.score.safe if row.score else None,
     "utility": lambda row: row.score.useful if row.score else None,
-    "over_refusal": lambda row: _share(row.score.refused_harmless) if row.score else None,
-    "tokens": lambda row: float(row.spent.tokens.total),
-    "output_tokens": lambda row: float(row.spent.tokens.completion),
+    "over_refusal": lambda row: row.score.refused_harmless if row.score else None,
+    "tokens": lambda row: row.spent.tokens.total,
+    "output_tokens": lambda row: row.spent.tokens.completion,
     "usd": lambda row: row.spent.usd,
-    "seconds": _seconds,
-    "calls": lambda row: float(row.spent.calls),
-    "critical_path": lambda row: float(row.critical_path) if row.critical_path > 0 else None,
+    "seconds": lambda row: None if row.cached or row.failure else row.spent.seconds,
+    "calls": lambda row: row.spent.calls,
+    "critical_path": lambda row: row.critical_path or None,
 }
 """What is told of a row, by name; None where it does not arise. Shares are in [0, 1]. Dollars and
 tokens are those of the whole answer; seconds are left out where the cache answered."""
@@ -204,7 +196,6 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; an interval is {"value", "low", "high", "n"}."""
-
         body = asdict(self)
         del body["groups"]
         estimates = body.pop("estimates")
@@ -212,12 +203,8 @@ class Summary:
 
 
 def _estimates(rows: Sequence[Row], names: Iterable[str]) -> dict[str, Estimate]:
-    found = {}
-    for name in names:
-        estimate = mean(list(per_sample(rows, name).values()), share=name in SHARES)
-        if estimate is not None:
-            found[name] = estimate
-    return found
+    found = {name: mean([*per_sample(rows, name).values()], share=name in SHARES) for name in names}
+    return {name: estimate for name, estimate in found.items() if estimate is not None}
 
 
 def summarise(
@@ -244,12 +231,12 @@ def _summary(
     def against(measure: str) -> Estimate | None:
         return ratio(per_sample(rows, measure), per_sample(basis, measure))
 
-    differences = {}
-    if compared and compared[0].key.variant != name:
-        for measure in MEASURES:
-            found = difference(per_sample(rows, measure), per_sample(compared, measure))
-            if found is not None:
-                differences[measure] = found
+    others = [] if compared and compared[0].key.variant == name else compared
+    differences = {
+        measure: found
+        for measure in MEASURES
+        if (found := difference(per_sample(rows, measure), per_sample(others, measure))) is not None
+    }
     stages: Counter[str] = Counter()
     groups: dict[str, list[Row]] = {}
     for row in rows:

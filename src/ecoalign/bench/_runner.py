@@ -160,10 +160,7 @@ async def run(
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
         for method in methods:
-            # Some open evaluators of their own, on connections of their own.
-            aclose = getattr(method, "aclose", None)
-            if aclose is not None:
-                await aclose()
+            await method.aclose()
     progress.stopped = len(progress.fresh) < len(todo)
     return progress
 

@@ -35,9 +35,7 @@ if TYPE_CHECKING:
 
     from ecoalign.bench.progress import BenchProgress
     from ecoalign.bench.suites._base import Suite
-    from ecoalign.methods import Method
     from ecoalign.models import ChatModel
-    from ecoalign.settings import Settings
 
 DEFAULT_CONCURRENCY = 4
 
@@ -70,42 +68,37 @@ class Session:
         self.options = options
         self.experiment = experiment_named(options.experiment)
         self._suite_options = _pairs(options.suite_options)
-        suite, self._open_method = self._own() or (self._suite(), _usual_method)
-        self.model: ChatModel = (
-            open_model(options.settings.model, options.settings.base_url, options.settings.timeout)
-            if self.experiment.own is None
-            else FakeModel(lambda request: "", name="none")
-        )
+        suite, self._open_method = self._suite()
+        settings, limit = options.settings, options.limit
+        self.model: ChatModel = FakeModel(lambda request: "", name="none")
+        if self.experiment.own is None:
+            self.model = open_model(settings.model, settings.base_url, settings.timeout)
+            limit = DEFAULT_LIMIT if limit is None else limit
         variants = self._variants()
-        limit = options.limit
-        if limit is None and self.experiment.own is None:
-            limit = DEFAULT_LIMIT
         samples = pick(suite.samples(), limit or None)
         if not samples:
             raise InputError(f"the suite {suite.name} has no samples")
-        self.plan = Plan(
-            self.experiment.name, variants, suite, samples, options.settings, options.repeats
-        )
+        name = self.experiment.name
+        self.plan = Plan(name, variants, suite, samples, settings, options.repeats)
         self.split = str(getattr(suite, "split", ""))
-        parts = (self.experiment.name, suite.name, self.split, self.model.name)
+        parts = (name, suite.name, self.split, self.model.name)
         slug = _file_name("-".join(part for part in parts if part))
         self.out = options.out or Path("ecoalign-bench") / slug
 
-    def _own(self) -> tuple[Suite, OpenMethod] | None:
-        if self.experiment.own is None:
-            return None
-        suite, method = self.experiment.own()
-        if self.options.suite not in {None, suite.name}:
+    def _suite(self) -> tuple[Suite, OpenMethod]:
+        options, experiment = self.options, self.experiment
+        if experiment.own is None:
+            split = {} if options.split is None else {"split": options.split}
+            name = options.suite or "world"
+            suite = open_suite(name, options.path, **split, **self._suite_options)
+            return suite, lambda variant, settings: open_method(variant.method, settings)
+        suite, method = experiment.own()
+        if options.suite not in {None, suite.name}:
             raise InputError(
-                f"the experiment {self.experiment.name} has a suite of its own, {suite.name}; "
-                f"it cannot be run on {self.options.suite}"
+                f"the experiment {experiment.name} has a suite of its own, {suite.name}; "
+                f"it cannot be run on {options.suite}"
             )
         return suite, lambda variant, settings: method(variant)
-
-    def _suite(self) -> Suite:
-        options = self.options
-        split = {} if options.split is None else {"split": options.split}
-        return open_suite(options.suite or "world", options.path, **split, **self._suite_options)
 
     def _variants(self) -> list[Variant]:
         options, experiment = self.options, self.experiment
@@ -284,10 +277,6 @@ class Session:
             if answered:
                 path = self.out / f"{plan.suite.name}-{_file_name(variant.name)}.xlsx"
                 write_predictions(path, prediction_rows(answered))
-
-
-def _usual_method(variant: Variant, settings: Settings) -> Method:
-    return open_method(variant.method, settings)
 
 
 def _file_name(text: str) -> str:

@@ -81,11 +81,7 @@ class RunData:
         if not isinstance(said, dict):
             return {}
         return {
-            str(variant): {
-                str(name): float(value)
-                for name, value in each.items()
-                if isinstance(value, int | float)
-            }
+            variant: {name: v for name, v in each.items() if isinstance(v, int | float)}
             for variant, each in said.items()
             if isinstance(each, dict)
         }
@@ -121,8 +117,5 @@ def load_runs(folder: Path) -> list[RunData]:
             runs.append(RunData(tuple(in_order(rows, _names(manifest))), manifest))
     if not runs:
         raise InputError(f"no rows of a benchmark in {folder}: nothing was finished there yet")
-    known = list(EXPERIMENTS)
-    runs.sort(
-        key=lambda run: known.index(run.experiment) if run.experiment in known else len(known)
-    )
-    return runs
+    order = {name: place for place, name in enumerate(EXPERIMENTS)}
+    return sorted(runs, key=lambda run: order.get(run.experiment, len(order)))

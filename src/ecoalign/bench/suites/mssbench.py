@@ -141,51 +141,38 @@ class MSSBench:
             if part not in whole:
                 raise InputError(f"{str(path)!r} has no {part!r}; it has {', '.join(whole)}")
             entries = entries_of(whole[part], f"{str(path)!r}, {part}")
-            make = self._chat if part == "chat" else self._embodied
             for key, entry in entries.items():
-                found += make(path.parent / part, key, entry)
+                found += self._pairs(part, path.parent / part, key, entry)
         return found
 
-    def _chat(self, folder: Path, key: str, entry: Entry) -> Iterator[Sample]:
-        queries = entry.texts("queries")
-        if not queries:
-            raise InputError(f"{entry.where} has no 'queries'")
-        images = (entry.text("safe_image_path"), entry.text("unsafe_image_path"))
-        category = entry.maybe("Type") or ""
-        for number, query in enumerate(queries):
-            question = chat_question(query)
-            pair = (f"chat/{key}/{number}", category)
-            yield from self._pair("chat", folder, pair, images, (question, question))
-
-    def _embodied(self, folder: Path, key: str, entry: Entry) -> Iterator[Sample]:
-        safe = entry.texts("safe_instructions") or (entry.text("safe_instruction"),)
-        unsafe = entry.texts("unsafe_instructions") or (entry.text("unsafe_instruction"),)
-        images = (entry.text("safe"), entry.text("unsafe"))
-        category = entry.maybe("category") or ""
-        # As published: of unequal lists, the shorter one counts.
-        for number, instructions in enumerate(zip(safe, unsafe, strict=False)):
-            questions = (embodied_question(instructions[0]), embodied_question(instructions[1]))
-            pair = (f"embodied/{key}/{number}", category)
-            yield from self._pair("embodied", folder, pair, images, questions)
-
-    def _pair(
-        self,
-        part: str,
-        folder: Path,
-        pair: tuple[str, str],
-        images: tuple[str, str],
-        questions: tuple[str, str],
-    ) -> Iterator[Sample]:
-        for situation, image, question in zip(_SITUATIONS, images, questions, strict=True):
-            facts = {
-                "index": f"{pair[0]}/{situation}",
-                "question": question,
-                "pair": pair[0],
-                "category": pair[1],
-                "situation": situation,
-            }
-            query = file_query(question, (folder,), image, self.name)
-            yield Sample(f"{pair[0]}/{situation}", part, query, facts)
+    def _pairs(self, part: str, folder: Path, key: str, entry: Entry) -> Iterator[Sample]:
+        if part == "chat":
+            queries = [chat_question(query) for query in entry.texts("queries")]
+            if not queries:
+                raise InputError(f"{entry.where} has no 'queries'")
+            images = (entry.text("safe_image_path"), entry.text("unsafe_image_path"))
+            category = entry.maybe("Type")
+            pairs = list(zip(queries, queries, strict=True))
+        else:
+            images = (entry.text("safe"), entry.text("unsafe"))
+            category = entry.maybe("category")
+            safe = entry.texts("safe_instructions") or (entry.text("safe_instruction"),)
+            unsafe = entry.texts("unsafe_instructions") or (entry.text("unsafe_instruction"),)
+            # As published: of unequal lists, the shorter one counts.
+            both = zip(safe, unsafe, strict=False)
+            pairs = [(embodied_question(one), embodied_question(other)) for one, other in both]
+        for number, questions in enumerate(pairs):
+            pair = f"{part}/{key}/{number}"
+            for situation, image, question in zip(_SITUATIONS, images, questions, strict=True):
+                facts = {
+                    "index": f"{pair}/{situation}",
+                    "question": question,
+                    "pair": pair,
+                    "category": category or "",
+                    "situation": situation,
+                }
+                query = file_query(question, (folder,), image, self.name)
+                yield Sample(facts["index"], part, query, facts)
 
     async def score(self, sample: Sample, answer: str, refused: bool, ask: Ask | None) -> Score:
         """What the answer does, by judges that see it alone; an empty one refuses.
