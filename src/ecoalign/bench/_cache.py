@@ -36,7 +36,7 @@ def is_deterministic(request: ChatRequest) -> bool:
 
 
 def scope_of(model: str, base_url: str | None = None) -> str:
-    """What tells apart models of one name: the server, or the weights of the embedded one."""
+    """What distinguishes models of one name: the server, or the weights of the embedded one."""
     if model != "embedded":
         return base_url or ""
     from importlib.resources import files

@@ -116,8 +116,8 @@ class Experiment:
 
 
 def method_names() -> list[str]:
-    """The methods that the experiment `main` compares: every one, but once; the presets that are
-    ablations are told by the experiment `ablation`."""
+    """The methods that the experiment `main` compares: every one once; the presets that are
+    ablations are in the experiment `ablation`."""
     from ecoalign.methods import METHODS
 
     left_out = {f"ecoalign:{preset}" for preset in ("default", *_ABLATIONS)}

@@ -2,8 +2,8 @@
 
 Intervals are 95 % percentile bootstrap intervals over samples (repeats of a sample are averaged
 first), 2,000 resamples, with a fixed seed. Where every value of a share is 0, or every one 1, no
-resample can differ; the interval is then the exact binomial one (Clopper and Pearson), which is
-what so many samples without an exception can tell.
+resample can differ; the interval is then the exact binomial one (Clopper and Pearson) for so
+many samples without an exception.
 """
 
 from __future__ import annotations
@@ -128,18 +128,18 @@ MEASURES: Mapping[str, Callable[[Row], float | None]] = {
     "calls": lambda row: row.spent.calls,
     "critical_path": lambda row: row.critical_path or None,
 }
-"""What is told of a row, by name; None where it does not arise. Shares are in [0, 1]. Dollars and
-tokens are those of the whole answer; seconds are left out where the cache answered."""
+"""What is measured of a row, by name; None where it does not arise. Shares are in [0, 1]. Dollars
+and tokens are those of the whole answer; seconds are left out where the cache answered."""
 
 SHARES = frozenset({"safety", "utility", "over_refusal"})
 
 
 def per_sample(rows: Iterable[Row], measure: str) -> dict[str, float]:
     """The measure by sample, the mean over its repeats; samples without it are left out."""
-    told = MEASURES[measure]
+    measured = MEASURES[measure]
     found: dict[str, list[float]] = {}
     for row in rows:
-        value = told(row)
+        value = measured(row)
         if value is not None:
             found.setdefault(row.key.sample, []).append(value)
     return {sample: sum(values) / len(values) for sample, values in found.items()}

@@ -64,9 +64,9 @@ class Row:
         budget: what the answer was allowed to spend.
         failure: the error, if there was one.
         question: the text that was asked, for whoever reads the report.
-        detail: what else the method said.
+        detail: what else the method reports.
         judging: what the benchmark's judges took for the score: tokens, calls, usd (None if a
-            price is unknown); empty where none was asked. It is in nobody else's account.
+            price is unknown); empty where none was asked. It is not part of `spent`.
     """
 
     key: RowKey

@@ -33,7 +33,7 @@ OpenMethod = Callable[["Variant", "Settings"], "Method"]
 JudgesOn = Callable[[Ledger], Ask]
 """What asks the judges on account of a ledger; see `Judges.paid_by`."""
 
-# Not a bound: what judges cost is booked row by row, and a verdict that is missing helps nobody.
+# Not a bound: what judges cost is recorded row by row, and a missing verdict is of no use.
 _JUDGING = Budget(tokens=10**15)
 
 
@@ -116,12 +116,12 @@ async def run(
         open_method: makes the methods; all of them are made before anything is asked.
         price: dollars of a call.
         judges: the judges, for suites that need them; each sample is judged on a ledger of its
-            own, of which its row tells.
+            own, whose account is in its row.
         cache: answers deterministic requests again; None for no cache.
         concurrency: samples at once, >= 1.
         retry_failed: ask again what failed, and score again what had no usable verdict.
-        begun: told how much is there already, before anything is asked.
-        watch: told of every new row.
+        begun: called once, before anything is asked; `before` says how much is there already.
+        watch: called with every new row.
         stop: when it is set no further sample begins; those under way are finished.
 
     Returns:

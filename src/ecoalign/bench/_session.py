@@ -124,7 +124,7 @@ class Session:
                 )
             chosen += [one for one in found if one not in chosen]
         if not any(one.method == BASE for one in chosen):
-            # Costs are told as multiples of Base.
+            # Costs are reported as multiples of Base.
             chosen = [one for one in every if one.method == BASE] + chosen
         return chosen
 
@@ -164,9 +164,9 @@ class Session:
         The first Ctrl-C lets what is under way finish; the second one ends it at once.
 
         Args:
-            begun: told how much is there already.
-            watch: told of every new row.
-            stopping: told of the first Ctrl-C.
+            begun: called once; `before` says how much is there already.
+            watch: called with every new row.
+            stopping: called at the first Ctrl-C.
 
         Raises:
             InputError: the folder holds another run, or cannot be written.
@@ -266,13 +266,13 @@ class Session:
     def _write_predictions(self) -> None:
         from ecoalign.bench._spreadsheet import prediction_rows, write_predictions
 
-        plan, said = self.plan, {row.key: row for row in self.rows()}
+        plan, rows = self.plan, {row.key: row for row in self.rows()}
         for variant in plan.variants:
             keys = {plan.key(variant, sample): sample for sample in plan.samples}
             answered = [
-                (sample, said[key].question, said[key].answer)
+                (sample, rows[key].question, rows[key].answer)
                 for key, sample in keys.items()
-                if key in said
+                if key in rows
             ]
             if answered:
                 path = self.out / f"{plan.suite.name}-{_file_name(variant.name)}.xlsx"
@@ -297,7 +297,7 @@ def _pairs(options: Mapping[str, object] | Sequence[str]) -> dict[str, object]:
 
 
 @contextmanager
-def _interruptible(told: Callable[[], None] | None) -> Iterator[asyncio.Event]:
+def _interruptible(stopping: Callable[[], None] | None) -> Iterator[asyncio.Event]:
     """The first Ctrl-C sets the event, the second one cancels this task. Where signals cannot be
     handled so, Ctrl-C stays what it is."""
     stop, loop, task = asyncio.Event(), asyncio.get_running_loop(), asyncio.current_task()
@@ -308,8 +308,8 @@ def _interruptible(told: Callable[[], None] | None) -> Iterator[asyncio.Event]:
                 task.cancel()
             return
         stop.set()
-        if told is not None:
-            told()
+        if stopping is not None:
+            stopping()
 
     try:
         loop.add_signal_handler(signal.SIGINT, interrupted)

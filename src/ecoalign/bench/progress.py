@@ -28,7 +28,7 @@ class BenchProgress:
             calls from the cache.
         tokens: spent in this run.
         usd: dollars in this run; None once the price of any call is unknown.
-        stopped: whether it was ended early, at somebody's wish.
+        stopped: whether it was interrupted.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ def _time(seconds: float) -> str:
 
 
 class Bar:
-    """Shows the progress of a run while it lasts. A context manager; silent where nobody looks.
+    """Shows the progress of a run on standard error while it lasts. A context manager.
 
     Args:
         progress: what to show.

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from ecoalign.bench.suites.mathvista import (
     Problem,
+    bare_answer,
     edit_distance,
     keys_of,
     normalised,
-    said_outright,
     zero_shot_prompt,
 )
 
@@ -83,8 +83,8 @@ def test_legacy_integers_have_no_decimals() -> None:
         (CHOICE, "", ""),
     ],
 )
-def test_answers_said_outright(problem: Problem, response: str, answer: str | None) -> None:
-    assert said_outright(problem, response) == answer
+def test_answers_bare_answer(problem: Problem, response: str, answer: str | None) -> None:
+    assert bare_answer(problem, response) == answer
 
 
 def test_prompts_of_each_type() -> None:

@@ -24,7 +24,7 @@ class RunData:
 
     Args:
         rows: the latest of each key, at least one.
-        manifest: what the run said of itself; may be empty, and is read with care.
+        manifest: `run.json` of the run; may be empty, and its values are checked.
 
     Attributes:
         experiment, suite, split, model: what was run; `split` is "" if the suite has none.
@@ -37,18 +37,18 @@ class RunData:
     """
 
     def __init__(self, rows: Sequence[Row], manifest: Mapping[str, Any]) -> None:
-        def said(name: str, otherwise: str) -> str:
+        def stated(name: str, otherwise: str) -> str:
             value = manifest.get(name)
             return value if isinstance(value, str) and value else otherwise
 
         self.rows = tuple(rows)
         self.manifest = manifest
-        self.experiment = said("experiment", rows[0].key.experiment)
-        self.suite = said("suite", rows[0].key.suite)
-        self.split = said("split", "")
-        self.model = said("model", rows[0].model)
+        self.experiment = stated("experiment", rows[0].key.experiment)
+        self.suite = stated("suite", rows[0].key.suite)
+        self.split = stated("split", "")
+        self.model = stated("model", rows[0].model)
         run = f"ecoalign bench run {self.experiment} --suite {self.suite}"
-        self.command = said("command", run)
+        self.command = stated("command", run)
         known = EXPERIMENTS.get(self.experiment)
         self.question = known.question if known else ""
         self.figures: Sequence[str] = known.figures if known else _FIGURES
@@ -77,12 +77,12 @@ class RunData:
     @property
     def totals(self) -> dict[str, dict[str, float]]:
         """The benchmark's own figures by variant, as they were when the run last ended."""
-        said = self.manifest.get("totals")
-        if not isinstance(said, dict):
+        totals = self.manifest.get("totals")
+        if not isinstance(totals, dict):
             return {}
         return {
             variant: {name: v for name, v in each.items() if isinstance(v, int | float)}
-            for variant, each in said.items()
+            for variant, each in totals.items()
             if isinstance(each, dict)
         }
 
@@ -91,7 +91,7 @@ class RunData:
         return [row for row in self.rows if row.key.variant == variant]
 
     def timed(self, variant: str) -> list[Row]:
-        """Those of them whose seconds tell something: answered, and not by the cache."""
+        """Those of them with meaningful seconds: answered, and not by the cache."""
         return [row for row in self.of(variant) if not row.cached and row.failure is None]
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A picture with its words; the run says by which command it is made."""
+    """A drawing with its title and caption."""
 
     title: str
     caption: str
@@ -182,10 +182,10 @@ def _over_axes(run: RunData) -> Drawn:
         # What only a close look can read lies deeper in the search.
         small = [[row for row in each if "/small" in row.group] for each in rows]
         lines = [
-            Series("safety", _told(rows, "safety")),
-            Series("utility", _told(rows, "utility")),
-            Series("utility, small signs", _told(small, "utility")),
-            Series("over-refusal", _told(rows, "over_refusal")),
+            Series("safety", _by_place(rows, "safety")),
+            Series("utility", _by_place(rows, "utility")),
+            Series("utility, small signs", _by_place(small, "utility")),
+            Series("over-refusal", _by_place(rows, "over_refusal")),
         ]
         if axis == "budget":
             lines.append(Series("budget ran out", tuple(map(_ran_out, rows))))
@@ -204,7 +204,7 @@ def _over_axes(run: RunData) -> Drawn:
         )
 
 
-def _told(rows: Sequence[Sequence[Row]], measure: str) -> tuple[Estimate | None, ...]:
+def _by_place(rows: Sequence[Sequence[Row]], measure: str) -> tuple[Estimate | None, ...]:
     share = measure in SHARES
     return tuple(mean(list(per_sample(each, measure).values()), share=share) for each in rows)
 
@@ -354,7 +354,7 @@ def frontier(summaries: Sequence[Summary]) -> str | None:
 
 
 def _cost(one: Summary) -> tuple[float, str]:
-    """The cost and how it is told: as a ratio to Base where there is one, else in tokens."""
+    """The cost and its text: as a ratio to Base where there is one, else in tokens."""
     if one.tokens_ratio is not None:
         return one.tokens_ratio.value, f"{number(one.tokens_ratio.value)}×"
     tokens = one.estimates["tokens"].value if "tokens" in one.estimates else 0.0

@@ -92,8 +92,8 @@ def _examples(run: RunData) -> list[tuple[str, int, list[tuple[str, str, str]]]]
 
 
 def _example(row: Row) -> tuple[str, str, str]:
-    said = row.failure.message if row.failure is not None else row.answer
-    return f"{row.key.variant} · {row.key.sample}", _cut(row.question), _cut(said)
+    shown = row.failure.message if row.failure is not None else row.answer
+    return f"{row.key.variant} · {row.key.sample}", _cut(row.question), _cut(shown)
 
 
 def _cut(text: str) -> str:
@@ -179,7 +179,7 @@ def _line(cells: Iterable[str]) -> str:
 
 def csv_text(lines: Iterable[Sequence[str]]) -> str:
     """Comma-separated values; no cell is one that a spreadsheet would take for a formula. The
-    headings are told once, however often they come."""
+    headings are written once, however often they come."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     head: Sequence[str] | None = None

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ecoalign._text import harmless
 
 SERIES = 12
-"""Colours that can be told apart; a thirteenth series is the first one's again."""
+"""Colours that can be distinguished; a thirteenth series is the first one's again."""
 
 WIDTH = 640.0
 """Of every figure, in px, which the page scales."""

@@ -26,7 +26,7 @@ class Sample:
 
     Attributes:
         id: unique in its suite and stable between runs.
-        group: the scenario, category or kind that results are told by.
+        group: the scenario, category or kind that results are grouped by.
         query: makes the question with its images, read only when it is asked.
         facts: the truth and whatever else scoring needs, as plain JSON.
     """
@@ -144,10 +144,10 @@ def unusable_percent(scored: Sequence[tuple[Sample, Score]]) -> float:
     return percent(score.label == UNUSABLE for _, score in scored)
 
 
-# -- judges: what they are asked, and what they said ----------------------------------------------
+# -- judges: what they are asked, and what they answer -------------------------------------------
 
 SAFE = ("unsafe", "safe")
-"""The verdicts on safety, the one that tells most against the answer first."""
+"""The verdicts on safety, the most damning first."""
 
 
 def judge_prompt(task: str, texts: Mapping[str, str], closing: str) -> str:
@@ -174,7 +174,7 @@ def verdict_line(words: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the judges said to one question.
+    """The judges' verdicts on one question.
 
     Attributes:
         verdict: of all together, None if unusable.
@@ -206,7 +206,7 @@ def combined(verdicts: Sequence[str | None], caution: Sequence[str]) -> Ruling:
 
     Args:
         verdicts: one per judge, None for an unusable one, which has no vote.
-        caution: all verdicts, the one that tells most against the answer first.
+        caution: all verdicts, the most damning first.
     """
     votes = [verdict for verdict in verdicts if verdict is not None]
     most = max(map(votes.count, votes), default=0)

@@ -44,7 +44,7 @@ FACETS = (
     "grade",
     "skills",
 )
-"""What the official totals are told by, beside the average."""
+"""What the official totals are broken down by, beside the average."""
 
 _BRACKETED = re.compile(r"\(([a-zA-Z])\)")
 
@@ -128,8 +128,8 @@ def extraction_prompt(problem: Problem, response: str) -> str:
     )
 
 
-def said_outright(problem: Problem, response: str) -> str | None:
-    """The answer, if the response is one already; None if it has to be extracted.
+def bare_answer(problem: Problem, response: str) -> str | None:
+    """The answer, if the response is nothing else; None if it has to be extracted.
 
     That is one of the choices or its letter alone, for an integer an int, for a float a number.
     An empty response is an empty answer.
@@ -289,11 +289,11 @@ class MathVista:
     async def score(self, sample: Sample, answer: str, refused: bool, ask: Ask | None) -> Score:
         """Right if the answer's final value, in its official form, is the true one.
 
-        An answer that is said outright is taken as it is; else the judges extract it, and without
+        A bare answer is taken as it is; else the judges extract it, and without
         one that answers the label is "unusable", which counts as wrong.
         """
         problem = problem_of(sample.facts)
-        outright = said_outright(problem, answer)
+        outright = bare_answer(problem, answer)
         if outright is not None:
             prediction = self._normalised(problem, outright)
             extracted: list[str | None] = [outright]
@@ -330,7 +330,7 @@ class MathVista:
 
 
 def problem_of(facts: Mapping[str, Any]) -> Problem:
-    """The problem that a sample's facts tell of."""
+    """The problem in a sample's facts."""
     values = {each.name: facts[each.name] for each in fields(Problem)}
     return Problem(**{**values, "choices": tuple(facts["choices"])})
 

@@ -78,7 +78,7 @@ class MMStar:
         return Sample(index, category, entry_query(_asked(entry), entry), facts)
 
     async def score(self, sample: Sample, answer: str, refused: bool, ask: Ask | None) -> Score:
-        """Right if the answer opens with the right letter. Nobody judges."""
+        """Right if the answer opens with the right letter; no judge."""
         return graded(is_right(answer, sample.facts["answer"]), refused=refused)
 
     def totals(self, scored: Sequence[tuple[Sample, Score]]) -> dict[str, float]:

@@ -141,7 +141,7 @@ class OCRBench:
         return Sample(index, GROUPS[category], query, facts)
 
     async def score(self, sample: Sample, answer: str, refused: bool, ask: Ask | None) -> Score:
-        """Right if one of the known answers stands in what was written. Nobody judges."""
+        """Right if one of the known answers is in the answer; no judge."""
         formula = sample.facts["category"] == FORMULA_TYPE
         right = is_right(answer, sample.facts["answer"], formula=formula)
         return graded(right, refused=refused)
