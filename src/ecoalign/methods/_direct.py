@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded
 from ecoalign.methods._context import Room
-from ecoalign.prompts.requests import CarefulRequest, DirectRequest, DraftRequest, ReasonRequest
+from ecoalign.prompts.requests import AnswerRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ecoalign.budget import Ledger
     from ecoalign.models import ChatModel
+    from ecoalign.prompts.requests import AnswerStyle
     from ecoalign.query import Query
     from ecoalign.settings import Settings
     from ecoalign.trace import Alignment
@@ -21,16 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["DIRECT", "Direct"]
 
-if TYPE_CHECKING:
-    Asked = type[DirectRequest | CarefulRequest | ReasonRequest | DraftRequest]
-
-DIRECT: dict[str, tuple[Asked, str]] = {
-    "base": (DirectRequest, "Base: the plain model, asked as it is"),
-    "cot": (ReasonRequest, "CoT: chain of thought, then the answer"),
-    "cod": (DraftRequest, "CoD: Chain of Draft, a few words a step (arXiv 2502.18600)"),
-    "safety-prompt": (CarefulRequest, "Safety prompt: a system prompt that leans to refusing"),
+DIRECT: dict[str, tuple[AnswerStyle, str]] = {
+    "base": ("plain", "Base: the plain model, asked as it is"),
+    "cot": ("cot", "CoT: chain of thought, then the answer"),
+    "cod": ("cod", "CoD: Chain of Draft, a few words a step (arXiv 2502.18600)"),
+    "safety-prompt": ("careful", "Safety prompt: a system prompt that leans to refusing"),
 }
-"""By name: what is asked, and the label."""
+"""By name: how it is asked, and the label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ class Direct:
 
     async def _answer(self, room: Room) -> Finished:
         query = room.query
-        request = DIRECT[self.name][0](query.question, room.views, query.context)
+        request = AnswerRequest(query.question, room.views, DIRECT[self.name][0], query.context)
         room.require(room.bounds(request))
         try:
             result = await room.answer(request)
