@@ -10,7 +10,7 @@ from ecoalign.errors import BudgetExceeded, EcoAlignError, InputError, ModelErro
 from ecoalign.evaluators import SelfEvaluator, bounds_by_model
 from ecoalign.methods._context import Room, cause_of
 from ecoalign.models import OWN_REPLY, Reply
-from ecoalign.prompts.requests import DirectRequest, ScoreRequest
+from ecoalign.prompts.requests import AnswerRequest, ScoreRequest
 from ecoalign.search.context import CallLog, logging_calls
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace import chain
@@ -183,8 +183,8 @@ class BestOfN:
         await self.judge.aclose()
 
 
-def _request(room: Room) -> DirectRequest:
-    return DirectRequest(room.query.question, room.views, room.query.context)
+def _request(room: Room) -> AnswerRequest:
+    return AnswerRequest(room.query.question, room.views, "plain", room.query.context)
 
 
 def _scoring(room: Room, text: str) -> ScoreRequest:

@@ -13,7 +13,7 @@ from ecoalign.budget import MeteredClient
 from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError, ModelError, VerdictError
 from ecoalign.methods._base import Answer
 from ecoalign.models import OWN_REPLY, Reply, attribute_error, checked, finish_reason, reply_of
-from ecoalign.prompts.dialect import method_dialect_named
+from ecoalign.prompts.dialect import dialect_named
 from ecoalign.prompts.requests import AnswerRequest, CheckRequest
 from ecoalign.search.context import CallLog, logging_calls, record_call
 from ecoalign.search.failures import budget_too_small
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ecoalign.budget import Ledger
     from ecoalign.models import ChatModel, ChatRequest, Completion, ImagePart, Usage
-    from ecoalign.prompts.dialect import MethodDialect
+    from ecoalign.prompts.dialect import Dialect
     from ecoalign.prompts.requests import AnswerResult, MethodRequest, VerdictRequest
     from ecoalign.query import Query
     from ecoalign.settings import Settings
@@ -71,7 +71,7 @@ class Room:
     model: ChatModel
     ledger: Ledger
     settings: Settings
-    dialect: MethodDialect
+    dialect: Dialect
     metered: MeteredClient
     nonce: str
     views: tuple[ImagePart, ...]
@@ -106,7 +106,7 @@ class Room:
             max_concurrency=most,
         )
         checked(model, query.sampling)
-        dialect = method_dialect_named(model.dialect)
+        dialect = dialect_named(model.dialect)
         # Encoding takes long enough to keep other answers waiting.
         views = await asyncio.to_thread(_views, query) if query.pictures else ()
         nonce = secrets.token_hex(8)

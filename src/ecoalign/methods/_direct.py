@@ -7,28 +7,26 @@ from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded
 from ecoalign.methods._context import Room
-from ecoalign.prompts.requests import CarefulRequest, DirectRequest, DraftRequest, ReasonRequest
+from ecoalign.prompts.requests import AnswerRequest
 from ecoalign.trace import chain
 
 if TYPE_CHECKING:
     from ecoalign.budget import Ledger
     from ecoalign.methods._base import Answer
     from ecoalign.models import ChatModel
+    from ecoalign.prompts.requests import AnswerStyle
     from ecoalign.query import Query
     from ecoalign.settings import Settings
 
 __all__ = ["DIRECT", "Direct"]
 
-if TYPE_CHECKING:
-    Asked = type[DirectRequest | CarefulRequest | ReasonRequest | DraftRequest]
-
-DIRECT: dict[str, tuple[Asked, str]] = {
-    "base": (DirectRequest, "Base: the plain model, asked as it is"),
-    "cot": (ReasonRequest, "CoT: chain of thought, then the answer"),
-    "cod": (DraftRequest, "CoD: Chain of Draft, a few words a step (arXiv 2502.18600)"),
-    "safety-prompt": (CarefulRequest, "Safety prompt: a system prompt that leans to refusing"),
+DIRECT: dict[str, tuple[AnswerStyle, str]] = {
+    "base": ("plain", "Base: the plain model, asked as it is"),
+    "cot": ("cot", "CoT: chain of thought, then the answer"),
+    "cod": ("cod", "CoD: Chain of Draft, a few words a step (arXiv 2502.18600)"),
+    "safety-prompt": ("careful", "Safety prompt: a system prompt that leans to refusing"),
 }
-"""By name: what is asked, and the label."""
+"""By name: how it is asked, and the label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,8 @@ class Direct:
     async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
         """See `Method.answer`."""
         async with Room.opened(query, model, ledger, self.settings) as room:
-            request = DIRECT[self.name][0](query.question, room.views, query.context)
+            style = DIRECT[self.name][0]
+            request = AnswerRequest(query.question, room.views, style, query.context)
             room.require(room.bounds(request))
             try:
                 result = await room.answer(request)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
 from ecoalign.methods._context import Room, Verdict, cause_of
-from ecoalign.prompts.requests import BlindRequest, CaptionRequest, DirectRequest
+from ecoalign.prompts.requests import AnswerRequest, CaptionRequest
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace import chain
 
@@ -56,7 +56,7 @@ class Ecso:
     async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
         """See `Method.answer`."""
         async with Room.opened(query, model, ledger, self.settings) as room:
-            request = DirectRequest(query.question, room.views, query.context)
+            request = AnswerRequest(query.question, room.views, "plain", query.context)
             check = room.check_of(room.longest(request))
             room.require(room.bounds(request, check))
             try:
@@ -87,7 +87,7 @@ class Ecso:
             "cause": verdict.cause,
         }
         request = CaptionRequest(query.question, room.views, query.context)
-        blind = BlindRequest(query.question, room.longest(request), query.context)
+        blind = AnswerRequest(query.question, (), "blind", query.context, room.longest(request))
         try:
             # A caption that could not be answered from would be money for nothing.
             room.secure(room.bounds(request, blind))
@@ -96,7 +96,7 @@ class Ecso:
                 caption = room.dialect.parse_caption(request, completion).text
             except ModelError as error:
                 return self._refusal(room, detail | {"cause": cause_of(error)})
-            result = await room.answer(BlindRequest(query.question, caption, query.context))
+            result = await room.answer(replace(blind, caption=caption))
         except ModelError:
             # Nobody's verdict: the server is at fault, and nothing has got out.
             raise

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
 from ecoalign.methods._context import Room, Verdict, cause_of
-from ecoalign.prompts.requests import CaptionRequest, CarefulRequest, DirectRequest, GateRequest
+from ecoalign.prompts.requests import AnswerRequest, CaptionRequest, GateRequest
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace import chain
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ecoalign.budget import Ledger
     from ecoalign.methods._base import Answer
     from ecoalign.models import ChatModel, Usage
+    from ecoalign.prompts.requests import AnswerStyle
     from ecoalign.query import Query
     from ecoalign.settings import Settings
 
@@ -69,12 +70,12 @@ class VlmGuard:
         query = room.query
         look = CaptionRequest(query.question, room.views, query.context)
         calls = room.bounds(look)
-        if room.dialect.gates_apart:
+        if room.dialect.has_gate:
             fence = room.fence("gate")
             caption = room.longest(look)
             calls += room.bounds(GateRequest(query.question, caption, fence, query.context))
-        plain = DirectRequest(query.question, room.views, query.context)
-        careful = CarefulRequest(query.question, room.views, query.context)
+        plain = AnswerRequest(query.question, room.views, "plain", query.context)
+        careful = replace(plain, style="careful")
         calls.append(max(room.bounds(plain, careful), key=lambda call: call[1].total))
         longest = max((room.longest(plain), room.longest(careful)), key=len)
         return calls + room.bounds(room.check_of(longest))
@@ -93,7 +94,7 @@ class VlmGuard:
             caption = room.dialect.parse_caption(look, completion)
         except ModelError as error:
             return Verdict(None, cause_of(error))
-        if not room.dialect.gates_apart:
+        if not room.dialect.has_gate:
             return Verdict(caption.safety, "" if caption.safety is not None else "no verdict")
         fence = room.fence("gate", caption.text)
         return await room.judge(GateRequest(query.question, caption.text, fence, query.context))
@@ -106,9 +107,11 @@ class VlmGuard:
             "gate": gate.safety,
             "cause": gate.cause,
         }
-        kind = CarefulRequest if flagged else DirectRequest
+        style: AnswerStyle = "careful" if flagged else "plain"
         try:
-            result = await room.answer(kind(query.question, room.views, query.context))
+            result = await room.answer(
+                AnswerRequest(query.question, room.views, style, query.context)
+            )
         except EcoAlignError as error:
             if isinstance(error, ModelError):
                 # Nobody's verdict: the server is at fault, and nothing has got out.
