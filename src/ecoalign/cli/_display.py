@@ -29,8 +29,6 @@ from ecoalign.trace.events import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from rich.console import RenderableType
 
     from ecoalign.budget import Budget
@@ -88,7 +86,8 @@ class Progress:
                 )
             case Called():
                 self.tokens += event.charged.total
-                self.usd = None if None in (self.usd, event.usd) else _sum(self.usd, event.usd)
+                known = self.usd is not None and event.usd is not None
+                self.usd = (self.usd or 0.0) + (event.usd or 0.0) if known else None
                 self.calls += 1
             case RootScanned():
                 self.thoughts += 1
@@ -175,10 +174,6 @@ class Progress:
         return short(f"{kinds}: {path[-1].text}", most)
 
 
-def _sum(first: float | None, second: float | None) -> float:
-    return (first or 0.0) + (second or 0.0)
-
-
 Mode = Literal["live", "lines", "none"]
 
 
@@ -216,12 +211,7 @@ class Display:
     def __enter__(self) -> Display:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Stop showing."""
 
 
@@ -265,12 +255,7 @@ class _Live(Display):
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._live.stop()
 
     def _draw(self) -> RenderableType:
