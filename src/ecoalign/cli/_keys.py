@@ -220,10 +220,10 @@ def _seconds(text: str) -> int:
 
 def _check_names(preset: str | None, method: str | None) -> None:
     from ecoalign.methods import open_method
-    from ecoalign.settings import PRESETS, Settings, unknown_name
+    from ecoalign.settings import Settings, preset_named
 
-    if preset is not None and preset not in PRESETS:
-        raise unknown_name("preset", preset, PRESETS, "command line")
+    if preset is not None:
+        preset_named(preset, "command line")
     if method is not None:
         open_method(method, Settings())
 

@@ -81,7 +81,7 @@ class SettingsOptions:
             SettingsError: see `Settings.load`.
             InputError: a `--set` is not name=value, or sets again what another option sets.
         """
-        from ecoalign.settings import Settings, from_text, unknown_name
+        from ecoalign.settings import Settings, unknown_name
 
         own = ("model", "base_url", "evaluator", "seed")
         options = {"budget": budget, **{name: getattr(self, name) for name in own}}
@@ -95,11 +95,8 @@ class SettingsOptions:
                 raise unknown_name("setting", name, Settings.model_fields, _ORIGIN)
             if name in given:
                 raise InputError(f"{name} is set twice on the command line")
-            given[name] = from_text(name, f"--set {name}", text)
-        nothing = {name: None for name, value in given.items() if value is None}
+            given[name] = text
         settings = Settings.load(self.preset, self.config, None, _ORIGIN, **given)
-        if nothing:
-            settings = settings.replace(**nothing)
         if given.get("base_url") and settings.model == "embedded":
             raise InputError(
                 "--base-url names a server; say which of its models to ask, too: --model NAME"
