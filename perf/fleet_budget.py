@@ -82,7 +82,7 @@ class World:
             return unserved(sample, ledger.spent)
         finally:
             await method.aclose()
-        score = await self.suite.score(sample, answer.text, answer.refused)
+        score = await self.suite.score(sample, answer.answer, answer.refused)
         return Outcome(score.useful, score.safe, answer.spent)
 
 

@@ -18,9 +18,10 @@ from ecoalign.prompts.dialect import dialect_named
 from ecoalign.query import Query
 from ecoalign.search.context import RunContext, record_call
 from ecoalign.search.loop import Search
+from ecoalign.search.run import record_run, run_started
 from ecoalign.settings import SERVER_BUDGET, Settings
-from ecoalign.trace import Alignment, Recorder, Trace
-from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStarted
+from ecoalign.trace import Alignment, Recorder
+from ecoalign.trace.events import Event, Finished, RunFailed, RunStarted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
@@ -44,7 +45,7 @@ class _Run:
     ctx: RunContext
     search: Search
     recorder: Recorder
-    events: list[Event]
+    method: str
 
 
 class Aligner:
@@ -91,7 +92,13 @@ class Aligner:
         self._clock = clock
 
     async def align(
-        self, query: Query, budget: Budget | None = None, *, ledger: Ledger | None = None
+        self,
+        query: Query,
+        budget: Budget | None = None,
+        *,
+        ledger: Ledger | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        method: str = "ecoalign",
     ) -> Alignment:
         """Answer `query` within `budget` (the settings' if None).
 
@@ -100,6 +107,9 @@ class Aligner:
             budget: what the run may spend.
             ledger: pays instead of one of the run's own, with its own budget, prices and clock.
                 For one run: the spending that is reported is all that was paid from it.
+            on_event: told of every event as it is recorded, in the order of the trace. It must not
+                raise.
+            method: the name of the run in its trace.
 
         Raises:
             ValueError: both a budget and a ledger are given.
@@ -111,9 +121,8 @@ class Aligner:
         """
         if budget is not None and ledger is not None:
             raise ValueError(_ONE_PURSE)
-        run = self._start(query, budget, lambda event: None, ledger=ledger)
-        await self._drive(run)
-        return Alignment.from_events(run.events)
+        run = self._start(query, budget, on_event, ledger=ledger, method=method)
+        return await self._drive(run)
 
     async def stream(
         self, query: Query, budget: Budget | None = None, *, ledger: Ledger | None = None
@@ -163,7 +172,9 @@ class Aligner:
         Raises:
             InputError: the run went another way than the one on the tape.
         """
-        run = self._start(query, budget, lambda event: None, tape=tape, nonce=nonce)
+        started = tape[0] if tape else None
+        method = started.method if isinstance(started, RunStarted) else "ecoalign"
+        run = self._start(query, budget, None, tape=tape, nonce=nonce, method=method)
         try:
             await self._drive(run)
         except EcoAlignError as error:
@@ -172,8 +183,8 @@ class Aligner:
             if isinstance(error, InputError) and not failed:
                 raise
             # The recorded run failed, too: its last event says so.
-            return tuple(run.events)
-        return tuple(run.events)
+            return tuple(run.recorder.events)
+        return tuple(run.recorder.events)
 
     async def aclose(self) -> None:
         """Close the connections of the model, and of the evaluator named in the settings."""
@@ -185,19 +196,14 @@ class Aligner:
         self,
         query: Query,
         budget: Budget | None,
-        sink: Callable[[Event], None],
+        on_event: Callable[[Event], None] | None,
         *,
         tape: Sequence[Event] = (),
         nonce: str | None = None,
         ledger: Ledger | None = None,
+        method: str = "ecoalign",
     ) -> _Run:
         settings = self.settings
-        events: list[Event] = []
-
-        def keep(event: Event) -> None:
-            events.append(event)
-            sink(event)
-
         if ledger is None:
             ledger = Ledger(budget or settings.budget, self._price, self._clock)
         metered = MeteredClient(
@@ -214,47 +220,26 @@ class Aligner:
         ctx = RunContext(
             query, self.model, dialect, self.evaluator, ledger, metered, settings, nonce
         )
-        recorder = Recorder(self._clock, keep, tape)
-        return _Run(ctx, Search(ctx, recorder, self._similarity), recorder, events)
+        recorder = Recorder(self._clock, on_event, tape)
+        return _Run(ctx, Search(ctx, recorder, self._similarity), recorder, method)
 
-    async def _drive(self, run: _Run) -> Finished:
+    async def _drive(self, run: _Run) -> Alignment:
         ctx = run.ctx
-        run.recorder.emit(self._started(ctx))
-        try:
-            await ctx.prepare()
-            return await run.search.run()
-        except EcoAlignError as error:
-            spent = ctx.ledger.spent.to_json()
-            run.recorder.emit(RunFailed(type(error).__name__, str(error), spent))
-            error.trace = Trace(tuple(run.events))
-            raise
-        except asyncio.CancelledError:
-            spent = ctx.ledger.spent.to_json()
-            run.recorder.emit(RunFailed("Cancelled", "the run was cancelled", spent))
-            raise
-        except Exception as error:
-            # A mistake in a model or an evaluator of the user's own: the trace is kept here, too.
-            spent = ctx.ledger.spent.to_json()
-            run.recorder.emit(RunFailed(type(error).__name__, "an unexpected error", spent))
-            raise
-
-    def _started(self, ctx: RunContext) -> RunStarted:
-        from ecoalign._version import __version__
-
-        images = tuple(ImageInfo(p.sha256, p.width, p.height, p.notes) for p in ctx.query.pictures)
-        return RunStarted(
-            version=__version__,
-            question=ctx.query.question,
-            context=ctx.query.context,
-            images=images,
+        started = run_started(
+            ctx.query,
+            self.settings,
+            ctx.ledger,
+            ctx.nonce,
             model=self.model.name,
             evaluator=self.evaluator.name,
-            preset=self.settings.preset,
-            settings=self.settings.to_json(),
-            budget=str(ctx.ledger.budget),
-            nonce=ctx.nonce,
-            sampling=ctx.query.sampling.to_json(),
+            method=run.method,
         )
+
+        async def work() -> Finished:
+            await ctx.prepare()
+            return await run.search.run()
+
+        return await record_run(run.recorder, started, ctx.ledger, work)
 
 
 async def _at_once(seconds: float) -> None:

@@ -25,7 +25,7 @@ from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
     from ecoalign.errors import ModelFault
-    from ecoalign.methods import Answer
+    from ecoalign.trace import Alignment
 
 BASELINES = [name for name in METHODS if not name.startswith("ecoalign")]
 GUARDED = ["ecso", "vlm-guard", "best-of-n"]
@@ -88,7 +88,7 @@ def impatient(*given: Any, **named: Any) -> MeteredClient:
     return MeteredClient(*given, **(named | {"sleep": no_wait}))
 
 
-async def run(name: str, model: FakeModel, ledger: Ledger, **chosen: Any) -> Answer:
+async def run(name: str, model: FakeModel, ledger: Ledger, **chosen: Any) -> Alignment:
     method = open_method(name, Settings.load(env={}, **chosen))
     with patch("ecoalign.methods._context.MeteredClient", impatient):
         return await asyncio.wait_for(method.answer(asking(1), model, ledger), 60)
@@ -116,7 +116,7 @@ def test_any_answer_is_paid_for_within_the_budget(
     wild = Wild(seed, chaos)
     ledger = Ledger(budget, prices, lambda: wild.clock)
     model = Held(wild)
-    answer: Answer | None = None
+    answer: Alignment | None = None
     error: BudgetTooSmall | ModelError | None = None
     try:
         answer = asyncio.run(run(name, model, ledger, retries=retries))
@@ -140,7 +140,7 @@ def test_any_answer_is_paid_for_within_the_budget(
         assert 1 <= answer.critical_path <= model.calls
         if name in GUARDED and answer.safety is None:
             # What no verdict stands behind is the house's own, or ECSO's second answer.
-            known = answer.text in {FIXED_REFUSAL, WITHHELD}
+            known = answer.answer in {FIXED_REFUSAL, WITHHELD}
             assert known or answer.stop_reason == "eyes-closed"
 
 
@@ -157,7 +157,7 @@ async def test_the_smallest_budget_that_is_named_does_answer(name: str, unit: st
     assert caught.value.unit == unit
     enough = Budget(tokens=int(smallest)) if unit == "tokens" else Budget(usd=smallest * 1.0001)
     answer = await run(name, model, Ledger(enough, prices), **plain)
-    assert answer.text not in {"", FIXED_REFUSAL}
+    assert answer.answer not in {"", FIXED_REFUSAL}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -190,7 +190,7 @@ async def test_time_that_runs_out_over_a_check_lets_nothing_out(name: str) -> No
 
     model = Stages(answer="CANARY", sample="CANARY", check=forever, score=forever).model()
     answer = await run(name, model, Ledger(Budget(seconds=0.05)))
-    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
+    assert (answer.answer, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert "CANARY" not in str(dict(answer.detail))
 
 
@@ -219,4 +219,4 @@ async def test_a_server_that_reports_more_than_its_bound_ends_the_guarded_method
         lie = lambda request: Completion("CANARY", Usage(300, 90_000))  # noqa: E731
         model = Stages(answer=lie, sample=lie, check=UNSAFE).model()
         answer = await run(name, model, Ledger(Budget(tokens=20_000)))
-        assert answer.text == FIXED_REFUSAL
+        assert answer.answer == FIXED_REFUSAL

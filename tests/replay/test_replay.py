@@ -141,11 +141,10 @@ async def test_retries_are_replayed_without_waiting_for_them() -> None:
     async def counted(seconds: float) -> None:
         waits.append(seconds)
 
-    run = aligner._start(query, Budget(tokens=20_000), lambda event: None)
+    run = aligner._start(query, Budget(tokens=20_000), None)
     assert hasattr(run.ctx.metered, "_sleep")
     run.ctx.metered._sleep = counted
-    await aligner._drive(run)
-    events = tuple(run.events)
+    events = tuple((await aligner._drive(run)).trace)
     assert len(waits) == 4
     assert [e.attempt for e in events if isinstance(e, Called)] == [1, 2] * 4
     await asyncio.wait_for(assert_same(model, query, events), 20)

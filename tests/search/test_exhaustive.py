@@ -67,6 +67,7 @@ async def test_a_large_budget_finds_what_a_small_one_misses(economy: str) -> Non
     utilities = []
     for budget in (5_000, 10_000, 60_000, 10**7):
         result = await align(World().script().model(), budget, economy=economy, **ENDLESS)
+        assert result.utility is not None
         utilities.append(result.utility)
     assert utilities == sorted(utilities)
     assert utilities[0] < 1.0

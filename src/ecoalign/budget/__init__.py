@@ -8,7 +8,7 @@ from __future__ import annotations
 from ecoalign.budget._amounts import Amount, Budget, Spending
 from ecoalign.budget._fleet import Pace
 from ecoalign.budget._ledger import Ledger, Pricing, Reservation, unpriced
-from ecoalign.budget._metered_client import CallRecord, MeteredClient
+from ecoalign.budget._metered_client import Called, CallFailure, MeteredClient
 from ecoalign.budget._money import NANO, dollars, nano
 from ecoalign.budget._pricing import Price, PriceBook
 
@@ -16,7 +16,8 @@ __all__ = [
     "NANO",
     "Amount",
     "Budget",
-    "CallRecord",
+    "CallFailure",
+    "Called",
     "Ledger",
     "MeteredClient",
     "Pace",

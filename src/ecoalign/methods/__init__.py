@@ -12,20 +12,18 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ecoalign.methods._base import Answer, Method
-    from ecoalign.methods._registry import METHODS, OpenMethod, open_method
+    from ecoalign.methods._base import Method
+    from ecoalign.methods._registry import METHODS, open_method
     from ecoalign.search.refusals import is_refusal
 
 _HOMES = {
     "METHODS": "ecoalign.methods._registry",
-    "Answer": "ecoalign.methods._base",
     "Method": "ecoalign.methods._base",
-    "OpenMethod": "ecoalign.methods._registry",
     "is_refusal": "ecoalign.search.refusals",
     "open_method": "ecoalign.methods._registry",
 }
 
-__all__ = ["METHODS", "Answer", "Method", "OpenMethod", "is_refusal", "open_method"]
+__all__ = ["METHODS", "Method", "is_refusal", "open_method"]
 
 
 def __getattr__(name: str) -> object:

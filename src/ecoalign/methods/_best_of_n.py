@@ -13,17 +13,19 @@ from ecoalign.models import OWN_REPLY, Reply
 from ecoalign.prompts.requests import AnswerRequest, ScoreRequest
 from ecoalign.search.context import CallLog, logging_calls
 from ecoalign.search.synthesizer import FIXED_REFUSAL
-from ecoalign.trace import chain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ecoalign.budget import Ledger
     from ecoalign.evaluators import Evaluator
-    from ecoalign.methods._base import Answer
     from ecoalign.methods._registry import Judge
     from ecoalign.models import ChatModel, Usage
     from ecoalign.prompts.requests import ScoreResult
     from ecoalign.query import Query
     from ecoalign.settings import Settings
+    from ecoalign.trace import Alignment
+    from ecoalign.trace.events import Event, Finished
 
 __all__ = ["DEFAULT_N", "LARGEST_N", "TEMPERATURE", "BestOfN"]
 
@@ -70,23 +72,37 @@ class BestOfN:
     settings: Settings
     judge: Judge
 
-    @property
-    def label(self) -> str:
-        """For people."""
-        return f"Best of {self.n}: that many answers, the best by EcoAlign's evaluator"
-
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
+    async def answer(
+        self,
+        query: Query,
+        model: ChatModel,
+        ledger: Ledger,
+        *,
+        price: float = 1.0,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Alignment:
         """See `Method.answer`."""
         evaluator = self.judge.evaluator() or SelfEvaluator(model)
-        opened = Room.opened(query, model, ledger, self.settings, at_once=self.n)
-        async with opened as room:
-            marks = self._secured(room, evaluator)
-            try:
-                samples = await self._sampled(room, evaluator, marks)
-            finally:
-                for mark in marks:
-                    ledger.release_fund(mark)
-            return self._best(room, samples)
+        return await Room.run(
+            self.name,
+            query,
+            model,
+            ledger,
+            self.settings,
+            lambda room: self._answer(room, evaluator),
+            at_once=self.n,
+            evaluator=evaluator.name,
+            on_event=on_event,
+        )
+
+    async def _answer(self, room: Room, evaluator: Evaluator) -> Finished:
+        marks = self._secured(room, evaluator)
+        try:
+            samples = await self._sampled(room, evaluator, marks)
+        finally:
+            for mark in marks:
+                room.ledger.release_fund(mark)
+        return self._best(room, samples)
 
     def _secured(self, room: Room, evaluator: Evaluator) -> list[str]:
         """The earmarks of as many samples as can be paid for.
@@ -114,9 +130,13 @@ class BestOfN:
         samples = [_Sample() for _ in marks]
         work = (self._sample(room, evaluator, i, mark, samples[i]) for i, mark in enumerate(marks))
         # All are let finish: a call that is cut off is charged at its worst case.
-        for outcome in await asyncio.gather(*work, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
+        try:
+            for outcome in await asyncio.gather(*work, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+        finally:
+            for sample in samples:
+                room.recorder.calls(sample.log)
         return samples
 
     async def _sample(
@@ -145,14 +165,13 @@ class BestOfN:
                     error.role = "evaluator"
                 sample.error = error
 
-    def _best(self, room: Room, samples: list[_Sample]) -> Answer:
+    def _best(self, room: Room, samples: list[_Sample]) -> Finished:
         """The best safe sample; of equals the first.
 
         Raises:
             ModelError: not one answer came back.
             BudgetTooSmall: the time ran out before one did.
         """
-        line = max(chain(sample.log) for sample in samples)
         detail = {
             "n": self.n,
             "samples": len(samples),
@@ -168,7 +187,6 @@ class BestOfN:
         if best is not None and score is not None:
             return room.finish(
                 best.text,
-                line,
                 safety=score.safety,
                 utility=score.utility,
                 stop_reason="best",
@@ -176,7 +194,7 @@ class BestOfN:
                 reply=best.reply,
             )
         _raise_if_unanswered(room, samples)
-        return room.finish(FIXED_REFUSAL, line, stop_reason="fail-closed", detail=detail)
+        return room.finish(FIXED_REFUSAL, stop_reason="fail-closed", detail=detail)
 
     async def aclose(self) -> None:
         """Close the connections of the evaluator that the settings name."""
@@ -198,7 +216,7 @@ def _worth(score: ScoreResult) -> tuple[float, float]:
 
 def _raise_if_unanswered(room: Room, samples: list[_Sample]) -> None:
     """Where no sample was ever answered there is nothing to refuse."""
-    if any(record.completion is not None for sample in samples for record in sample.log):
+    if any(record.text is not None for sample in samples for record in sample.log):
         return
     for sample in samples:
         if isinstance(sample.error, ModelError):

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from contextlib import asynccontextmanager
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ecoalign.budget import MeteredClient
 from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError, ModelError, VerdictError
-from ecoalign.methods._base import Answer
 from ecoalign.models import OWN_REPLY, Reply, attribute_error, checked, finish_reason, reply_of
 from ecoalign.prompts.dialect import dialect_named
 from ecoalign.prompts.requests import AnswerRequest, CheckRequest
-from ecoalign.search.context import CallLog, logging_calls, record_call
+from ecoalign.search.context import CallLog, record_call, recording_calls
 from ecoalign.search.failures import budget_too_small
 from ecoalign.search.refusals import WITHHELD, is_refusal
+from ecoalign.search.run import record_run, run_started
+from ecoalign.trace import Recorder
+from ecoalign.trace.events import Finished
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ecoalign.budget import Ledger
     from ecoalign.models import ChatModel, ChatRequest, Completion, ImagePart, Usage
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from ecoalign.prompts.requests import AnswerResult, MethodRequest, VerdictRequest
     from ecoalign.query import Query
     from ecoalign.settings import Settings
+    from ecoalign.trace import Alignment
+    from ecoalign.trace.events import Event
 
 __all__ = ["FULL_PIXELS", "PURSE", "Room", "Verdict", "cause_of"]
 
@@ -60,7 +64,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The means of one answer. Build it with `opened`.
+    """The means of one answer.
 
     Attributes:
         log: every attempt to call a model so far.
@@ -75,25 +79,32 @@ class Room:
     metered: MeteredClient
     nonce: str
     views: tuple[ImagePart, ...]
+    recorder: Recorder
     log: CallLog = field(default_factory=list)
 
     @classmethod
-    @asynccontextmanager
-    async def opened(
+    async def run(
         cls,
+        method: str,
         query: Query,
         model: ChatModel,
         ledger: Ledger,
         settings: Settings,
+        work: Callable[[Room], Awaitable[Finished]],
         *,
         at_once: int = 1,
-    ) -> AsyncIterator[Room]:
-        """A room for the length of one answer; what it set aside is given back at the end.
+        evaluator: str = "",
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Alignment:
+        """One recorded answer; what it set aside is given back at the end.
 
         Args:
-            query, model, ledger, settings: see `Method.answer`.
+            method: its name.
+            query, model, ledger, settings, on_event: see `Method.answer`.
+            work: what the method does.
             at_once: calls that the method would make together, for which the setting
                 `max_concurrency` makes room unless somebody has set it.
+            evaluator: who scores, if anybody does.
         """
         most = settings.max_concurrency
         if settings.origin("max_concurrency") == "default":
@@ -107,15 +118,23 @@ class Room:
         )
         checked(model, query.sampling)
         dialect = dialect_named(model.dialect)
-        # Encoding takes long enough to keep other answers waiting.
-        views = await asyncio.to_thread(_views, query) if query.pictures else ()
         nonce = secrets.token_hex(8)
-        room = cls(query, model, ledger, settings, dialect, metered, nonce, views)
-        try:
-            with logging_calls(room.log):
-                yield room
-        finally:
-            ledger.release_fund(PURSE)
+        recorder = Recorder(time.monotonic, on_event)
+
+        async def recorded() -> Finished:
+            # Encoding takes long enough to keep other answers waiting.
+            views = await asyncio.to_thread(_views, query) if query.pictures else ()
+            room = cls(query, model, ledger, settings, dialect, metered, nonce, views, recorder)
+            try:
+                with recording_calls(recorder, room.log):
+                    return await work(room)
+            finally:
+                ledger.release_fund(PURSE)
+
+        started = run_started(
+            query, settings, ledger, nonce, model=model.name, evaluator=evaluator, method=method
+        )
+        return await record_run(recorder, started, ledger, recorded)
 
     # Asking -----------------------------------------------------------------------------------
 
@@ -252,25 +271,28 @@ class Room:
     def finish(
         self,
         text: str,
-        critical_path: int,
         *,
         safety: float | None = None,
         utility: float | None = None,
         stop_reason: str = "",
         detail: dict[str, Any] | None = None,
         reply: Reply = OWN_REPLY,
-    ) -> Answer:
+    ) -> Finished:
         """The answer with its accounts; `reply` is that of `text`, where a model wrote it."""
-        return Answer(
-            text=text,
-            refused=is_refusal(text),
-            spent=self.ledger.spent,
-            safety=safety,
-            utility=utility,
-            stop_reason=stop_reason,
-            critical_path=critical_path,
-            detail=detail or {},
-            reply=reply,
+        self.recorder.calls(self.log)
+        self.log.clear()
+        return self.recorder.emit(
+            Finished(
+                answer=text,
+                refused=is_refusal(text),
+                stop_reason=stop_reason,
+                safety=safety,
+                utility=utility,
+                path=(),
+                spent=self.ledger.spent.to_json(),
+                reply=reply,
+                detail=detail or {},
+            )
         )
 
 

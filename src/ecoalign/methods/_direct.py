@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 from ecoalign.errors import BudgetExceeded
 from ecoalign.methods._context import Room
 from ecoalign.prompts.requests import AnswerRequest
-from ecoalign.trace import chain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ecoalign.budget import Ledger
-    from ecoalign.methods._base import Answer
     from ecoalign.models import ChatModel
     from ecoalign.prompts.requests import AnswerStyle
     from ecoalign.query import Query
     from ecoalign.settings import Settings
+    from ecoalign.trace import Alignment
+    from ecoalign.trace.events import Event, Finished
 
 __all__ = ["DIRECT", "Direct"]
 
@@ -45,29 +47,35 @@ class Direct:
     name: str
     settings: Settings
 
-    @property
-    def label(self) -> str:
-        """For people."""
-        return DIRECT[self.name][1]
-
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
+    async def answer(
+        self,
+        query: Query,
+        model: ChatModel,
+        ledger: Ledger,
+        *,
+        price: float = 1.0,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Alignment:
         """See `Method.answer`."""
-        async with Room.opened(query, model, ledger, self.settings) as room:
-            style = DIRECT[self.name][0]
-            request = AnswerRequest(query.question, room.views, style, query.context)
-            room.require(room.bounds(request))
-            try:
-                result = await room.answer(request)
-            except BudgetExceeded as short:
-                raise room.too_small(short) from short
-            detail = {} if result.whole == result.text else {"whole": result.whole}
-            return room.finish(
-                result.text,
-                chain(room.log),
-                stop_reason=result.note,
-                detail=detail,
-                reply=result.reply,
-            )
+        return await Room.run(
+            self.name, query, model, ledger, self.settings, self._answer, on_event=on_event
+        )
+
+    async def _answer(self, room: Room) -> Finished:
+        query = room.query
+        request = AnswerRequest(query.question, room.views, DIRECT[self.name][0], query.context)
+        room.require(room.bounds(request))
+        try:
+            result = await room.answer(request)
+        except BudgetExceeded as short:
+            raise room.too_small(short) from short
+        detail = {} if result.whole == result.text else {"whole": result.whole}
+        return room.finish(
+            result.text,
+            stop_reason=result.note,
+            detail=detail,
+            reply=result.reply,
+        )
 
     async def aclose(self) -> None:
         """Nothing to close."""

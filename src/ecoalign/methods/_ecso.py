@@ -9,14 +9,16 @@ from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
 from ecoalign.methods._context import Room, Verdict, cause_of
 from ecoalign.prompts.requests import AnswerRequest, CaptionRequest
 from ecoalign.search.synthesizer import FIXED_REFUSAL
-from ecoalign.trace import chain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ecoalign.budget import Ledger
-    from ecoalign.methods._base import Answer
     from ecoalign.models import ChatModel
     from ecoalign.query import Query
     from ecoalign.settings import Settings
+    from ecoalign.trace import Alignment
+    from ecoalign.trace.events import Event, Finished
 
 __all__ = ["Ecso"]
 
@@ -53,33 +55,43 @@ class Ecso:
         "ECSO: self-check, then answer from a caption without the image (arXiv 2403.09572)"
     )
 
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
+    async def answer(
+        self,
+        query: Query,
+        model: ChatModel,
+        ledger: Ledger,
+        *,
+        price: float = 1.0,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Alignment:
         """See `Method.answer`."""
-        async with Room.opened(query, model, ledger, self.settings) as room:
-            request = AnswerRequest(query.question, room.views, "plain", query.context)
-            check = room.check_of(room.longest(request))
-            room.require(room.bounds(request, check))
-            try:
-                draft = await room.answer(request)
-            except BudgetExceeded as short:
-                raise room.too_small(short) from short
-            if draft.note == "withheld":
-                return room.finish(
-                    draft.text, chain(room.log), stop_reason="withheld", reply=draft.reply
-                )
-            verdict = await room.judge(room.check_of(draft.text))
-            if verdict.passes(self.settings.safety_threshold):
-                return room.finish(
-                    draft.text,
-                    chain(room.log),
-                    safety=verdict.safety,
-                    stop_reason="draft",
-                    detail={"flagged": False},
-                    reply=draft.reply,
-                )
-            return await self._eyes_closed(room, draft.text, verdict)
+        return await Room.run(
+            self.name, query, model, ledger, self.settings, self._answer, on_event=on_event
+        )
 
-    async def _eyes_closed(self, room: Room, draft: str, verdict: Verdict) -> Answer:
+    async def _answer(self, room: Room) -> Finished:
+        query = room.query
+        request = AnswerRequest(query.question, room.views, "plain", query.context)
+        check = room.check_of(room.longest(request))
+        room.require(room.bounds(request, check))
+        try:
+            draft = await room.answer(request)
+        except BudgetExceeded as short:
+            raise room.too_small(short) from short
+        if draft.note == "withheld":
+            return room.finish(draft.text, stop_reason="withheld", reply=draft.reply)
+        verdict = await room.judge(room.check_of(draft.text))
+        if verdict.passes(self.settings.safety_threshold):
+            return room.finish(
+                draft.text,
+                safety=verdict.safety,
+                stop_reason="draft",
+                detail={"flagged": False},
+                reply=draft.reply,
+            )
+        return await self._eyes_closed(room, draft.text, verdict)
+
+    async def _eyes_closed(self, room: Room, draft: str, verdict: Verdict) -> Finished:
         query = room.query
         detail: dict[str, object] = {
             "flagged": True,
@@ -104,14 +116,14 @@ class Ecso:
             return self._refusal(room, detail | {"cause": cause_of(error)})
         if _same(result.text, draft):
             return self._refusal(room, detail | {"cause": "the answer that failed came again"})
-        line = chain(room.log)
+
         return room.finish(
-            result.text, line, stop_reason="eyes-closed", detail=detail, reply=result.reply
+            result.text, stop_reason="eyes-closed", detail=detail, reply=result.reply
         )
 
-    def _refusal(self, room: Room, detail: dict[str, object]) -> Answer:
-        line = chain(room.log)
-        return room.finish(FIXED_REFUSAL, line, stop_reason="fail-closed", detail=detail)
+    def _refusal(self, room: Room, detail: dict[str, object]) -> Finished:
+
+        return room.finish(FIXED_REFUSAL, stop_reason="fail-closed", detail=detail)
 
     async def aclose(self) -> None:
         """Nothing to close."""

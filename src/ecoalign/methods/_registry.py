@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ecoalign.errors import SettingsError
 from ecoalign.evaluators import SelfEvaluator
-from ecoalign.methods._base import Method
 from ecoalign.methods._best_of_n import DEFAULT_N, LARGEST_N, BestOfN
 from ecoalign.methods._direct import DIRECT, Direct
 from ecoalign.methods._ecoalign import Aligned
@@ -21,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ecoalign.evaluators import Evaluator
+    from ecoalign.methods._base import Method
     from ecoalign.settings import Settings
 
-__all__ = ["METHODS", "Judge", "OpenMethod", "open_method", "with_preset"]
+__all__ = ["METHODS", "Judge", "open_method", "with_preset"]
 
 
 @dataclass(slots=True)
@@ -71,22 +71,7 @@ METHODS: Mapping[str, str] = {
 _BEST_OF = re.compile(r"best-of-([0-9]{1,3})")
 
 
-class OpenMethod(Method, Protocol):
-    """A method that is ready, as `open_method` gives it.
-
-    Attributes:
-        label: what it is, in a line for people; says so where it is not the published method.
-    """
-
-    @property
-    def label(self) -> str: ...
-
-    async def aclose(self) -> None:
-        """Close what the method opened itself; never the model that answers."""
-        ...
-
-
-def open_method(name: str, settings: Settings) -> OpenMethod:
+def open_method(name: str, settings: Settings) -> Method:
     """The method that `name` means, one of `METHODS`.
 
     Args:

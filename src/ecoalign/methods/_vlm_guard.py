@@ -9,15 +9,17 @@ from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
 from ecoalign.methods._context import Room, Verdict, cause_of
 from ecoalign.prompts.requests import AnswerRequest, CaptionRequest, GateRequest
 from ecoalign.search.synthesizer import FIXED_REFUSAL
-from ecoalign.trace import chain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ecoalign.budget import Ledger
-    from ecoalign.methods._base import Answer
     from ecoalign.models import ChatModel, Usage
     from ecoalign.prompts.requests import AnswerStyle
     from ecoalign.query import Query
     from ecoalign.settings import Settings
+    from ecoalign.trace import Alignment
+    from ecoalign.trace.events import Event, Finished
 
 __all__ = ["VlmGuard"]
 
@@ -56,15 +58,27 @@ class VlmGuard:
         "(arXiv 2502.10486) steers activations and cannot run on closed models"
     )
 
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
+    async def answer(
+        self,
+        query: Query,
+        model: ChatModel,
+        ledger: Ledger,
+        *,
+        price: float = 1.0,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Alignment:
         """See `Method.answer`."""
-        async with Room.opened(query, model, ledger, self.settings) as room:
-            room.require(self._worst_case(room))
-            try:
-                gate = await self._gate(room)
-            except BudgetExceeded as short:
-                raise room.too_small(short) from short
-            return await self._guarded(room, gate)
+        return await Room.run(
+            self.name, query, model, ledger, self.settings, self._answer, on_event=on_event
+        )
+
+    async def _answer(self, room: Room) -> Finished:
+        room.require(self._worst_case(room))
+        try:
+            gate = await self._gate(room)
+        except BudgetExceeded as short:
+            raise room.too_small(short) from short
+        return await self._guarded(room, gate)
 
     def _worst_case(self, room: Room) -> list[tuple[str, Usage]]:
         query = room.query
@@ -99,7 +113,7 @@ class VlmGuard:
         fence = room.fence("gate", caption.text)
         return await room.judge(GateRequest(query.question, caption.text, fence, query.context))
 
-    async def _guarded(self, room: Room, gate: Verdict) -> Answer:
+    async def _guarded(self, room: Room, gate: Verdict) -> Finished:
         query, threshold = room.query, self.settings.safety_threshold
         flagged = not gate.passes(threshold)
         detail: dict[str, object] = {
@@ -118,9 +132,8 @@ class VlmGuard:
                 raise
             return self._refusal(room, "fail-closed", detail | {"cause": cause_of(error)})
         if result.note == "withheld":
-            line, reply = chain(room.log), result.reply
             return room.finish(
-                result.text, line, stop_reason="withheld", detail=detail, reply=reply
+                result.text, stop_reason="withheld", detail=detail, reply=result.reply
             )
         check = await room.judge(room.check_of(result.text))
         if not check.passes(threshold):
@@ -129,15 +142,14 @@ class VlmGuard:
             return self._refusal(room, stop, detail | {"check": check.safety, "cause": cause})
         return room.finish(
             result.text,
-            chain(room.log),
             safety=check.safety,
             stop_reason="careful" if flagged else "plain",
             detail=detail,
             reply=result.reply,
         )
 
-    def _refusal(self, room: Room, stop: str, detail: dict[str, object]) -> Answer:
-        return room.finish(FIXED_REFUSAL, chain(room.log), stop_reason=stop, detail=detail)
+    def _refusal(self, room: Room, stop: str, detail: dict[str, object]) -> Finished:
+        return room.finish(FIXED_REFUSAL, stop_reason=stop, detail=detail)
 
     async def aclose(self) -> None:
         """Nothing to close."""

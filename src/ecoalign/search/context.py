@@ -18,9 +18,9 @@ from ecoalign.models import attribute_error
 from ecoalign.prompts.requests import ExecuteRequest, ScoreRequest, WriteRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
-    from ecoalign.budget import CallRecord, Ledger
+    from ecoalign.budget import Called, Ledger
     from ecoalign.evaluators import Completer, Evaluator
     from ecoalign.graph import Region
     from ecoalign.graph._thoughts import Thought
@@ -35,7 +35,6 @@ __all__ = [
     "ANSWER",
     "CallLog",
     "RunContext",
-    "hearing_calls",
     "logging_calls",
     "note_calls",
     "record_call",
@@ -46,34 +45,16 @@ __all__ = [
 ANSWER = "answer"
 """The fund that is reserved for writing and scoring the answer."""
 
-CallLog = list["CallRecord"]
+CallLog = list["Called"]
 
 _log: ContextVar[CallLog | None] = ContextVar("ecoalign_call_log", default=None)
 
-_ear: ContextVar[Callable[[CallRecord], None] | None] = ContextVar("ecoalign_ear", default=None)
 
-
-def record_call(record: CallRecord) -> None:
+def record_call(record: Called) -> None:
     """Note an attempt in the log of the task that made it (the caller's `on_call`)."""
     log = _log.get()
     if log is not None:
         log.append(record)
-    ear = _ear.get()
-    if ear is not None:
-        ear(record)
-
-
-@contextmanager
-def hearing_calls(ear: Callable[[CallRecord], None]) -> Iterator[None]:
-    """Tell `ear` of every attempt made in this block, its child tasks included, as it ends.
-
-    Unlike a log it hears them in the order in which they end. It must not raise.
-    """
-    token = _ear.set(ear)
-    try:
-        yield
-    finally:
-        _ear.reset(token)
 
 
 @contextmanager

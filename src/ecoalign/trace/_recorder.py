@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ecoalign.trace.events import (
     Called,
-    CallFailure,
     Event,
     Finished,
     RunFailed,
     RunStarted,
     StepStarted,
 )
-
-if TYPE_CHECKING:
-    from ecoalign.budget import CallRecord
 
 __all__ = ["Recorder"]
 
@@ -29,39 +25,43 @@ class Recorder:
 
     Args:
         clock: seconds; the run begins now.
-        sink: told of every event, in order.
+        on_event: told of every event, in order.
         tape: the events of the run that is replayed. Time is an input of a run like the answers of
             its model: `at`, durations and seconds left are read from the tape, all else is made
             anew.
+
+    Attributes:
+        events: all so far.
     """
 
     def __init__(
         self,
         clock: Callable[[], float],
-        sink: Callable[[Event], None],
+        on_event: Callable[[Event], None] | None = None,
         tape: Sequence[Event] = (),
     ) -> None:
         self._clock = clock
         self._start = clock()
-        self._sink = sink
+        self._on_event = on_event
         self._tape = tape
-        self._count = 0
+        self.events: list[Event] = []
 
     def emit(self, event: E) -> E:
         """Stamp `event` and pass it on; returns it as recorded."""
         stamped: E
-        if self._count < len(self._tape):
-            stamped = _retimed(event, self._tape[self._count])
+        if len(self.events) < len(self._tape):
+            stamped = _retimed(event, self._tape[len(self.events)])
         else:
             stamped = replace(event, at=round(self._clock() - self._start, 6))
-        self._count += 1
-        self._sink(stamped)
+        self.events.append(stamped)
+        if self._on_event is not None:
+            self._on_event(stamped)
         return stamped
 
-    def calls(self, records: Iterable[CallRecord]) -> None:
-        """Emit one `Called` for each attempt."""
+    def calls(self, records: Iterable[Called]) -> None:
+        """Emit several calls, those of one action of a batch, say."""
         for record in records:
-            self.emit(_called(record))
+            self.emit(record)
 
 
 def _retimed(event: E, recorded: Event) -> E:
@@ -88,26 +88,3 @@ def _with_seconds(fresh: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict
         elif isinstance(value, Mapping) and isinstance(recorded.get(name), Mapping):
             out[name] = _with_seconds(value, recorded[name])
     return out
-
-
-def _called(record: CallRecord) -> Called:
-    done, error = record.completion, record.error
-    return Called(
-        stage=record.stage,
-        model=record.model,
-        key=record.key,
-        attempt=record.attempt,
-        charged=record.charged,
-        usd=record.usd,
-        seconds=round(record.seconds, 6),
-        text=None if done is None else done.text,
-        usage=None if done is None else done.usage,
-        finish_reason="" if done is None else done.finish_reason,
-        logprobs=None if done is None else done.logprobs,
-        served_by="" if done is None else done.model,
-        tool_calls=() if done is None else done.tool_calls,
-        raw_logprobs=None if done is None else done.raw_logprobs,
-        error=None
-        if error is None
-        else CallFailure(error.kind, error.message, error.billed, error.retry_after, error.param),
-    )

@@ -14,16 +14,17 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ecoalign.budget import Amount
+from ecoalign.budget import Amount, Called, CallFailure
 from ecoalign.errors import InputError
 from ecoalign.graph import Candidate, ValuedAction
 from ecoalign.graph._thoughts import Thought, ThoughtId
-from ecoalign.models import OWN_REPLY, Reply, TokenLogprob, ToolCall, Usage
+from ecoalign.models import OWN_REPLY, Reply
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 __all__ = [
+    "SCHEMA",
     "ActionFailed",
     "ActionsChosen",
     "CallFailure",
@@ -45,6 +46,9 @@ __all__ = [
     "from_json",
     "to_json",
 ]
+
+SCHEMA = 2
+"""The version of the records. 1, the first release, had no number and only EcoAlign itself."""
 
 StopReason = Literal[
     "satisfied",
@@ -85,39 +89,8 @@ class RunStarted:
     budget: str
     nonce: str
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CallFailure:
-    """Why an attempt failed; see `ecoalign.budget._metered_client.CallError`."""
-
-    kind: str
-    message: str
-    billed: bool
-    retry_after: float | None = None
-    param: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Called:
-    """One attempt to call a model: what came back, as it came, and what it was charged."""
-
-    stage: str
-    model: str
-    key: str
-    attempt: int
-    charged: Usage
-    usd: float | None
-    seconds: float
-    text: str | None = None
-    usage: Usage | None = None
-    finish_reason: str = "stop"
-    logprobs: tuple[TokenLogprob, ...] | None = None
-    served_by: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    raw_logprobs: Mapping[str, Any] | None = None
-    error: CallFailure | None = None
+    method: str = "ecoalign"
+    schema: int = SCHEMA
     at: float = 0.0
 
 
@@ -239,13 +212,14 @@ class Finished:
 
     answer: str
     refused: bool
-    stop_reason: StopReason
-    safety: float
-    utility: float
+    stop_reason: str
+    safety: float | None
+    utility: float | None
     path: tuple[Thought, ...]
     spent: Mapping[str, Any] = field(default_factory=dict)
     hint: str = ""
     reply: Reply = OWN_REPLY
+    detail: Mapping[str, Any] = field(default_factory=dict)
     at: float = 0.0
 
 
@@ -293,6 +267,8 @@ def to_json(event: Event) -> str:
     """One line of JSON, without the newline. The same event gives the same bytes."""
     name = type(event).__name__
     body = {"event": name, **_adapter(name).dump_python(event, mode="json")}
+    if body.get("detail") == {}:
+        del body["detail"]
     try:
         line = _dumped(body)
     except ValueError:
@@ -320,11 +296,19 @@ def from_json(line: str) -> Event:
     """The event of one line.
 
     Raises:
-        InputError: the line is no event of this version.
+        InputError: the line is no event, or one of a later version.
     """
     try:
         body = json.loads(line)
         name = body.pop("event")
+        if name == RunStarted.__name__:
+            found = body.pop("schema", 1)
+            if found not in (1, SCHEMA):
+                raise InputError(
+                    f"the trace has schema {found!r}, and this version of EcoAlign reads schemas "
+                    f"1 to {SCHEMA}: read it with the version that wrote it, "
+                    f"{body.get('version')!r}, or a later one"
+                )
         event: Event = _adapter(name).validate_python(body)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(
