@@ -59,12 +59,12 @@ def test_stages_and_limits() -> None:
     assert dialect.render(score_request()).max_tokens == 18
 
 
-def test_only_scoring_asks_for_log_probabilities_and_only_executing_is_warm() -> None:
-    dialect = FullDialect(temperature=0.7, top_logprobs=5)
+def test_only_scoring_asks_for_log_probabilities_and_all_is_greedy() -> None:
+    dialect = FullDialect(top_logprobs=5)
     for request in REQUESTS:
         call = dialect.render(request)
         assert call.top_logprobs == (5 if call.stage == "score" else 0)
-        assert call.temperature == (0.7 if call.stage == "execute" else 0.0)
+        assert call.temperature == 0.0
         assert (call.schema is None) == (call.stage in {"execute", "write"})
 
 
@@ -74,10 +74,10 @@ def test_limits_are_checked(field: str) -> None:
         replace(TokenLimits(), **{field: 0})
 
 
-@pytest.mark.parametrize(("temperature", "top"), [(-0.1, 0), (2.1, 0), (0, -1), (0, 21)])
-def test_settings_are_checked(temperature: float, top: int) -> None:
-    with pytest.raises(SettingsError):
-        FullDialect(temperature=temperature, top_logprobs=top)
+@pytest.mark.parametrize("top", [-1, 21])
+def test_settings_are_checked(top: int) -> None:
+    with pytest.raises(SettingsError, match="top_logprobs"):
+        FullDialect(top_logprobs=top)
 
 
 def check_strict(schema: object) -> int:

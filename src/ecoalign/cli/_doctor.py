@@ -25,14 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Health", "doctor", "examine"]
 
 _PACKAGES = (
-    "onnxruntime",
-    "aiohttp",
-    "numpy",
-    "pillow",
-    "pydantic",
-    "genai-prices",
-    "rich",
-    "typer",
+    *("onnxruntime", "aiohttp", "numpy", "pillow"),
+    *("pydantic", "genai-prices", "rich", "typer"),
 )
 
 _EXTRAS = {

@@ -179,13 +179,7 @@ def usage(
         print_json({"key": key, "windows": [dict(window.to_json()) for window in found]})
         return
     rows = [
-        (
-            _time(one.start),
-            f"{one.requests:,}",
-            f"{one.tokens:,}",
-            f"${one.usd:.4f}",
-            _held(one),
-        )
+        (_time(one.start), f"{one.requests:,}", f"{one.tokens:,}", f"${one.usd:.4f}", _held(one))
         for one in found
     ]
     _show(("window from", "requests", "tokens", "dollars", "reserved"), rows)

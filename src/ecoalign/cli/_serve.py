@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Option
 
 from ecoalign.cli._options import Quiet, SettingsOptions
 from ecoalign.cli._text import say
 from ecoalign.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ecoalign.gateway import GatewayConfig
 
 __all__ = ["EXITS", "serve"]
 
@@ -131,11 +126,15 @@ def serve(
 
     ecoalign serve --model Qwen/Qwen2.5-VL-7B-Instruct --base-url http://localhost:8001/v1
     """
+    _check_installed()
     from ecoalign.budget import Budget
     from ecoalign.gateway import GatewayConfig
     from ecoalign.gateway._image_fetch import FetchPolicy
+    from ecoalign.gateway._ray import LogOptions, serve_on_ray
+    from ecoalign.gateway._server import is_loopback, listen
+    from ecoalign.gateway._server import serve as serve_here
+    from ecoalign.gateway.observe._logs import configure
 
-    _check_installed()
     if engine not in {"uvicorn", "ray"}:
         raise InputError(f"--engine is uvicorn or ray, not {engine[:40]!r}")
     if replicas != 1 and engine != "ray":
@@ -160,7 +159,22 @@ def serve(
         log_content=log_content,
     )
 
-    def ready(host: str, port: int) -> None:
+    if config.keys is None and not is_loopback(host):
+        say(
+            f"warning: {host} is reached from other machines, and without --keys everybody there "
+            "may spend your money; make keys with: ecoalign keys create NAME"
+        )
+    options = LogOptions(log_json, log_level.upper(), content=log_content)
+    try:
+        logs = configure(options.as_json, options.level, content=options.content)
+    except ValueError:
+        raise InputError(
+            f"--log-level is debug, info, warning, error or critical, not {log_level[:40]!r}"
+        ) from None
+    sock = listen(host, port)
+    host, port = sock.getsockname()[:2]
+
+    def ready() -> None:
         if not quiet:
             shown = f"[{host}]" if ":" in host else host
             say(
@@ -168,54 +182,18 @@ def serve(
                 f"{config.method}, {'with keys' if config.keys else 'without keys'})"
             )
 
-    _run(config, host, port, log_json, log_level, replicas if engine == "ray" else None, ready)
+    try:
+        if engine == "ray":
+            sock.close()  # The address is free; Ray opens a socket of its own.
+            serve_on_ray(config, host, port, replicas, options, ready)
+        else:
+            serve_here(config, sock, ready)
+    finally:
+        sock.close()
+        logs.close()
 
 
 def _check_installed() -> None:
     """Raise InputError if the extra `serve` is missing. Imports nothing."""
     if not all(find_spec(name) for name in ("fastapi", "uvicorn")):
         raise InputError("the gateway needs fastapi and uvicorn: pip install 'ecoalign[serve]'")
-
-
-def _run(
-    config: GatewayConfig,
-    host: str,
-    port: int,
-    log_json: bool,
-    log_level: str,
-    replicas: int | None,
-    ready: Callable[[str, int], None],
-) -> None:
-    """Serve until a signal; on Ray if `replicas` is a number.
-
-    Raises:
-        EcoAlignError: it could not start.
-    """
-    from ecoalign.gateway._ray import LogOptions, serve_on_ray
-    from ecoalign.gateway._server import is_loopback, listen
-    from ecoalign.gateway._server import serve as serve_here
-    from ecoalign.gateway.observe._logs import configure
-
-    if config.keys is None and not is_loopback(host):
-        say(
-            f"warning: {host} is reached from other machines, and without --keys everybody there "
-            "may spend your money; make keys with: ecoalign keys create NAME"
-        )
-    try:
-        logs = configure(log_json, log_level.upper(), content=config.log_content)
-    except ValueError:
-        raise InputError(
-            f"--log-level is debug, info, warning, error or critical, not {log_level[:40]!r}"
-        ) from None
-    sock = listen(host, port)
-    host, port = sock.getsockname()[:2]
-    try:
-        if replicas is None:
-            serve_here(config, sock, lambda: ready(host, port))
-        else:
-            sock.close()  # The address is free; Ray opens a socket of its own.
-            options = LogOptions(log_json, log_level.upper(), content=config.log_content)
-            serve_on_ray(config, host, port, replicas, options, lambda: ready(host, port))
-    finally:
-        sock.close()
-        logs.close()

@@ -313,7 +313,7 @@ _TASKS = {
 }
 
 
-def render_execute(request: ExecuteRequest, limits: TokenLimits, temperature: float) -> ChatRequest:
+def render_execute(request: ExecuteRequest, limits: TokenLimits) -> ChatRequest:
     """The call for one action."""
     action = request.action
     where = ""
@@ -340,7 +340,6 @@ def render_execute(request: ExecuteRequest, limits: TokenLimits, temperature: fl
         request.views,
         f"{quoted}\n{task}",
         max_tokens=caps.get(action.kind, limits.think),
-        temperature=temperature,
     )
 
 
