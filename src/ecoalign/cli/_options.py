@@ -97,7 +97,7 @@ class SettingsOptions:
                 raise InputError(f"{name} is set twice on the command line")
             given[name] = text
         settings = Settings.load(self.preset, self.config, None, _ORIGIN, **given)
-        if given.get("base_url") and settings.model == "embedded":
+        if "base_url" in given and settings.base_url and settings.model == "embedded":
             raise InputError(
                 "--base-url names a server; say which of its models to ask, too: --model NAME"
             )

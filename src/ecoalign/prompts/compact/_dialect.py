@@ -11,7 +11,7 @@ from ecoalign.graph import ActionKind, Candidate, Forecast, Region
 from ecoalign.graph._thoughts import ThoughtId
 from ecoalign.models import ChatRequest, Completion, ImagePart, Message, TextPart
 from ecoalign.prompts._reading import excerpt
-from ecoalign.prompts.compact import _wording as say
+from ecoalign.prompts.compact import wording as say
 from ecoalign.prompts.compact.grid import CELLS, cell_region
 from ecoalign.prompts.requests import (
     AnswerRequest,
