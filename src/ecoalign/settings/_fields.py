@@ -266,7 +266,7 @@ class Fields(BaseModel):
         """
         kind = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and kind is not bool:
-            raise ValueError("it is not a truth value")
+            raise ValueError("it cannot be true or false")
         if not isinstance(value, str):
             return value
         text = value.strip()

@@ -1,7 +1,7 @@
 """The `full` dialect: prompts for real LVLMs.
 
 Grades travel as single digits 0 to 9, regions as whole thousandths, forecasts as short lists:
-tokens are money.
+every token costs.
 """
 
 from __future__ import annotations

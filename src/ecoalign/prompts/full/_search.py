@@ -83,7 +83,7 @@ def render_scan(request: ScanRequest, limits: TokenLimits) -> ChatRequest:
 
 
 def parse_scan(request: ScanRequest, completion: Completion) -> ScanResult:
-    """Read caption, risk and strategy.
+    """Read caption, safety and strategy.
 
     A repaired answer must still name its safety exactly once, for a repair would pick one of two.
 
