@@ -31,9 +31,7 @@ __all__ = [
     "CaptionResult",
     "CheckRequest",
     "ExecuteRequest",
-    "ExecuteResult",
     "GateRequest",
-    "MethodRequest",
     "PromptRequest",
     "ProposeRequest",
     "ProposeResult",
@@ -41,7 +39,6 @@ __all__ = [
     "ScanResult",
     "ScoreRequest",
     "ScoreResult",
-    "StageRequest",
     "VerdictRequest",
     "WriteRequest",
 ]
@@ -114,13 +111,6 @@ class WriteRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ExecuteResult:
-    """The text of a new thought, or of the written answer."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class ScoreRequest:
     """Score one new thought, which continues `path`.
 
@@ -144,9 +134,6 @@ class ScoreResult:
     utility: float
     method: Literal["verdict", "logprobs"] = "verdict"
 
-
-StageRequest = ScanRequest | ProposeRequest | ExecuteRequest | WriteRequest | ScoreRequest
-"""What the stages of the search ask."""
 
 AnswerStyle = Literal["plain", "careful", "cot", "cod", "blind"]
 
@@ -235,8 +222,14 @@ class CaptionResult:
 
 VerdictRequest = GateRequest | CheckRequest
 
-MethodRequest = AnswerRequest | CaptionRequest | VerdictRequest
-"""What the methods other than EcoAlign ask."""
-
-PromptRequest = StageRequest | MethodRequest
+PromptRequest = (
+    ScanRequest
+    | ProposeRequest
+    | ExecuteRequest
+    | WriteRequest
+    | ScoreRequest
+    | AnswerRequest
+    | CaptionRequest
+    | VerdictRequest
+)
 """Everything that a dialect renders."""

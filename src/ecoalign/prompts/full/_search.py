@@ -22,7 +22,6 @@ from ecoalign.prompts.full._common import (
 )
 from ecoalign.prompts.requests import (
     ExecuteRequest,
-    ExecuteResult,
     ProposeRequest,
     ProposeResult,
     ScanRequest,
@@ -343,14 +342,14 @@ def render_execute(request: ExecuteRequest, limits: TokenLimits) -> ChatRequest:
     )
 
 
-def parse_execute(request: ExecuteRequest | WriteRequest, completion: Completion) -> ExecuteResult:
+def parse_execute(request: ExecuteRequest | WriteRequest, completion: Completion) -> str:
     """The text of the new thought or answer.
 
     Raises:
         ModelError: there is none.
     """
     stage = "write" if isinstance(request, WriteRequest) else "execute"
-    return ExecuteResult(visible_text(stage, completion))
+    return visible_text(stage, completion)
 
 
 _WRITE_SYSTEM = (
