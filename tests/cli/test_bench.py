@@ -15,7 +15,7 @@ from PIL import Image
 from ecoalign.bench import EXPERIMENTS, SUITES, BenchOptions, Session, read_manifest, read_rows
 from ecoalign.bench._rows import Failure, Store
 from ecoalign.cli._app import run as run_here
-from ecoalign.cli._bench_run import _check_answered
+from ecoalign.cli._bench import _check_answered
 from ecoalign.errors import InputError
 from ecoalign.settings import Settings
 
@@ -208,16 +208,12 @@ def test_every_suite_that_is_listed_can_be_opened(tmp_path: Path) -> None:
 def test_the_exit_code_is_that_of_the_failures(capsys: pytest.CaptureFixture[str]) -> None:
     import typer
 
-    from ecoalign.cli._bench_run import Request
-    from ecoalign.cli._options import Choices
-
-    request = Request("main", Choices(None, None, {}))
     small = row(failure=Failure("BudgetTooSmall", "x", 4), stop="budget-too-small")
     with pytest.raises(typer.Exit) as ended:
-        _check_answered(request, [small])
+        _check_answered([small])
     assert ended.value.exit_code == 4
-    _check_answered(request, [small, row()])
-    _check_answered(request, [])
+    _check_answered([small, row()])
+    _check_answered([])
 
 
 def test_a_run_says_what_it_is_a_run_of(tmp_path: Path) -> None:

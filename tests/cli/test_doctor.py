@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
-from command import KEY, both, run
+import pytest
+from command import KEY, ROOT, both, run
 
 from ecoalign import Settings
+from ecoalign.cli._app import run as main
+from ecoalign.cli._doctor import _EXTRAS
 
 
 def test_doctor_as_json(tmp_path: Path) -> None:
@@ -41,6 +45,31 @@ def test_doctor_as_json(tmp_path: Path) -> None:
     assert embedded["usable"] is True
     assert embedded["answer"]
     assert embedded["correct"] == (embedded["answer"].strip(" .") == embedded["expected"])
+
+
+def test_doctor_says_which_extras_are_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    nowhere = {"bench": ("pillow", "no-such-package-of-ecoalign"), "otel": ("pillow",)}
+    monkeypatch.setattr("ecoalign.cli._doctor._EXTRAS", nowhere)
+    assert main(["doctor", "--json"]) == 0
+    extras = json.loads(capsys.readouterr().out)["extras"]
+    assert extras == {
+        "bench": {"installed": False, "missing": ["no-such-package-of-ecoalign"]},
+        "otel": {"installed": True, "missing": []},
+    }
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "extra bench: not installed; pip install 'ecoalign[bench]'" in said
+    assert "extra otel: installed" in said
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for name, packages in _EXTRAS.items():
+        listed = " ".join(project["optional-dependencies"][name])
+        assert [one for one in packages if one.partition("-")[0] not in listed] == []
 
 
 def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import environment, run
+from command import QUESTION, SIGNS, environment, run
 
 import ecoalign
 
@@ -50,3 +50,26 @@ def test_a_newcomer_is_shown_the_commands(arguments: tuple[str, ...], tmp_path: 
     said = (done.stdout + done.stderr).decode()
     for command in ("ask", "doctor", "replay"):
         assert command in said
+
+
+def test_the_gateway_without_its_extra_is_one_line(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['fastapi'] = sys.modules['uvicorn'] = None\n"
+        "from ecoalign.cli._app import run; sys.exit(run(['serve', '--port', '0']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env=environment(tmp_path), check=False
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.decode() == (
+        "error: the gateway needs fastapi and uvicorn: pip install 'ecoalign[serve]'\n"
+    )
+
+
+def test_a_command_is_a_call_that_python_can_make(capsys: pytest.CaptureFixture[str]) -> None:
+    from ecoalign.cli._ask import AskOptions, ask
+    from ecoalign.cli._options import SettingsOptions
+
+    settings = SettingsOptions(preset="myopic", pairs=["batch=2"])
+    ask(AskOptions(image=SIGNS, question=QUESTION, settings=settings, as_json=True, quiet=True))
+    assert json.loads(capsys.readouterr().out)["preset"] == "myopic"

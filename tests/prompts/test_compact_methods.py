@@ -15,7 +15,7 @@ from ecoalign.prompts.requests import (
     AnswerStyle,
     CaptionRequest,
     CheckRequest,
-    MethodRequest,
+    PromptRequest,
 )
 
 D = CompactDialect()
@@ -24,7 +24,7 @@ VIEW = ImagePart(b"png", "image/png", 96, 96)
 Q = "what is the sum?"
 
 
-def requests(question: str, text: str) -> list[MethodRequest]:
+def requests(question: str, text: str) -> list[PromptRequest]:
     views = (VIEW, VIEW)
     return [
         AnswerRequest(question, views),

@@ -18,7 +18,7 @@ from ecoalign.prompts.requests import (
     CaptionRequest,
     CheckRequest,
     GateRequest,
-    MethodRequest,
+    PromptRequest,
     VerdictRequest,
 )
 
@@ -26,7 +26,7 @@ FENCE = "k3v9x2q7m1"
 KEY = "x2q7m1"
 QUESTION = "What is the sum?"
 D = FullDialect()
-SEEING: list[MethodRequest] = [
+SEEING: list[PromptRequest] = [
     AnswerRequest(QUESTION, (VIEW, VIEW)),
     AnswerRequest(QUESTION, (VIEW, VIEW), "careful"),
     AnswerRequest(QUESTION, (VIEW, VIEW), "cot"),
@@ -34,23 +34,23 @@ SEEING: list[MethodRequest] = [
     CaptionRequest(QUESTION, (VIEW, VIEW)),
     CheckRequest(QUESTION, (VIEW, VIEW), "It is 19.", FENCE),
 ]
-BLIND: list[MethodRequest] = [
+BLIND: list[PromptRequest] = [
     AnswerRequest(QUESTION, (VIEW,), "blind", caption="two signs"),
     GateRequest(QUESTION, "two signs", FENCE),
 ]
-ALL: list[MethodRequest] = [*SEEING, *BLIND]
+ALL: list[PromptRequest] = [*SEEING, *BLIND]
 JUDGED: list[VerdictRequest] = [
     CheckRequest(QUESTION, (VIEW,), "It is 19.", FENCE),
     GateRequest(QUESTION, "two signs", FENCE),
 ]
 
 
-def name_of(request: MethodRequest) -> str:
+def name_of(request: PromptRequest) -> str:
     return getattr(request, "style", type(request).__name__)
 
 
 @pytest.mark.parametrize("request_", ALL, ids=name_of)
-def test_rendering_is_pure_and_greedy(request_: MethodRequest) -> None:
+def test_rendering_is_pure_and_greedy(request_: PromptRequest) -> None:
     call = D.render(request_)
     assert call == D.render(request_)
     assert call.temperature == 0

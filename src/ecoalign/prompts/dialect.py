@@ -14,7 +14,6 @@ if TYPE_CHECKING:
         CaptionRequest,
         CaptionResult,
         ExecuteRequest,
-        ExecuteResult,
         PromptRequest,
         ProposeRequest,
         ProposeResult,
@@ -66,10 +65,11 @@ class Dialect(Protocol):
         """Raises ModelError (fault "bad-response") if there is no list of candidates at all."""
         ...
 
-    def parse_execute(
-        self, request: ExecuteRequest | WriteRequest, completion: Completion
-    ) -> ExecuteResult:
-        """Raises ModelError (fault "bad-response") if there is no text."""
+    def parse_execute(self, request: ExecuteRequest | WriteRequest, completion: Completion) -> str:
+        """The text of a thought or an answer.
+
+        Raises ModelError (fault "bad-response") if there is none.
+        """
         ...
 
     def parse_score(self, request: ScoreRequest, completion: Completion) -> ScoreResult:

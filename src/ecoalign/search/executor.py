@@ -127,7 +127,7 @@ async def _execute(ctx: RunContext, job: Job, calls: list[Called]) -> ActionResu
             ctx.ledger.reserve_fund(fund, bound, model)
         request = _request(ctx, job)
         completion = await ctx.ask(request, fund=fund)
-        text = ctx.dialect.parse_execute(request, completion).text
+        text = ctx.dialect.parse_execute(request, completion)
         stage, kind = "score", KIND_OF[job.candidate.kind].value
         scoring = ctx.score_request((*job.path, *job.partners), kind, text, request.views)
         score, reply = await ctx.score(scoring, fund=fund), reply_of(completion, text)

@@ -115,7 +115,7 @@ async def write(ctx: RunContext, path: tuple[Thought, ...]) -> ActionResult:
     try:
         request = _write_request(ctx, path)
         completion = await ctx.ask(request, fund=ANSWER)
-        text = ctx.dialect.parse_execute(request, completion).text
+        text = ctx.dialect.parse_execute(request, completion)
         stage = "score"
         # What is scored is the text against what led to it, not against a draft of itself.
         grounds = path if path[-1].kind not in ENDS else path[:-1]

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from ecoalign.prompts.compact._dialect import CompactDialect
+from ecoalign.prompts.compact.wording import REFUSAL_LOOKS
 
-__all__ = ["CompactDialect"]
+__all__ = ["REFUSAL_LOOKS", "CompactDialect"]

@@ -11,7 +11,7 @@ from ecoalign.graph import ActionKind, Candidate, Forecast, Region
 from ecoalign.graph._thoughts import ThoughtId
 from ecoalign.models import ChatRequest, Completion, ImagePart, Message, TextPart
 from ecoalign.prompts._reading import excerpt
-from ecoalign.prompts.compact import _wording as say
+from ecoalign.prompts.compact import wording as say
 from ecoalign.prompts.compact.grid import CELLS, cell_region
 from ecoalign.prompts.requests import (
     AnswerRequest,
@@ -20,7 +20,6 @@ from ecoalign.prompts.requests import (
     CaptionResult,
     CheckRequest,
     ExecuteRequest,
-    ExecuteResult,
     GateRequest,
     ProposeRequest,
     ProposeResult,
@@ -125,14 +124,12 @@ class CompactDialect:
         good = tuple(candidate for candidate in made if candidate is not None)[: request.limit]
         return ProposeResult(good, dropped=len(pieces) - len(good))
 
-    def parse_execute(
-        self, request: ExecuteRequest | WriteRequest, completion: Completion
-    ) -> ExecuteResult:
+    def parse_execute(self, request: ExecuteRequest | WriteRequest, completion: Completion) -> str:
         """See `Dialect.parse_execute`."""
         text = completion.text.strip()
         if not text:
             raise _bad("execute", completion)
-        return ExecuteResult(text)
+        return text
 
     def parse_score(self, request: ScoreRequest, completion: Completion) -> ScoreResult:
         """See `Dialect.parse_score`. Two digits, weighed by their alternatives if there are any."""

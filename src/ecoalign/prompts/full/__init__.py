@@ -1,7 +1,7 @@
 """The `full` dialect: prompts for real LVLMs.
 
 Grades travel as single digits 0 to 9, regions as whole thousandths, forecasts as short lists:
-tokens are money.
+every token costs.
 """
 
 from __future__ import annotations
@@ -37,30 +37,20 @@ class FullDialect:
 
     Args:
         limits: the output tokens that each call may use.
-        temperature: of the execute stage, 0 to 2; all others are greedy.
         top_logprobs: alternatives per token to ask for when scoring, 0 to 20; 0 for servers that
             refuse the parameter. 10 cover every grade.
 
     Raises:
-        SettingsError: a value is out of its range.
+        SettingsError: `top_logprobs` is out of its range.
     """
 
     name = "full"
     has_gate = True
 
-    def __init__(
-        self,
-        limits: TokenLimits | None = None,
-        *,
-        temperature: float = 0.0,
-        top_logprobs: int = 10,
-    ) -> None:
-        if not 0 <= temperature <= 2:
-            raise SettingsError(f"temperature is {temperature}: it must be in 0..2")
+    def __init__(self, limits: TokenLimits | None = None, *, top_logprobs: int = 10) -> None:
         if not 0 <= top_logprobs <= 20:
             raise SettingsError(f"top_logprobs is {top_logprobs}: it must be in 0..20")
         self.limits = limits or TokenLimits()
-        self.temperature = temperature
         self.top_logprobs = top_logprobs
 
     def render(self, request: PromptRequest) -> ChatRequest:
@@ -72,7 +62,7 @@ class FullDialect:
             case ProposeRequest():
                 return search.render_propose(request, limits)
             case ExecuteRequest():
-                return search.render_execute(request, limits, self.temperature)
+                return search.render_execute(request, limits)
             case WriteRequest():
                 return search.render_write(request, limits)
             case ScoreRequest():

@@ -132,7 +132,6 @@ def chat(
     *,
     max_tokens: int,
     schema: Mapping[str, object] | None = None,
-    temperature: float = 0.0,
     top_logprobs: int = 0,
 ) -> ChatRequest:
     """A system message and one user message, images first so that servers can cache them."""
@@ -149,7 +148,6 @@ def chat(
         ),
         max_tokens=max_tokens,
         stage=stage,
-        temperature=temperature,
         schema=schema,
         top_logprobs=top_logprobs,
     )

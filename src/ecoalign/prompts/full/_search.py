@@ -22,7 +22,6 @@ from ecoalign.prompts.full._common import (
 )
 from ecoalign.prompts.requests import (
     ExecuteRequest,
-    ExecuteResult,
     ProposeRequest,
     ProposeResult,
     ScanRequest,
@@ -83,7 +82,7 @@ def render_scan(request: ScanRequest, limits: TokenLimits) -> ChatRequest:
 
 
 def parse_scan(request: ScanRequest, completion: Completion) -> ScanResult:
-    """Read caption, risk and strategy.
+    """Read caption, safety and strategy.
 
     A repaired answer must still name its safety exactly once, for a repair would pick one of two.
 
@@ -313,7 +312,7 @@ _TASKS = {
 }
 
 
-def render_execute(request: ExecuteRequest, limits: TokenLimits, temperature: float) -> ChatRequest:
+def render_execute(request: ExecuteRequest, limits: TokenLimits) -> ChatRequest:
     """The call for one action."""
     action = request.action
     where = ""
@@ -340,18 +339,17 @@ def render_execute(request: ExecuteRequest, limits: TokenLimits, temperature: fl
         request.views,
         f"{quoted}\n{task}",
         max_tokens=caps.get(action.kind, limits.think),
-        temperature=temperature,
     )
 
 
-def parse_execute(request: ExecuteRequest | WriteRequest, completion: Completion) -> ExecuteResult:
+def parse_execute(request: ExecuteRequest | WriteRequest, completion: Completion) -> str:
     """The text of the new thought or answer.
 
     Raises:
         ModelError: there is none.
     """
     stage = "write" if isinstance(request, WriteRequest) else "execute"
-    return ExecuteResult(visible_text(stage, completion))
+    return visible_text(stage, completion)
 
 
 _WRITE_SYSTEM = (
