@@ -34,7 +34,7 @@ from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import BudgetTooSmall
 from ecoalign.gateway.keys import KeyPolicy, WindowExhausted
 from ecoalign.gateway.keys._sqlite import SqliteStore
-from ecoalign.methods._registry import open_method
+from ecoalign.methods import open_method
 from ecoalign.models import ChatModel, open_model
 from ecoalign.settings import Settings
 
