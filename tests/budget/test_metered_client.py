@@ -614,3 +614,19 @@ async def test_what_a_model_refuses_to_read_costs_nothing() -> None:
     assert ledger.spent.tokens.total == 0
     assert ledger.open_holds == 0
     assert [(r.error.kind, r.error.billed) for r in records if r.error] == [("rejected", False)]
+
+
+async def test_a_part_of_a_run_has_its_own_listener_and_stage_on_the_same_account() -> None:
+    ledger, metered, _, records = setup()
+    mine: list[Called] = []
+    part = metered.scoped(on_call=mine.append, stage="simulate")
+    await part.complete(failing(), request())
+    await metered.complete(failing(), request())
+    assert [record.stage for record in records] == ["think"]
+    assert [record.stage for record in mine] == ["simulate"]
+    # The stage is part of what is asked, so a replay tells the two apart.
+    assert mine[0].key != records[0].key
+    assert {stage: entry.calls for stage, entry in ledger.spent.by_stage.items()} == {
+        "think": 1,
+        "simulate": 1,
+    }

@@ -143,7 +143,7 @@ def test_any_answer_is_paid_for_within_the_budget(
         assert answer.spent.tokens == spent.tokens
         assert 1 <= answer.critical_path <= model.calls
         if name in GUARDED and answer.safety is None:
-            # What no verdict stands behind is the house's own, or ECSO's second answer.
+            # What no verdict stands behind is the fixed refusal, or ECSO's second answer.
             known = answer.answer in {FIXED_REFUSAL, WITHHELD}
             assert known or answer.stop_reason == "eyes-closed"
 

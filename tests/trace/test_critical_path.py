@@ -14,7 +14,8 @@ from ecoalign.evaluators import Ensemble, SelfEvaluator
 from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
 from ecoalign.settings import Settings
-from ecoalign.trace import chain, critical_path
+from ecoalign.trace import critical_path
+from ecoalign.trace._critical_path import chain
 from ecoalign.trace.events import ActionsChosen, Called, Event, StepStarted
 
 

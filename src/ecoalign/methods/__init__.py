@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ecoalign.methods._base import Method
     from ecoalign.methods._baseline import FULL_PIXELS
-    from ecoalign.methods._registry import METHODS, open_method
+    from ecoalign.methods._registry import METHODS, open_method, with_preset
     from ecoalign.search.refusals import is_refusal
 
 _HOMES = {
@@ -23,9 +23,10 @@ _HOMES = {
     "Method": "ecoalign.methods._base",
     "is_refusal": "ecoalign.search.refusals",
     "open_method": "ecoalign.methods._registry",
+    "with_preset": "ecoalign.methods._registry",
 }
 
-__all__ = ["FULL_PIXELS", "METHODS", "Method", "is_refusal", "open_method"]
+__all__ = ["FULL_PIXELS", "METHODS", "Method", "is_refusal", "open_method", "with_preset"]
 
 
 def __getattr__(name: str) -> object:

@@ -139,7 +139,7 @@ def _start_step(ctx: RunContext, state: SearchState) -> Terms:
     per_call = tokens * calls / max(1, spent.tokens.total)
     usd = None if spent.usd is None else spent.usd / calls * per_call
     means = (tokens, usd, spent.seconds / calls * per_call)
-    now = terms(ctx.settings, ledger, remaining, means, tokens, state.headroom)
+    now = terms(ctx.settings, ledger, remaining, means, state.headroom)
     share = share_left(remaining, ledger.limit)
     started = ctx.recorder.emit(
         StepStarted(state.step, remaining, share, now.horizon, now.price, tokens, now.headroom)

@@ -24,6 +24,7 @@ from ecoalign.graph import (
     ThoughtId,
     ThoughtKind,
 )
+from ecoalign.prompts.requests import ScanResult
 from ecoalign.search.executor import KIND_OF, Job
 from ecoalign.search.failures import cause_of
 from ecoalign.search.simulator import simulator_for
@@ -121,13 +122,12 @@ class SearchState:
     @classmethod
     def new(cls, settings: Settings, similarity: Similarity, scan: Scan | None) -> SearchState:
         """The state with the root alone; an empty one where nothing was scanned."""
-        seen, threshold = (None if scan is None else scan.result), settings.safety_threshold
-        graph = (
-            ThoughtGraph("", threshold=threshold)
-            if scan is None or seen is None
-            else ThoughtGraph(
-                seen.caption, safety=seen.request_safety, cost=scan.cost, threshold=threshold
-            )
+        seen = ScanResult("", 1.0) if scan is None else scan.result
+        graph = ThoughtGraph(
+            seen.caption,
+            safety=seen.request_safety,
+            cost=0.0 if scan is None else scan.cost,
+            threshold=settings.safety_threshold,
         )
         state = cls(
             settings,

@@ -14,7 +14,7 @@ from ecoalign.graph.economics import Economy, UtilityAggregator
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from ecoalign.budget import Amount, Budget, Ledger
+    from ecoalign.budget import Amount, Ledger
     from ecoalign.graph import Forecast, PendingAction, ThoughtId
     from ecoalign.settings import Settings
 
@@ -56,15 +56,14 @@ def share_left(remaining: Amount, limit: Amount) -> float:
         )
         if left is not None and whole
     ]
-    return min(1.0, *shares) if shares else 1.0
+    return min([1.0, *shares])
 
 
 def terms(
     settings: Settings,
     ledger: Ledger,
     remaining: Amount,
-    means: Sequence[float | None],
-    mean_tokens: float,
+    means: tuple[float, float | None, float],
     headroom: float,
 ) -> Terms:
     """The terms of a step.
@@ -73,17 +72,13 @@ def terms(
         settings: economy, horizon and prices.
         ledger: its limit and its budget.
         remaining: what is left of each unit.
-        means: the mean cost of an action in tokens, dollars and seconds; None where not known.
-        mean_tokens: the mean cost of an action in tokens, >= 0, for the shadow price.
+        means: the mean cost of an action in tokens, dollars (None if not known) and seconds.
         headroom: see `Terms`.
     """
-    horizon = _horizon(settings, ledger.budget, ledger.spent.tokens.total, remaining, means)
-    left = share_left(remaining, ledger.limit)
-    base = settings.lambda0 / mean_tokens if mean_tokens > 0 else 0.0
-    price = economics.shadow_price(base, left, 1.0)
+    base = settings.lambda0 / means[0] if means[0] > 0 else 0.0
     return Terms(
-        horizon,
-        price,
+        _horizon(settings, ledger, remaining, means),
+        economics.shadow_price(base, share_left(remaining, ledger.limit), 1.0),
         headroom,
         Economy(settings.economy),
         UtilityAggregator(settings.utility_aggregator),
@@ -93,17 +88,14 @@ def terms(
 
 
 def _horizon(
-    settings: Settings,
-    budget: Budget,
-    spent: int,
-    remaining: Amount,
-    means: Sequence[float | None],
+    settings: Settings, ledger: Ledger, remaining: Amount, means: Sequence[float | None]
 ) -> int:
-    cap = settings.horizon_cap
+    cap, tokens = settings.horizon_cap, ledger.budget.tokens
     if settings.horizon_unit == "fixed":
         return settings.fixed_horizon
-    if settings.horizon_unit == "tokens" and budget.tokens is not None:
-        return economics.horizon_tokens(settings.look_ahead, budget.tokens, spent, cap)
+    if settings.horizon_unit == "tokens" and tokens is not None:
+        spent = ledger.spent.tokens.total
+        return economics.horizon_tokens(settings.look_ahead, tokens, spent, cap)
     pairs = zip((remaining.tokens, remaining.usd, remaining.seconds), means, strict=True)
     horizons = [
         economics.horizon_actions(left, mean, cap, settings.look_ahead)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ecoalign.trace.events import Event
 
-__all__ = ["chain", "critical_path"]
+__all__ = ["critical_path"]
 
 _SCORE = "score"
 
