@@ -261,7 +261,14 @@ async def test_closing_fails_what_is_under_way_and_can_be_repeated() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["localhost:8000/v1", "ftp://h/v1", "http:///v1", "http://h:0/v1", "http://h:x/v1", "http://h\\x/v1"],
+    [
+        "localhost:8000/v1",
+        "ftp://h/v1",
+        "http:///v1",
+        "http://h:0/v1",
+        "http://h:x/v1",
+        "http://h\\x/v1",
+    ],
 )
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="base URL"):
