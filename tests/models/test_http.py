@@ -143,7 +143,8 @@ async def test_cookies_are_not_kept() -> None:
     async with RawUpstream(script) as upstream:
         subject = client()
         for _ in range(2):
-            await ask(subject, upstream.url)
+            # aiohttp's usual jar keeps none of an address.
+            await ask(subject, upstream.url.replace("127.0.0.1", "localhost"))
         await subject.aclose()
     assert len(heads) == 2
     assert not any("cookie" in head for head in heads)
