@@ -17,7 +17,7 @@ from hostile import Handler, HostileServer, Received, Reply, completion
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models import ChatModel, ChatRequest, ImagePart, Message, TextPart, Usage
 from ecoalign.models.openai._model import OpenAIModel
-from ecoalign.models.openai._response import MAX_ANSWER_BYTES
+from ecoalign.models.openai._server import MAX_ANSWER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -293,8 +293,9 @@ async def test_a_cancelled_call_is_cancelled_and_the_model_still_works() -> None
     replies = [Reply(hang=True), Reply(completion("next"))]
 
     def handler(_: Received) -> Reply:
+        reply = replies.pop(0)
         loop.call_soon_threadsafe(arrived.set)
-        return replies.pop(0)
+        return reply
 
     async with serving(handler) as (model, _):
         task = asyncio.create_task(model.complete(ask()))

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models.http import URL, HttpClient, HttpError
-from ecoalign.models.openai._response import (
-    MAX_ANSWER_BYTES,
-    broken,
-    fault_of,
-    is_packed,
-    named,
-    said,
-    scrub,
-    seconds_to_wait,
-)
+from ecoalign.models.openai._response import said, scrub
+from ecoalign.models.openai._server import MAX_ANSWER_BYTES, ChatServer, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from ecoalign.errors import ModelFault
     from ecoalign.models import Endpoint
-    from ecoalign.models.http import Exchange
 
 __all__ = ["Forwarded", "Forwarder", "StreamRedactor", "UpstreamError"]
 
@@ -71,9 +59,6 @@ class StreamRedactor:
         return next((n for n in range(most, 0, -1) if data.endswith(self._secret[:n])), 0)
 
 
-_PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
-
-
 class UpstreamError(ModelError):
     """The model's server did not answer the request.
 
@@ -82,21 +67,17 @@ class UpstreamError(ModelError):
         text: what it said, in one short line without a key; "" if nothing.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        fault: ModelFault,
-        billed: bool,
-        status: int | None = None,
-        text: str = "",
-        retry_after: float | None = None,
-        param: str | None = None,
-    ) -> None:
-        super().__init__(message, fault=fault, billed=billed, retry_after=retry_after, param=param)
+    def __init__(self, error: ServerError) -> None:
+        super().__init__(
+            str(error),
+            fault=error.fault,
+            billed=error.billed,
+            retry_after=error.retry_after,
+            param=error.named or None,
+        )
         self.role = "model"
-        self.status = status
-        self.text = text
+        self.status = error.status
+        self.text = error.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +123,16 @@ class Forwarder:
             raise InputError("the base URL holds a user name or a password; give a key instead")
         self._key = endpoint.key
         self._origin = endpoint.origin
-        self._url = URL(endpoint.url)
         self._timeout = timeout
-        self._client = HttpClient(
-            {**endpoint.headers, "Accept": "application/json, text/event-stream"},
+        self._server = ChatServer(
+            endpoint,
             connections=connections,
             most=most,
-            tls=endpoint.tls,
-            proxy=endpoint.proxy,
+            accept="application/json, text/event-stream",
         )
 
     def __repr__(self) -> str:
         return f"Forwarder({self._origin!r})"
-
-    def _send(self, body: bytes) -> Exchange:
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        return self._client.exchange("POST", self._url, body, deadline=deadline)
 
     async def post(self, body: bytes) -> Forwarded:
         """Send `body` to the chat completions; the answer, if it is one.
@@ -168,20 +143,14 @@ class Forwarder:
             UpstreamError: there was no answer, or one that is no success or not JSON.
         """
         try:
-            async with self._send(body) as answer:
-                data = await answer.whole()
-        except HttpError as error:
-            failure = self._broken(error)
-        else:
-            if not 200 <= answer.status < 300 or is_packed(answer.header):
-                failure = self._refused(answer, data)
-            elif data.lstrip()[:1] != b"{":
+            answer, data = await self._server.post(body, self._timeout)
+            if data.lstrip()[:1] != b"{":
                 shown = scrub(said(data), self._key) or "nothing"
-                failure = self._bad(answer, f"sent no JSON object but {shown}")
-            else:
-                whole = StreamRedactor(self._key).whole(data)
-                return Forwarded(answer.status, answer.header("X-Request-Id"), whole)
-        raise failure
+                raise self._server.refused(answer, data, f"sent no JSON object but {shown}")
+        except ServerError as error:
+            raise UpstreamError(error) from None
+        whole = StreamRedactor(self._key).whole(data)
+        return Forwarded(answer.status, answer.header("X-Request-Id"), whole)
 
     async def stream(self, body: bytes) -> AsyncGenerator[bytes, None]:
         """Send `body`, which asks for a stream; the server-sent events, in pieces as they come.
@@ -195,56 +164,15 @@ class Forwarder:
         """
         redactor = StreamRedactor(self._key)
         try:
-            async with self._send(body) as answer:
-                if answer.status == 200 and _is_events(answer) and not is_packed(answer.header):
-                    while piece := await answer.piece():
-                        if shown := redactor.feed(piece):
-                            yield shown
-                    if shown := redactor.end():
+            async with aclosing(self._server.stream(body, self._timeout)) as pieces:
+                async for piece in pieces:
+                    if shown := redactor.feed(piece):
                         yield shown
-                    return
-                failure = self._refused(answer, await answer.whole())
-        except HttpError as error:
-            failure = self._broken(error)
-        raise failure
+        except ServerError as error:
+            raise UpstreamError(error) from None
+        if shown := redactor.end():
+            yield shown
 
     async def aclose(self) -> None:
         """Close every connection; requests under way fail. Safe to call twice."""
-        await self._client.aclose()
-
-    def _broken(self, error: HttpError) -> UpstreamError:
-        message, fault, billed = broken(error, self._origin, self._timeout)
-        return UpstreamError(message, fault=fault, billed=billed)
-
-    def _bad(self, answer: Exchange, what: str) -> UpstreamError:
-        return UpstreamError(
-            f"the model server at {self._origin} {what}",
-            fault="bad-response",
-            billed=True,
-            status=answer.status,
-        )
-
-    def _refused(self, answer: Exchange, body: bytes) -> UpstreamError:
-        status, packed = answer.status, is_packed(answer.header)
-        if 200 <= status < 300:
-            return self._bad(
-                answer, "packed its answer unasked" if packed else "sent no stream of events"
-            )
-        text = "" if packed else scrub(said(body), self._key)
-        fault, billed = fault_of(status, text)
-        param = named(body) if status in {400, 422} else ""
-        return UpstreamError(
-            f"HTTP {status} from the model server at {self._origin}: "
-            f"{text or 'no further message'}",
-            fault=fault,
-            billed=billed,
-            status=status,
-            text=text,
-            retry_after=seconds_to_wait(answer.header),
-            param=param if _PARAM.fullmatch(param) else None,
-        )
-
-
-def _is_events(answer: Exchange) -> bool:
-    kind = answer.header("Content-Type").partition(";")[0]
-    return kind.strip().lower() == "text/event-stream"
+        await self._server.aclose()

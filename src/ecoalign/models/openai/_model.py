@@ -13,23 +13,13 @@ from ecoalign.errors import InputError, ModelError
 from ecoalign.models import _tokens as tokens
 from ecoalign.models._endpoint import OPENAI_URL, Endpoint
 from ecoalign.models.openai._request import Feature, body_of, features_of, next_to_drop, to_blame
-from ecoalign.models.openai._response import (
-    MAX_ANSWER_BYTES,
-    broken,
-    fault_of,
-    is_packed,
-    named,
-    parse,
-    said,
-    scrub,
-    seconds_to_wait,
-)
+from ecoalign.models.openai._response import parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ecoalign.models._base import ChatRequest, Completion, Usage
-    from ecoalign.models.http import Exchange, HttpClient, HttpError
+    from ecoalign.models.openai._server import ChatServer, ServerError
 
 __all__ = ["DEFAULT_TIMEOUT", "OpenAIModel"]
 
@@ -39,22 +29,7 @@ CONNECTIONS = 512
 """At once to one server: 32 runs with as many calls each as `max_concurrency` allows, twice."""
 
 _ONE_AT_A_TIME = threading.Lock()
-"""Threads that share a model make one client."""
-
-_HINTS = {
-    "timeout": "; allow more time or a smaller output",
-    "refused": "; is it running, and is the base URL right?",
-    "too-large": "; the answer was not read",
-}
-
-
-class RejectionError(ModelError):
-    """A 400 or 422: the server did not take the request, which may do without some feature."""
-
-    def __init__(self, message: str, *, text: str, named: str) -> None:
-        super().__init__(message, fault="rejected", billed=False)
-        self.text = text
-        self.named = named
+"""Threads that share a model share its connections' owner."""
 
 
 class OpenAIModel:
@@ -114,7 +89,7 @@ class OpenAIModel:
                 "another server with a base URL"
             )
         self._dropped: frozenset[Feature] = frozenset()
-        self._client: HttpClient | None = None
+        self._server: ChatServer | None = None
 
     @property
     def name(self) -> str:
@@ -144,14 +119,16 @@ class OpenAIModel:
             InputError: `request.extra` sets a parameter that the budget rests on.
         """
         timeout = self.timeout if request.timeout is None else request.timeout
-        client = self._connected()
+        server = self._connected()
         started = time.perf_counter()
-        data = await self._negotiate(client, request, timeout)
+        data = await self._negotiate(server, request, timeout)
         seconds = time.perf_counter() - started
         return parse(data, seconds=seconds, key=self.endpoint.key, client=request.client)
 
-    async def _negotiate(self, client: HttpClient, request: ChatRequest, limit: float) -> bytes:
+    async def _negotiate(self, server: ChatServer, request: ChatRequest, limit: float) -> bytes:
         """Send `request`, giving up rejected features until the server takes it or none is left."""
+        from ecoalign.models.openai._server import ServerError
+
         deadline = asyncio.get_running_loop().time() + limit
         used, dropped = features_of(request), self._dropped
         # OpenAI's newer models know only the new name; every other server knows the old one, and
@@ -159,120 +136,46 @@ class OpenAIModel:
         cap = "max_completion_tokens" if self._hosted else "max_tokens"
         while True:
             body = body_of(request, self.model, dropped=dropped, cap=cap)
+            data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
             try:
-                data = await self._post(client, body, deadline, limit)
-            except RejectionError as rejection:
-                feature = next_to_drop(rejection.text, used - dropped)
+                _, content = await server.post(data.encode(), limit, deadline)
+            except ServerError as error:
+                if error.status not in {400, 422}:
+                    raise
+                feature = next_to_drop(error.said, used - dropped)
                 if feature is None:
-                    raise _blaming(rejection, request.client) from None
+                    raise _blaming(error, request.client) from None
                 dropped |= {feature}
             else:
                 self._dropped |= dropped
-                return data
-
-    async def _post(
-        self, client: HttpClient, body: Mapping[str, object], deadline: float, limit: float
-    ) -> bytes:
-        """The body of a successful answer.
-
-        Raises:
-            RejectionError: status 400 or 422.
-            ModelError: anything else went wrong. Neither the message nor a chained error holds
-                the key, whatever the server echoes.
-        """
-        from ecoalign.models.http import URL, HttpError
-
-        data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        url = URL(self.endpoint.url)
-        try:
-            async with client.exchange("POST", url, data.encode(), deadline=deadline) as answer:
-                content = await answer.whole()
-        except HttpError as error:
-            failure = self._broken(error, limit)
-        else:
-            if 200 <= answer.status < 300 and not is_packed(answer.header):
                 return content
-            failure = self._refused(answer, content)
-        raise failure
 
-    def _broken(self, error: HttpError, limit: float) -> ModelError:
-        message, fault, billed = broken(error, self.endpoint.origin, limit)
-        # To ask again costs as much as the first time did: not for half an answer.
-        fault = "bad-response" if error.cause == "closed" else fault
-        return ModelError(message + _HINTS.get(error.cause, ""), fault=fault, billed=billed)
-
-    def _refused(self, answer: Exchange, content: bytes) -> ModelError:
-        status, origin = answer.status, self.endpoint.origin
-        if 200 <= status < 300:
-            return ModelError(
-                f"the model server at {origin} packed its answer unasked",
-                fault="bad-response",
-                billed=True,
-            )
-        text = "" if is_packed(answer.header) else said(content)
-        words = scrub(text, self.endpoint.key) or "no further message"
-        shown = f"HTTP {status} from {origin}: {words}"
-        fault, billed = fault_of(status, text)
-        if status in {400, 422}:
-            message = f"the server did not take the request. {shown}"
-            return RejectionError(message, text=text, named=named(content))
-        waits = fault in {"rate-limited", "server"}
-        return ModelError(
-            f"{self._advice(status, fault)}. {shown}",
-            fault=fault,
-            billed=billed,
-            retry_after=seconds_to_wait(answer.header) if waits else None,
-        )
-
-    def _advice(self, status: int, fault: str) -> str:
-        if fault == "server":
-            return "the server failed"
-        if fault == "rate-limited":
-            return "the server limits the rate of requests"
-        if 300 <= status < 400:
-            return (
-                "the server redirects elsewhere, which is not followed so that the key stays here; "
-                "set the base URL to the right address"
-            )
-        key = self.endpoint.key_from
-        refused = f"the key was refused; check {key} and what the key may use"
-        return {
-            401: refused,
-            403: refused,
-            404: "no such model or address; check the model's name and the base URL",
-            407: "the proxy wants a user and a password; put them into its address",
-            408: "the server timed out",
-            413: "the request is too large for the server; use a smaller image side",
-            429: "the account's quota is used up; check plan and billing",
-        }.get(status, "the server refused the request")
-
-    def _connected(self) -> HttpClient:
-        """The client, which takes a while to import: before any time of the server's runs."""
-        from ecoalign.models.http import HttpClient
+    def _connected(self) -> ChatServer:
+        """What sends requests. It takes a while to import: before any time of the server's runs."""
+        from ecoalign.models.openai._server import MAX_ANSWER_BYTES, ChatServer
 
         with _ONE_AT_A_TIME:
-            if self._client is None:
-                self._client = HttpClient(
-                    self.endpoint.headers,
+            if self._server is None:
+                self._server = ChatServer(
+                    self.endpoint,
                     connections=CONNECTIONS,
                     most=MAX_ANSWER_BYTES,
-                    tls=self.endpoint.tls,
-                    proxy=self.endpoint.proxy,
+                    closed="bad-response",
                 )
-            return self._client
+            return self._server
 
     async def aclose(self) -> None:
         """Release the connections of the running event loop.
 
         Safe to call twice; a later call opens new ones.
         """
-        if self._client is not None:
-            await self._client.aclose()
+        if self._server is not None:
+            await self._server.aclose()
 
 
-def _blaming(rejection: RejectionError, client: Mapping[str, object]) -> ModelError:
+def _blaming(rejection: ServerError, client: Mapping[str, object]) -> ModelError:
     """`rejection`, or the error that names the client's parameter that it is about."""
-    param = to_blame(rejection.text, rejection.named, client)
+    param = to_blame(rejection.said, rejection.named, client)
     if param is None:
         return rejection
     return ModelError(
