@@ -159,9 +159,9 @@ class _Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             transport = connection.transport
-            if transport is None:
+            if transport is None:  # a new one that was closed at once
                 connection.close()
-                continue
+                raise aiohttp.ClientConnectionError
             line = transport.get_protocol()
             if not isinstance(line, _Line):
                 line = _Line(transport, self.lines)
