@@ -21,7 +21,7 @@ def _modules_after(code: str, home: Path) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-HEAVY = {"torch", "onnxruntime", "openai", "numpy", "PIL", "pydantic", "rich", "typer", "networkx"}
+HEAVY = {"torch", "onnxruntime", "aiohttp", "numpy", "PIL", "pydantic", "rich", "typer", "networkx"}
 
 
 def test_importing_the_package_loads_next_to_nothing(tmp_path: Path) -> None:
@@ -30,12 +30,12 @@ def test_importing_the_package_loads_next_to_nothing(tmp_path: Path) -> None:
 
 def test_the_front_door_needs_no_runtime_and_no_client(tmp_path: Path) -> None:
     loaded = _modules_after("from ecoalign import align, Aligner, Settings, Budget", tmp_path)
-    assert not {"torch", "onnxruntime", "openai"} & loaded
+    assert not {"torch", "onnxruntime", "aiohttp"} & loaded
 
 
 def test_the_command_line_starts_light(tmp_path: Path) -> None:
     code = "from ecoalign.cli._app import run\nrun(['ask', '--help'])"
-    assert not {"torch", "onnxruntime", "openai", "numpy", "PIL"} & _modules_after(code, tmp_path)
+    assert not {"torch", "onnxruntime", "aiohttp", "numpy", "PIL"} & _modules_after(code, tmp_path)
 
 
 def test_version(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -195,13 +194,9 @@ def store_down() -> ApiError:
 
 def _forwarder(engine: ChatService, config: GatewayConfig) -> Forwarder | None:
     model = engine.model
-    address = config.settings.base_url or os.environ.get("OPENAI_BASE_URL", "")
-    if not isinstance(model, OpenAIModel) or "@" in address:
+    if not isinstance(model, OpenAIModel) or model.endpoint.has_user:
         # A server with a user name in its address is asked by the model's own client.
         return None
     return Forwarder(
-        model.base_url,
-        os.environ.get("OPENAI_API_KEY", "").strip() or None,
-        timeout=config.settings.timeout,
-        connections=config.concurrency,
+        model.endpoint, timeout=config.settings.timeout, connections=config.concurrency
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatModel
-from ecoalign.models.openai._model import DEFAULT_TIMEOUT, OpenAIModel
+from ecoalign.models.openai import DEFAULT_TIMEOUT, OpenAIModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
