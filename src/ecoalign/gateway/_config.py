@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
 from ecoalign.gateway._image_fetch import FetchPolicy
-from ecoalign.gateway.keys._base import KeyPolicy
-from ecoalign.gateway.keys._policy import CHOICES
+from ecoalign.gateway.keys._policy import CHOICES, KeyPolicy
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class GatewayConfig:
         method: how requests are answered that do not choose; see `ecoalign.methods.METHODS`.
         names: what the model is called by clients; by default its own names and "ecoalign".
         keys: URL of the store of API keys; None for a server without keys.
-        guest: what a request may do where there are no keys.
+        anonymous: what a request may do where there are no keys.
         most: the most that any one request may spend, whatever it or its key says.
         concurrency: requests answered at once, from 1.
         queue: requests that wait for their turn, from 0; 429 beyond.
@@ -51,7 +50,7 @@ class GatewayConfig:
     method: str = "ecoalign"
     names: tuple[str, ...] = ()
     keys: str | None = field(default=None, repr=False)
-    guest: KeyPolicy = field(default_factory=lambda: KeyPolicy(may_choose=frozenset(CHOICES)))
+    anonymous: KeyPolicy = field(default_factory=lambda: KeyPolicy(may_choose=frozenset(CHOICES)))
     most: Budget | None = None
     concurrency: int = 32
     queue: int = 64

@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ecoalign.errors import InputError
-from ecoalign.gateway._app import create_app, house_of
+from ecoalign.gateway._app import create_app, state_of
 from ecoalign.gateway._state import check
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Send away who waits, let the others end, close."""
-        self._draining = asyncio.create_task(house_of(self._app).close_doors())
+        self._draining = asyncio.create_task(state_of(self._app).drain())
         await super().shutdown(sockets)
 
     @contextmanager

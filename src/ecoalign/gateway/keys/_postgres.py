@@ -14,9 +14,9 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ecoalign.errors import InputError
-from ecoalign.gateway.keys._base import StoreError
+from ecoalign.gateway.keys._policy import StoreError
 from ecoalign.gateway.keys._statements import LOCK, Operation, Row, Value, migrate
-from ecoalign.gateway.keys._store import SqlStore
+from ecoalign.gateway.keys._store import KeyStore
 
 __all__ = ["PostgresStore"]
 
@@ -45,7 +45,7 @@ _ON_DISK = (
 )
 
 
-class PostgresStore(SqlStore):
+class PostgresStore(KeyStore):
     """A `KeyStore` in PostgreSQL.
 
     Args:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from ecoalign.errors import EcoAlignError
-from ecoalign.gateway.keys._base import StoreError
+from ecoalign.gateway.keys._policy import StoreError
 from ecoalign.gateway.keys._statements import LOCK, Operation, Row, migrate
-from ecoalign.gateway.keys._store import SqlStore
+from ecoalign.gateway.keys._store import KeyStore
 
 __all__ = ["SqliteStore", "Writer"]
 
@@ -216,7 +216,7 @@ def _failing(future: asyncio.Future[Result], failure: Exception) -> Callable[[],
     return finish
 
 
-class SqliteStore(SqlStore):
+class SqliteStore(KeyStore):
     """A `KeyStore` in a file.
 
     Args:
