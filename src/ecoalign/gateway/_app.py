@@ -296,8 +296,7 @@ def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
 async def _refused(request: Request, error: Exception) -> Response:
     """The response to a request that failed, and a note of it in its record."""
     failure = of_error(error)
-    if "ecoalign_record" in request.scope.get("state", {}):
-        record_of(request.scope).failed(failure.code or "error")
+    record_of(request.scope).failed(failure.code or "error")
     return Response(failure.body(), failure.status, dict(failure.headers()), _JSON)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["RequestObserver", "RequestRecord", "record_of"]
 
 QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Asked every few seconds by machines: logged at level DEBUG, and not counted."""
+"""Asked every few seconds by machines: neither logged nor counted."""
 
 CLIENT_GONE: Final = 499
 
@@ -120,7 +120,7 @@ class RequestRecord:
         self.span.failed(error)
 
     def finished(self, status: int, seconds: float) -> None:
-        """Count the request and log its line."""
+        """Count the request and log its line. `seconds` is its wall-clock."""
         self.metrics.request_finished(self.method, status, seconds)
         if self.refused:
             self.metrics.refusal(self.method)
@@ -191,7 +191,7 @@ class RequestObserver:
     ) -> None:
         self._app = app
         self._metrics = metrics
-        self._tracing = Tracing() if tracing is None else tracing
+        self._tracing = tracing or _UNTRACED
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -199,28 +199,18 @@ class RequestObserver:
             await self._app(scope, receive, send)
             return
         name = request_id(_header(scope, b"x-request-id"))
+        quiet = scope["path"] in QUIET
         token = current_request.set(name)
         try:
-            if scope["path"] in QUIET:
-                await _Exchange(self._app, name, None).run(scope, receive, send)
-            else:
-                await self._traced(name, scope, receive, send)
+            with (_UNTRACED if quiet else self._tracing).chat(name) as span:
+                record = RequestRecord(name, self._metrics, span)
+                scope.setdefault("state", {})[_STATE] = record
+                await _Exchange(self._app, record, quiet=quiet).run(scope, receive, send)
         finally:
             current_request.reset(token)
 
-    async def _traced(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._tracing.active:
-            await self._noted(RequestRecord(name, self._metrics), scope, receive, send)
-            return
-        with self._tracing.chat(name) as span:
-            record = RequestRecord(name, self._metrics, span)
-            await self._noted(record, scope, receive, send)
 
-    async def _noted(
-        self, record: RequestRecord, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        scope.setdefault("state", {})[_STATE] = record
-        await _Exchange(self._app, record.id, record).run(scope, receive, send)
+_UNTRACED = Tracing()
 
 
 def _header(scope: Scope, wanted: bytes) -> str | None:
@@ -233,10 +223,11 @@ def _header(scope: Scope, wanted: bytes) -> str | None:
 class _Exchange:
     """One request under way."""
 
-    def __init__(self, app: ASGIApp, name: str, record: RequestRecord | None) -> None:
+    def __init__(self, app: ASGIApp, record: RequestRecord, *, quiet: bool) -> None:
         self._app = app
-        self._header = (b"x-request-id", name.encode())
+        self._header = (b"x-request-id", record.id.encode())
         self._record = record
+        self._quiet = quiet
         self._status = 0
         self._done = False
         self._gone = False
@@ -268,15 +259,14 @@ class _Exchange:
         except Exception as error:
             await self._crashed(error, watched_send)
         finally:
-            if self._record is not None:
+            if not self._quiet:
                 # A response that nobody completed has failed, whatever status it began with.
                 status = self._status if self._done else CLIENT_GONE if self._gone else 500
                 self._record.finished(status, time.perf_counter() - started)
 
     async def _crashed(self, error: Exception, send: Send) -> None:
         _log.error("the app failed", exc_info=error)
-        if self._record is not None:
-            self._record.failed("internal_error")
+        self._record.failed("internal_error")
         if self._status:
             # Half an answer cannot be taken back; the server closes the connection.
             raise error
