@@ -1,15 +1,14 @@
-"""The API as pydantic models: requests, responses and errors, from which OpenAPI is generated.
+"""The API as pydantic models, from which OpenAPI is generated: requests, responses.
 
 Requests are validated strictly: "1" is no number, and true is no 1. A parameter that is null counts
-as not given; one that is not declared here is passed on to the model. `checked` turns what pydantic
-finds into an error of the API, whose `param` is the place ("messages[0].content[1].image_url.url").
+as not given; one that is not declared here is passed on to the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -21,50 +20,61 @@ from pydantic import (
     PlainValidator,
     Tag,
     TypeAdapter,
-    ValidationError,
 )
 from pydantic_core import PydanticCustomError
 
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError
-from ecoalign.gateway._errors import ApiError, invalid
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 __all__ = [
     "CAPS",
+    "CUSTOM",
     "MESSAGES",
     "PARAMETERS",
     "PASSED_MESSAGES",
     "REFUSED",
+    "UNSUPPORTED_VALUE",
+    "AnswerMessage",
     "AssistantMessage",
     "ChatCompletion",
     "ChatCompletionChunk",
     "ChatCompletionRequest",
     "ChatParameters",
+    "Choice",
+    "ChunkChoice",
+    "Delta",
     "EcoAlignOptions",
     "EcoAlignResult",
     "ImagePart",
+    "ImageUrl",
     "Message",
     "ModelInfo",
     "ModelList",
+    "Must",
+    "PromptTokens",
+    "RefusalPart",
+    "ResponseFormat",
     "Status",
+    "StreamOptions",
+    "TextPart",
     "Usage",
-    "checked",
+    "UserMessage",
 ]
 
-Parsed = TypeVar("Parsed")
-
 Json = dict[str, Any]
+
+CUSTOM = "ecoalign"
+"""The type of errors whose message is told as it is."""
+
+UNSUPPORTED_VALUE = "unsupported_value"
 
 
 @dataclass(frozen=True, slots=True)
 class Must:
-    """Says what a field must be, for the message of an error.
+    """The message of an error, where the JSON schema of a field does not say enough.
 
     Attributes:
-        text: the message; where it begins with "must", the name of the field goes before it.
+        text: where it begins with "must", the name of the field goes before it.
         code: the error's code, if it has one.
     """
 
@@ -72,14 +82,8 @@ class Must:
     code: str | None = None
 
 
-_CUSTOM = "ecoalign"
-
-_UNSUPPORTED = "unsupported_value"
-
-
 def _wrong(message: str, code: str | None = None) -> PydanticCustomError:
-    """An error whose message is told as it is."""
-    return PydanticCustomError(_CUSTOM, "{message}", {"message": message, "code": code})
+    return PydanticCustomError(CUSTOM, "{message}", {"message": message, "code": code})
 
 
 class _Part(BaseModel):
@@ -107,93 +111,79 @@ def _image_url(value: object) -> object:
     return {"url": value} if isinstance(value, str) else value
 
 
-class ImageUrl(_Part):
-    """Where an image is."""
+_NEEDS_URL = Must("an image needs a url")
 
-    url: Annotated[
-        str,
-        Field(
-            min_length=1,
-            description="A data: URI of a PNG, JPEG, GIF or WebP file, or an http(s) address where "
-            "the server is set to fetch images.",
-        ),
-        AfterValidator(_bounded_url),
-        Must("an image needs a url"),
-    ]
-    detail: Annotated[
-        Literal["auto", "low", "high", "original"] | None,
-        Must("must be auto, low, high or original"),
-    ] = None
+
+class ImageUrl(_Part):
+    """Where an image is: a data: URI of a PNG, JPEG, GIF or WebP file, or an http(s) address where
+    the server is set to fetch images."""
+
+    url: Annotated[str, Field(min_length=1), AfterValidator(_bounded_url), _NEEDS_URL]
+    detail: Literal["auto", "low", "high", "original"] | None = None
 
 
 class TextPart(_Part):
     """A piece of text."""
 
     type: Literal["text"]
-    text: Annotated[str, Must("the part has no text")]
+    text: str
 
 
 class RefusalPart(_Part):
     """A refusal in an earlier turn."""
 
     type: Literal["refusal"]
-    refusal: Annotated[str, Must("the part has no refusal")]
+    refusal: str
 
 
 class ImagePart(_Part):
     """An image in a turn of the user."""
 
     type: Literal["image_url"]
-    image_url: Annotated[ImageUrl, BeforeValidator(_image_url), Must("an image needs a url")]
+    image_url: Annotated[ImageUrl, BeforeValidator(_image_url), _NEEDS_URL]
 
 
 _CONTENT = Must("must be text or a list of parts: a message needs content")
 
-_TextParts = list[Annotated[TextPart | RefusalPart, Discriminator("type")]]
+_Texts = list[Annotated[TextPart | RefusalPart, Discriminator("type")]]
 
-_UserParts = list[Annotated[TextPart | RefusalPart | ImagePart, Discriminator("type")]]
+_Parts = list[Annotated[TextPart | RefusalPart | ImagePart, Discriminator("type")]]
 
 
 class _Message(_Part):
-    name: Annotated[
-        str | None,
-        Field(min_length=1, max_length=64, description="Who speaks, where several do."),
-        Must("must have 1 to 64 characters"),
-    ] = None
+    name: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        None, description="Who speaks, where several do."
+    )
 
 
 class SystemMessage(_Message):
     """Instructions of the application: context of the question."""
 
     role: Literal["system", "developer"]
-    content: Annotated[str | _TextParts, _CONTENT]
+    content: Annotated[str | _Texts, _CONTENT]
 
 
 class UserMessage(_Message):
     """A turn of the user; the text of the last one is the question."""
 
     role: Literal["user"]
-    content: Annotated[str | _UserParts, _CONTENT]
+    content: Annotated[str | _Parts, _CONTENT]
 
 
 class AssistantMessage(_Message):
     """An earlier answer: context of the question."""
 
     role: Literal["assistant"]
-    content: Annotated[str | _TextParts | None, _CONTENT] = None
+    content: Annotated[str | _Texts | None, _CONTENT] = None
     refusal: Any = Field(None, description="The text of a refusal.")
-    tool_calls: Annotated[
-        list[Any] | None,
-        Field(description="Calls of tools that the answer asked for."),
-        Must("must be a list"),
-    ] = None
+    tool_calls: list[Any] | None = Field(None, description="Calls of the application's tools.")
 
 
 class ToolMessage(_Message):
     """The result of a tool: context of the question."""
 
     role: Literal["tool"]
-    content: Annotated[str | _TextParts, _CONTENT]
+    content: Annotated[str | _Texts, _CONTENT]
 
 
 Message = Annotated[
@@ -239,11 +229,15 @@ PASSED_MESSAGES: TypeAdapter[list[PassedMessage]] = TypeAdapter(
 
 # -- parameters ------------------------------------------------------------------------------------
 
+_Tokens = Annotated[int, Field(ge=1, le=10**15)]
+
 
 class BudgetUnits(_Closed):
     """A budget by unit; each unit that is given is a hard bound."""
 
-    tokens: Annotated[int, Field(ge=1, le=10**15)] | None = None
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    tokens: _Tokens | None = None
     usd: Annotated[float, Field(gt=0)] | None = None
     seconds: Annotated[float, Field(gt=0)] | None = None
 
@@ -272,9 +266,9 @@ def _budget(value: object) -> Budget | None:
     return made
 
 
-_Name = Annotated[str | None, Field(min_length=1, max_length=64), Must("must be a name")]
+_BudgetText = Annotated[str, Field(examples=["8000", "$0.02", "8000,$0.02,5s"])]
 
-_Flag = Annotated[bool | None, Must("must be true or false")]
+_Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class EcoAlignOptions(_Closed):
@@ -282,20 +276,13 @@ class EcoAlignOptions(_Closed):
 
     budget: Annotated[
         Budget | None,
-        PlainValidator(
-            _budget,
-            json_schema_input_type=Annotated[int, Field(ge=1, le=10**15)]
-            | Annotated[str, Field(examples=["8000", "$0.02", "8000,$0.02,5s"])]
-            | Annotated[BudgetUnits, Field(json_schema_extra={"minProperties": 1})]
-            | None,
-        ),
-        Field(description="The most that the answer may spend, hard in each unit that is given."),
-    ] = None
-    preset: Annotated[_Name, Field(description="A preset of the settings.")] = None
-    method: Annotated[
-        _Name, Field(description='How to answer: "ecoalign", "best-of-4", "base" and others.')
-    ] = None
-    trace: Annotated[_Flag, Field(description="Whether the trace of the run is kept.")] = None
+        PlainValidator(_budget, json_schema_input_type=_Tokens | _BudgetText | BudgetUnits | None),
+    ] = Field(None, description="The most that the answer may spend, hard in each unit given.")
+    preset: _Name | None = Field(None, description="A preset of the settings.")
+    method: _Name | None = Field(
+        None, description='How to answer: "ecoalign", "best-of-4", "base" and others.'
+    )
+    trace: bool | None = Field(None, description="Whether the trace of the run is kept.")
 
 
 def _no_obfuscation(value: bool | None) -> bool | None:
@@ -311,20 +298,16 @@ def _no_obfuscation(value: bool | None) -> bool | None:
 class StreamOptions(_Closed):
     """What is sent in a stream beside the answer."""
 
-    include_usage: Annotated[
-        _Flag, Field(description="Send the usage in a chunk of its own, the last one.")
-    ] = None
-    include_obfuscation: Annotated[
-        _Flag,
-        AfterValidator(_no_obfuscation),
-        Field(description="Only false: an answer is sent whole, so its pieces show nothing."),
-    ] = None
+    include_usage: bool | None = Field(None, description="Send the usage in the last chunk.")
+    include_obfuscation: Annotated[bool | None, AfterValidator(_no_obfuscation)] = Field(
+        None, description="Only false: an answer is sent whole, so its pieces show nothing."
+    )
 
 
 class ResponseFormat(_Part):
     """The form of the answer, passed on to the model."""
 
-    type: Annotated[str, Must("must be a text")]
+    type: str
 
 
 _MONEY = "it would spend tokens that no budget can bound"
@@ -361,17 +344,11 @@ def _describe_refused(schema: Json) -> None:
         schema["properties"][name] = {"type": "null", "description": f"Not taken: {why}."}
 
 
-_Object = Annotated[Json | None, Must("must be an object")]
+_Cap = Annotated[int, Field(ge=1, le=10**9)]
 
-_Text = Annotated[str | None, Must("must be a text")]
+_CAP = "The most tokens of a call that writes an answer."
 
-_Penalty = Annotated[float | None, Field(ge=-2, le=2), Must("must be a number from -2 to 2")]
-
-_Cap = Annotated[
-    int | None,
-    Field(ge=1, le=10**9, description="The most tokens of a call that writes an answer."),
-    Must("must be a whole number from 1"),
-]
+_Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 _Nonempty = Annotated[str, Field(min_length=1)]
 
@@ -386,58 +363,42 @@ class ChatParameters(BaseModel):
         Field(min_length=1, description="A name of GET /v1/models.", examples=["ecoalign"]),
         Must("must name a model; GET /v1/models lists them"),
     ]
-    ecoalign: Annotated[EcoAlignOptions | None, Must("must be an object")] = None
-    stream: Annotated[_Flag, Field(description="Send the answer as server-sent events.")] = None
-    stream_options: Annotated[StreamOptions | None, Must("must be an object")] = None
-    max_tokens: _Cap = None
-    max_completion_tokens: _Cap = None
+    ecoalign: EcoAlignOptions | None = None
+    stream: bool | None = Field(None, description="Send the answer as server-sent events.")
+    stream_options: StreamOptions | None = None
+    max_tokens: _Cap | None = Field(None, description=_CAP)
+    max_completion_tokens: _Cap | None = Field(None, description=_CAP)
     n: Annotated[
-        int | None, Field(ge=1, le=1), Must("must be 1: one scored answer", _UNSUPPORTED)
+        Annotated[int, Field(ge=1, le=1)] | None,
+        Must("must be 1: one scored answer", UNSUPPORTED_VALUE),
     ] = None
-    temperature: Annotated[
-        float | None, Field(ge=0, le=2), Must("must be a number from 0 to 2")
-    ] = None
-    top_p: Annotated[float | None, Field(ge=0, le=1), Must("must be a number from 0 to 1")] = None
-    frequency_penalty: _Penalty = None
-    presence_penalty: _Penalty = None
-    seed: Annotated[
-        int | None,
-        Field(ge=-(2**63), le=2**63 - 1),
-        Must("must be a whole number of 64 bits"),
-    ] = None
-    stop: Annotated[
-        _Nonempty | Annotated[list[_Nonempty], Field(min_length=1, max_length=16)] | None,
-        Must("must be a text or a list of texts"),
-    ] = None
-    logprobs: _Flag = None
-    top_logprobs: Annotated[
-        int | None, Field(ge=0, le=20), Must("must be a whole number from 0 to 20")
-    ] = None
-    logit_bias: Annotated[dict[str, float] | None, Must("must be an object of numbers")] = None
-    response_format: Annotated[ResponseFormat | None, Must("must be an object with a type")] = None
-    tools: Annotated[list[Json] | None, Must("must be a list of objects")] = None
-    tool_choice: Annotated[
-        Literal["none", "auto", "required"] | Json | None,
-        Must("must be none, auto, required or an object"),
-    ] = None
-    parallel_tool_calls: _Flag = None
-    reasoning_effort: _Text = None
-    verbosity: _Text = None
-    user: _Text = None
-    safety_identifier: _Text = None
-    prompt_cache_key: _Text = None
-    metadata: _Object = None
-    store: _Flag = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    frequency_penalty: _Penalty | None = None
+    presence_penalty: _Penalty | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: _Nonempty | Annotated[list[_Nonempty], Field(min_length=1, max_length=16)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    logit_bias: dict[str, float] | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[Json] | None = None
+    tool_choice: Literal["none", "auto", "required"] | Json | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    metadata: Json | None = None
+    store: bool | None = None
     modalities: Annotated[
         Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None,
-        Must("must be [text]", _UNSUPPORTED),
+        Must("must be [text]", UNSUPPORTED_VALUE),
     ] = None
     service_tier: Annotated[
         Literal["auto", "default", "flex"] | None,
-        Must(
-            "must be one of auto, default, flex: prices of others are not known",
-            _UNSUPPORTED,
-        ),
+        Must("must be auto, default or flex: no other prices are known", UNSUPPORTED_VALUE),
     ] = None
 
 
@@ -450,97 +411,6 @@ class ChatCompletionRequest(ChatParameters):
 
 
 PARAMETERS: TypeAdapter[ChatParameters] = TypeAdapter(ChatParameters)
-
-
-# -- errors ----------------------------------------------------------------------------------------
-
-_RULES: Mapping[str, Must] = {
-    name: rule
-    for model in (
-        *(ImageUrl, TextPart, RefusalPart, ImagePart, UserMessage, AssistantMessage),
-        *(EcoAlignOptions, StreamOptions, ResponseFormat, ChatCompletionRequest),
-    )
-    for name, field in model.model_fields.items()
-    for rule in field.metadata
-    if isinstance(rule, Must)
-}
-
-
-def checked(adapter: TypeAdapter[Parsed], value: object, name: str = "") -> Parsed:
-    """`value`, validated.
-
-    Args:
-        adapter: of what it should be.
-        value: parsed JSON.
-        name: the parameter that it is; "" for the whole body.
-
-    Raises:
-        ApiError: 400 for the first thing that is wrong, by its place.
-    """
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-    # A union reports an error for each of its types: the one that got furthest tells most.
-    places = [_place(value, name, one) for one in found]
-    at = max(range(len(found)), key=lambda i: (len(places[i]), -i))
-    raise _refusal(found[at], places[at]) from None
-
-
-Place = tuple[int | str, ...]
-
-_OPTIONS: Mapping[str, type[BaseModel]] = {
-    "ecoalign": EcoAlignOptions,
-    "stream_options": StreamOptions,
-}
-
-_UNKNOWN_PART = "a part of a message is text, or in a turn of the user an image_url"
-
-
-def _place(value: object, name: str, error: ErrorDetails) -> Place:
-    """Where an error is, without the names that pydantic gives to the types of a union."""
-    place: list[int | str] = [name] if name else []
-    loc = error["loc"]
-    for index, step in enumerate(loc):
-        missing = error["type"] == "missing" and index == len(loc) - 1
-        if isinstance(value, dict) and (step in value or missing):
-            place.append(step)
-            value = value.get(step)
-        elif isinstance(value, list) and isinstance(step, int):
-            place.append(step)
-            value = value[step]
-    return tuple(place)
-
-
-def _param(place: Place) -> str:
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step[:40]}" for step in place)
-    return "".join(steps).removeprefix(".")
-
-
-def _refusal(error: ErrorDetails, place: Place) -> ApiError:
-    kind, last = error["type"], place[-1] if place else ""
-    # The address of an image is missed where it would be.
-    param = _param((*place, "url") if last == "image_url" else place)
-    if kind == _CUSTOM:
-        return invalid(error["msg"], param, error.get("ctx", {}).get("code"))
-    if kind == "extra_forbidden":
-        owner = str(place[-2])
-        names = ", ".join(_OPTIONS[owner].model_fields)
-        message = f"no such parameter: {owner} has no option {str(last)[:40]!r}; it has {names}"
-        return invalid(message, param, "unknown_parameter")
-    if isinstance(last, int) and place[0] == "messages":
-        # A message or one of its parts is of no known kind, or no object at all.
-        if "content" in place:
-            return invalid(f"{_UNKNOWN_PART}; nothing else is read", f"{param}.type", _UNSUPPORTED)
-        if kind.startswith("union_tag"):
-            roles = ", ".join(("system", "developer", "user", "assistant", "tool"))
-            return invalid(f"a role is one of {roles}", f"{param}.role")
-        return invalid("a message must be an object", param)
-    if last not in _RULES:
-        return _refusal(error, place[:-1]) if place else invalid(error["msg"], None)
-    rule = _RULES[str(last)]
-    text = f"{param} {rule.text}" if rule.text.startswith("must") else rule.text
-    return invalid(text, param, rule.code)
 
 
 # -- responses -------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from ecoalign.gateway.chat._protocol import (
     AssistantMessage,
     ImagePart,
     RefusalPart,
-    checked,
 )
+from ecoalign.gateway.chat._validation import checked
 from ecoalign.models import SamplingParams
 
 if TYPE_CHECKING:
