@@ -17,8 +17,6 @@ from typing import ClassVar
 
 from ecoalign.errors import EcoAlignError
 
-__all__ = ["Admission", "Overloaded", "RateLimited", "RateLimiter"]
-
 _MEMORY = 0.1
 """Weight of one request in the running mean of durations."""
 

@@ -36,8 +36,6 @@ from ecoalign.gateway.observe._tracing import Tracing
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["DirectRoute", "create_app", "state_of"]
-
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 _CHAT = "/v1/chat/completions"

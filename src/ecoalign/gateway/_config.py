@@ -13,8 +13,6 @@ from ecoalign.settings import Settings
 if TYPE_CHECKING:
     from ecoalign.budget import Budget
 
-__all__ = ["GatewayConfig"]
-
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:

@@ -18,16 +18,6 @@ from ecoalign.errors import (
 )
 from ecoalign.gateway._forward import UpstreamError
 
-__all__ = [
-    "INVALID",
-    "SERVER",
-    "ApiError",
-    "ErrorResponse",
-    "internal_error",
-    "invalid",
-    "of_error",
-]
-
 INVALID = "invalid_request_error"
 
 SERVER = "server_error"

@@ -14,8 +14,6 @@ from ecoalign.gateway._errors import SERVER, ApiError, invalid
 from ecoalign.gateway._image_urls import kind_of
 from ecoalign.query import Picture, read_header, read_source
 
-__all__ = ["Fetch", "ImageLoader", "ImageRef", "RequestImages"]
-
 Fetch = Callable[[str], Awaitable[bytes]]
 
 _THREADS = 2

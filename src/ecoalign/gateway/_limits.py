@@ -14,8 +14,6 @@ from ecoalign.gateway._errors import INVALID, SERVER, ApiError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["BodyLimit", "JsonError", "parse_json", "send_error"]
-
 MAX_BYTES = 32 * 1024 * 1024
 
 MAX_HEADER_BYTES = 32 * 1024

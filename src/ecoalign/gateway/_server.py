@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from ecoalign.gateway._config import GatewayConfig
 
-__all__ = ["GuardedProtocol", "is_loopback", "listen", "serve"]
-
 MOST_HEAD_BYTES = 64 * 1024
 
 # Chunks of one byte each come with five more.

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ecoalign.models import ChatModel, SamplingParams
     from ecoalign.settings import Settings
 
-__all__ = ["ChatService"]
-
 _ECOALIGN = "ecoalign"
 
 

@@ -41,8 +41,6 @@ from ecoalign.trace.events import to_json
 if TYPE_CHECKING:
     from ecoalign.trace.events import Event
 
-__all__ = ["Allowance", "AppState", "Client", "TraceStore", "check"]
-
 _LAST_CALL = 5.0
 """Seconds for the requests that were cancelled to come to their end."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from ecoalign.gateway.chat._response import (
     EventStream,
     Progress,
     Reply,
+    cancelled_on_disconnect,
     data,
     disconnected,
     dumped,
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
     from ecoalign.models import SamplingParams
     from ecoalign.trace import Alignment
     from ecoalign.trace.events import Event
-
-__all__ = ["answer_chat"]
 
 _BASE = "base"
 
@@ -146,10 +145,6 @@ class _Run:
         if self.client.policy.trace if chosen is None else chosen:
             self.trace = self.state.traces.new_name()
 
-    def _start(self) -> asyncio.Task[Alignment]:
-        self.record.span.asked(self.conversation.question)
-        return asyncio.create_task(self._answer())
-
     async def _answer(self) -> Alignment:
         """The result of the run, its trace kept.
 
@@ -157,6 +152,7 @@ class _Run:
             ApiError: it failed.
         """
         state, options = self.state, self.parameters.ecoalign
+        self.record.span.asked(self.conversation.question)
         want = state.budget_for(self.client, None if options is None else options.budget)
         cut = False
         async with state.admitted(self.client):
@@ -201,16 +197,8 @@ class _Run:
         Raises:
             ApiError, ClientDisconnected: see `answer_chat`.
         """
-        task = self._start()
-        watch = asyncio.create_task(disconnected(request.receive))
-        try:
-            await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise ClientDisconnected
-            result = await self._finished(task)
-        finally:
-            watch.cancel()
-            await _stopped(task)
+        async with cancelled_on_disconnect(request.receive):
+            result = await self._finished(self._answer())
         made = self.reply.completion(result, self.trace).model_dump(exclude_unset=True)
         return Response(dumped(made), media_type="application/json", headers=self._headers())
 
@@ -221,7 +209,7 @@ class _Run:
             ApiError, ClientDisconnected: it failed, or the client disconnected, before anything
                 was sent.
         """
-        task = self._start()
+        task = asyncio.create_task(self._answer())
         watch = asyncio.create_task(disconnected(request.receive))
         started = False
         try:
@@ -259,10 +247,10 @@ class _Run:
         finally:
             await _stopped(task)
 
-    async def _finished(self, task: asyncio.Task[Alignment]) -> Alignment:
-        """The result of the task; or its error, recorded."""
+    async def _finished(self, answer: Awaitable[Alignment]) -> Alignment:
+        """The result of the run; or its error, recorded."""
         try:
-            result = await task
+            result = await answer
         except ApiError as error:
             self.record.failed(error.code or "error")
             raise

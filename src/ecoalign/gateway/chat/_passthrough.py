@@ -23,13 +23,7 @@ from ecoalign.gateway._images import ImageRef
 from ecoalign.gateway._limits import JsonError, parse_json
 from ecoalign.gateway.chat._protocol import CAPS
 from ecoalign.gateway.chat._request import cap_of, passed_images
-from ecoalign.gateway.chat._response import (
-    ClientDisconnected,
-    EventStream,
-    cancelled_on_disconnect,
-    disconnected,
-    error_event,
-)
+from ecoalign.gateway.chat._response import EventStream, cancelled_on_disconnect, error_event
 from ecoalign.gateway.keys._policy import least_of
 from ecoalign.models import ChatRequest, ImagePart, Message, TextPart, Usage
 from ecoalign.models.openai._response import usage_of
@@ -43,8 +37,6 @@ if TYPE_CHECKING:
     from ecoalign.gateway._state import AppState, Client
     from ecoalign.gateway.chat._protocol import ChatParameters
     from ecoalign.gateway.observe._requests import RequestRecord
-
-__all__ = ["Passthrough", "PassthroughBudget", "UsageReader"]
 
 USUAL_CAP = 4096
 """Tokens of an answer where a bound is needed and the client gave none."""
@@ -308,27 +300,13 @@ class Passthrough:
 
     async def _stream(self, request: Request, images: Sequence[ImageRef]) -> Response:
         pieces = self._pieces(images)
-        first = asyncio.ensure_future(anext(pieces))
-        watch = asyncio.create_task(disconnected(request.receive))
-        begun = False
-        try:
-            await asyncio.wait({first, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if not first.done():
-                raise ClientDisconnected
-            piece = await first
-            begun = True
-        except StopAsyncIteration:
+        async with cancelled_on_disconnect(request.receive):
+            first = await anext(pieces, None)
+        if first is None:
             raise ApiError(
                 502, "the model's upstream sent an empty stream", SERVER, code="model_bad_response"
-            ) from None
-        finally:
-            watch.cancel()
-            if not begun:
-                if not first.done():
-                    first.cancel()
-                    await asyncio.wait([first])
-                await pieces.aclose()
-        return EventStream(_after(piece, pieces))
+            )
+        return EventStream(_after(first, pieces))
 
     async def _pieces(self, images: Sequence[ImageRef]) -> AsyncGenerator[bytes, None]:
         """The events as they come; an error after the first is one of them."""

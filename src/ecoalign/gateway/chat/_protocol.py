@@ -26,41 +26,6 @@ from pydantic_core import PydanticCustomError
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError
 
-__all__ = [
-    "CAPS",
-    "CUSTOM",
-    "MESSAGES",
-    "PARAMETERS",
-    "PASSED_MESSAGES",
-    "REFUSED",
-    "UNSUPPORTED_VALUE",
-    "AnswerMessage",
-    "AssistantMessage",
-    "ChatCompletion",
-    "ChatCompletionChunk",
-    "ChatCompletionRequest",
-    "ChatParameters",
-    "Choice",
-    "ChunkChoice",
-    "Delta",
-    "EcoAlignOptions",
-    "EcoAlignResult",
-    "ImagePart",
-    "ImageUrl",
-    "Message",
-    "ModelInfo",
-    "ModelList",
-    "Must",
-    "PromptTokens",
-    "RefusalPart",
-    "ResponseFormat",
-    "Status",
-    "StreamOptions",
-    "TextPart",
-    "Usage",
-    "UserMessage",
-]
-
 Json = dict[str, Any]
 
 CUSTOM = "ecoalign"

@@ -26,16 +26,6 @@ from ecoalign.models import SamplingParams
 if TYPE_CHECKING:
     from ecoalign.gateway.chat._protocol import ChatParameters, Message, TextPart
 
-__all__ = [
-    "Conversation",
-    "cap_of",
-    "passed_images",
-    "read_body",
-    "read_messages",
-    "read_parameters",
-    "sampling_of",
-]
-
 _OWN = frozenset(
     {"messages", "model", "stream", "stream_options", "ecoalign", "n", "modalities", *CAPS}
 )

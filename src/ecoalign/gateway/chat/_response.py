@@ -42,19 +42,6 @@ if TYPE_CHECKING:
     from ecoalign.trace import Alignment
     from ecoalign.trace.events import Event
 
-__all__ = [
-    "DONE",
-    "ClientDisconnected",
-    "EventStream",
-    "Progress",
-    "Reply",
-    "cancelled_on_disconnect",
-    "data",
-    "disconnected",
-    "dumped",
-    "error_event",
-]
-
 DONE = b"data: [DONE]\n\n"
 
 _PIECE = 64

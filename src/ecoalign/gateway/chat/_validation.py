@@ -27,8 +27,6 @@ from ecoalign.gateway.chat._protocol import (
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-__all__ = ["checked"]
-
 Parsed = TypeVar("Parsed")
 
 Place = tuple[int | str, ...]

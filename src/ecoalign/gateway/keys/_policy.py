@@ -22,29 +22,6 @@ from typing import ClassVar, Literal, NewType, TypeVar, get_args
 from ecoalign.budget import Budget
 from ecoalign.errors import EcoAlignError, InputError
 
-__all__ = [
-    "CHOICES",
-    "DAY",
-    "PREFIX",
-    "Choice",
-    "Grant",
-    "GrantId",
-    "KeyId",
-    "KeyPolicy",
-    "KeyRecord",
-    "KeySecret",
-    "NewKey",
-    "StoreError",
-    "UnknownKey",
-    "WindowExhausted",
-    "WindowUsage",
-    "digest_of",
-    "least_of",
-    "matches",
-    "mint",
-    "split",
-]
-
 Choice = Literal["budget", "preset", "method", "trace"]
 
 CHOICES: tuple[Choice, ...] = get_args(Choice)
@@ -125,20 +102,10 @@ class KeyPolicy:
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON that `from_json` reads back."""
-        return {
+        return {name: getattr(self, name) for name in self.__slots__} | {
             "budget": None if self.budget is None else str(self.budget),
-            "preset": self.preset,
-            "method": self.method,
-            "trace": self.trace,
-            "may_choose": sorted(self.may_choose),
             "most": None if self.most is None else str(self.most),
-            "window_seconds": self.window_seconds,
-            "window_tokens": self.window_tokens,
-            "window_usd": self.window_usd,
-            "requests_per_minute": self.requests_per_minute,
-            "max_concurrent": self.max_concurrent,
-            "fleet": self.fleet,
-            "expected_requests": self.expected_requests,
+            "may_choose": sorted(self.may_choose),
         }
 
     def text(self) -> str:

@@ -18,8 +18,6 @@ from ecoalign.gateway.keys._policy import StoreError
 from ecoalign.gateway.keys._statements import LOCK, Operation, Row, Value, migrate
 from ecoalign.gateway.keys._store import KeyStore
 
-__all__ = ["PostgresStore"]
-
 try:
     from psycopg import AsyncConnection, Error
     from psycopg.errors import UniqueViolation

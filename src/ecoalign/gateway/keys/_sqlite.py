@@ -23,8 +23,6 @@ from ecoalign.gateway.keys._policy import StoreError
 from ecoalign.gateway.keys._statements import LOCK, Operation, Row, migrate
 from ecoalign.gateway.keys._store import KeyStore
 
-__all__ = ["SqliteStore", "Writer"]
-
 Result = TypeVar("Result")
 
 _TOGETHER = 128

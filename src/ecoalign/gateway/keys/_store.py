@@ -23,8 +23,6 @@ from ecoalign.gateway.keys._policy import (
 )
 from ecoalign.gateway.keys._statements import Operation
 
-__all__ = ["KeyStore"]
-
 Result = TypeVar("Result")
 
 _KNOWN_FOR = 2.0

@@ -27,17 +27,6 @@ from typing import TYPE_CHECKING, Final, TextIO
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "FIELDS",
-    "Logs",
-    "Redactor",
-    "configure",
-    "current_request",
-    "request_id",
-    "secrets_of",
-    "word",
-]
-
 MOST_CHARACTERS = 8192
 
 _SHORTEST_SECRET = 6

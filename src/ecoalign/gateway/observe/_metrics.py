@@ -8,38 +8,20 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-__all__ = ["CAUSES", "STAGES", "GatewayMetrics"]
-
 OTHER: Final = "other"
 
 METHODS: Final = frozenset(
     {
-        "base",
-        "best-of-n",
-        "cod",
-        "cot",
-        "ecoalign",
-        "ecso",
-        "safety-prompt",
-        "vlm-guard",
+        *("base", "best-of-n", "cod", "cot", "ecoalign", "ecso", "safety-prompt", "vlm-guard"),
         "none",
     }
 )
-"""Methods; "none" for requests that asked for no answer or never came so far."""
+"""Methods; "none" for requests that asked for no answer or failed before one was chosen."""
 
 STAGES: Final = frozenset(
     {
-        "answer",
-        "blind",
-        "caption",
-        "check",
-        "execute",
-        "propose",
-        "sample",
-        "scan",
-        "score",
-        "simulate",
-        "write",
+        *("answer", "blind", "caption", "check", "execute", "propose", "sample", "scan", "score"),
+        *("simulate", "write"),
     }
 )
 
@@ -51,13 +33,7 @@ TURNED_AWAY: Final = frozenset(
 
 FAULTS: Final = frozenset(
     {
-        "bad-response",
-        "crashed",
-        "deadline",
-        "down",
-        "rate-limited",
-        "rejected",
-        "server",
+        *("bad-response", "crashed", "deadline", "down", "rate-limited", "rejected", "server"),
         "timeout",
     }
 )
@@ -66,15 +42,7 @@ ROLES: Final = frozenset({"model", "evaluator"})
 
 IMAGE_REASONS: Final = frozenset(
     {
-        "off",
-        "url",
-        "host",
-        "address",
-        "connection",
-        "status",
-        "type",
-        "size",
-        "time",
+        *("off", "url", "host", "address", "connection", "status", "type", "size", "time"),
         "redirect",
     }
 )

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ecoalign.budget import Spending
     from ecoalign.gateway.observe._metrics import GatewayMetrics
 
-__all__ = ["RequestObserver", "RequestRecord", "record_of"]
-
 QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines: neither logged nor counted."""
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from ecoalign.budget import Called, Spending
 
-__all__ = ["RequestSpan", "Tracing", "provider_of"]
-
 _ABOUT: Mapping[str, str] = {
     "method": "ecoalign.method",
     "model": "gen_ai.request.model",
