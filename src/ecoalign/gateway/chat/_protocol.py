@@ -434,6 +434,7 @@ class Choice(BaseModel):
 
 class _Envelope(BaseModel):
     id: str
+    object: str
     created: int = Field(description="Seconds since the epoch.")
     model: str = Field(description="As the client asked for it.")
 

@@ -151,10 +151,11 @@ def _plain(logprobs: Mapping[str, object] | None) -> dict[str, object] | None:
 
 
 def _evidence(result: Alignment, trace: str | None) -> EcoAlignResult:
-    budget = result.budget
+    budget, method = result.budget, result.method.partition(":")[0]
     return EcoAlignResult(
-        method=result.method.partition(":")[0],
-        preset=result.preset or None,
+        method=method,
+        # Other methods look at no preset.
+        preset=result.preset if method == "ecoalign" else None,
         refused=result.refused,
         safety=result.safety,
         utility=result.utility,
