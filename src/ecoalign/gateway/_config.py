@@ -1,4 +1,4 @@
-"""What a gateway is told when it starts. Plain values, so that it can travel to other processes."""
+"""The configuration of a gateway. Plain values, so that it can be sent to other processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class GatewayConfig:
         max_body: largest body of a request, in bytes.
         max_images: images of one request.
         max_pixels: pixels of all images of one request, decoded.
-        all_pixels: pixels of all requests under way; one that would pass it is told to come back.
+        all_pixels: pixels of all requests under way; a request that would exceed it gets 503.
         fetch: images by URL; off by default.
         trace_bytes: memory for the traces that are kept, in bytes; the oldest go first.
         keepalive: seconds of silence in a stream after which a comment is sent.

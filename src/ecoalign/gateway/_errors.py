@@ -1,4 +1,4 @@
-"""Errors as the API has them: one shape for everything that a client can be told."""
+"""Errors of the API: one shape for everything that goes wrong."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ErrorResponse(BaseModel):
 
 
 class ApiError(Exception):
-    """What a client is told in place of an answer.
+    """The error that a client gets in place of an answer.
 
     Attributes:
         status: HTTP status.
@@ -101,7 +101,7 @@ def invalid(message: str, param: str | None, code: str | None = None) -> ApiErro
 
 
 def internal_error() -> ApiError:
-    """An error that nobody foresaw: 500."""
+    """An error that was not foreseen: 500."""
     return ApiError(
         500, "an internal error; the log of the server says more", SERVER, code="internal_error"
     )
@@ -113,7 +113,7 @@ _CLIENT_FAULTS = frozenset({400, 413, 415, 422})
 
 
 def of_error(error: BaseException, *, cut_by_window: bool = False) -> ApiError:
-    """What a client is told of an error of the engine.
+    """The error that a client gets for an error of the engine.
 
     Args:
         error: what was raised.

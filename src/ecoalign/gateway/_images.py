@@ -121,7 +121,7 @@ class RequestImages:
         except InputError as error:
             raise invalid(str(error), image.param, "invalid_image_url") from None
         if kind_of(data) is None:
-            # Other decoders are not shown what strangers send.
+            # Other decoders are not exposed to untrusted data.
             raise invalid(
                 "the image is not a PNG, JPEG, GIF or WebP file", image.param, "invalid_image"
             )

@@ -27,7 +27,7 @@ _SMALL = 256 * 1024
 
 
 class JsonError(InputError):
-    """The body of a request is not JSON, or JSON that no honest client sends."""
+    """The body of a request is not JSON, or exceeds the limits on it."""
 
 
 def parse_json(body: bytes, *, depth: int = MAX_DEPTH) -> object:
@@ -93,7 +93,7 @@ class BodyLimit:
         seconds: longest time for a body to come in; 408 beyond.
         max_header_bytes: names and values of all headers together; 431 beyond.
         total_bytes: all bodies in memory at once, by default 16 of the largest; 503 beyond.
-        on_refusal: told the reason: "too-large", "too-slow" or "overloaded".
+        on_refusal: called with the reason: "too-large", "too-slow" or "overloaded".
 
     Attributes:
         free: bytes that the bodies in memory may still grow by, all together.

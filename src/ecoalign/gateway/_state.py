@@ -53,7 +53,7 @@ class Client:
 
     Attributes:
         key: None where the server has no keys.
-        policy: what may be asked for.
+        policy: what its requests may choose and spend.
     """
 
     key: KeyRecord | None
@@ -258,7 +258,7 @@ class AppState:
         return None
 
     def _spawn(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
-        """A task that is waited for before the app ends, whoever else is cancelled."""
+        """A task that is waited for before the app ends, also when its request is cancelled."""
         task: asyncio.Task[object] = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -299,7 +299,7 @@ class TraceStore:
 
     @staticmethod
     def new_name() -> str:
-        """A name for a trace that nobody can guess."""
+        """A name for a trace that cannot be guessed."""
         return f"trace-{secrets.token_hex(16)}"
 
     async def keep(self, name: str, owner: str, events: Iterable[Event]) -> bool:
@@ -350,7 +350,7 @@ def _counted(fetcher: ImageFetcher, metrics: GatewayMetrics) -> Fetch:
 
 
 def _store_down() -> ApiError:
-    """The store of the keys failed: nobody is let in, and nothing is spent."""
+    """The store of the keys failed: no request is answered, and nothing is spent."""
     return ApiError(
         503,
         "the store of the API keys does not answer; try again shortly",

@@ -58,7 +58,7 @@ async def answer_chat(state: AppState, request: Request, record: RequestRecord) 
     """The response to a request for a chat completion, which may be a stream.
 
     Raises:
-        ApiError: what the client is told instead.
+        ApiError: the error that the client gets instead.
         ClientDisconnected: the client has disconnected.
     """
     client = await state.client(request.headers.get("authorization", ""))
@@ -275,7 +275,7 @@ async def _stopped(task: asyncio.Task[Alignment]) -> None:
         task.cancel()
         await asyncio.wait([task])
     if not task.cancelled():
-        # Whoever disconnects early has no use for it; unread, asyncio would complain.
+        # Read, so that asyncio does not report it as never retrieved.
         task.exception()
 
 

@@ -1,8 +1,8 @@
 """Method `base` in front of a server: the request as it came, the answer as it comes back.
 
-It shows unscored text: whoever runs the server decides who may have it. What is checked all the
-same: that the request makes nobody fetch anything, spends no more than it may, and goes nowhere
-but to the one server.
+It shows unscored text: the operator decides which keys may choose it. What is checked all the same:
+that the request makes the upstream fetch nothing, spends no more than it may, and goes to the one
+server only.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class PassthroughBudget:
         want: the budget that the call needs; None where it is not held to one.
         bound: the most that the call can use.
         cap: the most tokens of its answer; None where the client's own cap will do.
-        charged: what was spent; None where nobody knows.
+        charged: what was spent; None where it is not known.
     """
 
     state: AppState
@@ -131,7 +131,7 @@ class PassthroughBudget:
 
 
 def _budget(state: AppState, client: Client, parameters: ChatParameters) -> Budget | None:
-    """What somebody said that the request may spend: itself, its key or the server."""
+    """The budget that the request, its key or the server sets, if any does."""
     settings, options = state.service.settings, parameters.ecoalign
     default = None if settings.origin("budget") == "default" else settings.budget
     asked = None if options is None else options.budget
@@ -273,7 +273,7 @@ class Passthrough:
         """The upstream's answer as it came.
 
         Raises:
-            ApiError: what the client is told instead.
+            ApiError: the error that the client gets instead.
             ClientDisconnected: the client has disconnected.
         """
         self.body.pop("ecoalign", None)
@@ -330,7 +330,7 @@ class Passthrough:
             yield error_event(error)
 
     def _ask_for_usage(self, budget: PassthroughBudget) -> bool:
-        """Ask for the usage where it is paid for; whether the client did not and is not told."""
+        """Ask for the usage where it is paid for; whether it is to be hidden from the client."""
         options = self.parameters.stream_options
         if budget.want is None or (options is not None and options.include_usage):
             return False

@@ -29,7 +29,7 @@ from ecoalign.errors import InputError
 Json = dict[str, Any]
 
 CUSTOM = "ecoalign"
-"""The type of errors whose message is told as it is."""
+"""The type of errors whose message is shown as it is."""
 
 UNSUPPORTED_VALUE = "unsupported_value"
 

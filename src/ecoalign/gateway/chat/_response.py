@@ -260,7 +260,7 @@ class Progress:
 
 
 class ClientDisconnected(Exception):
-    """The client has disconnected; there is nobody to answer."""
+    """The client has disconnected; no response can be sent."""
 
 
 async def disconnected(receive: Receive) -> None:
@@ -294,7 +294,7 @@ async def cancelled_on_disconnect(receive: Receive) -> AsyncGenerator[None, None
     try:
         yield
     except asyncio.CancelledError:
-        # Whoever else cancels the task at the same time gets what they asked for.
+        # A cancellation from elsewhere at the same time takes precedence.
         if gone and not task.uncancel():
             raise ClientDisconnected from None
         raise
@@ -333,7 +333,7 @@ class EventStream(Response):
         self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until it ends, or nobody reads any more."""
+        """Send until it ends or the client disconnects."""
         sending = asyncio.create_task(self._send(send))
         watch = asyncio.create_task(disconnected(receive))
         try:

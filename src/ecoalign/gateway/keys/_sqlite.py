@@ -67,7 +67,7 @@ class _Task(Generic[Result]):
         connection.execute("RELEASE one")
 
     def deliver(self, failure: Exception | None = None) -> None:
-        """Tell who waits, if there still is a loop to wait in."""
+        """Give the result to the waiting task, if its loop still runs."""
         finish = self.finish
         if failure is not None or finish is None:
             finish = _failing(self.future, failure or StoreError("the store did not answer"))
@@ -122,7 +122,7 @@ class Writer:
                     connection = _connect(self.path)
                 _transact(connection, batch)
             except Exception as error:
-                # Whatever it is, everybody who waits hears of it, and the thread goes on.
+                # Whatever it is, all waiting operations get it, and the thread goes on.
                 failure = _explained(self.path, error)
                 if connection is not None and connection.in_transaction:
                     connection.rollback()

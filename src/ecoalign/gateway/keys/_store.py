@@ -129,7 +129,7 @@ class KeyStore(ABC):
         Raises:
             StoreError: the store failed; the reservation stays.
         """
-        # Whoever is cancelled while this waits has spent it all the same.
+        # What was spent is settled also when this is cancelled.
         await asyncio.shield(self._later(self._settle(grant, spent)))
 
     async def create(self, name: str, policy: KeyPolicy) -> NewKey:

@@ -113,7 +113,7 @@ class RequestRecord:
         self.metrics.spent(stage, tokens, usd)
 
     def failed(self, error: str) -> None:
-        """The client is told of an error: its code, one low-cardinality word."""
+        """The client gets an error: its code, one low-cardinality word."""
         self.error = error
         self.span.failed(error)
 
@@ -173,7 +173,7 @@ def record_of(scope: Scope) -> RequestRecord:
 
 
 class RequestObserver:
-    """ASGI middleware, the outermost: names each request, and tells how it ended.
+    """ASGI middleware, the outermost: gives each request an id, and records how it ended.
 
     The id comes back in the header X-Request-Id. An exception that the app lets through is logged
     by its types and frames and answered with status 500 in the shape of the API's errors.
@@ -258,7 +258,7 @@ class _Exchange:
             await self._crashed(error, watched_send)
         finally:
             if not self._quiet:
-                # A response that nobody completed has failed, whatever status it began with.
+                # A response that was not completed has failed, whatever status it began with.
                 status = self._status if self._done else CLIENT_GONE if self._gone else 500
                 self._record.finished(status, time.perf_counter() - started)
 
