@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -21,6 +20,7 @@ from pydantic import (
 from ecoalign.budget import Budget, Price
 from ecoalign.errors import InputError
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
+from ecoalign.models import read_base_url
 
 __all__ = ["PRESETS", "SERVER_BUDGET", "BudgetValue", "Fields", "Name", "PriceTable", "Url"]
 
@@ -72,16 +72,13 @@ def _read_url(value: object) -> str | None:
     if not isinstance(value, str):
         raise ValueError("it is a text")
     try:
-        parts = urlsplit(value.strip())
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ValueError("it looks like http://localhost:8000/v1")
-    if parts.username is not None or parts.password is not None or parts.query:
+        parts = read_base_url(value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    if "@" in parts.netloc:
         raise ValueError(
-            "an address holds no user, password or query: settings are printed and saved; give "
-            "the key in the environment variable OPENAI_API_KEY"
+            "an address holds no user or password: settings are printed and saved; give the key in "
+            "the environment variable OPENAI_API_KEY"
         )
     return value.strip()
 
