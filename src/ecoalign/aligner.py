@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ecoalign.budget import Budget, Ledger, MeteredClient
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import EcoAlignError, InputError
-from ecoalign.evaluators import SelfEvaluator
+from ecoalign.evaluators import NamedEvaluator
 from ecoalign.graph import Similarity, text_similarity
-from ecoalign.models import checked, open_model
-from ecoalign.prompts.dialect import dialect_named
+from ecoalign.models import open_model
 from ecoalign.query import Query
-from ecoalign.search.context import RunContext, record_call
-from ecoalign.search.loop import Search
-from ecoalign.search.run import record_run, run_started
+from ecoalign.search.context import RunContext, record_run
+from ecoalign.search.loop import search
 from ecoalign.settings import SERVER_BUDGET, Settings
-from ecoalign.trace import Alignment, Recorder
-from ecoalign.trace.events import Event, Finished, RunFailed, RunStarted
+from ecoalign.trace.events import Event, RunFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
@@ -30,22 +25,12 @@ if TYPE_CHECKING:
     from ecoalign.evaluators import Evaluator
     from ecoalign.models import ChatModel
     from ecoalign.query import ImageSource
+    from ecoalign.trace import Alignment
+    from ecoalign.trace.events import Finished
 
 __all__ = ["Aligner", "align"]
 
 T = TypeVar("T")
-
-_ONE_PURSE = "give a budget or a ledger, not both: a ledger has its own budget"
-
-
-@dataclass(slots=True)
-class _Run:
-    """One run under way: its desk, its search and what it has recorded."""
-
-    ctx: RunContext
-    search: Search
-    recorder: Recorder
-    method: str
 
 
 class Aligner:
@@ -76,19 +61,16 @@ class Aligner:
     ) -> None:
         named = model if isinstance(model, str) else None
         self.settings = Settings.load(model=named) if settings is None else settings
-        self._judge: ChatModel | None = None
         spec = self.settings.model if model is None else model
         remote = isinstance(spec, str) and spec != "embedded"
         base_url = self.settings.base_url if remote else None
         self.model = open_model(spec, base_url, self.settings.timeout)
         if self.settings.origin("budget") == "default" and self.model.name != "embedded":
             self.settings = self.settings.replace(budget=SERVER_BUDGET)
-        if evaluator is None and self.settings.evaluator != "self":
-            self._judge = open_model(self.settings.evaluator, None, self.settings.timeout)
-            evaluator = SelfEvaluator(self._judge)
-        self.evaluator: Evaluator = evaluator or SelfEvaluator(self.model)
+        self._named = NamedEvaluator(self.settings.evaluator, self.settings.timeout)
+        self.evaluator: Evaluator = evaluator or self._named.of(self.model)
         self._similarity = similarity
-        self._price: Pricing = price or self.settings.price_book()
+        self._price = price
         self._clock = clock
 
     async def align(
@@ -119,10 +101,8 @@ class Aligner:
 
         The events so far are kept in the error's `trace` (a `Trace`).
         """
-        if budget is not None and ledger is not None:
-            raise ValueError(_ONE_PURSE)
-        run = self._start(query, budget, on_event, ledger=ledger, method=method)
-        return await self._drive(run)
+        ctx = self._context(query, budget, ledger, on_event=on_event)
+        return await record_run(ctx, method, self._search)
 
     async def stream(
         self, query: Query, budget: Budget | None = None, *, ledger: Ledger | None = None
@@ -138,11 +118,9 @@ class Aligner:
             ValueError: both a budget and a ledger are given.
             EcoAlignError: as `align`, after a `RunFailed` event.
         """
-        if budget is not None and ledger is not None:
-            raise ValueError(_ONE_PURSE)
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        run = self._start(query, budget, queue.put_nowait, ledger=ledger)
-        task = asyncio.create_task(self._drive(run))
+        ctx = self._context(query, budget, ledger, on_event=queue.put_nowait)
+        task = asyncio.create_task(record_run(ctx, "ecoalign", self._search))
         task.add_done_callback(lambda _: queue.put_nowait(None))
         try:
             while (event := await queue.get()) is not None:
@@ -165,81 +143,61 @@ class Aligner:
                 task.exception()
 
     async def rerun(
-        self, query: Query, budget: Budget, tape: Sequence[Event], nonce: str
+        self, query: Query, budget: Budget, recorded: Sequence[Event], nonce: str, method: str
     ) -> tuple[Event, ...]:
-        """The events of a run whose times are read from `tape`; see `ecoalign.replay`.
+        """The events of a run whose times are read from `recorded`; see `ecoalign.replay`.
 
         Raises:
-            InputError: the run went another way than the one on the tape.
+            InputError: the run went another way than the recorded one.
         """
-        started = tape[0] if tape else None
-        method = started.method if isinstance(started, RunStarted) else "ecoalign"
-        run = self._start(query, budget, None, tape=tape, nonce=nonce, method=method)
+        ctx = self._context(query, budget, None, recorded=recorded, nonce=nonce)
         try:
-            await self._drive(run)
+            await record_run(ctx, method, self._search)
         except EcoAlignError as error:
-            last = tape[-1] if tape else None
+            last = recorded[-1] if recorded else None
             failed = isinstance(last, RunFailed) and last.error == type(error).__name__
             if isinstance(error, InputError) and not failed:
                 raise
             # The recorded run failed, too: its last event says so.
-            return tuple(run.recorder.events)
-        return tuple(run.recorder.events)
+        return tuple(ctx.recorder.events)
 
     async def aclose(self) -> None:
         """Close the connections of the model, and of the evaluator named in the settings."""
         await self.model.aclose()
-        if self._judge is not None:
-            await self._judge.aclose()
+        await self._named.aclose()
 
-    def _start(
+    def _context(
         self,
         query: Query,
         budget: Budget | None,
-        on_event: Callable[[Event], None] | None,
+        ledger: Ledger | None,
         *,
-        tape: Sequence[Event] = (),
-        nonce: str | None = None,
-        ledger: Ledger | None = None,
-        method: str = "ecoalign",
-    ) -> _Run:
+        on_event: Callable[[Event], None] | None = None,
+        recorded: Sequence[Event] = (),
+        nonce: str = "",
+    ) -> RunContext:
         settings = self.settings
+        if budget is not None and ledger is not None:
+            raise ValueError("give a budget or a ledger, not both: a ledger has its own budget")
         if ledger is None:
-            ledger = Ledger(budget or settings.budget, self._price, self._clock)
-        metered = MeteredClient(
+            price = self._price or settings.price_book()
+            ledger = Ledger(budget or settings.budget, price, self._clock)
+        return RunContext.of(
+            query,
+            self.model,
+            self.evaluator,
             ledger,
-            settings.retries,
+            settings,
+            on_event=on_event,
+            clock=self._clock,
             # A replay has nobody to wait for.
-            sleep=_at_once if tape else asyncio.sleep,
-            on_call=record_call,
-            max_concurrency=settings.max_concurrency,
-        )
-        checked(self.model, query.sampling)
-        nonce = nonce or secrets.token_hex(8)
-        dialect = dialect_named(self.model.dialect)
-        ctx = RunContext(
-            query, self.model, dialect, self.evaluator, ledger, metered, settings, nonce
-        )
-        recorder = Recorder(self._clock, on_event, tape)
-        return _Run(ctx, Search(ctx, recorder, self._similarity), recorder, method)
-
-    async def _drive(self, run: _Run) -> Alignment:
-        ctx = run.ctx
-        started = run_started(
-            ctx.query,
-            self.settings,
-            ctx.ledger,
-            ctx.nonce,
-            model=self.model.name,
-            evaluator=self.evaluator.name,
-            method=run.method,
+            sleep=_at_once if recorded else asyncio.sleep,
+            recorded=recorded,
+            nonce=nonce,
         )
 
-        async def work() -> Finished:
-            await ctx.prepare()
-            return await run.search.run()
-
-        return await record_run(run.recorder, started, ctx.ledger, work)
+    async def _search(self, ctx: RunContext) -> Finished:
+        return await search(ctx, self._similarity)
 
 
 async def _at_once(seconds: float) -> None:

@@ -160,7 +160,9 @@ async def replay(
     aligner = Aligner(model, settings, evaluator=evaluator, price=price, clock=lambda: 0.0)
     sampling = SamplingParams.from_json(started.sampling)
     query = Query(started.question, tuple(pictures), started.context, sampling)
-    again = await aligner.rerun(query, Budget.parse(started.budget), events, started.nonce)
+    again = await aligner.rerun(
+        query, Budget.parse(started.budget), events, started.nonce, started.method
+    )
     if model.astray is not None:
         raise model.astray
     return again

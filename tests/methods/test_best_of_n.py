@@ -14,7 +14,6 @@ from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, ModelError, SettingsError
 from ecoalign.methods import open_method
 from ecoalign.methods._best_of_n import BestOfN
-from ecoalign.methods._registry import Judge
 from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
@@ -154,14 +153,9 @@ class Guard:
         return Usage(1, 1)
 
 
-class Fixed(Judge):
-    def evaluator(self) -> Guard:
-        return Guard()
-
-
 async def test_with_a_guard_that_knows_no_utility_the_safest_counts() -> None:
     settings = Settings.load(env={}, retries=0)
-    method = BestOfN("best-of-3", 3, settings, Fixed(settings))
+    method = BestOfN("best-of-3", settings, 3, Guard())
     numbers = count()
     model = FakeModel(lambda request: f"sample {next(numbers)}")
     answer = await method.answer(asking(), model, Ledger(Budget(tokens=100_000)))

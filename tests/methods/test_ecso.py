@@ -9,7 +9,7 @@ import pytest
 from methodical import UNSAFE, Says, Stages, answered, bad_verdicts, stages_of
 
 from ecoalign.errors import BudgetTooSmall, ModelError, ModelFault
-from ecoalign.methods._ecso import Ecso
+from ecoalign.methods import METHODS
 from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.search.refusals import WITHHELD
@@ -133,4 +133,4 @@ async def test_a_text_cannot_give_its_own_verdict() -> None:
 
 
 def test_the_label_names_the_paper() -> None:
-    assert "2403.09572" in Ecso.label
+    assert "2403.09572" in METHODS["ecso"]

@@ -12,7 +12,7 @@ from ecoalign.budget import Budget, Ledger
 from ecoalign.methods import METHODS, open_method
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.models.fake import FakeModel
-from ecoalign.prompts.compact._dialect import CompactMethods
+from ecoalign.prompts.compact import CompactDialect
 from ecoalign.prompts.requests import GateRequest
 from ecoalign.query import Query
 from ecoalign.settings import Settings
@@ -117,6 +117,6 @@ async def test_ecso_s_last_step_has_the_caption_and_no_image() -> None:
 
 
 def test_there_is_no_gate_call_in_the_compact_dialect() -> None:
-    assert not CompactMethods().gates_apart
+    assert not CompactDialect().has_gate
     with pytest.raises(ValueError, match="no gate"):
-        CompactMethods().render(GateRequest("q", "c", "fence1"))
+        CompactDialect().render(GateRequest("q", "c", "fence1"))

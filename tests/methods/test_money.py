@@ -6,7 +6,6 @@ import asyncio
 import random
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -14,11 +13,15 @@ from hypothesis import strategies as st
 from methodical import UNSAFE, Stages, key_in
 from scripted import Script, asking
 
-from ecoalign.budget import Budget, Ledger, MeteredClient
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
+from ecoalign.evaluators import SelfEvaluator
 from ecoalign.methods import METHODS, open_method
+from ecoalign.methods._baseline import Baseline
 from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
+from ecoalign.search.context import RunContext, record_run
+from ecoalign.search.loop import search
 from ecoalign.search.refusals import WITHHELD
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
@@ -84,14 +87,15 @@ async def no_wait(seconds: float) -> None:
     await asyncio.sleep(0)
 
 
-def impatient(*given: Any, **named: Any) -> MeteredClient:
-    return MeteredClient(*given, **(named | {"sleep": no_wait}))
-
-
 async def run(name: str, model: FakeModel, ledger: Ledger, **chosen: Any) -> Alignment:
-    method = open_method(name, Settings.load(env={}, **chosen))
-    with patch("ecoalign.methods._context.MeteredClient", impatient):
-        return await asyncio.wait_for(method.answer(asking(1), model, ledger), 60)
+    """One answer that waits for nothing between the attempts of a call."""
+    settings = Settings.load(env={}, **chosen)
+    method = open_method(name, settings)
+    evaluator = method.evaluator(model) if isinstance(method, Baseline) else SelfEvaluator(model)
+    ctx = RunContext.of(asking(1), model, evaluator, ledger, settings, sleep=no_wait)
+    if isinstance(method, Baseline):
+        return await asyncio.wait_for(method.run(ctx), 60)
+    return await asyncio.wait_for(record_run(ctx, name, search), 60)
 
 
 budgets = st.builds(

@@ -9,8 +9,8 @@ from ecoalign.errors import SettingsError
 from ecoalign.graph.economics import Economy
 from ecoalign.methods import METHODS, open_method
 from ecoalign.methods._direct import DIRECT
-from ecoalign.methods._ecoalign import Aligned
-from ecoalign.methods._registry import Judge, with_preset
+from ecoalign.methods._ecoalign import EcoAlign
+from ecoalign.methods._registry import with_preset
 from ecoalign.models.fake import FakeModel
 from ecoalign.query import Query
 from ecoalign.settings import PRESETS, Settings
@@ -56,7 +56,7 @@ def test_an_unknown_preset_gets_a_hint(name: str, plain: Settings) -> None:
 
 def settings_of(name: str, settings: Settings) -> Settings:
     method = open_method(name, settings)
-    assert isinstance(method, Aligned)
+    assert isinstance(method, EcoAlign)
     return method.settings
 
 
@@ -81,19 +81,6 @@ def test_a_preset_is_what_it_would_be_if_it_had_been_read(preset: str) -> None:
 def test_a_preset_that_does_not_go_with_the_settings_says_so() -> None:
     with pytest.raises(SettingsError, match="horizon_unit"):
         with_preset(Settings.load(env={}, budget="5s"), "paper")
-
-
-async def test_a_judge_is_opened_once_and_closed() -> None:
-    """Scores come from the evaluator that the settings name, for best-of-n as for EcoAlign."""
-    judge = Judge(Settings.load(env={}, evaluator="embedded"))
-    first = judge.evaluator()
-    assert first is judge.evaluator()
-    assert first is not None
-    assert first.name == "self:embedded"
-    await judge.aclose()
-    await judge.aclose()
-    assert judge.evaluator() is not first
-    assert Judge(Settings.load(env={})).evaluator() is None
 
 
 class Watched(FakeModel):

@@ -99,7 +99,7 @@ async def test_everything_it_needs_is_paid_for_beforehand() -> None:
 
 
 def test_users_are_told_that_it_is_not_the_published_method() -> None:
-    for text in (VlmGuard.label, METHODS["vlm-guard"], str(VlmGuard.__doc__)):
+    for text in (METHODS["vlm-guard"], str(VlmGuard.__doc__)):
         assert "2502.10486" in text
         assert "steers activations" in text
         assert "closed model" in text

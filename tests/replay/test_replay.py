@@ -11,13 +11,15 @@ import pytest
 from scripted import Prompt, Script, action, actions, asking
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget import Budget
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import EcoAlignError, InputError, ModelError
-from ecoalign.evaluators import GuardEvaluator
+from ecoalign.evaluators import GuardEvaluator, SelfEvaluator
 from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.query import Query
 from ecoalign.replay import replay
+from ecoalign.search.context import RunContext, record_run
+from ecoalign.search.loop import search
 from ecoalign.settings import Settings
 from ecoalign.trace.events import Called, Event, Finished, RunFailed, RunStarted, to_json
 
@@ -136,15 +138,19 @@ async def test_retries_are_replayed_without_waiting_for_them() -> None:
 
     script = Script(propose=lambda p: actions(action("answer", "x")))
     model, query = FakeModel(reply), asking(1)
-    aligner = Aligner(model, Settings.load(env={}, retries=2, draft=False))
 
     async def counted(seconds: float) -> None:
         waits.append(seconds)
 
-    run = aligner._start(query, Budget(tokens=20_000), None)
-    assert hasattr(run.ctx.metered, "_sleep")
-    run.ctx.metered._sleep = counted
-    events = tuple((await aligner._drive(run)).trace)
+    ctx = RunContext.of(
+        query,
+        model,
+        SelfEvaluator(model),
+        Ledger(Budget(tokens=20_000)),
+        Settings.load(env={}, retries=2, draft=False),
+        sleep=counted,
+    )
+    events = tuple((await record_run(ctx, "ecoalign", search)).trace)
     assert len(waits) == 4
     assert [e.attempt for e in events if isinstance(e, Called)] == [1, 2] * 4
     await asyncio.wait_for(assert_same(model, query, events), 20)

@@ -7,7 +7,6 @@ import json
 import random
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -15,10 +14,13 @@ from hypothesis import strategies as st
 from scripted import Prompt, Script, action, actions, align, asking
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget import Budget, Ledger, MeteredClient
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
+from ecoalign.evaluators import SelfEvaluator
 from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
+from ecoalign.search.context import RunContext, record_run
+from ecoalign.search.loop import search
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
@@ -100,16 +102,19 @@ class Held(FakeModel):
 async def wild_run(
     wild: Wild, budget: Budget, chosen: Settings, ledgers: list[Ledger]
 ) -> Alignment:
-    def ledger(*given: Any) -> Ledger:
-        ledgers.append(Ledger(*given))
-        return ledgers[-1]
-
-    def metered(*given: Any, **named: Any) -> MeteredClient:
-        return MeteredClient(*given, **(named | {"sleep": no_wait}))
-
-    aligner = Aligner(Held(wild), chosen, price=prices, clock=lambda: wild.clock)
-    with patch("ecoalign.aligner.Ledger", ledger), patch("ecoalign.aligner.MeteredClient", metered):
-        return await asyncio.wait_for(aligner.align(asking(1), budget), 60)
+    model = Held(wild)
+    ledger = Ledger(budget, prices, lambda: wild.clock)
+    ledgers.append(ledger)
+    ctx = RunContext.of(
+        asking(1),
+        model,
+        SelfEvaluator(model),
+        ledger,
+        chosen,
+        clock=lambda: wild.clock,
+        sleep=no_wait,
+    )
+    return await asyncio.wait_for(record_run(ctx, "ecoalign", search), 60)
 
 
 budgets = st.builds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 import random
 from collections.abc import Mapping
@@ -111,7 +112,7 @@ class MeteredClient:
         ledger: Ledger,
         retries: int = 2,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        on_call: Callable[[Called], None] | None = None,
+        on_call: Callable[[Called], object] | None = None,
         *,
         max_concurrency: int = 8,
         rng: random.Random | None = None,
@@ -126,6 +127,21 @@ class MeteredClient:
         self._on_call = on_call
         self._gate = asyncio.Semaphore(max_concurrency)
         self._rng = random.Random() if rng is None else rng
+        self._stage = ""
+
+    def scoped(
+        self, *, on_call: Callable[[Called], object] | None = None, stage: str = ""
+    ) -> MeteredClient:
+        """The same client, its ledger and its bound on calls under way, for a part of a run.
+
+        Args:
+            on_call: told of the part's attempts in place of the client's own; None keeps that.
+            stage: the part's calls are booked under it, whatever they say; "" keeps theirs.
+        """
+        part = copy.copy(self)
+        part._on_call = on_call or self._on_call
+        part._stage = stage or self._stage
+        return part
 
     async def complete(
         self, model: ChatModel, request: ChatRequest, *, fund: str | None = None
@@ -148,6 +164,8 @@ class MeteredClient:
             ModelError: the last attempt's error, where a further one would not help, is not
                 allowed, does not fit the budget or would come after its end.
         """
+        if self._stage:
+            request = replace(request, stage=self._stage)
         key = request_key(request)
         failed: ModelError | None = None
         attempt = 0

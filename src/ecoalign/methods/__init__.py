@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ecoalign.methods._base import Method
+    from ecoalign.methods._baseline import FULL_PIXELS
     from ecoalign.methods._registry import METHODS, open_method
     from ecoalign.search.refusals import is_refusal
 
 _HOMES = {
+    "FULL_PIXELS": "ecoalign.methods._baseline",
     "METHODS": "ecoalign.methods._registry",
     "Method": "ecoalign.methods._base",
     "is_refusal": "ecoalign.search.refusals",
     "open_method": "ecoalign.methods._registry",
 }
 
-__all__ = ["METHODS", "Method", "is_refusal", "open_method"]
+__all__ = ["FULL_PIXELS", "METHODS", "Method", "is_refusal", "open_method"]
 
 
 def __getattr__(name: str) -> object:

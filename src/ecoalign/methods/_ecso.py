@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
-from ecoalign.methods._context import Room, Verdict, cause_of
-from ecoalign.prompts.requests import BlindRequest, CaptionRequest, DirectRequest
+from ecoalign.methods._baseline import (
+    FUND,
+    Baseline,
+    Verdict,
+    answer_request,
+    ask_answer,
+    cause_of,
+    check_request,
+    finish,
+    judge,
+    require,
+    reserve,
+    too_small,
+)
+from ecoalign.prompts.requests import AnswerRequest, CaptionRequest
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ecoalign.budget import Ledger
-    from ecoalign.models import ChatModel
-    from ecoalign.query import Query
-    from ecoalign.settings import Settings
-    from ecoalign.trace import Alignment
-    from ecoalign.trace.events import Event, Finished
+    from ecoalign.search.context import RunContext
+    from ecoalign.trace.events import Finished
 
 __all__ = ["Ecso"]
 
 
-@dataclass(frozen=True, slots=True)
-class Ecso:
+class Ecso(Baseline):
     """Answer, self-check, and where that fails: caption, then answer without the image.
 
     The paper's idea: a model's language half was aligned before images were added and still
@@ -44,90 +50,53 @@ class Ecso:
 
     `stop_reason` is "draft", "eyes-closed" or "fail-closed"; `safety` is that of the check, None
     for the second answer.
-
-    Attributes:
-        settings: sampling, retries, `safety_threshold` of the check.
     """
 
-    settings: Settings
-    name: ClassVar[str] = "ecso"
-    label: ClassVar[str] = (
-        "ECSO: self-check, then answer from a caption without the image (arXiv 2403.09572)"
-    )
-
-    async def answer(
-        self,
-        query: Query,
-        model: ChatModel,
-        ledger: Ledger,
-        *,
-        price: float = 1.0,
-        on_event: Callable[[Event], None] | None = None,
-    ) -> Alignment:
-        """See `Method.answer`."""
-        return await Room.run(
-            self.name, query, model, ledger, self.settings, self._answer, on_event=on_event
-        )
-
-    async def _answer(self, room: Room) -> Finished:
-        query = room.query
-        request = DirectRequest(query.question, room.views, query.context)
-        check = room.check_of(room.longest(request))
-        room.require(room.bounds(request, check))
+    async def respond(self, ctx: RunContext) -> Finished:
+        """See `Baseline.respond`."""
+        request = answer_request(ctx)
+        require(ctx, ctx.bounds(request, check_request(ctx, ctx.longest(request))))
         try:
-            draft = await room.answer(request)
+            draft = await ask_answer(ctx, request)
         except BudgetExceeded as short:
-            raise room.too_small(short) from short
+            raise too_small(ctx, short) from short
         if draft.note == "withheld":
-            return room.finish(draft.text, stop_reason="withheld", reply=draft.reply)
-        verdict = await room.judge(room.check_of(draft.text))
+            return finish(ctx, draft.text, "withheld", reply=draft.reply)
+        verdict = await judge(ctx, check_request(ctx, draft.text))
         if verdict.passes(self.settings.safety_threshold):
-            return room.finish(
+            return finish(
+                ctx,
                 draft.text,
+                "draft",
+                {"flagged": False},
                 safety=verdict.safety,
-                stop_reason="draft",
-                detail={"flagged": False},
                 reply=draft.reply,
             )
-        return await self._eyes_closed(room, draft.text, verdict)
+        return await self._eyes_closed(ctx, draft.text, verdict)
 
-    async def _eyes_closed(self, room: Room, draft: str, verdict: Verdict) -> Finished:
-        query = room.query
-        detail: dict[str, object] = {
-            "flagged": True,
-            "verdict": verdict.safety,
-            "cause": verdict.cause,
-        }
-        request = CaptionRequest(query.question, room.views, query.context)
-        blind = BlindRequest(query.question, room.longest(request), query.context)
+    async def _eyes_closed(self, ctx: RunContext, draft: str, verdict: Verdict) -> Finished:
+        query = ctx.query
+        detail = {"flagged": True, "verdict": verdict.safety, "cause": verdict.cause}
+        request = CaptionRequest(query.question, ctx.views, query.context)
+        blind = AnswerRequest(query.question, (), "blind", query.context, ctx.longest(request))
+
+        def refusal(cause: str) -> Finished:
+            return finish(ctx, FIXED_REFUSAL, "fail-closed", detail | {"cause": cause})
+
         try:
             # A caption that could not be answered from would be money for nothing.
-            room.secure(room.bounds(request, blind))
-            completion = await room.ask(request)
+            reserve(ctx, ctx.bounds(request, blind))
+            completion = await ctx.ask(request, fund=FUND)
             try:
-                caption = room.dialect.parse_caption(request, completion).text
+                caption = ctx.dialect.parse_caption(request, completion).text
             except ModelError as error:
-                return self._refusal(room, detail | {"cause": cause_of(error)})
-            result = await room.answer(BlindRequest(query.question, caption, query.context))
+                return refusal(cause_of(error))
+            result = await ask_answer(ctx, replace(blind, caption=caption))
         except ModelError:
             # Nobody's verdict: the server is at fault, and nothing has got out.
             raise
         except EcoAlignError as error:
-            return self._refusal(room, detail | {"cause": cause_of(error)})
-        if _same(result.text, draft):
-            return self._refusal(room, detail | {"cause": "the answer that failed came again"})
-
-        return room.finish(
-            result.text, stop_reason="eyes-closed", detail=detail, reply=result.reply
-        )
-
-    def _refusal(self, room: Room, detail: dict[str, object]) -> Finished:
-
-        return room.finish(FIXED_REFUSAL, stop_reason="fail-closed", detail=detail)
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
-
-def _same(one: str, other: str) -> bool:
-    return one.casefold().split() == other.casefold().split()
+            return refusal(cause_of(error))
+        if result.text.casefold().split() == draft.casefold().split():
+            return refusal("the answer that failed came again")
+        return finish(ctx, result.text, "eyes-closed", detail, reply=result.reply)

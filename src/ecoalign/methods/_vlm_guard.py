@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
-from ecoalign.methods._context import Room, Verdict, cause_of
-from ecoalign.prompts.requests import CaptionRequest, CarefulRequest, DirectRequest, GateRequest
+from ecoalign.methods._baseline import (
+    FUND,
+    Baseline,
+    Verdict,
+    answer_request,
+    ask_answer,
+    cause_of,
+    check_request,
+    finish,
+    judge,
+    require,
+    too_small,
+)
+from ecoalign.prompts.requests import CaptionRequest, GateRequest
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ecoalign.budget import Ledger
-    from ecoalign.models import ChatModel, Usage
-    from ecoalign.query import Query
-    from ecoalign.settings import Settings
-    from ecoalign.trace import Alignment
-    from ecoalign.trace.events import Event, Finished
+    from ecoalign.models import Usage
+    from ecoalign.search.context import RunContext
+    from ecoalign.trace.events import Finished
 
 __all__ = ["VlmGuard"]
 
 
-@dataclass(frozen=True, slots=True)
-class VlmGuard:
+class VlmGuard(Baseline):
     """A black-box reading of VLM-Guard, and not the published method.
 
     The published VLM-Guard (Liu et al., arXiv 2502.10486) steers activations: it takes a safety
@@ -45,108 +51,65 @@ class VlmGuard:
     Every failure of the gate flags, every failure of the check blocks. `stop_reason` is "plain" or
     "careful" by the prompt of an answer that passed, "blocked" if it did not pass, "fail-closed"
     if there was no verdict or no answer; `safety` is that of the check on an answer that passed.
-
-    Attributes:
-        settings: sampling, retries, `safety_threshold` of both verdicts.
     """
 
-    settings: Settings
-    name: ClassVar[str] = "vlm-guard"
-    label: ClassVar[str] = (
-        "VLM-Guard, black-box reading: caption, text-only gate, output check; the published method "
-        "(arXiv 2502.10486) steers activations and cannot run on closed models"
-    )
-
-    async def answer(
-        self,
-        query: Query,
-        model: ChatModel,
-        ledger: Ledger,
-        *,
-        price: float = 1.0,
-        on_event: Callable[[Event], None] | None = None,
-    ) -> Alignment:
-        """See `Method.answer`."""
-        return await Room.run(
-            self.name, query, model, ledger, self.settings, self._answer, on_event=on_event
-        )
-
-    async def _answer(self, room: Room) -> Finished:
-        room.require(self._worst_case(room))
+    async def respond(self, ctx: RunContext) -> Finished:
+        """See `Baseline.respond`."""
+        require(ctx, _worst_case(ctx))
         try:
-            gate = await self._gate(room)
+            gate = await _gate(ctx)
         except BudgetExceeded as short:
-            raise room.too_small(short) from short
-        return await self._guarded(room, gate)
-
-    def _worst_case(self, room: Room) -> list[tuple[str, Usage]]:
-        query = room.query
-        look = CaptionRequest(query.question, room.views, query.context)
-        calls = room.bounds(look)
-        if room.dialect.gates_apart:
-            fence = room.fence("gate")
-            caption = room.longest(look)
-            calls += room.bounds(GateRequest(query.question, caption, fence, query.context))
-        plain = DirectRequest(query.question, room.views, query.context)
-        careful = CarefulRequest(query.question, room.views, query.context)
-        calls.append(max(room.bounds(plain, careful), key=lambda call: call[1].total))
-        longest = max((room.longest(plain), room.longest(careful)), key=len)
-        return calls + room.bounds(room.check_of(longest))
-
-    async def _gate(self, room: Room) -> Verdict:
-        """The verdict on the request.
-
-        Raises:
-            BudgetExceeded: the time ran out over the caption.
-            ModelError: the server failed over it. (A caption that cannot be read is no verdict.)
-        """
-        query = room.query
-        look = CaptionRequest(query.question, room.views, query.context)
-        completion = await room.ask(look)
-        try:
-            caption = room.dialect.parse_caption(look, completion)
-        except ModelError as error:
-            return Verdict(None, cause_of(error))
-        if not room.dialect.gates_apart:
-            return Verdict(caption.safety, "" if caption.safety is not None else "no verdict")
-        fence = room.fence("gate", caption.text)
-        return await room.judge(GateRequest(query.question, caption.text, fence, query.context))
-
-    async def _guarded(self, room: Room, gate: Verdict) -> Finished:
-        query, threshold = room.query, self.settings.safety_threshold
+            raise too_small(ctx, short) from short
+        threshold = self.settings.safety_threshold
         flagged = not gate.passes(threshold)
-        detail: dict[str, object] = {
-            "flagged": flagged,
-            "gate": gate.safety,
-            "cause": gate.cause,
-        }
-        kind = CarefulRequest if flagged else DirectRequest
+        detail: dict[str, object] = {"flagged": flagged, "gate": gate.safety, "cause": gate.cause}
         try:
-            result = await room.answer(kind(query.question, room.views, query.context))
+            result = await ask_answer(ctx, answer_request(ctx, "careful" if flagged else "plain"))
+        except ModelError:
+            # Nobody's verdict: the server is at fault, and nothing has got out.
+            raise
         except EcoAlignError as error:
-            if isinstance(error, ModelError):
-                # Nobody's verdict: the server is at fault, and nothing has got out.
-                raise
-            return self._refusal(room, "fail-closed", detail | {"cause": cause_of(error)})
+            return finish(ctx, FIXED_REFUSAL, "fail-closed", detail | {"cause": cause_of(error)})
         if result.note == "withheld":
-            return room.finish(
-                result.text, stop_reason="withheld", detail=detail, reply=result.reply
-            )
-        check = await room.judge(room.check_of(result.text))
+            return finish(ctx, result.text, "withheld", detail, reply=result.reply)
+        check = await judge(ctx, check_request(ctx, result.text))
         if not check.passes(threshold):
             stop = "fail-closed" if check.safety is None else "blocked"
-            cause = check.cause or gate.cause
-            return self._refusal(room, stop, detail | {"check": check.safety, "cause": cause})
-        return room.finish(
-            result.text,
-            safety=check.safety,
-            stop_reason="careful" if flagged else "plain",
-            detail=detail,
-            reply=result.reply,
-        )
+            detail |= {"check": check.safety, "cause": check.cause or gate.cause}
+            return finish(ctx, FIXED_REFUSAL, stop, detail)
+        stop = "careful" if flagged else "plain"
+        return finish(ctx, result.text, stop, detail, safety=check.safety, reply=result.reply)
 
-    def _refusal(self, room: Room, stop: str, detail: dict[str, object]) -> Finished:
-        return room.finish(FIXED_REFUSAL, stop_reason=stop, detail=detail)
 
-    async def aclose(self) -> None:
-        """Nothing to close."""
+def _worst_case(ctx: RunContext) -> list[tuple[str, Usage]]:
+    query = ctx.query
+    look = CaptionRequest(query.question, ctx.views, query.context)
+    calls = ctx.bounds(look)
+    if ctx.dialect.has_gate:
+        caption = ctx.longest(look)
+        calls += ctx.bounds(GateRequest(query.question, caption, ctx.fence("gate"), query.context))
+    plain = answer_request(ctx)
+    careful = replace(plain, style="careful")
+    calls.append(max(ctx.bounds(plain, careful), key=lambda call: call[1].total))
+    longest = max((ctx.longest(plain), ctx.longest(careful)), key=len)
+    return calls + ctx.bounds(check_request(ctx, longest))
+
+
+async def _gate(ctx: RunContext) -> Verdict:
+    """The verdict on the request.
+
+    Raises:
+        BudgetExceeded: the time ran out over the caption.
+        ModelError: the server failed over it. (A caption that cannot be read is no verdict.)
+    """
+    query = ctx.query
+    look = CaptionRequest(query.question, ctx.views, query.context)
+    completion = await ctx.ask(look, fund=FUND)
+    try:
+        caption = ctx.dialect.parse_caption(look, completion)
+    except ModelError as error:
+        return Verdict(None, cause_of(error))
+    if not ctx.dialect.has_gate:
+        return Verdict(caption.safety, "" if caption.safety is not None else "no verdict")
+    fence = ctx.fence("gate", caption.text)
+    return await judge(ctx, GateRequest(query.question, caption.text, fence, query.context))

@@ -10,11 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ecoalign.errors import EcoAlignError
-from ecoalign.graph import ActionKind, Candidate, Forecast
-from ecoalign.graph._thoughts import Thought, ThoughtId
+from ecoalign.graph import ActionKind, Candidate, Forecast, Thought, ThoughtId
 from ecoalign.prompts.requests import ProposeRequest
-from ecoalign.search.context import note_calls
-from ecoalign.search.executor import KIND_OF, ActionResult, Job, execute_batch, worst_case
+from ecoalign.search.executor import KIND_OF, ActionResult, Job, execute, worst_case
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,8 +153,9 @@ class RolloutSimulator(ForecastSimulator):
         while at is not None:
             if not _fits(ctx, at):
                 break
-            (outcome,) = await execute_batch(ctx, [at])
-            note_calls(outcome.calls)
+            (outcome,) = await execute(ctx, [at])
+            ctx.recorder.emit_all(outcome.calls)
+            outcome.calls.clear()
             if not steps:
                 self.ready[job.id] = outcome
             if outcome.score is None:
@@ -192,8 +191,7 @@ class RolloutSimulator(ForecastSimulator):
             1,
             ctx.query.context,
         )
-        call = ctx.dialect.render(request)
-        if not ctx.ledger.fits(ctx.model.bound(call), ctx.model.name):
+        if not ctx.ledger.fits(ctx.model.bound(ctx.render(request)), ctx.model.name):
             return None
         try:
             result = ctx.dialect.parse_propose(request, await ctx.ask(request))

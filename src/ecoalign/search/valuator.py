@@ -1,4 +1,5 @@
-"""The Valuator: the net present value of each candidate under the terms of the moment."""
+"""The Valuator: the net present value of each open action under the terms of the moment, and which
+of them are executed next. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,17 +8,19 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from ecoalign.graph import economics
+from ecoalign.graph import ActionKind, ValuedAction, economics
 from ecoalign.graph.economics import Economy, UtilityAggregator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ecoalign.budget import Amount, Budget, Ledger
-    from ecoalign.graph import Forecast
+    from ecoalign.graph import Forecast, PendingAction, ThoughtId
     from ecoalign.settings import Settings
 
-__all__ = ["Terms", "share_left", "terms", "value"]
+__all__ = ["Terms", "rank", "select", "share_left", "terms", "value"]
+
+_ENDING = (ActionKind.ANSWER, ActionKind.REFUSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +142,63 @@ def value(forecast: Sequence[Forecast], floor: float, terms: Terms) -> float:
     )
     rollout = economics.rollout_value(returns, safeties[1:], terms.delta, terms.horizon)
     return economics.candidate_value(own, rollout, terms.delta)
+
+
+def rank(
+    actions: Iterable[PendingAction],
+    forecasts: Mapping[int, Sequence[Forecast]],
+    floor: Callable[[ThoughtId], float],
+    terms: Terms,
+    affordable: Callable[[Sequence[PendingAction]], bool],
+) -> list[ValuedAction]:
+    """V of every action, the best first; of equals the older.
+
+    Args:
+        actions: those that compete.
+        forecasts: by the action's id; see `value`.
+        floor: the safety of the path to a thought.
+        terms: see `Terms`.
+        affordable: whether the worst case of some actions together fits what is left.
+    """
+    ranked = []
+    for action in actions:
+        worth = value(forecasts[action.id], floor(action.parent), terms)
+        kind, affords = action.candidate.kind, worth > 0 and affordable([action])
+        ranked.append(ValuedAction(action.id, action.parent, kind, worth, affords))
+    return sorted(ranked, key=lambda one: (-one.value, one.action))
+
+
+def select(
+    ranked: Sequence[ValuedAction],
+    action: Callable[[int], PendingAction],
+    affordable: Callable[[Sequence[PendingAction]], bool],
+    most: int,
+    margin: float,
+) -> list[PendingAction]:
+    """The best actions that the budget allows, executed together.
+
+    Alternatives that fall short of the best one by more than the margin wait for the next step,
+    and so does everything beside an answer or a refusal that is the best thing to do: with it the
+    rest may no longer be worth its price.
+
+    Args:
+        ranked: see `rank`.
+        action: by its id.
+        affordable: see `rank`.
+        most: how many actions.
+        margin: least value as a share of the best one's, in [0, 1].
+    """
+    chosen: list[PendingAction] = []
+    best = 0.0
+    for one in ranked:
+        if len(chosen) >= most or one.value <= 0 or (chosen and one.value < margin * best):
+            break
+        ends = one.kind in _ENDING and margin > 0
+        if not one.affordable or (chosen and ends):
+            continue
+        if affordable([*chosen, action(one.action)]):
+            chosen.append(action(one.action))
+            best = max(best, one.value)
+        if ends and len(chosen) == 1:
+            break
+    return chosen

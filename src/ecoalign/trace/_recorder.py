@@ -1,4 +1,4 @@
-"""Stamps each event with its time and hands it on; a replay reads the times from the tape."""
+"""Stamps each event with its time, keeps it and passes it on; a replay reads the times."""
 
 from __future__ import annotations
 
@@ -6,14 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ecoalign.trace.events import (
-    Called,
-    Event,
-    Finished,
-    RunFailed,
-    RunStarted,
-    StepStarted,
-)
+from ecoalign.trace.events import Called, Event, Finished, RunFailed, RunStarted, StepStarted
 
 __all__ = ["Recorder"]
 
@@ -21,47 +14,50 @@ E = TypeVar("E", bound=Event)
 
 
 class Recorder:
-    """The one place where an event gets its time.
+    """The one place where an event gets its time, and the events of a run so far.
 
     Args:
         clock: seconds; the run begins now.
         on_event: told of every event, in order.
-        tape: the events of the run that is replayed. Time is an input of a run like the answers of
-            its model: `at`, durations and seconds left are read from the tape, all else is made
-            anew.
+        recorded: the events of the run that is replayed. Time is an input of a run like the
+            answers of its model: `at`, durations and seconds left are read from these, all else
+            is made anew.
 
     Attributes:
-        events: all so far.
+        events: those of the run so far, in order.
     """
 
     def __init__(
         self,
         clock: Callable[[], float],
         on_event: Callable[[Event], None] | None = None,
-        tape: Sequence[Event] = (),
+        recorded: Sequence[Event] = (),
     ) -> None:
         self._clock = clock
         self._start = clock()
         self._on_event = on_event
-        self._tape = tape
+        self._recorded = recorded
         self.events: list[Event] = []
 
-    def emit(self, event: E) -> E:
-        """Stamp `event` and pass it on; returns it as recorded."""
-        stamped: E
-        if len(self.events) < len(self._tape):
-            stamped = _retimed(event, self._tape[len(self.events)])
-        else:
-            stamped = replace(event, at=round(self._clock() - self._start, 6))
-        self.events.append(stamped)
-        if self._on_event is not None:
-            self._on_event(stamped)
-        return stamped
+    def timed(self, event: E) -> E:
+        """`event` with the time of now; one that has a time keeps it."""
+        return event if event.at else replace(event, at=round(self._clock() - self._start, 6))
 
-    def calls(self, records: Iterable[Called]) -> None:
-        """Emit several calls, those of one action of a batch, say."""
-        for record in records:
-            self.emit(record)
+    def emit(self, event: E) -> E:
+        """Record `event` and pass it on; returns it as recorded."""
+        if len(self.events) < len(self._recorded):
+            event = _retimed(event, self._recorded[len(self.events)])
+        else:
+            event = self.timed(event)
+        self.events.append(event)
+        if self._on_event is not None:
+            self._on_event(event)
+        return event
+
+    def emit_all(self, events: Iterable[Event]) -> None:
+        """Record several events, in order."""
+        for event in events:
+            self.emit(event)
 
 
 def _retimed(event: E, recorded: Event) -> E:

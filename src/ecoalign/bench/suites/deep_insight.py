@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from ecoalign.bench.suites._base import Ask, Sample, Score
-from ecoalign.methods._ecoalign import Aligned
-from ecoalign.methods._registry import Judge
+from ecoalign.methods._ecoalign import EcoAlign
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.compact.grid import CELLS
 from ecoalign.query import Picture, Query
@@ -177,7 +176,7 @@ class Digger:
         _, depth, number = query.question.split()
         hill = Hill.of(int(depth), int(number))
         settings = Settings.load(env={}).replace(**self.variant.settings)
-        method = Aligned(self.name, settings, Judge(settings))
+        method = EcoAlign(self.name, settings)
         return await method.answer(
             query, FakeModel(hill.says, "hill", "compact"), ledger, on_event=on_event
         )
