@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import KEY, both, run
@@ -75,7 +76,7 @@ def test_doctor_finds_what_no_server_can_be_asked_with(
     variable: str, value: str, tmp_path: Path
 ) -> None:
     for model in ("embedded", "openai:gpt-4o"):
-        given = {"OPENAI_API_KEY": KEY, variable: value}
+        given: dict[str, Any] = {"OPENAI_API_KEY": KEY, variable: value}
         done = run(tmp_path, "doctor", ECOALIGN_MODEL=model, **given)
         assert done.returncode == 2
         assert variable in done.stdout.decode().partition("problem: ")[2]
