@@ -90,7 +90,7 @@ def _read_url(value: object) -> str | None:
             "an address holds no user or password: settings are printed and saved; give the key in "
             "the environment variable OPENAI_API_KEY"
         )
-    return value
+    return value.strip()
 
 
 BudgetValue = Annotated[Budget, PlainValidator(_read_budget), PlainSerializer(str)]
