@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ecoalign.budget import Ledger
 from ecoalign.errors import SettingsError
-from ecoalign.methods import FULL_PIXELS, open_method, with_preset
+from ecoalign.methods import open_method
 from ecoalign.models import checked, open_model
 from ecoalign.models.openai._model import OpenAIModel
 from ecoalign.settings import SERVER_BUDGET
