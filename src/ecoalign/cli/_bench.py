@@ -10,16 +10,13 @@ import typer
 from typer import Argument, Option
 
 from ecoalign.cli._errors import INTERRUPTED, report
-from ecoalign.cli._options import Json, Quiet, SettingsOptions, command, split_pair
+from ecoalign.cli._options import Json, Quiet, SettingsOptions, command
 from ecoalign.cli._text import print_json, say, table, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ecoalign.bench._metrics import Estimate, Summary
-    from ecoalign.bench._rows import Row
-    from ecoalign.bench._runner import BenchProgress
-    from ecoalign.bench._session import Session
+    from ecoalign.bench import BenchProgress, Estimate, Row, Session, Summary
 
 __all__ = ["app"]
 
@@ -115,14 +112,8 @@ def run_experiment(
 
     ecoalign bench run main --suite siuo --path SIUO/ --model openai:gpt-4o --judge openai:gpt-4o
     """
-    from ecoalign.bench._orders import Order
-    from ecoalign.bench._session import Session
-    from ecoalign.budget import Budget
+    from ecoalign.bench import BenchOptions, Session
 
-    several = tuple(budget) if budget and len(budget) > 1 else ()
-    for text in several:
-        Budget.parse(text)
-    rule = "--suite-option takes name=value, as in tiny=true"
     given = {
         "--suite": suite,
         "--path": path,
@@ -142,27 +133,27 @@ def run_experiment(
         "--limit": limit,
         "--repeats": None if repeats == 1 else repeats,
     }
-    order = Order(
+    options = BenchOptions(
         experiment=experiment,
-        settings=settings.load(budget[0] if budget and not several else None),
+        settings=settings.load(),
         suite=suite,
         path=path,
         split=split,
-        options=dict(split_pair(pair, rule) for pair in suite_option or ()),
-        methods=[name.strip() for name in (methods or "").split(",") if name.strip()],
-        judges=tuple(judge or ()),
+        suite_options=suite_option or (),
+        methods=methods or (),
+        judges=judge or (),
         judge_base_url=judge_base_url,
-        budgets=several,
+        budgets=budget or (),
         limit=limit,
         repeats=repeats,
         out=out,
         concurrency=concurrency,
-        cache=_cache_file() if cache else None,
+        cache=cache,
         retry_failed=retry_failed,
         xlsx=xlsx,
         command=_command_text(experiment, given),
     )
-    session = Session(order)
+    session = Session(options)
     progress = _run(session, as_json=as_json, quiet=quiet)
     rows, summaries = session.rows(), session.summaries()
     if as_json:
@@ -170,12 +161,6 @@ def run_experiment(
     else:
         _show(session, summaries)
     _check_answered(rows)
-
-
-def _cache_file() -> Path:
-    from platformdirs import user_cache_path
-
-    return user_cache_path("ecoalign") / "responses.sqlite"
 
 
 def _command_text(experiment: str, given: Mapping[str, object]) -> str:
@@ -195,18 +180,17 @@ def _run(session: Session, *, as_json: bool, quiet: bool) -> BenchProgress:
         EcoAlignError: see `Session.run`.
         typer.Exit: it was interrupted.
     """
-    from ecoalign.bench.progress import Bar, Counts
+    from ecoalign.bench import Bar
 
     bars: list[Bar] = []
 
     def begun(progress: BenchProgress) -> None:
         if progress.before and not quiet:
             say(f"{progress.before} of {progress.total} rows are there already")
-        bar = Bar(Counts(progress.total, progress.before), False if quiet else None)
-        bars.append(bar.__enter__())
+        bars.append(Bar(progress, False if quiet else None).__enter__())
 
     def watch(row: Row) -> None:
-        bars[0].add(row)
+        bars[0].update()
 
     def stopping() -> None:
         if not quiet:
@@ -289,7 +273,7 @@ def write_report_again(
     as_json: Json = False,
 ) -> None:
     """Write the report of finished rows again: one HTML file, Markdown and CSV. Asks no model."""
-    from ecoalign.bench.report import write_report
+    from ecoalign.bench import write_report
 
     files = write_report(folder, out)
     paths = {"html": files.html, "markdown": files.markdown, "csv": files.csv}
@@ -303,8 +287,7 @@ def write_report_again(
 @command(app, "list")
 def list_all(as_json: Json = False) -> None:
     """Show all experiments, suites and methods, a line each."""
-    from ecoalign.bench._experiments import EXPERIMENTS
-    from ecoalign.bench._orders import SUITES
+    from ecoalign.bench import EXPERIMENTS, SUITES
     from ecoalign.methods import METHODS
 
     lists = {
