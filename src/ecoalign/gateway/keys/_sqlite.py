@@ -19,11 +19,9 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from ecoalign.errors import EcoAlignError
-from ecoalign.gateway.keys._base import StoreError
+from ecoalign.gateway.keys._policy import StoreError
 from ecoalign.gateway.keys._statements import LOCK, Operation, Row, migrate
-from ecoalign.gateway.keys._store import SqlStore
-
-__all__ = ["SqliteStore", "Writer"]
+from ecoalign.gateway.keys._store import KeyStore
 
 Result = TypeVar("Result")
 
@@ -69,7 +67,7 @@ class _Task(Generic[Result]):
         connection.execute("RELEASE one")
 
     def deliver(self, failure: Exception | None = None) -> None:
-        """Tell who waits, if there still is a loop to wait in."""
+        """Give the result to the waiting task, if its loop still runs."""
         finish = self.finish
         if failure is not None or finish is None:
             finish = _failing(self.future, failure or StoreError("the store did not answer"))
@@ -124,7 +122,7 @@ class Writer:
                     connection = _connect(self.path)
                 _transact(connection, batch)
             except Exception as error:
-                # Whatever it is, everybody who waits hears of it, and the thread goes on.
+                # Whatever it is, all waiting operations get it, and the thread goes on.
                 failure = _explained(self.path, error)
                 if connection is not None and connection.in_transaction:
                     connection.rollback()
@@ -216,7 +214,7 @@ def _failing(future: asyncio.Future[Result], failure: Exception) -> Callable[[],
     return finish
 
 
-class SqliteStore(SqlStore):
+class SqliteStore(KeyStore):
     """A `KeyStore` in a file.
 
     Args:

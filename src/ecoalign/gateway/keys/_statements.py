@@ -15,16 +15,18 @@ from typing import TypeAlias, TypeVar
 
 from ecoalign.budget import NANO, Budget, Pace, Spending, dollars
 from ecoalign.errors import InputError
-from ecoalign.gateway.keys._base import (
+from ecoalign.gateway.keys._policy import (
     Grant,
     GrantId,
+    KeyId,
+    KeyPolicy,
     KeyRecord,
     NewKey,
     UnknownKey,
     WindowExhausted,
     WindowUsage,
+    mint,
 )
-from ecoalign.gateway.keys._policy import KeyId, KeyPolicy, mint
 from ecoalign.gateway.keys._windows import (
     Short,
     Sum,

@@ -12,10 +12,7 @@ from dataclasses import dataclass, field
 from ecoalign.errors import InputError
 from ecoalign.gateway._errors import SERVER, ApiError, invalid
 from ecoalign.gateway._image_urls import kind_of
-from ecoalign.gateway.chat._request import ImageRef
 from ecoalign.query import Picture, read_header, read_source
-
-__all__ = ["Fetch", "PictureRoom", "Pictures"]
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -23,63 +20,72 @@ _THREADS = 2
 """Decoding takes memory before it can be counted: few at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """An image as the request names it.
+
+    Attributes:
+        url: a `data:` URI or an address.
+        param: where it stands in the request.
+    """
+
+    url: str = field(repr=False)
+    param: str
+
+
 @dataclass(slots=True)
-class Pictures:
-    """Loads images for all requests.
+class ImageLoader:
+    """Loads the images of all requests.
 
     Attributes:
         fetch: from an address to bytes; raises InputError where it will not.
         most: pixels of one request.
         total: pixels of all requests under way.
+        used: pixels of those that are under way now.
     """
 
     fetch: Fetch
     most: int
     total: int
-    _used: int = 0
-    _threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="pictures")
+    used: int = 0
+    threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_THREADS, thread_name_prefix="images")
     )
 
     @contextmanager
-    def room(self) -> Iterator[PictureRoom]:
-        """Where the images of one request are, until it ends."""
-        room = PictureRoom(self)
+    def open(self) -> Iterator[RequestImages]:
+        """The images of one request, which count against the total until the block ends."""
+        images = RequestImages(self)
         try:
-            yield room
+            yield images
         finally:
-            self._used -= room.pixels
-            room.pixels = 0
+            self.used -= images.pixels
+            images.pixels = 0
 
     def close(self) -> None:
         """End the threads when they are idle."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(slots=True)
-class PictureRoom:
+class RequestImages:
     """The images of one request.
 
     Attributes:
-        house: of all requests.
+        loader: of all requests.
         pixels: what has been counted for this one.
     """
 
-    state: Pictures
+    loader: ImageLoader
     pixels: int = 0
 
-    async def load(self, images: Sequence[ImageRef], side: int) -> tuple[Picture, ...]:
-        """Fetch, decode and scale down.
-
-        Args:
-            images: as the request names them.
-            side: of the view that will be asked for first, in pixels; it is made here, as the
-                event loop must not be held up by it.
+    async def load(self, images: Sequence[ImageRef]) -> tuple[Picture, ...]:
+        """Fetch and decode.
 
         Raises:
-            ApiError: an image cannot be used (400), or there is no room for it now (503).
+            ApiError: an image cannot be used (400), or it does not fit in memory now (503).
         """
-        return tuple([await self._one(image, side) for image in images])
+        return tuple([await self._decoded(image) for image in images])
 
     async def data_uri(self, image: ImageRef) -> str:
         """The image at an address as a `data:` URI, its bytes as they came.
@@ -94,14 +100,14 @@ class PictureRoom:
             raise invalid(str(error), image.param, "invalid_image") from None
         return f"data:{header.media_type};base64,{base64.b64encode(data).decode('ascii')}"
 
-    async def _one(self, image: ImageRef, side: int) -> Picture:
+    async def _decoded(self, image: ImageRef) -> Picture:
         data = await self._bytes(image)
         loop = asyncio.get_running_loop()
-        threads = self.state._threads
+        threads = self.loader.threads
         try:
             header = await loop.run_in_executor(threads, read_header, data, "the image")
             self._count(header.pixels, image)
-            return await loop.run_in_executor(threads, _decoded, data, side)
+            return await loop.run_in_executor(threads, Picture.load, data)
         except InputError as error:
             raise invalid(str(error), image.param, "invalid_image") from None
 
@@ -109,26 +115,27 @@ class PictureRoom:
         try:
             if image.url[:5].lower() == "data:":
                 # Only ever a data: URI: anything else would be read as the path of a file.
-                data = await asyncio.to_thread(_unpacked, image.url)
+                data, _ = await asyncio.to_thread(read_source, image.url)
             else:
-                data = await self.state.fetch(image.url)
+                data = await self.loader.fetch(image.url)
         except InputError as error:
             raise invalid(str(error), image.param, "invalid_image_url") from None
         if kind_of(data) is None:
-            # Other decoders are not shown what strangers send.
+            # Other decoders are not exposed to untrusted data.
             raise invalid(
                 "the image is not a PNG, JPEG, GIF or WebP file", image.param, "invalid_image"
             )
         return data
 
     def _count(self, pixels: int, image: ImageRef) -> None:
-        if self.pixels + pixels > self.state.most:
+        loader = self.loader
+        if self.pixels + pixels > loader.most:
             raise invalid(
-                f"the images of the request have more than {self.state.most:,} pixels together",
+                f"the images of the request have more than {loader.most:,} pixels together",
                 image.param,
                 "images_too_large",
             )
-        if self.state._used + pixels > self.state.total:
+        if loader.used + pixels > loader.total:
             raise ApiError(
                 503,
                 "the server holds as many images as it can; try again shortly",
@@ -136,15 +143,5 @@ class PictureRoom:
                 code="overloaded",
                 retry_after=1,
             )
-        self.state._used += pixels
+        loader.used += pixels
         self.pixels += pixels
-
-
-def _unpacked(uri: str) -> bytes:
-    return read_source(uri)[0]
-
-
-def _decoded(data: bytes, side: int) -> Picture:
-    picture = Picture.load(data)
-    picture.view(min(side, max(picture.width, picture.height)))
-    return picture
