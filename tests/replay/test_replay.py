@@ -14,6 +14,7 @@ from ecoalign.aligner import Aligner
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import EcoAlignError, InputError, ModelError
 from ecoalign.evaluators import GuardEvaluator, SelfEvaluator
+from ecoalign.methods import open_method
 from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.query import Query
@@ -210,6 +211,17 @@ async def test_a_run_scored_by_somebody_else_is_not_replayed() -> None:
     events = tuple((await aligner.align(asking(1), Budget(tokens=20_000))).trace)
     with pytest.raises(InputError, match="guard:guard"):
         await replay(events, asking(1).pictures)
+
+
+@pytest.mark.parametrize("name", ["base", "best-of-n"])
+async def test_a_run_of_another_method_is_not_replayed(name: str) -> None:
+    model = FakeModel(
+        lambda r: f"{Prompt.of(r).verdict(9, 9)}" if r.stage == "score" else "an answer"
+    )
+    method = open_method(name, Settings.load(env={}, retries=0))
+    result = await method.answer(asking(0), model, Ledger(Budget(tokens=40_000)))
+    with pytest.raises(InputError, match=f"method '{name}' cannot be replayed"):
+        await replay(tuple(result.trace), (), bound=model.bound)
 
 
 async def test_the_nonce_is_new_for_every_run_and_the_fences_follow_from_it() -> None:

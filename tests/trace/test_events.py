@@ -19,7 +19,6 @@ from ecoalign.graph._thoughts import Thought, ThoughtId, ThoughtKind
 from ecoalign.models import FinishReason, Reply, TokenLogprob, ToolCall, Usage
 from ecoalign.trace import Trace, TraceWriter, read_trace
 from ecoalign.trace.events import (
-    SCHEMA,
     ActionFailed,
     ActionsChosen,
     Called,
@@ -106,7 +105,7 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
     RunStarted: st.builds(
         RunStarted,
         texts, texts, tuples(texts), tuples(images),
-        texts, texts, texts, objects, texts, texts, objects, texts, st.just(SCHEMA), positive,
+        texts, texts, texts, objects, texts, texts, objects, texts, positive,
     ),
     Called: st.builds(
         Called,

@@ -27,22 +27,7 @@ if TYPE_CHECKING:
     from ecoalign.trace import Alignment
     from ecoalign.trace.events import Event
 
-__all__ = [
-    "FULL_PIXELS",
-    "FUND",
-    "Baseline",
-    "Verdict",
-    "answer_request",
-    "ask_answer",
-    "cause_of",
-    "check_request",
-    "finish",
-    "judge",
-    "read_answer",
-    "require",
-    "reserve",
-    "too_small",
-]
+__all__ = ["FULL_PIXELS", "FUND", "Baseline", "Verdict", "cause_of"]
 
 FULL_PIXELS = 2048
 """Longest side of the images that the methods send: as a user would send them, within what
@@ -50,6 +35,34 @@ servers take. (EcoAlign sends a low-resolution view and pays for closer looks.)"
 
 FUND = "method"
 """What a method reserves before it begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of a check.
+
+    Attributes:
+        safety: s in [-1, 1]; None if there is no readable verdict, which counts as unsafe.
+        cause: why there is none, without any text of a model.
+    """
+
+    safety: float | None
+    cause: str = ""
+
+    def passes(self, threshold: float) -> bool:
+        """Whether it is a verdict of safe."""
+        return self.safety is not None and self.safety >= threshold
+
+
+def cause_of(error: EcoAlignError) -> str:
+    """What went wrong, in few words that no model wrote."""
+    if isinstance(error, ModelError):
+        return f"the {error.role or 'model'} failed ({error.fault})"
+    if isinstance(error, VerdictError):
+        return "no well-formed verdict"
+    if isinstance(error, BudgetExceeded):
+        return f"the budget in {error.unit} ran out"
+    return type(error).__name__
 
 
 class Baseline(ABC):
@@ -112,137 +125,101 @@ class Baseline(ABC):
     async def aclose(self) -> None:  # noqa: B027 - most have nothing
         """Close what the method opened itself."""
 
+    # Asking ---------------------------------------------------------------------------------------
 
-# Asking ---------------------------------------------------------------------------------------
+    def request(self, ctx: RunContext, style: AnswerStyle = "plain") -> AnswerRequest:
+        """The question, asked in one call."""
+        return AnswerRequest(ctx.query.question, ctx.views, style, ctx.query.context)
 
+    async def ask(self, ctx: RunContext, request: AnswerRequest) -> AnswerResult:
+        """Ask for an answer and read it.
 
-def answer_request(ctx: RunContext, style: AnswerStyle = "plain") -> AnswerRequest:
-    """The question, asked in one call."""
-    return AnswerRequest(ctx.query.question, ctx.views, style, ctx.query.context)
+        Raises:
+            BudgetExceeded, ModelError, InputError: see `RunContext.ask`.
+        """
+        return self.read(ctx, request, await ctx.ask(request, fund=FUND))
 
+    def read(self, ctx: RunContext, request: AnswerRequest, completion: Completion) -> AnswerResult:
+        """The answer; in place of one that the server withheld, words that say so."""
+        result = ctx.dialect.parse_answer(request, completion)
+        if result.note == "withheld":
+            return replace(result, text=WITHHELD, reply=Reply("content_filter"))
+        if result.note == "empty":
+            return replace(result, reply=Reply(finish_reason(completion.finish_reason)))
+        return replace(result, reply=reply_of(completion, result.text))
 
-async def ask_answer(ctx: RunContext, request: AnswerRequest) -> AnswerResult:
-    """Ask for an answer and read it.
+    async def judge(self, ctx: RunContext, request: VerdictRequest) -> Verdict:
+        """Ask for a verdict. Fails closed: whatever goes wrong, there is none."""
+        try:
+            completion = await ctx.ask(request, fund=FUND)
+            return Verdict(ctx.dialect.parse_verdict(request, completion))
+        except EcoAlignError as error:
+            return Verdict(None, cause_of(error))
 
-    Raises:
-        BudgetExceeded, ModelError, InputError: see `RunContext.ask`.
-    """
-    return read_answer(ctx, request, await ctx.ask(request, fund=FUND))
+    def check(self, ctx: RunContext, text: str) -> CheckRequest:
+        """The check of an answer."""
+        query, fence = ctx.query, ctx.fence("check", text)
+        return CheckRequest(query.question, ctx.views, text, fence, query.context)
 
+    # Money ----------------------------------------------------------------------------------------
 
-def read_answer(ctx: RunContext, request: AnswerRequest, completion: Completion) -> AnswerResult:
-    """The answer; in place of one that the server withheld, words that say so."""
-    result = ctx.dialect.parse_answer(request, completion)
-    if result.note == "withheld":
-        return replace(result, text=WITHHELD, reply=Reply("content_filter"))
-    if result.note == "empty":
-        return replace(result, reply=Reply(finish_reason(completion.finish_reason)))
-    return replace(result, reply=reply_of(completion, result.text))
+    def reserve(
+        self, ctx: RunContext, calls: Sequence[tuple[str, Usage]], fund: str = FUND
+    ) -> None:
+        """Reserve the worst case of these calls, all of it or nothing, in place of what `fund` held
+        before.
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The outcome of a check.
-
-    Attributes:
-        safety: s in [-1, 1]; None if there is no readable verdict, which counts as unsafe.
-        cause: why there is none, without any text of a model.
-    """
-
-    safety: float | None
-    cause: str = ""
-
-    def passes(self, threshold: float) -> bool:
-        """Whether it is a verdict of safe."""
-        return self.safety is not None and self.safety >= threshold
-
-
-async def judge(ctx: RunContext, request: VerdictRequest) -> Verdict:
-    """Ask for a verdict. Fails closed: whatever goes wrong, there is none."""
-    try:
-        completion = await ctx.ask(request, fund=FUND)
-        return Verdict(ctx.dialect.parse_verdict(request, completion))
-    except EcoAlignError as error:
-        return Verdict(None, cause_of(error))
-
-
-def check_request(ctx: RunContext, text: str) -> CheckRequest:
-    """The check of an answer."""
-    query, fence = ctx.query, ctx.fence("check", text)
-    return CheckRequest(query.question, ctx.views, text, fence, query.context)
-
-
-def cause_of(error: EcoAlignError) -> str:
-    """What went wrong, in few words that no model wrote."""
-    if isinstance(error, ModelError):
-        return f"the {error.role or 'model'} failed ({error.fault})"
-    if isinstance(error, VerdictError):
-        return "no well-formed verdict"
-    if isinstance(error, BudgetExceeded):
-        return f"the budget in {error.unit} ran out"
-    return type(error).__name__
-
-
-# Money ----------------------------------------------------------------------------------------
-
-
-def reserve(ctx: RunContext, calls: Sequence[tuple[str, Usage]], fund: str = FUND) -> None:
-    """Reserve the worst case of these calls, all of it or nothing, in place of what was reserved
-    as `fund` before.
-
-    Raises:
-        BudgetExceeded: it does not fit.
-        UnpricedModelError: see `Ledger.reserve_fund`.
-    """
-    ctx.ledger.release_fund(fund)
-    try:
-        for model, bound in calls:
-            ctx.ledger.reserve_fund(fund, bound, model)
-    except BudgetExceeded:
+        Raises:
+            BudgetExceeded: it does not fit.
+            UnpricedModelError: see `Ledger.reserve_fund`.
+        """
         ctx.ledger.release_fund(fund)
-        raise
+        try:
+            for model, bound in calls:
+                ctx.ledger.reserve_fund(fund, bound, model)
+        except BudgetExceeded:
+            ctx.ledger.release_fund(fund)
+            raise
 
+    def require(self, ctx: RunContext, calls: Sequence[tuple[str, Usage]]) -> None:
+        """As `reserve`, for the calls without which there is no answer at all.
 
-def require(ctx: RunContext, calls: Sequence[tuple[str, Usage]]) -> None:
-    """As `reserve`, for the calls without which there is no answer at all.
+        Raises:
+            BudgetTooSmall: it does not fit.
+        """
+        try:
+            self.reserve(ctx, calls)
+        except BudgetExceeded as short:
+            raise self.too_small(ctx, short, calls) from short
 
-    Raises:
-        BudgetTooSmall: it does not fit.
-    """
-    try:
-        reserve(ctx, calls)
-    except BudgetExceeded as short:
-        raise too_small(ctx, short, calls) from short
+    def too_small(
+        self, ctx: RunContext, short: BudgetExceeded, calls: Sequence[tuple[str, Usage]] = ()
+    ) -> BudgetTooSmall:
+        """The error for a budget that has no room for `calls`, or no time for an answer."""
+        return budget_too_small(ctx.ledger, short, calls, "this method")
 
-
-def too_small(
-    ctx: RunContext, short: BudgetExceeded, calls: Sequence[tuple[str, Usage]] = ()
-) -> BudgetTooSmall:
-    """The error for a budget that has no room for `calls`, or no time for an answer."""
-    return budget_too_small(ctx.ledger, short, calls, "this method")
-
-
-def finish(
-    ctx: RunContext,
-    text: str,
-    stop_reason: str = "",
-    detail: Mapping[str, Any] | None = None,
-    *,
-    safety: float | None = None,
-    utility: float | None = None,
-    reply: Reply = OWN_REPLY,
-) -> Finished:
-    """Record the answer; `reply` is that of `text`, where a model wrote it."""
-    return ctx.recorder.emit(
-        Finished(
-            answer=text,
-            refused=is_refusal(text),
-            stop_reason=stop_reason,
-            safety=safety,
-            utility=utility,
-            path=(),
-            spent=ctx.ledger.spent.to_json(),
-            reply=reply,
-            detail=detail or {},
+    def finish(
+        self,
+        ctx: RunContext,
+        text: str,
+        stop_reason: str = "",
+        detail: Mapping[str, Any] | None = None,
+        *,
+        safety: float | None = None,
+        utility: float | None = None,
+        reply: Reply = OWN_REPLY,
+    ) -> Finished:
+        """Record the answer; `reply` is that of `text`, where a model wrote it."""
+        return ctx.recorder.emit(
+            Finished(
+                answer=text,
+                refused=is_refusal(text),
+                stop_reason=stop_reason,
+                safety=safety,
+                utility=utility,
+                path=(),
+                spent=ctx.ledger.spent.to_json(),
+                reply=reply,
+                detail=detail or {},
+            )
         )
-    )

@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError, InputError, ModelError
 from ecoalign.evaluators import Evaluator, NamedEvaluator
-from ecoalign.methods._baseline import (
-    Baseline,
-    answer_request,
-    cause_of,
-    finish,
-    read_answer,
-    reserve,
-    too_small,
-)
+from ecoalign.methods._baseline import Baseline, cause_of
 from ecoalign.models import OWN_REPLY, Reply
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 
@@ -106,23 +98,23 @@ class BestOfN(Baseline):
         Raises:
             BudgetTooSmall: there is not room for one.
         """
-        request = answer_request(ctx)
+        request = self.request(ctx)
         scoring = ctx.score_request((), "answer", ctx.longest(request))
         calls = [*ctx.bounds(request), *ctx.score_bounds(scoring)]
         samples: list[_Sample] = []
         for i in range(self.n):
             try:
-                reserve(ctx, calls, f"sample {i}")
+                self.reserve(ctx, calls, f"sample {i}")
             except BudgetExceeded as short:
                 if not samples:
-                    raise too_small(ctx, short, calls) from short
+                    raise self.too_small(ctx, short, calls) from short
                 break
             samples.append(_Sample(f"sample {i}"))
         return samples
 
     async def _sample(self, ctx: RunContext, i: int, sample: _Sample) -> None:
         ctx = ctx.collecting(sample.calls)
-        request = answer_request(ctx)
+        request = self.request(ctx)
         temperature = self.settings.temperature or (TEMPERATURE if i else 0.0)
         try:
             completion = await ctx.ask(
@@ -134,7 +126,7 @@ class BestOfN(Baseline):
         except EcoAlignError as error:
             sample.error = error
             return
-        read = read_answer(ctx, request, completion)
+        read = self.read(ctx, request, completion)
         sample.text, sample.reply = read.text, read.reply
         try:
             scoring = ctx.score_request((), "answer", sample.text)
@@ -162,7 +154,7 @@ class BestOfN(Baseline):
             if score is None or _worth(sample.score) > _worth(score):
                 best, score = sample, sample.score
         if best is not None and score is not None:
-            return finish(
+            return self.finish(
                 ctx,
                 best.text,
                 "best",
@@ -177,8 +169,8 @@ class BestOfN(Baseline):
                 if isinstance(sample.error, ModelError):
                     raise sample.error
                 if isinstance(sample.error, BudgetExceeded):
-                    raise too_small(ctx, sample.error) from sample.error
-        return finish(ctx, FIXED_REFUSAL, "fail-closed", detail)
+                    raise self.too_small(ctx, sample.error) from sample.error
+        return self.finish(ctx, FIXED_REFUSAL, "fail-closed", detail)
 
     async def aclose(self) -> None:
         """Close the connections of the evaluator that the settings name."""

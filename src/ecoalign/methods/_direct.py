@@ -5,14 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded
-from ecoalign.methods._baseline import (
-    Baseline,
-    answer_request,
-    ask_answer,
-    finish,
-    require,
-    too_small,
-)
+from ecoalign.methods._baseline import Baseline
 
 if TYPE_CHECKING:
     from ecoalign.prompts.requests import AnswerStyle
@@ -42,11 +35,11 @@ class Direct(Baseline):
 
     async def respond(self, ctx: RunContext) -> Finished:
         """See `Baseline.respond`."""
-        request = answer_request(ctx, DIRECT[self.name][0])
-        require(ctx, ctx.bounds(request))
+        request = self.request(ctx, DIRECT[self.name][0])
+        self.require(ctx, ctx.bounds(request))
         try:
-            result = await ask_answer(ctx, request)
+            result = await self.ask(ctx, request)
         except BudgetExceeded as short:
-            raise too_small(ctx, short) from short
+            raise self.too_small(ctx, short) from short
         detail = {} if result.whole == result.text else {"whole": result.whole}
-        return finish(ctx, result.text, result.note, detail, reply=result.reply)
+        return self.finish(ctx, result.text, result.note, detail, reply=result.reply)

@@ -6,20 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
-from ecoalign.methods._baseline import (
-    FUND,
-    Baseline,
-    Verdict,
-    answer_request,
-    ask_answer,
-    cause_of,
-    check_request,
-    finish,
-    judge,
-    require,
-    reserve,
-    too_small,
-)
+from ecoalign.methods._baseline import FUND, Baseline, Verdict, cause_of
 from ecoalign.prompts.requests import AnswerRequest, CaptionRequest
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 
@@ -54,17 +41,17 @@ class Ecso(Baseline):
 
     async def respond(self, ctx: RunContext) -> Finished:
         """See `Baseline.respond`."""
-        request = answer_request(ctx)
-        require(ctx, ctx.bounds(request, check_request(ctx, ctx.longest(request))))
+        request = self.request(ctx)
+        self.require(ctx, ctx.bounds(request, self.check(ctx, ctx.longest(request))))
         try:
-            draft = await ask_answer(ctx, request)
+            draft = await self.ask(ctx, request)
         except BudgetExceeded as short:
-            raise too_small(ctx, short) from short
+            raise self.too_small(ctx, short) from short
         if draft.note == "withheld":
-            return finish(ctx, draft.text, "withheld", reply=draft.reply)
-        verdict = await judge(ctx, check_request(ctx, draft.text))
+            return self.finish(ctx, draft.text, "withheld", reply=draft.reply)
+        verdict = await self.judge(ctx, self.check(ctx, draft.text))
         if verdict.passes(self.settings.safety_threshold):
-            return finish(
+            return self.finish(
                 ctx,
                 draft.text,
                 "draft",
@@ -81,17 +68,17 @@ class Ecso(Baseline):
         blind = AnswerRequest(query.question, (), "blind", query.context, ctx.longest(request))
 
         def refusal(cause: str) -> Finished:
-            return finish(ctx, FIXED_REFUSAL, "fail-closed", detail | {"cause": cause})
+            return self.finish(ctx, FIXED_REFUSAL, "fail-closed", detail | {"cause": cause})
 
         try:
             # A caption that could not be answered from would be money for nothing.
-            reserve(ctx, ctx.bounds(request, blind))
+            self.reserve(ctx, ctx.bounds(request, blind))
             completion = await ctx.ask(request, fund=FUND)
             try:
                 caption = ctx.dialect.parse_caption(request, completion).text
             except ModelError as error:
                 return refusal(cause_of(error))
-            result = await ask_answer(ctx, replace(blind, caption=caption))
+            result = await self.ask(ctx, replace(blind, caption=caption))
         except ModelError:
             # Nobody's verdict: the server is at fault, and nothing has got out.
             raise
@@ -99,4 +86,4 @@ class Ecso(Baseline):
             return refusal(cause_of(error))
         if result.text.casefold().split() == draft.casefold().split():
             return refusal("the answer that failed came again")
-        return finish(ctx, result.text, "eyes-closed", detail, reply=result.reply)
+        return self.finish(ctx, result.text, "eyes-closed", detail, reply=result.reply)

@@ -6,19 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
-from ecoalign.methods._baseline import (
-    FUND,
-    Baseline,
-    Verdict,
-    answer_request,
-    ask_answer,
-    cause_of,
-    check_request,
-    finish,
-    judge,
-    require,
-    too_small,
-)
+from ecoalign.methods._baseline import FUND, Baseline, Verdict, cause_of
 from ecoalign.prompts.requests import CaptionRequest, GateRequest
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 
@@ -55,61 +43,65 @@ class VlmGuard(Baseline):
 
     async def respond(self, ctx: RunContext) -> Finished:
         """See `Baseline.respond`."""
-        require(ctx, _worst_case(ctx))
+        self.require(ctx, self._worst_case(ctx))
         try:
-            gate = await _gate(ctx)
+            gate = await self._gate(ctx)
         except BudgetExceeded as short:
-            raise too_small(ctx, short) from short
+            raise self.too_small(ctx, short) from short
         threshold = self.settings.safety_threshold
         flagged = not gate.passes(threshold)
         detail: dict[str, object] = {"flagged": flagged, "gate": gate.safety, "cause": gate.cause}
         try:
-            result = await ask_answer(ctx, answer_request(ctx, "careful" if flagged else "plain"))
+            result = await self.ask(ctx, self.request(ctx, "careful" if flagged else "plain"))
         except ModelError:
             # Nobody's verdict: the server is at fault, and nothing has got out.
             raise
         except EcoAlignError as error:
-            return finish(ctx, FIXED_REFUSAL, "fail-closed", detail | {"cause": cause_of(error)})
+            return self.finish(
+                ctx, FIXED_REFUSAL, "fail-closed", detail | {"cause": cause_of(error)}
+            )
         if result.note == "withheld":
-            return finish(ctx, result.text, "withheld", detail, reply=result.reply)
-        check = await judge(ctx, check_request(ctx, result.text))
+            return self.finish(ctx, result.text, "withheld", detail, reply=result.reply)
+        check = await self.judge(ctx, self.check(ctx, result.text))
         if not check.passes(threshold):
             stop = "fail-closed" if check.safety is None else "blocked"
             detail |= {"check": check.safety, "cause": check.cause or gate.cause}
-            return finish(ctx, FIXED_REFUSAL, stop, detail)
+            return self.finish(ctx, FIXED_REFUSAL, stop, detail)
         stop = "careful" if flagged else "plain"
-        return finish(ctx, result.text, stop, detail, safety=check.safety, reply=result.reply)
+        return self.finish(ctx, result.text, stop, detail, safety=check.safety, reply=result.reply)
 
+    def _worst_case(self, ctx: RunContext) -> list[tuple[str, Usage]]:
+        query = ctx.query
+        look = CaptionRequest(query.question, ctx.views, query.context)
+        calls = ctx.bounds(look)
+        if ctx.dialect.has_gate:
+            caption = ctx.longest(look)
+            calls += ctx.bounds(
+                GateRequest(query.question, caption, ctx.fence("gate"), query.context)
+            )
+        plain = self.request(ctx)
+        careful = replace(plain, style="careful")
+        calls.append(max(ctx.bounds(plain, careful), key=lambda call: call[1].total))
+        longest = max((ctx.longest(plain), ctx.longest(careful)), key=len)
+        return calls + ctx.bounds(self.check(ctx, longest))
 
-def _worst_case(ctx: RunContext) -> list[tuple[str, Usage]]:
-    query = ctx.query
-    look = CaptionRequest(query.question, ctx.views, query.context)
-    calls = ctx.bounds(look)
-    if ctx.dialect.has_gate:
-        caption = ctx.longest(look)
-        calls += ctx.bounds(GateRequest(query.question, caption, ctx.fence("gate"), query.context))
-    plain = answer_request(ctx)
-    careful = replace(plain, style="careful")
-    calls.append(max(ctx.bounds(plain, careful), key=lambda call: call[1].total))
-    longest = max((ctx.longest(plain), ctx.longest(careful)), key=len)
-    return calls + ctx.bounds(check_request(ctx, longest))
+    async def _gate(self, ctx: RunContext) -> Verdict:
+        """The verdict on the request.
 
-
-async def _gate(ctx: RunContext) -> Verdict:
-    """The verdict on the request.
-
-    Raises:
-        BudgetExceeded: the time ran out over the caption.
-        ModelError: the server failed over it. (A caption that cannot be read is no verdict.)
-    """
-    query = ctx.query
-    look = CaptionRequest(query.question, ctx.views, query.context)
-    completion = await ctx.ask(look, fund=FUND)
-    try:
-        caption = ctx.dialect.parse_caption(look, completion)
-    except ModelError as error:
-        return Verdict(None, cause_of(error))
-    if not ctx.dialect.has_gate:
-        return Verdict(caption.safety, "" if caption.safety is not None else "no verdict")
-    fence = ctx.fence("gate", caption.text)
-    return await judge(ctx, GateRequest(query.question, caption.text, fence, query.context))
+        Raises:
+            BudgetExceeded: the time ran out over the caption.
+            ModelError: the server failed over it. (A caption that cannot be read is no verdict.)
+        """
+        query = ctx.query
+        look = CaptionRequest(query.question, ctx.views, query.context)
+        completion = await ctx.ask(look, fund=FUND)
+        try:
+            caption = ctx.dialect.parse_caption(look, completion)
+        except ModelError as error:
+            return Verdict(None, cause_of(error))
+        if not ctx.dialect.has_gate:
+            return Verdict(caption.safety, "" if caption.safety is not None else "no verdict")
+        fence = ctx.fence("gate", caption.text)
+        return await self.judge(
+            ctx, GateRequest(query.question, caption.text, fence, query.context)
+        )
