@@ -15,7 +15,7 @@ from bench_doubles import row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.bench._metrics import Estimate
+from ecoalign.bench._metrics import Estimate, summarise
 from ecoalign.bench._rows import Failure, Row, Store, check_manifest
 from ecoalign.bench.report import RunData, load_runs, write_report
 from ecoalign.bench.report._figures import (
@@ -345,6 +345,21 @@ def test_labels_do_not_hide_each_other() -> None:
         for b in boxes[:i]:
             apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
             assert apart
+
+
+def test_without_safety_the_frontier_is_utility_over_cost() -> None:
+    made = [
+        row(f"s{i}", variant, tokens=tokens, useful=useful)
+        for i in range(4)
+        for variant, tokens, useful in (("base", 50, 0.5), ("good", 400, 1.0), ("bad", 500, 0.25))
+    ]
+    drawn = frontier(summarise(made))
+    assert drawn is not None
+    assert "cost in tokens, Base = 1" in drawn
+    circles = ET.fromstring(drawn).findall("circle")  # noqa: S314 - our own
+    full = {str(c.findtext("title")).split(":")[0] for c in circles if "c0" in str(c.get("class"))}
+    assert full == {"base", "good"}
+    assert len(circles) == 3
 
 
 def test_figures_of_nothing_are_left_out() -> None:

@@ -111,7 +111,7 @@ class Experiment:
     variants: Callable[[Sequence[str], str, Sequence[str]], list[Variant]] = field(compare=False)
     reference: str
     figures: tuple[Figure, ...]
-    concurrency: int | None = None
+    concurrency: int = 4
     own: Callable[[], tuple[Suite, Callable[[Variant], Method]]] | None = None
 
 

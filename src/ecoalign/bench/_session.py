@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from ecoalign.bench.suites._base import Suite
     from ecoalign.models import ChatModel
 
-DEFAULT_CONCURRENCY = 4
-
 # A run of the same name with another of these is another run.
 _FIXED = (
     *("experiment", "suite", "split", "path", "options", "model", "weights", "judges"),
@@ -211,9 +209,7 @@ class Session:
                 price=settings.price_book(),
                 judges=None if judges is None else judges.paid_by,
                 cache=cache,
-                concurrency=options.concurrency
-                or self.experiment.concurrency
-                or DEFAULT_CONCURRENCY,
+                concurrency=options.concurrency or self.experiment.concurrency,
                 retry_failed=options.retry_failed,
                 begun=begun,
                 watch=watch,

@@ -67,15 +67,12 @@ class Case:
         """The same arguments always give the same case."""
         rng = Random(_SEED + 1000 * number + depth)
         target, one, other = rng.sample(CELLS, 3)
+        right, poor, worst = rng.choice((8, 9, 9)), rng.choice((3, 4, 5)), rng.choice((0, 1))
         return cls(
             depth,
             target,
             (one, other),
-            {
-                RIGHT: rng.choice((8, 9, 9)),
-                POOR: rng.choice((3, 4, 5)),
-                WORST: rng.choice((0, 1)),
-            },
+            {RIGHT: right, POOR: poor, WORST: worst},
             on_the_way=rng.choice((0, 0, 1)),
             decoy=rng.choice((3, 4, 5)),
             cost=rng.choice((2, 3, 4)),
