@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import KEY, ROOT, both, run
@@ -18,7 +19,7 @@ def test_doctor_as_json(tmp_path: Path) -> None:
         tmp_path,
         *("doctor", "--json", "--preset", "myopic"),
         OPENAI_API_KEY=KEY,
-        OPENAI_BASE_URL=f"http://user:{KEY}@localhost:1/v1?key={KEY}",
+        OPENAI_BASE_URL=f"http://user:{KEY}@localhost:1/v1",
         ECOALIGN_DELTA="0.5",
     )
     assert done.returncode == 0, done.stderr
@@ -79,6 +80,35 @@ def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     assert "OPENAI_API_KEY: not set" in said
     assert "problem: the model in force cannot be used" in said
     assert "environment ECOALIGN_MODEL" in said
+
+
+BAD_ENVIRONMENT = {
+    "OPENAI_API_KEY": [
+        "sk-secret\nsk-secret",
+        "sk-secret sk",
+        "\u201csk-secret\u201d",
+        "sk-secret\xe9",
+    ],
+    "OPENAI_BASE_URL": ["http://localhost:1/v1?key=sk-secret", "localhost:1/v1"],
+    "ALL_PROXY": ["socks5://user:sk-secret@127.0.0.1:9", "http://127.0.0.1:port"],
+    "SSL_CERT_FILE": ["/nowhere/ca.pem", __file__],
+    "SSL_CERT_DIR": ["/nowhere"],
+}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [(name, text) for name in BAD_ENVIRONMENT for text in BAD_ENVIRONMENT[name]],
+)
+def test_doctor_finds_what_no_server_can_be_asked_with(
+    variable: str, value: str, tmp_path: Path
+) -> None:
+    for model in ("embedded", "openai:gpt-4o"):
+        given: dict[str, Any] = {"OPENAI_API_KEY": KEY, variable: value}
+        done = run(tmp_path, "doctor", ECOALIGN_MODEL=model, **given)
+        assert done.returncode == 2
+        assert variable in done.stdout.decode().partition("problem: ")[2]
+        assert "secret" not in both(done)
 
 
 def test_doctor_with_broken_settings(tmp_path: Path) -> None:

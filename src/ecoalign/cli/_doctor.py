@@ -108,7 +108,20 @@ def examine(settings: Settings) -> Health:
             open_model(settings.evaluator, None, settings.timeout)
     except EcoAlignError as error:
         health.problems.append(f"the model in force cannot be used: {error}")
+    else:
+        health.problems += _environment(settings.base_url)
     return health
+
+
+def _environment(base_url: str | None) -> list[str]:
+    """What is wrong with the key, the address, the proxy or the certificates in the environment."""
+    from ecoalign.models import Endpoint
+
+    try:
+        Endpoint.of(base_url)
+    except EcoAlignError as error:
+        return [f"no server can be asked: {error}"]
+    return []
 
 
 def _versions() -> dict[str, str]:

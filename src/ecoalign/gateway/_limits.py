@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
-from ecoalign.gateway._errors import INVALID, SERVER, ApiError
+from ecoalign.gateway._errors import SERVER, ApiError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -97,6 +96,7 @@ class BodyLimit:
 
     Attributes:
         free: bytes that the bodies in memory may still grow by, all together.
+        too_large: the error for a body that is larger.
 
     Raises:
         ValueError: a number is not above 0.
@@ -120,6 +120,12 @@ class BodyLimit:
         self._seconds = seconds
         self._most_headers = max_header_bytes
         self.free = total
+        self.too_large = ApiError(
+            413,
+            f"the body of the request is larger than the {max_bytes:,} bytes taken here; send "
+            "smaller images",
+            code="request_too_large",
+        )
         self._on_refusal = on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,7 +138,7 @@ class BodyLimit:
             size += len(name) + len(value)
             if name == b"content-length":
                 if not value.isdigit() or int(value[:20]) > self._most:
-                    await self._refuse(send, _TOO_LARGE)
+                    await self._refuse(send, self.too_large)
                     return
                 has_body = True
             elif name == b"transfer-encoding":
@@ -155,7 +161,7 @@ class BodyLimit:
                 first = _TOO_SLOW
             if first is None:  # The client has disconnected: there is nobody to answer.
                 return
-            if isinstance(first, _Refusal):
+            if isinstance(first, ApiError):
                 await self._refuse(send, first)
                 return
             waiting: list[Message] = [first]
@@ -167,10 +173,10 @@ class BodyLimit:
         finally:
             body.release()
 
-    async def _refuse(self, send: Send, refusal: _Refusal) -> None:
+    async def _refuse(self, send: Send, error: ApiError) -> None:
         if self._on_refusal is not None:
-            self._on_refusal(refusal.reason)
-        await send_error(send, refusal.error(self._most), close=True)
+            self._on_refusal(_REASONS[error.code or ""])
+        await send_error(send, error, close=True)
 
 
 async def send_error(send: Send, error: ApiError, *, close: bool = False) -> None:
@@ -188,41 +194,26 @@ async def send_error(send: Send, error: ApiError, *, close: bool = False) -> Non
     await send({"type": "http.response.body", "body": body})
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """Why a request is answered before it has begun; `reason` is for the metrics."""
+_REASONS = {
+    "request_too_large": "too-large",
+    "headers_too_large": "too-large",
+    "request_timeout": "too-slow",
+    "overloaded": "overloaded",
+}
+"""For the metrics, by the code of the error."""
 
-    status: int
-    reason: str
-    code: str
-    message: str
+_HEADERS = ApiError(431, "the headers of the request are too large", code="headers_too_large")
 
-    def error(self, most: int) -> ApiError:
-        message, full = self.message.format(most=f"{most:,}"), self.status == 503
-        kind = SERVER if full else INVALID
-        return ApiError(self.status, message, kind, code=self.code, retry_after=1 if full else None)
-
-
-_TOO_LARGE = _Refusal(
-    413,
-    "too-large",
-    "request_too_large",
-    "the body of the request is larger than the {most} bytes taken here; send smaller images",
+_TOO_SLOW = ApiError(
+    408, "the body of the request took too long to come in", code="request_timeout"
 )
 
-_HEADERS = _Refusal(
-    431, "too-large", "headers_too_large", "the headers of the request are too large"
-)
-
-_TOO_SLOW = _Refusal(
-    408, "too-slow", "request_timeout", "the body of the request took too long to come in"
-)
-
-_FULL = _Refusal(
+_FULL = ApiError(
     503,
-    "overloaded",
-    "overloaded",
     "the server holds as many request bodies as it can; try again shortly",
+    SERVER,
+    code="overloaded",
+    retry_after=1,
 )
 
 
@@ -233,7 +224,7 @@ class _Body:
         self._limit = limit
         self._size = 0
 
-    async def read(self, receive: Receive, most: int) -> Message | _Refusal | None:
+    async def read(self, receive: Receive, most: int) -> Message | ApiError | None:
         """The whole body as one message; why not; or None where the client has disconnected."""
         chunks: list[bytes] = []
         while True:
@@ -245,7 +236,7 @@ class _Body:
             self._size += len(chunk)
             self._limit.free -= len(chunk)
             if self._size > most:
-                return _TOO_LARGE
+                return self._limit.too_large
             if self._limit.free < 0:
                 return _FULL
             if not more and not chunks:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import time
 import zlib
@@ -362,13 +361,9 @@ def _store_down() -> ApiError:
 
 def _forwarder(service: ChatService, config: GatewayConfig) -> Forwarder | None:
     model = service.model
-    address = config.settings.base_url or os.environ.get("OPENAI_BASE_URL", "")
-    if not isinstance(model, OpenAIModel) or "@" in address:
+    if not isinstance(model, OpenAIModel) or model.endpoint.has_user:
         # A server with a user name in its address is asked by the model's own client.
         return None
     return Forwarder(
-        model.base_url,
-        os.environ.get("OPENAI_API_KEY", "").strip() or None,
-        timeout=config.settings.timeout,
-        connections=config.concurrency,
+        model.endpoint, timeout=config.settings.timeout, connections=config.concurrency
     )

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from types import NoneType
 from typing import Annotated, Literal, Self, get_args
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -23,6 +22,7 @@ from pydantic import (
 from ecoalign.budget import Budget, Price
 from ecoalign.errors import InputError
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
+from ecoalign.models import read_base_url
 
 __all__ = ["PRESETS", "SERVER_BUDGET", "BudgetValue", "Fields", "Name", "PriceTable", "Url"]
 
@@ -82,16 +82,13 @@ def _read_url(value: object) -> str | None:
     if not isinstance(value, str):
         raise ValueError("it is a text")
     try:
-        parts = urlsplit(value)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ValueError("it looks like http://localhost:8000/v1")
-    if parts.username is not None or parts.password is not None or parts.query:
+        parts = read_base_url(value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    if "@" in parts.netloc:
         raise ValueError(
-            "an address holds no user, password or query: settings are printed and saved; give "
-            "the key in the environment variable OPENAI_API_KEY"
+            "an address holds no user or password: settings are printed and saved; give the key in "
+            "the environment variable OPENAI_API_KEY"
         )
     return value
 

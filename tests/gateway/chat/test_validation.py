@@ -71,6 +71,7 @@ def test_the_place_in_the_messages(messages: object, param: str, code: str | Non
         ({"tools": [1]}, "tools must be a list of objects"),
         ({"tool_choice": "x"}, "tool_choice must be one of none, auto, required or an object"),
         ({"logit_bias": {"5": "x"}}, "logit_bias must be an object of numbers"),
+        ({"logit_bias": {"budget": "x"}}, "logit_bias must be an object of numbers"),
         ({"response_format": {}}, "response_format.type must be a text"),
         ({"user": 5}, "user must be a text"),
         ({"metadata": []}, "metadata must be an object"),

@@ -36,6 +36,8 @@ _MODELS: tuple[type[BaseModel], ...] = (
     *(EcoAlignOptions, StreamOptions, ChatCompletionRequest),
 )
 
+_NESTED = frozenset({"messages", "ecoalign", "stream_options", "response_format"})
+
 _CLOSED: dict[str, type[BaseModel]] = {"ecoalign": EcoAlignOptions, "stream_options": StreamOptions}
 
 
@@ -57,7 +59,9 @@ def checked(adapter: TypeAdapter[Parsed], value: object, name: str = "") -> Pars
         found = error.errors(include_url=False, include_input=False)
     # A union reports an error for each of its types: the one that got furthest tells most.
     places = [_place(value, name, one) for one in found]
-    at = max(range(len(found)), key=lambda i: (len(places[i]), -i))
+    first = places[0]
+    same = [index for index, place in enumerate(places) if place[: len(first)] == first]
+    at = max(same, key=lambda index: len(places[index]))
     raise _refusal(found[at], places[at]) from None
 
 
@@ -73,7 +77,8 @@ def _place(value: object, name: str, error: ErrorDetails) -> Place:
         elif isinstance(value, list) and isinstance(step, int):
             place.append(step)
             value = value[step]
-    return tuple(place)
+    # Where any key may stand, its name says nothing.
+    return tuple(place) if place and place[0] in _NESTED else tuple(place[:1])
 
 
 def _param(place: Place) -> str:

@@ -1,44 +1,75 @@
-"""Any OpenAI-compatible server, through the official `openai` client."""
+"""Any OpenAI-compatible server."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import json
+import threading
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models import _tokens as tokens
+from ecoalign.models._endpoint import OPENAI_URL, Endpoint
 from ecoalign.models.openai._request import Feature, body_of, features_of, next_to_drop, to_blame
-from ecoalign.models.openai._response import parse
+from ecoalign.models.openai._response import (
+    MAX_ANSWER_BYTES,
+    broken,
+    fault_of,
+    is_packed,
+    named,
+    parse,
+    said,
+    scrub,
+    seconds_to_wait,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ecoalign.models._base import ChatRequest, Completion, Usage
-    from ecoalign.models.openai._transport import Line, RejectionError
+    from ecoalign.models.http import Exchange, HttpClient, HttpError
 
 __all__ = ["DEFAULT_TIMEOUT", "OpenAIModel"]
 
 DEFAULT_TIMEOUT = 60.0
 
-OPENAI_URL = "https://api.openai.com/v1"
+CONNECTIONS = 512
+"""At once to one server: 32 runs with as many calls each as `max_concurrency` allows, twice."""
 
-# Sent to servers that need no key; the client insists on one.
-NO_KEY = "no-key-needed"
+_ONE_AT_A_TIME = threading.Lock()
+"""Threads that share a model make one client."""
+
+_HINTS = {
+    "timeout": "; allow more time or a smaller output",
+    "refused": "; is it running, and is the base URL right?",
+    "too-large": "; the answer was not read",
+}
+
+
+class RejectionError(ModelError):
+    """A 400 or 422: the server did not take the request, which may do without some feature."""
+
+    def __init__(self, message: str, *, text: str, named: str) -> None:
+        super().__init__(message, fault="rejected", billed=False)
+        self.text = text
+        self.named = named
 
 
 class OpenAIModel:
     """A chat model behind an OpenAI-compatible server (OpenAI, Gemini, Qwen, vLLM, Ollama ...).
 
-    One `complete` is one billed request at most. The client's own retries are off: whoever calls
-    retries, and reserves for each attempt. The one exception costs nothing: when a server
+    One `complete` is one billed request at most: whoever calls retries, and reserves for each
+    attempt. The one exception costs nothing: when a server
     rejects a parameter (HTTP 400 or 422, which is not billed), the request is sent again without
     it, and a rejection that was got over is remembered for as long as this object lives. So
     given up, one by one, are: the JSON schema (for `json_object`, then for the schema in the
     prompt), the name of the output cap, temperature, log-probabilities and seed. What a client
     asked for (`ChatRequest.client`) is never given up: its rejection is an error with a `param`.
+
+    Proxies and certificates are those of the environment. It may be used in several event loops
+    and threads, each of which closes its own connections.
 
     Args:
         model: the model's name on the server.
@@ -50,7 +81,8 @@ class OpenAIModel:
             guessed from the model's name. Set it where a server uses a name of its own.
 
     Raises:
-        InputError: a value is out of its range, or OpenAI's own server has no key.
+        InputError: a value is out of its range, OpenAI's own server has no key, or the key, the
+            address, the proxy or the certificates cannot be used.
     """
 
     dialect = "full"
@@ -74,18 +106,15 @@ class OpenAIModel:
         self.model = model
         self.timeout = timeout
         self.image_family = image_family or tokens.image_family(model)
-        self._url = _checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL)
-        self._key_env = api_key_env
-        self._key = os.environ.get(api_key_env, "").strip() or NO_KEY
-        self._hosted = urlsplit(self._url).hostname == urlsplit(OPENAI_URL).hostname
-        if self._hosted and self._key == NO_KEY:
+        self.endpoint = Endpoint.of(base_url, key_from=api_key_env)
+        self._hosted = urlsplit(self.endpoint.url).hostname == urlsplit(OPENAI_URL).hostname
+        if self._hosted and not self.endpoint.key:
             raise InputError(
-                f"no key for {self._url}: set the environment variable {api_key_env}, or name "
+                f"no key for {self.base_url}: set the environment variable {api_key_env}, or name "
                 "another server with a base URL"
             )
         self._dropped: frozenset[Feature] = frozenset()
-        self._line: Line | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: HttpClient | None = None
 
     @property
     def name(self) -> str:
@@ -95,8 +124,7 @@ class OpenAIModel:
     @property
     def base_url(self) -> str:
         """The server's address, without any user name or password in it."""
-        parts = urlsplit(self._url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        return self.endpoint.base_url
 
     def __repr__(self) -> str:
         return f"OpenAIModel({self.model!r}, base_url={self.base_url!r})"
@@ -116,29 +144,15 @@ class OpenAIModel:
             InputError: `request.extra` sets a parameter that the budget rests on.
         """
         timeout = self.timeout if request.timeout is None else request.timeout
-        # Importing and setting up the client takes time that is not the server's.
-        line = self._connected()
+        client = self._connected()
         started = time.perf_counter()
-        try:
-            # The client's timeouts are per read, which a server that drips bytes never trips.
-            async with asyncio.timeout(timeout):
-                data = await self._negotiate(line, request, timeout)
-        except TimeoutError:
-            data = None
-        if data is None:
-            raise ModelError(
-                f"the model server at {self.base_url} did not answer within {timeout:g} s; allow "
-                "more time or a smaller output",
-                fault="timeout",
-                billed=True,
-            )
+        data = await self._negotiate(client, request, timeout)
         seconds = time.perf_counter() - started
-        return parse(data, seconds=seconds, key=self._key, client=request.client)
+        return parse(data, seconds=seconds, key=self.endpoint.key, client=request.client)
 
-    async def _negotiate(self, line: Line, request: ChatRequest, limit: float) -> bytes:
+    async def _negotiate(self, client: HttpClient, request: ChatRequest, limit: float) -> bytes:
         """Send `request`, giving up rejected features until the server takes it or none is left."""
-        from ecoalign.models.openai._transport import RejectionError, post
-
+        deadline = asyncio.get_running_loop().time() + limit
         used, dropped = features_of(request), self._dropped
         # OpenAI's newer models know only the new name; every other server knows the old one, and
         # one that ignores a name it does not know would write without any cap.
@@ -146,7 +160,7 @@ class OpenAIModel:
         while True:
             body = body_of(request, self.model, dropped=dropped, cap=cap)
             try:
-                data = await post(line, body, limit=limit, key=self._key, key_env=self._key_env)
+                data = await self._post(client, body, deadline, limit)
             except RejectionError as rejection:
                 feature = next_to_drop(rejection.text, used - dropped)
                 if feature is None:
@@ -156,21 +170,104 @@ class OpenAIModel:
                 self._dropped |= dropped
                 return data
 
-    def _connected(self) -> Line:
-        """The line of the running event loop: connections do not outlive their loop."""
-        from ecoalign.models.openai._transport import open_line
+    async def _post(
+        self, client: HttpClient, body: Mapping[str, object], deadline: float, limit: float
+    ) -> bytes:
+        """The body of a successful answer.
 
-        loop = asyncio.get_running_loop()
-        if self._line is None or self._loop is not loop:
-            self._line = open_line(self._url, self._key, self.timeout)
-            self._loop = loop
-        return self._line
+        Raises:
+            RejectionError: status 400 or 422.
+            ModelError: anything else went wrong. Neither the message nor a chained error holds
+                the key, whatever the server echoes.
+        """
+        from ecoalign.models.http import URL, HttpError
+
+        data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        url = URL(self.endpoint.url)
+        try:
+            async with client.exchange("POST", url, data.encode(), deadline=deadline) as answer:
+                content = await answer.whole()
+        except HttpError as error:
+            failure = self._broken(error, limit)
+        else:
+            if 200 <= answer.status < 300 and not is_packed(answer.header):
+                return content
+            failure = self._refused(answer, content)
+        raise failure
+
+    def _broken(self, error: HttpError, limit: float) -> ModelError:
+        message, fault, billed = broken(error, self.endpoint.origin, limit)
+        # To ask again costs as much as the first time did: not for half an answer.
+        fault = "bad-response" if error.cause == "closed" else fault
+        return ModelError(message + _HINTS.get(error.cause, ""), fault=fault, billed=billed)
+
+    def _refused(self, answer: Exchange, content: bytes) -> ModelError:
+        status, origin = answer.status, self.endpoint.origin
+        if 200 <= status < 300:
+            return ModelError(
+                f"the model server at {origin} packed its answer unasked",
+                fault="bad-response",
+                billed=True,
+            )
+        text = "" if is_packed(answer.header) else said(content)
+        words = scrub(text, self.endpoint.key) or "no further message"
+        shown = f"HTTP {status} from {origin}: {words}"
+        fault, billed = fault_of(status, text)
+        if status in {400, 422}:
+            message = f"the server did not take the request. {shown}"
+            return RejectionError(message, text=text, named=named(content))
+        waits = fault in {"rate-limited", "server"}
+        return ModelError(
+            f"{self._advice(status, fault)}. {shown}",
+            fault=fault,
+            billed=billed,
+            retry_after=seconds_to_wait(answer.header) if waits else None,
+        )
+
+    def _advice(self, status: int, fault: str) -> str:
+        if fault == "server":
+            return "the server failed"
+        if fault == "rate-limited":
+            return "the server limits the rate of requests"
+        if 300 <= status < 400:
+            return (
+                "the server redirects elsewhere, which is not followed so that the key stays here; "
+                "set the base URL to the right address"
+            )
+        key = self.endpoint.key_from
+        refused = f"the key was refused; check {key} and what the key may use"
+        return {
+            401: refused,
+            403: refused,
+            404: "no such model or address; check the model's name and the base URL",
+            407: "the proxy wants a user and a password; put them into its address",
+            408: "the server timed out",
+            413: "the request is too large for the server; use a smaller image side",
+            429: "the account's quota is used up; check plan and billing",
+        }.get(status, "the server refused the request")
+
+    def _connected(self) -> HttpClient:
+        """The client, which takes a while to import: before any time of the server's runs."""
+        from ecoalign.models.http import HttpClient
+
+        with _ONE_AT_A_TIME:
+            if self._client is None:
+                self._client = HttpClient(
+                    self.endpoint.headers,
+                    connections=CONNECTIONS,
+                    most=MAX_ANSWER_BYTES,
+                    tls=self.endpoint.tls,
+                    proxy=self.endpoint.proxy,
+                )
+            return self._client
 
     async def aclose(self) -> None:
-        """Release connections. Safe to call twice; a later call opens new ones."""
-        line, self._line = self._line, None
-        if line is not None:
-            await line.aclose()
+        """Release the connections of the running event loop.
+
+        Safe to call twice; a later call opens new ones.
+        """
+        if self._client is not None:
+            await self._client.aclose()
 
 
 def _blaming(rejection: RejectionError, client: Mapping[str, object]) -> ModelError:
@@ -184,17 +281,3 @@ def _blaming(rejection: RejectionError, client: Mapping[str, object]) -> ModelEr
         billed=False,
         param=param,
     )
-
-
-def _checked_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        shown = url.rpartition("@")[2]
-        raise InputError(
-            f"the base URL {shown!r} is not one; it looks like http://localhost:8000/v1"
-        )
-    return url

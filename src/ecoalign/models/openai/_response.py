@@ -7,6 +7,7 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +17,24 @@ from ecoalign.models._base import Completion, TokenLogprob, ToolCall, Usage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["named", "parse", "said", "scrub", "seconds_to_wait", "usage_of"]
+    from ecoalign.errors import ModelFault
+    from ecoalign.models.http import HttpError
+
+__all__ = [
+    "MAX_ANSWER_BYTES",
+    "broken",
+    "fault_of",
+    "is_packed",
+    "named",
+    "parse",
+    "said",
+    "scrub",
+    "seconds_to_wait",
+    "usage_of",
+]
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""A completion with log-probabilities is at most a few MB; anything larger is not one."""
 
 # More than any context window; a larger count is an error of the server, not a usage.
 MAX_TOKENS = 100_000_000
@@ -241,6 +259,50 @@ def _logprobs(value: object) -> tuple[TokenLogprob, ...] | None:
     return tuple(found)
 
 
+_FAULTS: Mapping[str, ModelFault] = {
+    "timeout": "timeout",
+    "refused": "down",
+    "closed": "server",
+    "malformed": "bad-response",
+    "too-large": "bad-response",
+}
+
+
+def broken(error: HttpError, origin: str, timeout: float) -> tuple[str, ModelFault, bool]:
+    """What to say of an exchange without an answer, its fault, and whether it may have cost.
+
+    Args:
+        error: how it failed.
+        origin: scheme, host and port of the server.
+        timeout: seconds that the exchange was given.
+    """
+    words = str(error)
+    if error.cause == "timeout":
+        words = f"{'did not answer' if error.sent else 'took no request'} within {timeout:g} s"
+    return f"the model server at {origin} {words}", _FAULTS[error.cause], error.sent
+
+
+def fault_of(status: int, text: str) -> tuple[ModelFault, bool]:
+    """The fault in an answer that is no success, and whether tokens may have been spent.
+
+    Args:
+        status: of the answer.
+        text: what it says.
+    """
+    if status == 429:
+        return ("rejected" if "insufficient_quota" in text else "rate-limited"), False
+    if status == 408:
+        return "timeout", True
+    if status >= 500:
+        return "server", True
+    return "rejected", False
+
+
+def is_packed(header: Callable[[str], str]) -> bool:
+    """Whether a body is encoded: nobody asked for that, and it is not unpacked."""
+    return header("Content-Encoding").strip().lower() not in {"", "identity"}
+
+
 def seconds_to_wait(header: Callable[[str], str]) -> float | None:
     """Seconds (>= 0) from `retry-after-ms` or `retry-after` (a number or a date); None if unsaid.
 
@@ -258,4 +320,6 @@ def seconds_to_wait(header: Callable[[str], str]) -> float | None:
         when = parsedate_to_datetime(header("retry-after"))
     except ValueError:
         return None
+    # Without a zone that Python knows it is meant in UTC (RFC 9110, section 5.6.7).
+    when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
     return max(0.0, when.timestamp() - time.time())
