@@ -134,8 +134,8 @@ def run_experiment(
         "--repeats": None if repeats == 1 else repeats,
     }
     options = BenchOptions(
-        experiment,
-        settings.load(budget[0] if budget and len(budget) == 1 else None),
+        experiment=experiment,
+        settings=settings.load(),
         suite=suite,
         path=path,
         split=split,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from typing import Annotated
 
 from typer import Option
@@ -126,13 +125,16 @@ def serve(
 
     ecoalign serve --model Qwen/Qwen2.5-VL-7B-Instruct --base-url http://localhost:8001/v1
     """
-    _check_installed()
     from ecoalign.budget import Budget
-    from ecoalign.gateway import GatewayConfig
-    from ecoalign.gateway._image_fetch import FetchPolicy
-    from ecoalign.gateway._ray import LogOptions, serve_on_ray
-    from ecoalign.gateway._server import is_loopback, listen
-    from ecoalign.gateway._server import serve as serve_here
+    from ecoalign.gateway import (
+        FetchPolicy,
+        GatewayConfig,
+        LogOptions,
+        is_loopback,
+        listen,
+        serve_on_ray,
+    )
+    from ecoalign.gateway import serve as serve_here
     from ecoalign.gateway.observe._logs import configure
 
     if engine not in {"uvicorn", "ray"}:
@@ -191,9 +193,3 @@ def serve(
     finally:
         sock.close()
         logs.close()
-
-
-def _check_installed() -> None:
-    """Raise InputError if the extra `serve` is missing. Imports nothing."""
-    if not all(find_spec(name) for name in ("fastapi", "uvicorn")):
-        raise InputError("the gateway needs fastapi and uvicorn: pip install 'ecoalign[serve]'")

@@ -18,13 +18,33 @@ if TYPE_CHECKING:
     from ecoalign.gateway._app import create_app
     from ecoalign.gateway._config import GatewayConfig
     from ecoalign.gateway._image_fetch import FetchPolicy
+    from ecoalign.gateway._ray import LogOptions, serve_on_ray
+    from ecoalign.gateway._server import is_loopback, listen, serve
 
-_HOMES = {"FetchPolicy": "_image_fetch", "GatewayConfig": "_config", "create_app": "_app"}
+_HOMES = {
+    "FetchPolicy": "_image_fetch",
+    "GatewayConfig": "_config",
+    "LogOptions": "_ray",
+    "create_app": "_app",
+    "is_loopback": "_server",
+    "listen": "_server",
+    "serve": "_server",
+    "serve_on_ray": "_ray",
+}
 
 _SERVE = frozenset({"fastapi", "prometheus_client", "starlette", "uvicorn"})
 """What the extra `serve` installs."""
 
-__all__ = ["FetchPolicy", "GatewayConfig", "create_app"]
+__all__ = [
+    "FetchPolicy",
+    "GatewayConfig",
+    "LogOptions",
+    "create_app",
+    "is_loopback",
+    "listen",
+    "serve",
+    "serve_on_ray",
+]
 
 
 def __getattr__(name: str) -> object:
