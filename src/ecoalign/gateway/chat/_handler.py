@@ -87,8 +87,8 @@ async def answer_chat(state: AppState, request: Request, record: RequestRecord) 
 
 def _method(state: AppState, client: Client, parameters: ChatParameters) -> Method:
     """The method that answers: of the request, of its key or of the server."""
-    options, policy = parameters.ecoalign, client.policy
-    for name in options.model_fields_set if options is not None else ():
+    options, policy = parameters.options, client.policy
+    for name in options.model_fields_set:
         if getattr(options, name) is not None and name not in policy.may_choose:
             raise ApiError(
                 403,
@@ -97,9 +97,8 @@ def _method(state: AppState, client: Client, parameters: ChatParameters) -> Meth
                 param=f"ecoalign.{name}",
                 code="not_allowed",
             )
-    asked = (None, None) if options is None else (options.method, options.preset)
-    method = asked[0] or policy.method or state.config.method
-    preset = asked[1] or (None if ":" in method else policy.preset)
+    method = options.method or policy.method or state.config.method
+    preset = options.preset or (None if ":" in method else policy.preset)
     try:
         return state.service.method(method, preset)
     except EcoAlignError as error:
@@ -138,10 +137,9 @@ class _Run:
     _ledger: Ledger | None = None
 
     def __post_init__(self) -> None:
-        config, options = self.state.config, self.parameters.ecoalign
+        config, chosen = self.state.config, self.parameters.options.trace
         self.reply = Reply(self.parameters.model)
         self.progress = Progress(config.progress, config.keepalive)
-        chosen = None if options is None else options.trace
         if self.client.policy.trace if chosen is None else chosen:
             self.trace = self.state.traces.new_name()
 
@@ -151,9 +149,9 @@ class _Run:
         Raises:
             ApiError: it failed.
         """
-        state, options = self.state, self.parameters.ecoalign
+        state = self.state
         self.record.span.asked(self.conversation.question)
-        want = state.budget_for(self.client, None if options is None else options.budget)
+        want = state.budget_for(self.client, self.parameters.options.budget)
         cut = False
         async with state.admitted(self.client):
             try:
@@ -177,7 +175,8 @@ class _Run:
                             on_event=self._on_event,
                         )
             except EcoAlignError as error:
-                await self._keep(error.trace or ())
+                if error.trace is not None:
+                    await self._keep(error.trace)
                 raise of_error(error, cut_by_window=cut) from error
             finally:
                 self.record.spent(self._spent())
@@ -239,8 +238,7 @@ class _Run:
                 _log.error("a run failed in its stream", exc_info=error)
                 yield error_event(error)
                 return
-            options = self.parameters.stream_options
-            usage = options is not None and options.include_usage is True
+            usage = self.parameters.wants_usage
             for chunk in self.reply.chunks(result, self.trace, include_usage=usage):
                 yield data(chunk)
             yield DONE

@@ -132,10 +132,9 @@ class PassthroughBudget:
 
 def _budget(state: AppState, client: Client, parameters: ChatParameters) -> Budget | None:
     """The budget that the request, its key or the server sets, if any does."""
-    settings, options = state.service.settings, parameters.ecoalign
+    settings = state.service.settings
     default = None if settings.origin("budget") == "default" else settings.budget
-    asked = None if options is None else options.budget
-    budget = asked or client.policy.budget or default
+    budget = parameters.options.budget or client.policy.budget or default
     for most in (client.policy.most, state.config.most):
         if most is not None:
             budget = most if budget is None else least_of(budget, most)
@@ -331,8 +330,7 @@ class Passthrough:
 
     def _ask_for_usage(self, budget: PassthroughBudget) -> bool:
         """Ask for the usage where it is paid for; whether it is to be hidden from the client."""
-        options = self.parameters.stream_options
-        if budget.want is None or (options is not None and options.include_usage):
+        if budget.want is None or self.parameters.wants_usage:
             return False
         given = self.body.get("stream_options")
         known = given if isinstance(given, dict) else {}

@@ -250,6 +250,9 @@ class EcoAlignOptions(_Closed):
     trace: bool | None = Field(None, description="Whether the trace of the run is kept.")
 
 
+_NO_OPTIONS = EcoAlignOptions.model_validate({})
+
+
 def _no_obfuscation(value: bool | None) -> bool | None:
     if value:
         raise _wrong(
@@ -365,6 +368,16 @@ class ChatParameters(BaseModel):
         Literal["auto", "default", "flex"] | None,
         Must("must be auto, default or flex: no other prices are known", UNSUPPORTED_VALUE),
     ] = None
+
+    @property
+    def options(self) -> EcoAlignOptions:
+        """The `ecoalign` object; an empty one where there is none."""
+        return self.ecoalign or _NO_OPTIONS
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with the usage."""
+        return self.stream_options is not None and self.stream_options.include_usage is True
 
 
 class ChatCompletionRequest(ChatParameters):
