@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import SettingsError, VerdictError
-from ecoalign.graph._thoughts import ROOT
+from ecoalign.graph import ROOT
 from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
 from ecoalign.prompts import (
     DATA_RULE,

@@ -15,7 +15,7 @@ from ecoalign.trace.events import Event, Finished, RunStarted, to_json
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ecoalign.graph._thoughts import Thought
+    from ecoalign.graph import Thought
     from ecoalign.models import ToolCall
 
 __all__ = ["Alignment", "Trace"]
