@@ -28,6 +28,9 @@ OPENAI_URL: Final = "https://api.openai.com/v1"
 
 USER_AGENT: Final = f"ecoalign/{__version__}"
 
+_WORDS = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+"""Further headers, and the variables that they are read from."""
+
 _UNFIT = re.compile(r"[^!-~]")
 """What a header value or an address in ASCII does not hold: blanks, controls, other scripts."""
 
@@ -63,21 +66,17 @@ def read_base_url(text: str, name: str = "the base URL") -> SplitResult:
     return parts
 
 
-def read_key(variable: str) -> str:
-    """The key, or other word for a header, in an environment variable; "" where it is not set.
+def read_key(variable: str, key: str | None = None) -> str:
+    """The key, or other word for a header, that an environment variable holds; "" for none.
+
+    Args:
+        variable: its name.
+        key: what it held, where it was read before.
 
     Raises:
         InputError: it cannot be sent in a header. The message does not show it.
     """
-    return checked_key(os.environ.get(variable, "").strip(), variable)
-
-
-def checked_key(key: str, variable: str) -> str:
-    """`key`, which came from `variable`.
-
-    Raises:
-        InputError: as in `read_key`.
-    """
+    key = os.environ.get(variable, "").strip() if key is None else key
     if _UNFIT.search(key):
         raise InputError(
             f"{variable} cannot be sent: there is a blank, a line break or a character that is "
@@ -126,7 +125,7 @@ def proxy_for(parts: SplitResult) -> Proxy | None:
         usable = bool(proxy.hostname) and proxy.port != 0 and not re.search(r"\s", url)
         f"{unquote(proxy.username or '')}{unquote(proxy.password or '')}".encode("latin-1")
     except ValueError:
-        raise InputError(f"{variable} names no proxy; it looks like http://host:3128") from None
+        proxy, usable = urlsplit("http://"), False
     if proxy.scheme not in {"http", "https"}:
         raise InputError(
             f"{variable} names a proxy of the kind {proxy.scheme!r}, which is not supported; name "
@@ -241,17 +240,14 @@ class Endpoint:
             parts = read_base_url(named, "the base URL in OPENAI_BASE_URL")
         else:
             parts = read_base_url(OPENAI_URL)
-        key = read_key(key_from) if key is None else checked_key(key, key_from)
+        key = read_key(key_from, key)
         headers = {
             "User-Agent": USER_AGENT,
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "Content-Type": "application/json",
         }
-        for name, variable in (
-            ("OpenAI-Organization", "OPENAI_ORG_ID"),
-            ("OpenAI-Project", "OPENAI_PROJECT_ID"),
-        ):
+        for name, variable in _WORDS.items():
             if word := read_key(variable):
                 headers[name] = word
         user = parts.netloc.rpartition("@")[0]

@@ -11,7 +11,8 @@ import asyncio
 import io
 import select
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import aiohttp
@@ -230,10 +231,17 @@ class HttpClient:
         self.most = most
         self.proxy = proxy
         self._connections = connections
-        self._tls = tls
         self._resolver = resolver
-        self._keep = keep
-        self._connect = connect
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect)
+        self._connector = partial(
+            _Connector,
+            _HEAD_BYTES + _FRAMED * most,
+            limit=0,
+            ssl=tls or True,
+            use_dns_cache=False,
+            force_close=not keep,
+            keepalive_timeout=IDLE_SECONDS if keep else None,
+        )
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
     def exchange(
@@ -276,20 +284,12 @@ class HttpClient:
         pool = self._pools.get(loop)
         if pool is None:
             await self._forget_ended_loops()
-            connector = _Connector(
-                _HEAD_BYTES + _FRAMED * self.most,
-                limit=0,
-                ssl=self._tls or True,
-                use_dns_cache=False,
-                resolver=self._resolver or aiohttp.ThreadedResolver(),
-                force_close=not self._keep,
-                keepalive_timeout=IDLE_SECONDS if self._keep else None,
-            )
+            connector = self._connector(resolver=self._resolver or aiohttp.ThreadedResolver())
             session = aiohttp.ClientSession(
                 connector=connector,
                 headers={"User-Agent": USER_AGENT},
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect),
+                timeout=self._timeout,
                 auto_decompress=False,
                 middlewares=(_once,),
                 proxy=None if self.proxy is None else URL(self.proxy.url),
@@ -307,6 +307,7 @@ class HttpClient:
                     pool.session.close().send(None)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Exchange:
     """One request and its answer, which can be read as long as the `async with` lasts.
 
@@ -318,26 +319,17 @@ class Exchange:
         HttpError: on entering and on reading.
     """
 
-    __slots__ = (
-        "_body", "_client", "_deadline", "_line", "_method", "_pool", "_read", "_response", "_url",
-        "headers", "status",
-    )  # fmt: skip
-
-    status: int
-    headers: CIMultiDictProxy[str]
-
-    def __init__(
-        self, client: HttpClient, method: str, url: URL, body: bytes | None, deadline: float | None
-    ) -> None:
-        self._client = client
-        self._method = method
-        self._url = url
-        self._body = body
-        self._deadline = deadline
-        self._read = 0
-        self._pool: _Pool | None = None
-        self._line: _Line | None = None
-        self._response: aiohttp.ClientResponse | None = None
+    _client: HttpClient
+    _method: str
+    _url: URL
+    _body: bytes | None
+    _deadline: float | None
+    status: int = 0
+    headers: CIMultiDictProxy[str] = field(init=False)
+    _read: int = 0
+    _pool: _Pool | None = None
+    _line: _Line | None = None
+    _response: aiohttp.ClientResponse | None = None
 
     def header(self, name: str) -> str:
         """The value of a header of the answer, "" where it is missing."""

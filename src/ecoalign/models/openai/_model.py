@@ -140,11 +140,10 @@ class OpenAIModel:
             try:
                 _, content = await server.post(data.encode(), limit, deadline)
             except ServerError as error:
-                if error.status not in {400, 422}:
-                    raise
-                feature = next_to_drop(error.said, used - dropped)
+                rejected = error.status in {400, 422}
+                feature = next_to_drop(error.said, used - dropped) if rejected else None
                 if feature is None:
-                    raise _blaming(error, request.client) from None
+                    raise _told(error, request.client if rejected else {}) from None
                 dropped |= {feature}
             else:
                 self._dropped |= dropped
@@ -173,14 +172,14 @@ class OpenAIModel:
             await self._server.aclose()
 
 
-def _blaming(rejection: ServerError, client: Mapping[str, object]) -> ModelError:
-    """`rejection`, or the error that names the client's parameter that it is about."""
-    param = to_blame(rejection.said, rejection.named, client)
-    if param is None:
-        return rejection
+def _told(error: ServerError, client: Mapping[str, object]) -> ModelError:
+    """The failure as a model's, with the client's parameter that it is about, if it is."""
+    param = to_blame(error.said, error.named, client)
+    asked = "" if param is None else f"the server did not take what was asked for with {param}. "
     return ModelError(
-        f"the server did not take what was asked for with {param}. {rejection}",
-        fault="rejected",
-        billed=False,
+        f"{asked}{error}",
+        fault=error.fault,
+        billed=error.billed,
+        retry_after=error.retry_after,
         param=param,
     )
