@@ -127,8 +127,8 @@ def test_any_answer_is_paid_for_within_the_budget(
         assert error.smallest > 0
     elif error is not None:
         assert chaos > 0
-    assert ledger.open_holds == 0
-    assert ledger.aside.tokens in (0, None) or name == "ecoalign"
+    assert ledger.open_calls == 0
+    assert ledger.funded.tokens in (0, None) or name == "ecoalign"
     spent = ledger.spent
     if budget.tokens is not None:
         assert spent.tokens.total <= budget.tokens
@@ -179,7 +179,7 @@ async def test_time_that_runs_out_over_the_first_call_is_too_small_a_budget(name
         await run(name, FakeModel(forever), ledger)
     assert caught.value.unit == "seconds"
     assert caught.value.smallest > 0.05
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
 
 
 @pytest.mark.parametrize("name", GUARDED)
@@ -209,8 +209,8 @@ async def test_a_cancelled_answer_closes_its_holds(name: str) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert ledger.open_holds == 0
-    assert ledger.aside.tokens == 0
+    assert ledger.open_calls == 0
+    assert ledger.funded.tokens == 0
     assert 0 < ledger.spent.tokens.total <= 100_000
 
 

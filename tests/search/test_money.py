@@ -135,8 +135,8 @@ choices = st.fixed_dictionaries(
 
 def check_money(budget: Budget, ledger: Ledger) -> None:
     spent = ledger.spent
-    assert ledger.open_holds == 0
-    assert ledger.held.tokens in (0, None)
+    assert ledger.open_calls == 0
+    assert ledger.reserved.tokens in (0, None)
     if budget.tokens is not None:
         assert spent.tokens.total <= budget.tokens
     if budget.usd is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from ecoalign.budget._money import Money
 from ecoalign.errors import InputError
 from ecoalign.models import Usage
 
@@ -152,8 +153,10 @@ class Amount:
         """Whether all of `needs` together fit, unit by unit; of time, whether any is left."""
         if self.tokens is not None and sum(need.tokens or 0 for need in needs) > self.tokens:
             return False
-        if self.usd is not None and sum(need.usd or 0.0 for need in needs) > self.usd:
-            return False
+        if self.usd is not None:
+            cost = sum((Money.up(need.usd or 0.0) for need in needs), Money())
+            if cost > Money.down(self.usd):
+                return False
         return self.seconds is None or self.seconds > 0
 
 
