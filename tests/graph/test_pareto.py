@@ -22,7 +22,7 @@ from ecoalign.graph.economics import (
     worth,
 )
 from ecoalign.graph.pareto import Frontier, Limits, RankedPath, track, track_thoughts
-from ecoalign.graph.pareto._label_setting import LabelSetting, Objective, build_net
+from ecoalign.graph.pareto._label_setting import LabelSetting, Objective, build_problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -31,11 +31,11 @@ THINK, ANSWER, REFUSAL = ThoughtKind.THINK, ThoughtKind.ANSWER, ThoughtKind.REFU
 OBJECTIVES = list(itertools.product(SafetyAggregator, Economy, UtilityAggregator))
 
 # Small graphs never need the bands: these limits send them there.
-ALWAYS_BANDS = Limits(plain=0, width=1, band=10**6, total=10**9)
-ALWAYS_SPLIT = Limits(plain=0, width=1, band=0, total=10**9)
-SOME_SPLIT = Limits(plain=0, width=2, band=3, total=10**9)
-NO_WORK = Limits(plain=0, width=1, band=0, total=0)
-LITTLE_WORK = Limits(plain=0, width=1, band=5, total=30)
+ALWAYS_BANDS = Limits(plain=0, beam_width=1, band=10**6, total=10**9)
+ALWAYS_SPLIT = Limits(plain=0, beam_width=1, band=0, total=10**9)
+SOME_SPLIT = Limits(plain=0, beam_width=2, band=3, total=10**9)
+NO_WORK = Limits(plain=0, beam_width=1, band=0, total=0)
+LITTLE_WORK = Limits(plain=0, beam_width=1, band=5, total=30)
 
 Key = tuple[float, float, float, float, int, tuple[int, ...]]
 
@@ -336,15 +336,15 @@ def test_a_tie_hidden_behind_a_more_promising_start_is_still_broken_rightly() ->
             assert (best.gamma, best.safety, best.cost) == (0.46875, 1.0, 2.0)
 
 
-def test_a_sweep_that_gives_labels_up_says_so() -> None:
+def test_a_run_that_gives_labels_up_says_so() -> None:
     thoughts, ends = starts_that_meet((0.5, 2.0, 4.0), (1.0, 0.25, 1.0), (1.0, 1.0, 1.0))
-    sweeper = LabelSetting(build_net(thoughts, ends, 9.0), 9.0, Objective())
-    assert sweeper.sweep(width=2, allowance=math.inf).complete
-    narrow = sweeper.sweep(width=1, allowance=math.inf)
-    assert not narrow.complete
-    assert narrow.excess == math.inf
-    assert len(narrow.ends) == 1
-    assert not sweeper.sweep(width=math.inf, allowance=5).complete
+    label_setting = LabelSetting(build_problem(thoughts, ends, 9.0), 9.0, Objective())
+    assert label_setting.run(beam_width=2, allowance=math.inf).complete
+    beam = label_setting.run(beam_width=1, allowance=math.inf)
+    assert not beam.complete
+    assert beam.excess == math.inf
+    assert len(beam.ends) == 1
+    assert not label_setting.run(beam_width=math.inf, allowance=5).complete
 
 
 def test_a_path_that_costs_nothing_is_worth_infinitely_much_if_it_is_worth_anything() -> None:
@@ -458,6 +458,6 @@ def test_what_is_out_of_range_is_refused(options: dict[str, float]) -> None:
 
 
 def test_limits_have_a_range() -> None:
-    for wrong in ({"width": 0}, {"plain": -1}, {"band": -1}, {"total": -1}):
+    for wrong in ({"beam_width": 0}, {"plain": -1}, {"band": -1}, {"total": -1}):
         with pytest.raises(ValueError, match="Limits"):
             Limits(**wrong)

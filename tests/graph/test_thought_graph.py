@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.graph import ROOT, Thought, ThoughtGraph, ThoughtId, ThoughtKind
-from ecoalign.graph._thought_graph import ENDS, PrunedError, Region
+from ecoalign.graph import ENDS, ROOT, Region, Thought, ThoughtGraph, ThoughtId, ThoughtKind
+from ecoalign.graph._thought_graph import PrunedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

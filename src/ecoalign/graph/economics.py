@@ -1,7 +1,7 @@
 """The economy of a search, one equation a function (arXiv 2511.11301, section 1 of the method).
 
 Everything here is pure: numbers in, a number out. Units: safety s in [-1, 1], utility u >= 0
-(no unit), cost c >= 0 in tokens (or any one unit used throughout), money values in utility.
+(no unit), cost c >= 0 in tokens (or any one unit used throughout), values in units of utility.
 Sums run left to right in plain floating point, so that equal paths give equal numbers on every
 version of Python.
 """
@@ -177,7 +177,7 @@ def worth(
 
 
 def npv(returns: Sequence[float], delta: float) -> float:
-    """PathProblem present value: sum over i = 1..n of delta^(i-1) * r_i. 0 for no returns.
+    """Net present value: sum over i = 1..n of delta^(i-1) * r_i. 0 for no returns.
 
     Raises:
         ValueError: delta is outside (0, 1], a return is NaN, or infinities cancel.
