@@ -17,7 +17,7 @@ from ecoalign._text import harmless
 from ecoalign._version import __version__
 from ecoalign.cli._options import Choices, load_settings
 from ecoalign.errors import EcoAlignError
-from ecoalign.models import open_model, providers
+from ecoalign.models import open_model
 
 if TYPE_CHECKING:
     from ecoalign.settings import SettingRow
@@ -79,7 +79,6 @@ def examine(choices: Choices) -> Health:
         "embedded": _embedded(),
         "openai": _openai(settings.base_url),
     }
-    usable["hf"] = {"usable": "hf" in providers()}
     health = Health(settings.preset, settings.explain(), _versions(), usable)
     if not usable["embedded"]["usable"]:
         health.problems.append(f"the embedded model does not work: {usable['embedded']['error']}")

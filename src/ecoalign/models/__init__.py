@@ -17,7 +17,7 @@ from ecoalign.models._base import (
     Usage,
     request_key,
 )
-from ecoalign.models._registry import open_model, providers
+from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
 from ecoalign.models._tokens import bound, image_family
@@ -42,7 +42,6 @@ __all__ = [
     "finish_reason",
     "image_family",
     "open_model",
-    "providers",
     "reply_of",
     "request_key",
     "spoken",

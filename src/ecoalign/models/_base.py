@@ -1,4 +1,4 @@
-"""What a chat model is to the rest of the house: typed messages in, a typed completion out."""
+"""The chat model protocol: typed messages in, a typed completion out."""
 
 from __future__ import annotations
 
