@@ -62,7 +62,6 @@ def test_gamma_without_cost_paid_is_the_limit() -> None:
     assert eco.gamma(0.5, 1.0, 0.0) == math.inf
     assert eco.gamma(-0.5, 1.0, 0.0) == -math.inf
     assert eco.gamma(0.0, 1.0, 0.0) == eco.gamma(0.5, 0.0, 0.0) == 0.0
-    assert eco.local_return(0.5, 1.0, 0.0) == math.inf
 
 
 @given(st.tuples(SAFE, AMOUNT, AMOUNT), st.tuples(SAFE, AMOUNT, AMOUNT))
@@ -78,9 +77,9 @@ def test_for_an_unsafe_path_more_utility_is_worse() -> None:
     assert eco.gamma(-0.5, 10.0, 1.0) < eco.gamma(-0.5, 1.0, 1.0)
 
 
-def test_local_return_is_gamma_of_one_step() -> None:
-    assert eco.local_return(0.8, 0.5, 4.0) == pytest.approx(0.1)
-    assert eco.local_return(-1.0, 2.0, 4.0) == -0.5
+def test_gamma_of_one_step() -> None:
+    assert eco.gamma(0.8, 0.5, 4.0) == pytest.approx(0.1)
+    assert eco.gamma(-1.0, 2.0, 4.0) == -0.5
 
 
 def test_surplus() -> None:

@@ -24,7 +24,6 @@ __all__ = [
     "gamma_without_cost",
     "horizon_actions",
     "horizon_tokens",
-    "local_return",
     "npv",
     "path_cost",
     "path_safety",
@@ -122,7 +121,7 @@ def path_safety(
 
 
 def gamma(safety: float, utility: float, cost: float) -> float:
-    """Gamma(P) = S[P] * U[P] / C[P].
+    """Gamma(P) = S[P] * U[P] / C[P]; of one action, Gamma_local(a) = s_new * u_new / c_new.
 
     At C = 0 it is the limit from above: plus infinity for S*U > 0, minus infinity for S*U < 0, and
     0 for S*U = 0, so that for S*U > 0 a cheaper path is never worth less.
@@ -143,11 +142,6 @@ def gamma_without_cost(safety: float, utility: float) -> float:
         ValueError: a number is out of its range.
     """
     return _safety(safety) * _amount("utility", utility)
-
-
-def local_return(safety: float, utility: float, cost: float) -> float:
-    """Gamma_local(a) = s_new * u_new / c_new. At c = 0 the same limit as `gamma`."""
-    return gamma(safety, utility, cost)
 
 
 def surplus(safety: float, utility: float, cost: float, price: float) -> float:
