@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
+from clock import Clock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -30,16 +31,6 @@ def cents(model: str, usage: Usage) -> Decimal | None:
     if model == "free:x":
         return None
     return (Decimal(2 * usage.total) - usage.cached) / 200
-
-
-class Clock:
-    """Time that passes only when told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_ledger_without_any_bound_is_refused() -> None:
@@ -118,7 +109,7 @@ def test_a_thousand_tenths_of_a_cent_are_exactly_a_dollar() -> None:
 
 
 def test_forfeiting_costs_the_worst_case_and_releasing_nothing() -> None:
-    ledger = Ledger(Budget(tokens=100), clock=Clock())
+    ledger = Ledger(Budget(tokens=100), clock=Clock(100.0))
     ledger.reserve("scan", Usage(20, 10), MODEL).release()
     assert ledger.spent == Spending()
     assert ledger.reserve("scan", Usage(20, 10), MODEL).forfeit() == Usage(20, 10)
@@ -323,7 +314,7 @@ def test_the_working_limit_never_rises() -> None:
 
 
 def test_time_passes_by_itself_and_ends_the_run() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     ledger = Ledger(Budget(seconds=10.0), clock=clock)
     assert ledger.deadline() == 110.0
     reservation = ledger.reserve("scan", Usage(10**9, 1), MODEL)
@@ -339,7 +330,7 @@ def test_time_passes_by_itself_and_ends_the_run() -> None:
 
 
 def test_time_in_a_fund_is_at_the_end() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     ledger = Ledger(Budget(seconds=10.0), clock=clock)
     ledger.reserve_fund("write", Usage(1, 1), MODEL, seconds=2.0)
     ledger.reserve_fund("score", Usage(1, 1), MODEL, seconds=1.0)
@@ -357,7 +348,7 @@ def test_time_in_a_fund_is_at_the_end() -> None:
 
 
 def test_a_tightened_deadline_leaves_the_rest_to_the_answer() -> None:
-    ledger = Ledger(Budget(seconds=10.0), clock=Clock())
+    ledger = Ledger(Budget(seconds=10.0), clock=Clock(100.0))
     ledger.reserve_fund("answer", Usage(1, 1), MODEL, seconds=2.0)
     ledger.tighten(0.5)
     assert ledger.deadline() == 103.0
@@ -365,7 +356,7 @@ def test_a_tightened_deadline_leaves_the_rest_to_the_answer() -> None:
 
 
 def test_without_a_budget_in_seconds_there_is_no_deadline() -> None:
-    ledger = Ledger(Budget(tokens=10), clock=Clock())
+    ledger = Ledger(Budget(tokens=10), clock=Clock(100.0))
     assert ledger.deadline() is None
     assert ledger.remaining().seconds is None
 
@@ -374,7 +365,7 @@ def test_without_a_budget_in_seconds_there_is_no_deadline() -> None:
 
 
 def test_spending_is_a_snapshot_in_the_shape_of_the_command_line() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     ledger = Ledger(Budget(tokens=1000), cents, clock)
     ledger.reserve("scan", Usage(50, 5), MODEL).settle(Usage(40, 2, 30, 10))
     before = ledger.spent

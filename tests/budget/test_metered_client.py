@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
+from clock import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,22 +53,6 @@ class Scripted:
 
     async def aclose(self) -> None:
         return None
-
-
-class Clock:
-    """Time that passes only when told to; also the `sleep` that tells it."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.waits: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.now += seconds
-        await asyncio.sleep(0)
 
 
 def request(text: str = "hello", timeout: float | None = None) -> ChatRequest:

@@ -3,64 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
+from chaos import Chaos, HighBound, impatient, prices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from methodical import UNSAFE, Stages, key_in
 from scripted import Script, asking
 
-from ecoalign.budget import Budget, Ledger, MeteredClient
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
 from ecoalign.methods import METHODS, open_method
 from ecoalign.models import ChatRequest, Completion, Usage
-from ecoalign.models.fake import FakeModel, Reply
+from ecoalign.models.fake import FakeModel
 from ecoalign.search.refusals import WITHHELD
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
-    from ecoalign.errors import ModelFault
     from ecoalign.methods import Answer
 
 BASELINES = [name for name in METHODS if not name.startswith("ecoalign")]
 GUARDED = ["ecso", "vlm-guard", "best-of-n"]
-FAULTS: list[ModelFault] = ["down", "timeout", "rate-limited", "rejected", "bad-response", "server"]
 
 
-def prices(model: str, usage: Usage) -> Decimal:
-    return Decimal(usage.prompt) * Decimal("2e-6") + Decimal(usage.completion) * Decimal("1e-5")
-
-
-class Wild:
-    """Anything at any stage: nonsense, failures, false bills; all from one seed."""
+class Wild(Chaos):
+    """Anything at any stage of any method."""
 
     def __init__(self, seed: int, chaos: float) -> None:
-        self.rng = random.Random(seed)
-        self.chaos = chaos
-        self.clock = 0.0
+        super().__init__(seed, chaos)
         self.script = Script()
         self.unsafe: set[str] = set()
 
-    def __call__(self, request: ChatRequest) -> Reply:
-        rng = self.rng
-        self.clock += rng.choice([0.0, 0.01, 0.2])
-        if rng.random() < self.chaos / 2:
-            return ModelError("x", fault=rng.choice(FAULTS), billed=rng.random() < 0.5)
-        text = self._text(request)
-        if rng.random() < self.chaos:
-            text = text[: rng.randrange(len(text) + 1)]
-        usage = rng.choice(
-            [None, Usage(), Usage(1, 1), Usage(200, 20), Usage(-3, 10), Usage(50, 0, 90, 90)]
-        )
-        reason = "stop" if rng.random() > self.chaos / 3 else rng.choice(["length", "eh"])
-        return Completion(text, usage, reason)
-
-    def _text(self, request: ChatRequest) -> str:
+    def text(self, request: ChatRequest) -> str:
         rng = self.rng
         if request.stage in {"gate", "check"}:
             word = rng.choice(["safe", "unsafe", "perhaps"])
@@ -70,22 +47,6 @@ class Wild:
         said = self.script(request)
         assert isinstance(said, str)
         return said
-
-
-class Held(FakeModel):
-    """Its worst case is never below what `Wild` reports: nobody can bound a server that lies up."""
-
-    def bound(self, request: ChatRequest) -> Usage:
-        exact = super().bound(request)
-        return Usage(max(260, exact.prompt), max(20, exact.completion))
-
-
-async def no_wait(seconds: float) -> None:
-    await asyncio.sleep(0)
-
-
-def impatient(*given: Any, **named: Any) -> MeteredClient:
-    return MeteredClient(*given, **(named | {"sleep": no_wait}))
 
 
 async def run(name: str, model: FakeModel, ledger: Ledger, **chosen: Any) -> Answer:
@@ -115,7 +76,7 @@ def test_any_answer_is_paid_for_within_the_budget(
 ) -> None:
     wild = Wild(seed, chaos)
     ledger = Ledger(budget, prices, lambda: wild.clock)
-    model = Held(wild)
+    model = HighBound(wild)
     answer: Answer | None = None
     error: BudgetTooSmall | ModelError | None = None
     try:
