@@ -23,6 +23,7 @@ from ecoalign.graph.economics import (
 )
 from ecoalign.graph.pareto import Frontier, Limits, RankedPath, track, track_thoughts
 from ecoalign.graph.pareto._label_setting import LabelSetting, Objective, build_problem
+from ecoalign.graph.pareto._lagrangian import Band, Relaxation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -468,3 +469,58 @@ def test_limits_have_a_range() -> None:
     for wrong in ({"beam_width": 0}, {"plain": -1}, {"band": -1}, {"total": -1}):
         with pytest.raises(ValueError, match="Limits"):
             Limits(**wrong)
+
+
+def test_between_free_paths_the_safer_one_wins_though_a_beam_has_lost_it() -> None:
+    """Both are worth infinitely much, and at the beam's width the costly start hides them."""
+    free, costly, meet = ThoughtId(1), ThoughtId(2), ThoughtId(3)
+    thoughts = [
+        Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 0.0),
+        Thought(free, THINK, "", 1.0, 0.0, 0.0, (ROOT,)),
+        Thought(costly, THINK, "", 1.0, 5.0, 1.0, (ROOT,)),
+        Thought(meet, THINK, "", 1.0, 0.0, 0.0, (free, costly)),
+        Thought(ThoughtId(4), ANSWER, "", 0.5, 3.0, 0.0, (meet,)),
+        Thought(ThoughtId(5), ANSWER, "", 1.0, 1.0, 0.0, (meet,)),
+    ]
+    ends = {ThoughtId(4), ThoughtId(5)}
+    for limits in (Limits(), ALWAYS_BANDS, ALWAYS_SPLIT):
+        frontier = track_thoughts(thoughts, ends, 9.0, Objective(), limits=limits)
+        assert best_of(frontier).ids == (0, 1, 3, 5)
+        assert best_of(frontier).gamma == frontier.bound == math.inf
+        assert frontier.exact
+
+
+def relaxation(economy: Economy, budget: float = math.inf) -> Relaxation:
+    """Of the one path with S = 0.5, U = 2 and C = 4."""
+    graph = chain((0.5, 1.5, 3.0), (0.8, 0.5, 1.0))
+    objective = Objective(economy, price=0.1)
+    return Relaxation(build_problem(graph.topological(), graph.ends, budget), budget, objective)
+
+
+@pytest.mark.parametrize("economy", [Economy.SURPLUS, Economy.NO_COST])
+def test_without_a_ratio_the_bound_is_the_value_and_what_may_be_gained(economy: Economy) -> None:
+    found = relaxation(economy)
+    assert found.bound(Band(0.0, 1.0), 0.5, 0.25) == 0.75
+    assert found.bound(Band(0.0, 1.0), 0.5, -1.0) == 0.5
+
+
+def test_of_a_ratio_the_bound_is_the_best_ratio_of_the_relaxed_paths() -> None:
+    ratio = relaxation(Economy.RATIO)
+    assert ratio.bound(Band(0.5, 0.5), 0.0, 9.0) == pytest.approx(0.5 * 2.0 / 4.0)
+    assert ratio.bound(Band(0.5, 1.0), 0.0, 9.0) == pytest.approx(1.0 * 2.0 / 4.0)
+    assert ratio.bound(Band(0.0, 0.5), 0.0, 9.0) == pytest.approx(0.5 * 2.0 / 4.0)
+    # What is stated as the excess may be tighter; the least cost of a path is 4.
+    assert ratio.bound(Band(0.5, 1.0), 0.2, 0.4) == pytest.approx(0.2 + 0.4 / 4.0)
+    assert ratio.bound(Band(0.5, 0.5), 0.3, -1.0) == pytest.approx(0.3)
+
+
+def test_the_excess_of_a_band_is_that_of_its_longest_path() -> None:
+    for economy, value, excess in (
+        (Economy.RATIO, 0.125, 0.8 * 2.0 - 0.125 * 4.0),
+        (Economy.NO_COST, 0.125, 0.8 * 2.0 - 0.125),
+        (Economy.SURPLUS, 0.125, 0.8 * 2.0 - 0.1 * 4.0 - 0.125),
+    ):
+        (solved,) = relaxation(economy).relax(Band(0.4, 0.8), value)
+        assert solved.excess == pytest.approx(excess)
+        assert solved.path == [1, 2]
+    assert relaxation(Economy.RATIO).relax(Band(0.6, 0.8), 0.0) == []
