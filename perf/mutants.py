@@ -4,8 +4,9 @@
 
 makes every mutant of the rooms (comparisons, operators, constants, arguments, ...) with mutmut in
 mutants/, runs the tests that reach a seeded sample of them, and prints the score by room and the
-survivors. What has been tried is kept: the command can be stopped and goes on where it was; a room
-named alone with `--sample 0` is tried whole. Show a survivor with `mutmut show NAME`.
+survivors. What has been killed is kept: the command can be stopped and goes on where it was, and
+after a new test it tries the survivors again. `--sample 0` tries all mutants of the rooms named.
+Show a survivor with `mutmut show NAME`.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def main() -> int:
     if options.sample:
         mutants = random.Random(options.seed).sample(mutants, min(options.sample, len(mutants)))
     known = outcomes(rooms)
-    if waiting := [name for name in mutants if known[name] is None]:
+    if waiting := [name for name in mutants if known[name] in {None, *SURVIVED}]:
         subprocess.run([*MUTMUT, *workers, *waiting], check=False)
     known = outcomes(rooms)
     tried, killed = Counter[str](), Counter[str]()
