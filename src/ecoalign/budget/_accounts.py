@@ -24,25 +24,25 @@ class Cost:
     """Tokens and money, added and compared unit by unit."""
 
     tokens: int = 0
-    usd: Money = _NOTHING
+    money: Money = _NOTHING
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.tokens + other.tokens, self.usd + other.usd)
+        return Cost(self.tokens + other.tokens, self.money + other.money)
 
     def __sub__(self, other: Cost) -> Cost:
-        return Cost(self.tokens - other.tokens, self.usd - other.usd)
+        return Cost(self.tokens - other.tokens, self.money - other.money)
 
     def least(self, other: Cost) -> Cost:
         """The lesser of both in each unit."""
-        return Cost(min(self.tokens, other.tokens), min(self.usd, other.usd))
+        return Cost(min(self.tokens, other.tokens), min(self.money, other.money))
 
     def at_least_zero(self) -> Cost:
         """The same with nothing negative."""
-        return Cost(max(0, self.tokens), max(_NOTHING, self.usd))
+        return Cost(max(0, self.tokens), max(_NOTHING, self.money))
 
     def share(self, share: float) -> Cost:
         """`share` of both, rounded down; share in [0, 1]."""
-        return Cost(int(self.tokens * share), self.usd.share(share))
+        return Cost(int(self.tokens * share), self.money.share(share))
 
 
 NO_COST = Cost()
@@ -88,7 +88,7 @@ class _Stage:
     tokens: int = 0
     calls: int = 0
     seconds: float = 0.0
-    usd: Money | None = _NOTHING
+    money: Money | None = _NOTHING
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class Accounts:
         entry.tokens += usage.total
         entry.calls += 1
         entry.seconds += seconds
-        entry.usd = None if entry.usd is None or not priced else entry.usd + cost.usd
+        entry.money = None if entry.money is None or not priced else entry.money + cost.money
 
     def spending(self, seconds: float) -> Spending:
         """A snapshot. `seconds` is the wall-clock so far."""
@@ -122,11 +122,11 @@ class Accounts:
                     entry.tokens,
                     entry.calls,
                     entry.seconds,
-                    None if entry.usd is None else entry.usd.usd,
+                    None if entry.money is None else entry.money.usd,
                 )
                 for name, entry in self._stages.items()
             },
-            usd=self.total.usd.usd if self.priced else None,
+            usd=self.total.money.usd if self.priced else None,
             seconds=seconds,
             calls=self.calls,
         )

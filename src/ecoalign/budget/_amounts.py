@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -198,31 +198,15 @@ class Spending:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Spending:
         """The spending that `to_json` wrote."""
-        tokens = {
-            name: body["tokens"][name] for name in ("prompt", "completion", "image", "cached")
-        }
+        tokens = Usage(**{name: n for name, n in body["tokens"].items() if name != "total"})
         stages = {name: StageSpending(**entry) for name, entry in body["by_stage"].items()}
-        return cls(Usage(**tokens), stages, body["usd"], body["seconds"], body["calls"])
+        return cls(tokens, stages, body["usd"], body["seconds"], body["calls"])
 
     def to_json(self) -> dict[str, object]:
         """The `spent` object of `ecoalign ask --json`."""
         return {
-            "tokens": {
-                "prompt": self.tokens.prompt,
-                "completion": self.tokens.completion,
-                "image": self.tokens.image,
-                "cached": self.tokens.cached,
-                "total": self.tokens.total,
-            },
-            "by_stage": {
-                stage: {
-                    "tokens": entry.tokens,
-                    "calls": entry.calls,
-                    "seconds": entry.seconds,
-                    "usd": entry.usd,
-                }
-                for stage, entry in self.by_stage.items()
-            },
+            "tokens": asdict(self.tokens) | {"total": self.tokens.total},
+            "by_stage": {stage: asdict(entry) for stage, entry in self.by_stage.items()},
             "usd": self.usd,
             "seconds": self.seconds,
             "calls": self.calls,

@@ -388,13 +388,13 @@ class Ledger:
             raise BudgetExceeded(
                 f"{what}: refused, because {self._overdrawn.why}; no further call can be bounded",
                 unit=self._overdrawn.unit,
-                needed=need.usd.usd if self._overdrawn.unit == "usd" else float(need.tokens),
+                needed=need.money.usd if self._overdrawn.unit == "usd" else float(need.tokens),
                 remaining=0.0,
             )
         if self.budget.tokens is not None and need.tokens > free.tokens:
             raise self._short(what, "tokens", need.tokens, max(0, free.tokens))
-        if self.budget.usd is not None and need.usd > free.usd:
-            raise self._short(what, "usd", need.usd.usd, max(0.0, free.usd.usd))
+        if self.budget.usd is not None and need.money > free.money:
+            raise self._short(what, "usd", need.money.usd, max(0.0, free.money.usd))
         if left <= seconds:
             raise self._short(what, "seconds", seconds, max(0.0, left))
 
@@ -413,12 +413,12 @@ class Ledger:
             cost = NO_COST
             if state != "released":
                 # A price that got lost on the way costs what was reserved for it.
-                usd = reservation.need.usd if price is None else Money.up(price)
-                cost = reservation.need if state == "forfeited" else Cost(charge.total, usd)
+                money = reservation.need.money if price is None else Money.up(price)
+                cost = reservation.need if state == "forfeited" else Cost(charge.total, money)
                 seconds, priced = reservation.seconds, price is not None
                 self._accounts.add(reservation.stage, charge, cost, seconds, priced=priced)
                 reservation.charged = charge
-                reservation.usd = None if price is None else cost.usd.usd
+                reservation.usd = None if price is None else cost.money.usd
                 self._note_overdraft(reservation, cost)
             if reservation.fund is not None and (fund := self._funds.get(reservation.fund)):
                 back = (reservation.from_fund - cost).at_least_zero()
@@ -429,7 +429,7 @@ class Ledger:
         need = reservation.need
         for unit, budgeted, beyond in (
             ("tokens", self.budget.tokens, cost.tokens > need.tokens),
-            ("usd", self.budget.usd, cost.usd > need.usd),
+            ("usd", self.budget.usd, cost.money > need.money),
         ):
             if budgeted is not None and beyond and self._overdrawn is None:
                 why = (
@@ -451,6 +451,6 @@ class Ledger:
     def _amount(self, cost: Cost, seconds: float) -> Amount:
         return Amount(
             None if self.budget.tokens is None else cost.tokens,
-            None if self.budget.usd is None else cost.usd.usd,
+            None if self.budget.usd is None else cost.money.usd,
             None if self.budget.seconds is None else seconds,
         )
