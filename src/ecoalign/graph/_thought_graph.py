@@ -166,17 +166,6 @@ class ThoughtGraph:
             steps.append(self._thoughts[best])
         return tuple(reversed(steps))
 
-    def paths_to(self, thought: ThoughtId) -> Iterator[tuple[ThoughtId, ...]]:
-        """Every path of live thoughts from the root, lazily: there may be exponentially many."""
-        end = self.resolve(thought)
-        if not self._live(end):
-            return
-        if end == ROOT:
-            yield (ROOT,)
-        for parent in self._thoughts[end].parents:
-            for path in self.paths_to(parent):
-                yield (*path, end)
-
     def path(self, ids: Sequence[ThoughtId]) -> tuple[Thought, ...]:
         """The thoughts of a path given by its ids, root first.
 
