@@ -524,3 +524,32 @@ def test_the_excess_of_a_band_is_that_of_its_longest_path() -> None:
         assert solved.excess == pytest.approx(excess)
         assert solved.path == [1, 2]
     assert relaxation(Economy.RATIO).relax(Band(0.6, 0.8), 0.0) == []
+
+
+def test_between_worthless_paths_the_cheaper_one_wins_though_a_beam_has_lost_it() -> None:
+    thoughts, ends = starts_that_meet((1.0, 1.0, 5.0), (0.0, 0.0, 1.0), (0.0, 1.0, 1.0))
+    for limits in (Limits(), ALWAYS_BANDS, ALWAYS_SPLIT):
+        best = best_of(track_thoughts(thoughts, ends, 9.0, Objective(), limits=limits))
+        assert (best.gamma, best.cost, best.ids) == (0.0, 2.0, (0, 2, 3, 4))
+
+
+@pytest.mark.parametrize("aggregator", SafetyAggregator)
+def test_a_label_carries_the_safety_of_its_path(aggregator: SafetyAggregator) -> None:
+    objective = Objective(Economy.RATIO, aggregator)
+    for safeties in ([0.7], [0.3, 0.7], [0.9, 0.2, 0.6]):
+        carried = 0.0 if aggregator is SafetyAggregator.MEAN else -1.0
+        for safety in safeties:
+            carried = objective.carry(carried, safety)
+        found = objective.safety(carried, len(safeties))
+        assert found == pytest.approx(path_safety(safeties, aggregator))
+
+
+def test_where_only_the_last_safety_counts_a_band_has_the_paths_that_end_in_it() -> None:
+    graph = chain((0.5, 1.5, 3.0), (0.8, 0.5, 1.0))
+    objective = Objective(Economy.RATIO, SafetyAggregator.LAST)
+    problem = build_problem(graph.topological(), graph.ends, 9.0)
+    found = Relaxation(problem, 9.0, objective)
+    assert found.relax(Band(0.4, 0.6), 0.0) == []
+    (solved,) = found.relax(Band(0.7, 0.9), 0.0)
+    assert solved.path == [1, 2]
+    assert found.label(solved.path) == (4.0, -2.0, -0.8, 2, (0, 1, 2))
