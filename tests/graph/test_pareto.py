@@ -281,7 +281,7 @@ def test_a_dear_detour_through_a_weak_link_does_not_win() -> None:
     assert best_of(track(graph, 99.0, aggregator=SafetyAggregator.LAST)).ids[-1] == one.id
 
 
-def test_no_unsafe_parent_enters_by_a_side_door() -> None:
+def test_a_path_through_one_parent_of_a_fusion_sees_the_safety_of_all() -> None:
     graph = ThoughtGraph("root")
     clean = graph.add(THINK, "", parent=ROOT, safety=1.0, utility=1.0, cost=1.0)
     risky = graph.add(THINK, "", parent=ROOT, safety=0.1, utility=1.0, cost=1.0)

@@ -5,7 +5,6 @@ No call to a model is made before its worst case is reserved.
 
 from __future__ import annotations
 
-from ecoalign.budget._accounts import Cost
 from ecoalign.budget._amounts import Amount, Budget, Spending, StageSpending
 from ecoalign.budget._ledger import Ledger, Reservation
 from ecoalign.budget._metered_client import CallError, CallRecord, MeteredClient
@@ -18,7 +17,6 @@ __all__ = [
     "Budget",
     "CallError",
     "CallRecord",
-    "Cost",
     "Ledger",
     "MeteredClient",
     "Money",

@@ -177,7 +177,7 @@ class Ledger:
         """Reserve the worst case of one call. Call this before the call, close it afterwards.
 
         Args:
-            stage: who asks, for the accounts.
+            stage: who asks; spending is summed by it.
             bound: the most tokens that one attempt can use.
             model: "provider:name", for the price.
             fund: a fund that pays this call first; beyond it the hard budget counts instead of
