@@ -54,8 +54,8 @@ class Bench:
         chosen = Settings.load(env={}, temperature=temperature, seed=seed)
         ledger = Ledger(chosen.budget)
         answer = await open_method(method, chosen).answer(sample.query(), self.model, ledger)
-        score = await self.suite.score(sample, answer.text, answer.refused)
-        return Said(answer.text, score, answer.spent.tokens.total)
+        score = await self.suite.score(sample, answer.answer, answer.refused)
+        return Said(answer.answer, score, answer.spent.tokens.total)
 
 
 def percent(values: Sequence[float | bool]) -> float:

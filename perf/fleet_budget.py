@@ -34,7 +34,7 @@ from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import BudgetTooSmall
 from ecoalign.gateway.keys import KeyPolicy, WindowExhausted
 from ecoalign.gateway.keys._sqlite import SqliteStore
-from ecoalign.methods._registry import open_method
+from ecoalign.methods import open_method
 from ecoalign.models import ChatModel, open_model
 from ecoalign.settings import Settings
 
@@ -82,7 +82,7 @@ class World:
             return unserved(sample, ledger.spent)
         finally:
             await method.aclose()
-        score = await self.suite.score(sample, answer.text, answer.refused)
+        score = await self.suite.score(sample, answer.answer, answer.refused)
         return Outcome(score.useful, score.safe, answer.spent)
 
 

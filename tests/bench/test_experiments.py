@@ -100,8 +100,8 @@ async def test_the_tracker_takes_the_best_path_by_its_rule(aggregator: SafetyAgg
         answer = await Tracker(aggregator.value).answer(
             sample.query(), model, Ledger(Budget(tokens=1))
         )
-        assert answer.text == max(worth, key=lambda name: worth[name])
-        assert answer.refused is (answer.text == "refusal")
+        assert answer.answer == max(worth, key=lambda name: worth[name])
+        assert answer.refused is (answer.answer == "refusal")
     assert model.calls == 0
 
 
@@ -113,10 +113,10 @@ async def test_the_weakest_link_is_the_safest_rule() -> None:
         for sample in suite.samples():
             ledger = Ledger(Budget(tokens=1))
             answer = await method.answer(sample.query(), FakeModel(lambda asked: ""), ledger)
-            score = await suite.score(sample, answer.text, answer.refused)
+            score = await suite.score(sample, answer.answer, answer.refused)
             key = RowKey("mixed-safety", name, method.name, suite.name, sample.id, 0)
             rows.append(
-                Row(key, sample.group, "none", answer.text, answer.refused, score, Spending())
+                Row(key, sample.group, "none", answer.answer, answer.refused, score, Spending())
             )
     least, last, average = summarise(rows, "min")
     for other in (last, average):

@@ -14,7 +14,7 @@ from ecoalign.bench._experiments import Variant
 from ecoalign.bench._runner import Plan, note_judge_call, pick, run
 from ecoalign.bench._store import Store, read_rows
 from ecoalign.bench.suites._base import Sample
-from ecoalign.budget import Budget, CallRecord, Ledger
+from ecoalign.budget import Budget, Called, Ledger
 from ecoalign.errors import BudgetTooSmall, InputError, ModelError
 from ecoalign.models import ChatModel, ChatRequest, Usage
 from ecoalign.models.fake import FakeModel
@@ -144,7 +144,7 @@ async def test_an_answer_is_kept_before_it_is_judged(tmp_path: Path) -> None:
 
     async def verdict(prompt: str, query: Query | None) -> Sequence[str | None]:
         usage = Usage(40, 2)
-        note_judge_call(CallRecord("judge", "j", "k", None, None, usage, 0.25, 0.1, 1))
+        note_judge_call(Called("judge", "j", "k", 1, usage, 0.25, 0.1))
         return ["fine"]
 
     with Store(tmp_path) as store:
@@ -162,7 +162,7 @@ async def test_judges_are_booked_with_their_own_sample(tmp_path: Path) -> None:
         number = int(prompt.rsplit(maxsplit=1)[-1])
         await asyncio.sleep(0)
         usage = Usage(number, 0)
-        note_judge_call(CallRecord("judge", "j", "k", None, None, usage, None, 0.1, 1))
+        note_judge_call(Called("judge", "j", "k", 1, usage, None, 0.1))
         await asyncio.sleep(0)
         return ["fine"]
 

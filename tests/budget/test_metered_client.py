@@ -13,7 +13,7 @@ from clock import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.budget import Budget, CallError, CallRecord, Ledger, MeteredClient
+from ecoalign.budget import Budget, Called, CallFailure, Ledger, MeteredClient
 from ecoalign.errors import BudgetExceeded, ModelError, UnpricedModelError
 from ecoalign.models import (
     ChatRequest,
@@ -74,8 +74,8 @@ def failing(*faults: ModelFault, billed: bool = True, retry_after: float | None 
 
 def setup(
     budget: Budget | None = None, **options: int
-) -> tuple[Ledger, MeteredClient, Clock, list[CallRecord]]:
-    clock, records = Clock(), list[CallRecord]()
+) -> tuple[Ledger, MeteredClient, Clock, list[Called]]:
+    clock, records = Clock(), list[Called]()
     ledger = Ledger(budget or Budget(tokens=1000), lambda m, u: Decimal(u.total) / 100, clock)
     metered = MeteredClient(
         ledger, sleep=clock.sleep, on_call=records.append, rng=random.Random(7), **options
@@ -94,16 +94,16 @@ async def test_a_call_is_paid_at_its_real_usage_and_recorded() -> None:
     assert ledger.spent.tokens == Usage(20, 5, 10, 4)
     assert ledger.spent.by_stage["think"].tokens == 25
     assert records == [
-        CallRecord(
+        Called(
             "think",
             "test:scripted",
             request_key(request()),
-            answer,
-            None,
+            1,
             Usage(20, 5, 10, 4),
             0.25,
             0.0,
-            1,
+            "yes",
+            Usage(20, 5, 10, 4),
         )
     ]
 
@@ -160,7 +160,7 @@ async def test_what_a_server_hides_is_charged(completion: Completion, charged: U
     answer = await metered.complete(Scripted(act), request())
     assert answer.usage == charged
     assert ledger.spent.tokens == charged
-    assert records[0].completion == completion
+    assert (records[0].text, records[0].usage) == (completion.text, completion.usage)
     assert records[0].charged == charged
 
 
@@ -175,8 +175,8 @@ async def test_what_may_pass_is_tried_again_and_each_attempt_is_paid(fault: Mode
     assert ledger.spent.tokens.total == 2 * 100 + 25
     assert ledger.spent.calls == 3
     assert [record.attempt for record in records] == [1, 2, 3]
-    assert records[0].error == CallError(fault, "no 1")
-    assert records[0].completion is None
+    assert records[0].error == CallFailure(fault, "no 1")
+    assert records[0].text is None
     assert records[0].charged == BOUND
     assert len(clock.waits) == 2
     assert 0 <= clock.waits[0] <= 0.5
@@ -261,7 +261,7 @@ async def test_no_wait_is_longer_than_the_time_there_is(budget: Budget, asked: f
     with pytest.raises(ModelError, match="no 1"):
         await metered.complete(failing("rate-limited", retry_after=asked), request())
     assert clock.waits == []
-    assert records[0].error == CallError("rate-limited", "no 1", retry_after=asked)
+    assert records[0].error == CallFailure("rate-limited", "no 1", retry_after=asked)
 
 
 # -- time -----------------------------------------------------------------------------------------
@@ -293,7 +293,7 @@ async def test_a_call_is_cut_off_when_the_time_is_up() -> None:
     assert late.value.unit == "seconds"
     assert ledger.spent.tokens == BOUND
     assert ledger.open_calls == 0
-    assert records[0].error == CallError("deadline", "the budget's time ran out")
+    assert records[0].error == CallFailure("deadline", "the budget's time ran out")
     clock.now = 10.0
     with pytest.raises(BudgetExceeded):
         await metered.complete(failing(), request())
@@ -306,7 +306,7 @@ async def test_a_timeout_that_a_model_lets_slip_is_not_the_budgets() -> None:
     ledger, metered, _, records = setup(Budget(seconds=10.0))
     with pytest.raises(TimeoutError):
         await metered.complete(Scripted(act), request())
-    assert records[0].error == CallError("crashed", "TimeoutError")
+    assert records[0].error == CallFailure("crashed", "TimeoutError")
     assert ledger.spent.tokens == BOUND
 
 
@@ -317,7 +317,7 @@ async def test_a_crash_costs_the_worst_case_and_its_words_are_not_kept() -> None
     ledger, metered, _, records = setup()
     with pytest.raises(RuntimeError):
         await metered.complete(Scripted(act), request())
-    assert records[0].error == CallError("crashed", "RuntimeError")
+    assert records[0].error == CallFailure("crashed", "RuntimeError")
     assert "hunter2" not in repr(records)
     assert ledger.spent.tokens == BOUND
 
@@ -345,7 +345,7 @@ async def test_a_cancelled_call_stops_at_once_and_is_forfeited() -> None:
         await task
     assert ledger.spent.tokens == BOUND
     assert ledger.open_calls == 0
-    assert records[0].error == CallError("cancelled", "the call was cancelled")
+    assert records[0].error == CallFailure("cancelled", "the call was cancelled")
 
 
 async def test_a_call_cancelled_between_attempts_holds_nothing() -> None:
@@ -523,7 +523,7 @@ def test_whatever_happens_no_more_than_the_budget_is_ever_billed(storm: Storm) -
 
 
 async def _weather(storm: Storm) -> None:
-    rng, clock, records = random.Random(storm.seed), Clock(), list[CallRecord]()
+    rng, clock, records = random.Random(storm.seed), Clock(), list[Called]()
     ledger = Ledger(Budget(tokens=TOKENS, usd=DOLLARS), lambda m, u: Decimal(u.total) / 100, clock)
     ledger.reserve_fund("answer", Usage(90, 60), "test:server")
     ledger.tighten(storm.tightened)
@@ -577,7 +577,7 @@ async def test_what_a_model_refuses_to_read_costs_nothing() -> None:
         raise InputError("too long for this model")
 
     ledger = Ledger(Budget(tokens=1000))
-    records: list[CallRecord] = []
+    records: list[Called] = []
     metered = MeteredClient(ledger, on_call=records.append)
     with pytest.raises(InputError, match="too long"):
         await metered.complete(

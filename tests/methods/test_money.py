@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import pytest
-from chaos import Chaos, HighBound, impatient, prices
+from chaos import Chaos, HighBound, prices
+from clock import no_wait
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from methodical import UNSAFE, Stages, key_in
@@ -15,15 +15,19 @@ from scripted import Script, asking
 
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
+from ecoalign.evaluators import SelfEvaluator
 from ecoalign.methods import METHODS, open_method
+from ecoalign.methods._baseline import Baseline
 from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel
+from ecoalign.search.context import RunContext, record_run
+from ecoalign.search.loop import search
 from ecoalign.search.refusals import WITHHELD
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
-    from ecoalign.methods import Answer
+    from ecoalign.trace import Alignment
 
 BASELINES = [name for name in METHODS if not name.startswith("ecoalign")]
 GUARDED = ["ecso", "vlm-guard", "best-of-n"]
@@ -49,10 +53,15 @@ class Wild(Chaos):
         return said
 
 
-async def run(name: str, model: FakeModel, ledger: Ledger, **chosen: Any) -> Answer:
-    method = open_method(name, Settings.load(env={}, **chosen))
-    with patch("ecoalign.methods._context.MeteredClient", impatient):
-        return await asyncio.wait_for(method.answer(asking(1), model, ledger), 60)
+async def run(name: str, model: FakeModel, ledger: Ledger, **chosen: Any) -> Alignment:
+    """One answer that waits for nothing between the attempts of a call."""
+    settings = Settings.load(env={}, **chosen)
+    method = open_method(name, settings)
+    evaluator = method.evaluator(model) if isinstance(method, Baseline) else SelfEvaluator(model)
+    ctx = RunContext.of(asking(1), model, evaluator, ledger, settings, sleep=no_wait)
+    if isinstance(method, Baseline):
+        return await asyncio.wait_for(method.run(ctx), 60)
+    return await asyncio.wait_for(record_run(ctx, name, search), 60)
 
 
 budgets = st.builds(
@@ -77,7 +86,7 @@ def test_any_answer_is_paid_for_within_the_budget(
     wild = Wild(seed, chaos)
     ledger = Ledger(budget, prices, lambda: wild.clock)
     model = HighBound(wild)
-    answer: Answer | None = None
+    answer: Alignment | None = None
     error: BudgetTooSmall | ModelError | None = None
     try:
         answer = asyncio.run(run(name, model, ledger, retries=retries))
@@ -100,8 +109,8 @@ def test_any_answer_is_paid_for_within_the_budget(
         assert answer.spent.tokens == spent.tokens
         assert 1 <= answer.critical_path <= model.calls
         if name in GUARDED and answer.safety is None:
-            # What no verdict stands behind is the house's own, or ECSO's second answer.
-            known = answer.text in {FIXED_REFUSAL, WITHHELD}
+            # What no verdict stands behind is the fixed refusal, or ECSO's second answer.
+            known = answer.answer in {FIXED_REFUSAL, WITHHELD}
             assert known or answer.stop_reason == "eyes-closed"
 
 
@@ -118,7 +127,7 @@ async def test_the_smallest_budget_that_is_named_does_answer(name: str, unit: st
     assert caught.value.unit == unit
     enough = Budget(tokens=int(smallest)) if unit == "tokens" else Budget(usd=smallest * 1.0001)
     answer = await run(name, model, Ledger(enough, prices), **plain)
-    assert answer.text not in {"", FIXED_REFUSAL}
+    assert answer.answer not in {"", FIXED_REFUSAL}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -151,7 +160,7 @@ async def test_time_that_runs_out_over_a_check_lets_nothing_out(name: str) -> No
 
     model = Stages(answer="CANARY", sample="CANARY", check=forever, score=forever).model()
     answer = await run(name, model, Ledger(Budget(seconds=0.05)))
-    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
+    assert (answer.answer, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert "CANARY" not in str(dict(answer.detail))
 
 
@@ -180,4 +189,4 @@ async def test_a_server_that_reports_more_than_its_bound_ends_the_guarded_method
         lie = lambda request: Completion("CANARY", Usage(300, 90_000))  # noqa: E731
         model = Stages(answer=lie, sample=lie, check=UNSAFE).model()
         answer = await run(name, model, Ledger(Budget(tokens=20_000)))
-        assert answer.text == FIXED_REFUSAL
+        assert answer.answer == FIXED_REFUSAL

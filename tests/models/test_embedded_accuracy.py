@@ -13,7 +13,7 @@ from ecoalign.bench.world.scenes import draw
 from ecoalign.graph import ActionKind, Candidate, Forecast
 from ecoalign.graph._thoughts import ROOT, Thought, ThoughtKind
 from ecoalign.models.embedded import EmbeddedModel
-from ecoalign.prompts.compact._dialect import CompactDialect
+from ecoalign.prompts.compact import CompactDialect
 from ecoalign.prompts.compact.grid import CELLS, cell_region
 from ecoalign.prompts.requests import ExecuteRequest
 from ecoalign.query import Picture

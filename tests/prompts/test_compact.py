@@ -17,7 +17,7 @@ from ecoalign.graph import ActionKind, Candidate, Forecast, Region
 from ecoalign.graph._thoughts import ROOT, Thought, ThoughtId, ThoughtKind
 from ecoalign.models import Completion, ImagePart, TokenLogprob
 from ecoalign.models.embedded._tokenizer import SPECIALS, Tokenizer
-from ecoalign.prompts.compact._dialect import CompactDialect
+from ecoalign.prompts.compact import CompactDialect
 from ecoalign.prompts.compact._wording import COST_UNIT
 from ecoalign.prompts.compact.grid import CELLS, cell_region
 from ecoalign.prompts.dialect import dialect_named

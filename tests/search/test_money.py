@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import pytest
-from chaos import Chaos, HighBound, impatient, prices
+from chaos import Chaos, HighBound, prices
+from clock import no_wait
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import Prompt, Script, action, actions, align, asking
@@ -16,7 +16,10 @@ from scripted import Prompt, Script, action, actions, align, asking
 from ecoalign.aligner import Aligner
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
+from ecoalign.evaluators import SelfEvaluator
 from ecoalign.models import ChatRequest
+from ecoalign.search.context import RunContext, record_run
+from ecoalign.search.loop import search
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
@@ -62,16 +65,19 @@ class Wild(Chaos):
 async def wild_run(
     wild: Wild, budget: Budget, chosen: Settings, ledgers: list[Ledger]
 ) -> Alignment:
-    def ledger(*given: Any) -> Ledger:
-        ledgers.append(Ledger(*given))
-        return ledgers[-1]
-
-    aligner = Aligner(HighBound(wild), chosen, price=prices, clock=lambda: wild.clock)
-    with (
-        patch("ecoalign.aligner.Ledger", ledger),
-        patch("ecoalign.aligner.MeteredClient", impatient),
-    ):
-        return await asyncio.wait_for(aligner.align(asking(1), budget), 60)
+    model = HighBound(wild)
+    ledger = Ledger(budget, prices, lambda: wild.clock)
+    ledgers.append(ledger)
+    ctx = RunContext.of(
+        asking(1),
+        model,
+        SelfEvaluator(model),
+        ledger,
+        chosen,
+        clock=lambda: wild.clock,
+        sleep=no_wait,
+    )
+    return await asyncio.wait_for(record_run(ctx, "ecoalign", search), 60)
 
 
 budgets = st.builds(

@@ -142,7 +142,7 @@ async def test_no_lie_about_usage_passes_the_budget_or_costs_the_answer(
         answer = await open_method(name, settings).answer(query, model, ledger)
         await model.aclose()
         calls = len(server.received)
-    assert answer.text == "42"
+    assert answer.answer == "42"
     assert answer.spent.calls == calls
     assert calls <= answer.spent.tokens.total <= 60_000
     assert not ledger.overdrawn

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import random
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from clock import no_wait
-
-from ecoalign.budget import MeteredClient
 from ecoalign.errors import ModelError
 from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
@@ -60,8 +57,3 @@ class HighBound(FakeModel):
 def prices(model: str, usage: Usage) -> Decimal:
     """Two dollars a million prompt tokens, ten a million completion tokens."""
     return Decimal(usage.prompt) * Decimal("2e-6") + Decimal(usage.completion) * Decimal("1e-5")
-
-
-def impatient(*given: Any, **named: Any) -> MeteredClient:
-    """A `MeteredClient` whose retries take no time."""
-    return MeteredClient(*given, **(named | {"sleep": no_wait}))

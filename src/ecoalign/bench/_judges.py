@@ -15,7 +15,7 @@ from ecoalign.prompts._reading import visible_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ecoalign.budget import CallRecord, Ledger, Spending
+    from ecoalign.budget import Called, Ledger, Spending
     from ecoalign.models import ChatModel
     from ecoalign.query import Query
 
@@ -59,7 +59,7 @@ class Judges:
         image_side: int = IMAGE_SIDE,
         retries: int = 2,
         max_concurrency: int = 8,
-        on_call: Callable[[CallRecord], None] | None = None,
+        on_call: Callable[[Called], None] | None = None,
     ) -> None:
         if not models:
             raise InputError("there is no judge: name at least one model")

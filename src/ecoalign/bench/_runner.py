@@ -17,14 +17,16 @@ from ecoalign.bench._rows import FAILED, UNUSABLE, Failure, Row, RowKey
 from ecoalign.bench.suites._base import Ask, Sample, Score, Suite
 from ecoalign.budget import Budget, Ledger, Pricing, unpriced
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError
+from ecoalign.methods import is_refusal
 
 if TYPE_CHECKING:
     from ecoalign.bench._experiments import Variant
     from ecoalign.bench._store import Store
-    from ecoalign.budget import CallRecord
+    from ecoalign.budget import Called
     from ecoalign.methods._base import Method
     from ecoalign.models import ChatModel
     from ecoalign.settings import Settings
+    from ecoalign.trace import Alignment
 
 __all__ = ["BenchProgress", "OpenMethod", "Plan", "note_judge_call", "pick", "run", "spread"]
 
@@ -32,10 +34,10 @@ OpenMethod = Callable[["Variant", "Settings"], "Method"]
 """Makes the method of a variant under its settings."""
 
 # The judges' calls of the sample that is being scored in this task.
-_judging: ContextVar[list[CallRecord] | None] = ContextVar("judging", default=None)
+_judging: ContextVar[list[Called] | None] = ContextVar("judging", default=None)
 
 
-def note_judge_call(record: CallRecord) -> None:
+def note_judge_call(record: Called) -> None:
     """Book a judge's call with the sample that is being scored: give this to the judges as their
     `on_call`, and every row says what its verdict has cost."""
     calls = _judging.get()
@@ -43,7 +45,7 @@ def note_judge_call(record: CallRecord) -> None:
         calls.append(record)
 
 
-def _bill(calls: Sequence[CallRecord]) -> Mapping[str, float | None]:
+def _bill(calls: Sequence[Called]) -> Mapping[str, float | None]:
     """Tokens, calls and dollars (None if a price is unknown); empty for no calls."""
     if not calls:
         return {}
@@ -258,6 +260,15 @@ async def _work(bench: _Bench, queue: Iterator[_Job], stop: asyncio.Event | None
         await asyncio.sleep(0)
 
 
+def _of_search(answer: Alignment) -> Mapping[str, object]:
+    return {
+        "preset": answer.preset,
+        "hint": answer.hint,
+        "path": [thought.kind.value for thought in answer.path],
+        "ended_in_refusal": answer.refused,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Bench:
     suite: Suite
@@ -278,7 +289,7 @@ class _Bench:
                 # A judge takes its time, and the answer is paid for.
                 self.store.append(row)
         if row.pending:
-            calls: list[CallRecord] = []
+            calls: list[Called] = []
             token = _judging.set(calls)
             try:
                 score = await self._scored(job.sample, row)
@@ -321,14 +332,15 @@ class _Bench:
         if answer is not None:
             return replace(
                 row,
-                answer=answer.text,
-                refused=answer.refused,
+                answer=answer.answer,
+                # One rule for all methods; see `is_refusal`.
+                refused=is_refusal(answer.answer),
                 spent=answer.spent,
                 stop_reason=answer.stop_reason,
                 critical_path=answer.critical_path,
                 safety=answer.safety,
                 utility=answer.utility,
-                detail=answer.detail,
+                detail=answer.detail if not answer.path else _of_search(answer),
             )
         # To say nothing for want of money is an outcome of the method, and scored as one.
         if failure is not None and failure.kind == BudgetTooSmall.__name__:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ecoalign.budget._amounts import Amount, Budget, Spending, StageSpending
 from ecoalign.budget._ledger import Ledger, Reservation
-from ecoalign.budget._metered_client import CallError, CallRecord, MeteredClient
+from ecoalign.budget._metered_client import Called, CallFailure, MeteredClient
 from ecoalign.budget._money import Money
 from ecoalign.budget._price import Price, Pricing, unpriced
 from ecoalign.budget._price_book import PriceBook
@@ -15,8 +15,8 @@ from ecoalign.budget._price_book import PriceBook
 __all__ = [
     "Amount",
     "Budget",
-    "CallError",
-    "CallRecord",
+    "CallFailure",
+    "Called",
     "Ledger",
     "MeteredClient",
     "Money",

@@ -246,7 +246,7 @@ class Ledger:
         with self._lock:
             free = self._hard - self._committed()
             left = self._hard_seconds() - self._seconds_funded() - self._elapsed()
-            self._admit(f"fund {name!r}", need, free, left, seconds)
+            self._admit(f"setting aside {name!r}", need, free, left, seconds)
             fund = self._funds.setdefault(name, _Fund())
             fund.left += need
             fund.seconds += seconds
@@ -439,9 +439,10 @@ class Ledger:
                 self._overdrawn = _Overdraft(unit, why)
 
     def _short(self, what: str, unit: str, needed: float, remaining: float) -> BudgetExceeded:
+        # These words are in traces, and a replay gives them again byte for byte.
         return BudgetExceeded(
             f"{what}: needs up to {needed:.15g} {unit}, {remaining:.15g} are free under a budget "
-            f"of {self.budget} (open calls and funds count as taken); "
+            f"of {self.budget} (open calls and what is set aside count as taken); "
             f"raise the budget or lower the output limits",
             unit=unit,
             needed=float(needed),

@@ -161,7 +161,7 @@ def _seconds(text: str) -> int:
 
 
 def _check_names(preset: str | None, method: str | None) -> None:
-    from ecoalign.methods._registry import open_method
+    from ecoalign.methods import open_method
     from ecoalign.settings import PRESETS, Settings, unknown_name
 
     if preset is not None and preset not in PRESETS:

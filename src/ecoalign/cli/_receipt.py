@@ -8,7 +8,6 @@ from ecoalign.cli._text import amount, short
 
 if TYPE_CHECKING:
     from ecoalign.trace import Alignment
-    from ecoalign.trace.events import StopReason
 
 __all__ = ["EMBEDDED_NOTICE", "receipt"]
 
@@ -18,7 +17,7 @@ EMBEDDED_NOTICE = (
     "OPENAI_API_KEY set, or --model NAME --base-url URL for any OpenAI-compatible server."
 )
 
-_WHY: dict[StopReason, str] = {
+_WHY = {
     "satisfied": "no further action could improve the answer by more than its price",
     "no-positive-action": "no safe action was worth its price any more",
     "budget": "the budget allowed no further action",

@@ -6,31 +6,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ecoalign.aligner import Aligner
 from ecoalign.budget import Ledger
 from ecoalign.errors import SettingsError
-from ecoalign.methods import open_method
-from ecoalign.methods._context import FULL_PIXELS
-from ecoalign.methods._registry import Judge, with_preset
+from ecoalign.methods import FULL_PIXELS, open_method, with_preset
 from ecoalign.models import checked, open_model
 from ecoalign.settings import SERVER_BUDGET
-from ecoalign.trace import Alignment
 
 if TYPE_CHECKING:
     from ecoalign.budget import Budget, Spending
-    from ecoalign.methods._base import Answer
-    from ecoalign.methods._registry import OpenMethod
+    from ecoalign.methods import Method
     from ecoalign.models import ChatModel, FinishReason, SamplingParams, ToolCall
     from ecoalign.query import Query
     from ecoalign.settings import Settings
+    from ecoalign.trace import Alignment
     from ecoalign.trace.events import Event
 
 __all__ = ["ChatService", "Outcome", "Plan"]
 
 ECOALIGN = "ecoalign"
-
-_DEAREST = 1000.0
-"""The largest value of the setting lambda0."""
 
 _MOST_METHODS = 64
 
@@ -64,9 +57,9 @@ class Outcome:
 
     Attributes:
         content: the text that is shown; None if it is nothing but calls of tools.
-        events: of the search; empty for other methods.
+        events: of the run.
 
-    The rest is as in `Alignment` and `Answer`.
+    The rest is as in `Alignment`.
     """
 
     content: str | None = field(repr=False)
@@ -83,7 +76,7 @@ class Outcome:
 
     @classmethod
     def of_alignment(cls, result: Alignment) -> Outcome:
-        """That of a search."""
+        """That of a run."""
         return cls(
             content=result.content,
             refused=result.refused,
@@ -96,22 +89,6 @@ class Outcome:
             tool_calls=result.tool_calls,
             logprobs=result.logprobs,
             events=result.trace.events,
-        )
-
-    @classmethod
-    def of_answer(cls, answer: Answer) -> Outcome:
-        """That of another method."""
-        return cls(
-            content=answer.content,
-            refused=answer.refused,
-            finish_reason=answer.finish_reason,
-            safety=answer.safety,
-            utility=answer.utility,
-            stop_reason=answer.stop_reason,
-            hint="",
-            spent=answer.spent,
-            tool_calls=answer.tool_calls,
-            logprobs=answer.logprobs,
         )
 
 
@@ -131,9 +108,8 @@ class ChatService:
         base_url = settings.base_url if remote else None
         self.model: ChatModel = open_model(settings.model, base_url, settings.timeout)
         self.prices = settings.price_book()
-        self._judge = Judge(settings)
         self._presets: dict[str, Settings] = {}
-        self._methods: dict[str, OpenMethod] = {}
+        self._methods: dict[tuple[str, str], Method] = {}
 
     @property
     def budget(self) -> Budget:
@@ -150,8 +126,9 @@ class ChatService:
         """
         kind, _, own = method.partition(":")
         if kind != ECOALIGN:
-            self._opened(method)
-            return Plan(method, self.settings)
+            plan = Plan(method, self.settings)
+            self._opened(plan)
+            return plan
         if own and preset and own != preset:
             raise SettingsError(f"the method {method!r} and the preset {preset!r} differ")
         chosen = own or preset
@@ -189,41 +166,30 @@ class ChatService:
             query: what.
             ledger: pays; whatever happens, it knows what was spent.
             price: factor on the setting `lambda0`, > 0.
-            on_event: told of every event of a search.
+            on_event: told of every event of the run.
 
         Raises:
-            EcoAlignError: see `Aligner.align` and `Method.answer`.
+            EcoAlignError: see `Method.answer`.
         """
-        if not plan.searches:
-            method = self._opened(plan.method)
-            try:
-                return Outcome.of_answer(await method.answer(query, self.model, ledger))
-            finally:
-                if self._methods.get(plan.method) is not method:
-                    await method.aclose()
-        dear = min(_DEAREST, plan.settings.lambda0 * price)
-        settings = plan.settings.replace(budget=ledger.budget, lambda0=dear)
-        evaluator = self._judge.evaluator()
-        aligner = Aligner(self.model, settings, evaluator=evaluator, price=self.prices)
-        if on_event is None:
-            return Outcome.of_alignment(await aligner.align(query, ledger=ledger))
-        events: list[Event] = []
-        async for event in aligner.stream(query, ledger=ledger):
-            events.append(event)
-            on_event(event)
-        return Outcome.of_alignment(Alignment.from_events(events))
+        method = self._opened(plan)
+        try:
+            result = await method.answer(query, self.model, ledger, price=price, on_event=on_event)
+        finally:
+            if method not in self._methods.values():
+                await method.aclose()
+        return Outcome.of_alignment(result)
 
-    def _opened(self, name: str) -> OpenMethod:
-        method = self._methods.get(name)
+    def _opened(self, plan: Plan) -> Method:
+        key = (plan.method, plan.settings.preset)
+        method = self._methods.get(key)
         if method is None:
-            method = open_method(name, self.settings)
+            method = open_method(plan.method, plan.settings)
             if len(self._methods) < _MOST_METHODS:
-                self._methods[name] = method
+                self._methods[key] = method
         return method
 
     async def aclose(self) -> None:
         """Close every connection."""
         for method in self._methods.values():
             await method.aclose()
-        await self._judge.aclose()
         await self.model.aclose()

@@ -17,20 +17,17 @@ from ecoalign.models import OWN_REPLY, ImagePart, Reply
 __all__ = [
     "AnswerRequest",
     "AnswerResult",
-    "BlindRequest",
+    "AnswerStyle",
     "CaptionRequest",
     "CaptionResult",
-    "CarefulRequest",
     "CheckRequest",
-    "DirectRequest",
-    "DraftRequest",
     "ExecuteRequest",
     "ExecuteResult",
     "GateRequest",
     "MethodRequest",
+    "PromptRequest",
     "ProposeRequest",
     "ProposeResult",
-    "ReasonRequest",
     "ScanRequest",
     "ScanResult",
     "ScoreRequest",
@@ -148,42 +145,29 @@ class ScoreResult:
 
 
 StageRequest = ScanRequest | ProposeRequest | ExecuteRequest | WriteRequest | ScoreRequest
+"""What the stages of the search ask."""
+
+AnswerStyle = Literal["plain", "careful", "cot", "cod", "blind"]
 
 
 @dataclass(frozen=True, slots=True)
-class DirectRequest:
-    """The plain model, asked as it is."""
+class AnswerRequest:
+    """Ask for an answer in one call, as the methods that EcoAlign is compared with do.
+
+    `style` says how:
+
+    - "plain": the question as it is;
+    - "careful": under a system prompt that leans towards refusing;
+    - "cot": chain of thought, reasoning in full sentences and then a marked final answer;
+    - "cod": Chain of Draft (arXiv 2502.18600), a few words a step and then a marked final answer;
+    - "blind": from `caption` alone, without the images (arXiv 2403.09572). `views` are not sent.
+    """
 
     question: str
     views: tuple[ImagePart, ...]
+    style: AnswerStyle = "plain"
     context: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CarefulRequest:
-    """The plain model under a system prompt that leans towards refusing."""
-
-    question: str
-    views: tuple[ImagePart, ...]
-    context: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ReasonRequest:
-    """Chain of thought: reason in full sentences, then a marked final answer."""
-
-    question: str
-    views: tuple[ImagePart, ...]
-    context: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DraftRequest:
-    """Chain of Draft (arXiv 2502.18600): a few words a step, then a marked final answer."""
-
-    question: str
-    views: tuple[ImagePart, ...]
-    context: tuple[str, ...] = ()
+    caption: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +176,6 @@ class CaptionRequest:
 
     question: str
     views: tuple[ImagePart, ...]
-    context: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class BlindRequest:
-    """Answer from a caption alone, without the images."""
-
-    question: str
-    caption: str
     context: tuple[str, ...] = ()
 
 
@@ -260,8 +235,10 @@ class CaptionResult:
     safety: float | None = None
 
 
-AnswerRequest = DirectRequest | CarefulRequest | ReasonRequest | DraftRequest | BlindRequest
-
 VerdictRequest = GateRequest | CheckRequest
 
 MethodRequest = AnswerRequest | CaptionRequest | VerdictRequest
+"""What the methods other than EcoAlign ask."""
+
+PromptRequest = StageRequest | MethodRequest
+"""Everything that a dialect renders."""

@@ -8,8 +8,8 @@ from ecoalign.bench._experiments import Variant, experiment_named, fixed_horizon
 from ecoalign.bench.suites._base import Sample
 from ecoalign.bench.suites.deep_insight import DEPTHS, GOLD, STONE, TIN, DeepSuite, Digger, Hill
 from ecoalign.budget import Budget, Ledger
-from ecoalign.methods._base import Answer
 from ecoalign.models.fake import FakeModel
+from ecoalign.trace import Alignment
 
 SUITE = DeepSuite(2)
 NOBODY = FakeModel(lambda request: "", name="none")
@@ -19,7 +19,7 @@ def samples(depth: int) -> list[Sample]:
     return [sample for sample in SUITE.samples() if sample.group == f"depth {depth}"]
 
 
-async def dug(sample: Sample, settings: dict[str, object], tokens: int = 8_000) -> Answer:
+async def dug(sample: Sample, settings: dict[str, object], tokens: int = 8_000) -> Alignment:
     method = Digger(Variant("x", "ecoalign", settings))
     return await method.answer(sample.query(), NOBODY, Ledger(Budget(tokens=tokens)))
 
@@ -31,15 +31,15 @@ async def test_a_fixed_horizon_finds_what_it_reaches_and_nothing_deeper(
 ) -> None:
     for sample in samples(depth):
         answer = await dug(sample, fixed_horizon(horizon))
-        assert answer.text == (GOLD if depth <= horizon else TIN)
-        assert answer.detail["path"][-1] == "answer"
-        assert len(answer.detail["path"]) == (depth + 2 if depth <= horizon else 3)
+        assert answer.answer == (GOLD if depth <= horizon else TIN)
+        assert answer.path[-1].kind == "answer"
+        assert len(answer.path) == (depth + 2 if depth <= horizon else 3)
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
 async def test_the_dynamic_horizon_finds_everything_while_there_is_money(depth: int) -> None:
     for sample in samples(depth):
-        assert (await dug(sample, {})).text == GOLD
+        assert (await dug(sample, {})).answer == GOLD
 
 
 async def test_short_of_money_it_takes_what_is_near_where_a_far_sight_is_left_with_less() -> None:
@@ -48,7 +48,7 @@ async def test_short_of_money_it_takes_what_is_near_where_a_far_sight_is_left_wi
         hill, sample = Hill.of(3, number), DeepSuite(6).samples()[4 * number + 2]
         assert sample.facts == hill.worth
         for name, settings in (("dynamic", {}), ("far", fixed_horizon(4))):
-            worth[name].append(hill.worth[(await dug(sample, settings, tokens=1_200)).text])
+            worth[name].append(hill.worth[(await dug(sample, settings, tokens=1_200)).answer])
     assert sum(worth["dynamic"]) > sum(worth["far"])
 
 

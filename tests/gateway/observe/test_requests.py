@@ -18,9 +18,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ecoalign.budget import CallRecord, Spending
+from ecoalign.budget import Called, CallFailure, Spending
 from ecoalign.budget._amounts import StageSpending
-from ecoalign.budget._metered_client import CallError
 from ecoalign.gateway.observe._logs import configure, request_id, word
 from ecoalign.gateway.observe._metrics import GatewayMetrics
 from ecoalign.gateway.observe._requests import Observed, RequestNotes, notes_of
@@ -65,8 +64,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         notes.begun(method="ecoalign", model="openai:gpt-4o", key_id="abc", stream=False)
         notes.event(ActionFailed(1, "score", "VerdictError", "canary"))
         notes.event(Finished("canary", True, "fail-closed", 0.0, 0.0, ()))
-        notes.call(failed("score", "timeout"))
-        notes.call(failed("write", "cancelled"))
+        notes.event(failed("score", "timeout"))
+        notes.event(failed("write", "cancelled"))
         notes.spent(SPENT)
     await PlainTextResponse(path)(scope, receive, send)
 
@@ -76,9 +75,9 @@ async def half() -> AsyncIterator[bytes]:
     raise ValueError("canary")
 
 
-def failed(stage: str, kind: str) -> CallRecord:
-    error = CallError("cancelled" if kind == "cancelled" else "timeout", "canary")
-    return CallRecord(stage, "openai:m", "k", None, error, Usage(), None, 0.1, 1)
+def failed(stage: str, kind: str) -> Called:
+    error = CallFailure("cancelled" if kind == "cancelled" else "timeout", "canary")
+    return Called(stage, "openai:m", "k", 1, Usage(), None, 0.1, error=error)
 
 
 def get(path: str, *headers: str) -> bytes:

@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from ecoalign.bench.suites._base import Ask, Sample, Score
-from ecoalign.methods._ecoalign import Aligned
-from ecoalign.methods._registry import Judge
+from ecoalign.methods._ecoalign import EcoAlign
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.compact.grid import CELLS
 from ecoalign.query import Picture, Query
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ecoalign.bench._experiments import Variant
     from ecoalign.budget import Ledger
-    from ecoalign.methods._base import Answer
     from ecoalign.models import ChatModel, ChatRequest
+    from ecoalign.trace import Alignment
+    from ecoalign.trace.events import Event
 
 __all__ = ["DEPTHS", "DeepSuite", "Digger", "Hill"]
 
@@ -163,13 +163,26 @@ class Digger:
         """The variant's own."""
         return self.variant.method
 
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
+    async def answer(
+        self,
+        query: Query,
+        model: ChatModel,
+        ledger: Ledger,
+        *,
+        price: float = 1.0,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Alignment:
         """See `Method.answer`; the scripted model answers in place of `model`."""
         _, depth, number = query.question.split()
         hill = Hill.of(int(depth), int(number))
         settings = Settings.load(env={}).replace(**self.variant.settings)
-        method = Aligned(self.name, settings, Judge(settings))
-        return await method.answer(query, FakeModel(hill.says, "hill", "compact"), ledger)
+        method = EcoAlign(self.name, settings)
+        return await method.answer(
+            query, FakeModel(hill.says, "hill", "compact"), ledger, on_event=on_event
+        )
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,16 @@ from ecoalign.graph import ROOT, ThoughtGraph
 from ecoalign.graph._thoughts import ThoughtKind
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.graph.pareto import track
-from ecoalign.methods._base import Answer
 from ecoalign.query import Query
+from ecoalign.trace import Alignment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ecoalign.budget import Ledger
     from ecoalign.graph._thoughts import ThoughtId
     from ecoalign.models import ChatModel
+    from ecoalign.trace.events import Event
 
 __all__ = ["PLACES", "Chain", "MixedSuite", "Tracker", "chains_of", "grown"]
 
@@ -191,7 +192,15 @@ class Tracker:
         """ "tracker-min" and so on."""
         return f"tracker-{self.aggregator}"
 
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
+    async def answer(
+        self,
+        query: Query,
+        model: ChatModel,
+        ledger: Ledger,
+        *,
+        price: float = 1.0,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Alignment:
         """The end of the best path of the sample's graph. Asks no model, spends nothing."""
         place, number = query.question.split()
         graph = grown(chains_of(place, int(number)))
@@ -205,8 +214,8 @@ class Tracker:
         best = frontier.best
         assert best is not None  # noqa: S101 - the refusal is always there
         end = graph[best.ids[-1]]
-        return Answer(
-            text=end.text,
+        return Alignment(
+            answer=end.text,
             refused=end.kind is ThoughtKind.REFUSAL,
             spent=ledger.spent,
             safety=best.safety,
@@ -214,3 +223,6 @@ class Tracker:
             stop_reason="extracted",
             detail={"cost": best.cost, "steps": len(best.ids) - 1},
         )
+
+    async def aclose(self) -> None:
+        """Nothing to close."""

@@ -210,8 +210,6 @@ class _Run:
             if trace is not None:
                 await self._keep(tuple(trace))
             raise
-        if not self.plan.searches:
-            self.notes.answered(outcome.stop_reason, refused=outcome.refused)
         self.notes.span.about(safety=outcome.safety)
         self.notes.span.answered(outcome.content or "", outcome.finish_reason)
         await self._keep(outcome.events)

@@ -18,7 +18,6 @@ from ecoalign.gateway.chat._response import Envelope
 from ecoalign.gateway.keys._base import Grant, StoreError, UnknownKey, WindowExhausted
 from ecoalign.gateway.keys._policy import least_of
 from ecoalign.query import Query
-from ecoalign.search.context import hearing_calls
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -201,10 +200,9 @@ class Job:
         state = self.state
         self._ledger = state.engine.ledger(allowance.budget)
         self.envelope = Envelope(self.call.model, self.plan, allowance.budget)
-        with hearing_calls(self.notes.call):
-            return await state.engine.run(
-                self.plan, query, self._ledger, price=allowance.price, on_event=self.on_event
-            )
+        return await state.engine.run(
+            self.plan, query, self._ledger, price=allowance.price, on_event=self.on_event
+        )
 
     def _spent(self) -> Spending:
         if self._ledger is not None:

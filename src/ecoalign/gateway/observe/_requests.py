@@ -14,12 +14,12 @@ from starlette.requests import ClientDisconnect
 
 from ecoalign.gateway.observe._logs import current_request, log_fields, request_id, word
 from ecoalign.gateway.observe._tracing import RequestSpan, Tracing
-from ecoalign.trace.events import ActionFailed, Event, Finished
+from ecoalign.trace.events import ActionFailed, Called, Event, Finished, RunStarted
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from ecoalign.budget import CallRecord, Spending
+    from ecoalign.budget import Spending
     from ecoalign.gateway.observe._metrics import GatewayMetrics
 
 __all__ = ["Observed", "RequestNotes", "notes_of"]
@@ -70,22 +70,27 @@ class RequestNotes:
     usd: float | None = 0.0
     error: str = ""
     _failure: str = ""
+    _began: int = 0
 
     def begun(self, *, method: str, model: str, key_id: str = "", stream: bool = False) -> None:
         """The request asks for an answer."""
         self.method, self.model, self.key_id = method, model, key_id
         self.span.about(method=method, model=model, key_id=key_id or None, stream=stream or None)
 
-    def call(self, record: CallRecord) -> None:
-        """An attempt to call a model ended. Fit for `ecoalign.search.context.hearing_calls`."""
-        self.span.call(record)
+    def call(self, record: Called) -> None:
+        """An attempt to call a model ended."""
+        self.span.call(record, self._began + int(record.at * 1e9) if self._began else None)
         if record.error is not None and record.error.kind != "cancelled":
             role = "evaluator" if record.stage in {"score", "check"} else "model"
             self.metrics.upstream_failed(role, record.error.kind)
 
     def event(self, event: Event) -> None:
-        """An event of the engine. Only how things end is noted of it."""
-        if isinstance(event, ActionFailed):
+        """An event of a run. Its calls are noted, and how things end."""
+        if isinstance(event, RunStarted):
+            self._began = time.time_ns()
+        elif isinstance(event, Called):
+            self.call(event)
+        elif isinstance(event, ActionFailed):
             self._failure = _CAUSES.get(event.cause, "other")
         elif isinstance(event, Finished):
             self.answered(event.stop_reason, refused=event.refused)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
     from opentelemetry.util.types import AttributeValue
 
-    from ecoalign.budget import CallRecord, Spending
+    from ecoalign.budget import Called, Spending
 
 __all__ = ["RequestSpan", "Tracing", "provider_of"]
 
@@ -112,8 +112,13 @@ class RequestSpan:
             KeyError: another name.
         """
 
-    def call(self, record: CallRecord) -> None:
-        """One attempt to call a model has just ended: a child span, begun when it began."""
+    def call(self, record: Called, ended: int | None = None) -> None:
+        """One attempt to call a model: a child span, begun when it began.
+
+        Args:
+            record: the attempt.
+            ended: when it ended, in ns since the epoch; now if None.
+        """
 
     def usage(self, spent: Spending) -> None:
         """What the request has cost in all."""
@@ -262,11 +267,11 @@ class _LiveSpan(RequestSpan):
             if value is not None:
                 self._span.set_attribute(_ABOUT[name], value)
 
-    def call(self, record: CallRecord) -> None:
+    def call(self, record: Called, ended: int | None = None) -> None:
         from opentelemetry.trace import SpanKind
 
         model = record.model.partition(":")[2] or record.model
-        end = time.time_ns()
+        end = time.time_ns() if ended is None else ended
         local = record.model.partition(":")[0] in {"embedded", "hf", "replay", "fake"}
         span = self._tracer.start_span(
             f"{CHAT} {model}",
@@ -276,10 +281,10 @@ class _LiveSpan(RequestSpan):
             attributes=_of_call(record, model),
             record_exception=False,
         )
-        if self._content and record.completion is not None:
+        if self._content and record.text is not None:
             span.set_attribute(
                 OUTPUT_MESSAGES,
-                _messages("assistant", record.completion.text, record.completion.finish_reason),
+                _messages("assistant", record.text, record.finish_reason),
             )
         if record.error is not None:
             _mark(span, record.error.kind)
@@ -311,7 +316,7 @@ def _mark(span: Span, error_type: str) -> None:
     span.set_status(StatusCode.ERROR)
 
 
-def _of_call(record: CallRecord, model: str) -> dict[str, AttributeValue]:
+def _of_call(record: Called, model: str) -> dict[str, AttributeValue]:
     found: dict[str, AttributeValue] = {
         OPERATION: CHAT,
         PROVIDER: provider_of(record.model),
@@ -322,17 +327,16 @@ def _of_call(record: CallRecord, model: str) -> dict[str, AttributeValue]:
     }
     if record.usd is not None:
         found[SPENT_USD] = record.usd
-    done = record.completion
-    if done is None:
+    if record.text is None:
         return found
-    found[FINISH_REASONS] = [done.finish_reason]
-    if done.model:
-        found[RESPONSE_MODEL] = done.model
-    if done.usage is not None:
-        found[INPUT_TOKENS] = done.usage.prompt
-        found[OUTPUT_TOKENS] = done.usage.completion
-        if done.usage.cached:
-            found[CACHED_TOKENS] = done.usage.cached
+    found[FINISH_REASONS] = [record.finish_reason]
+    if record.served_by:
+        found[RESPONSE_MODEL] = record.served_by
+    if record.usage is not None:
+        found[INPUT_TOKENS] = record.usage.prompt
+        found[OUTPUT_TOKENS] = record.usage.completion
+        if record.usage.cached:
+            found[CACHED_TOKENS] = record.usage.cached
     return found
 
 

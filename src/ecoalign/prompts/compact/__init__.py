@@ -1,0 +1,7 @@
+"""The `compact` dialect: short marked prompts that the embedded model was trained on."""
+
+from __future__ import annotations
+
+from ecoalign.prompts.compact._dialect import CompactDialect
+
+__all__ = ["CompactDialect"]
