@@ -38,6 +38,11 @@ def test_the_command_line_starts_light(tmp_path: Path) -> None:
     assert not {"torch", "onnxruntime", "aiohttp", "numpy", "PIL"} & _modules_after(code, tmp_path)
 
 
+def test_the_ledger_and_its_client_are_light(tmp_path: Path) -> None:
+    heavy = HEAVY | {"genai_prices", "pydantic_settings"}
+    assert not heavy & _modules_after("import ecoalign.budget", tmp_path)
+
+
 def test_version(tmp_path: Path) -> None:
     done = run(tmp_path, "--version")
     assert done.returncode == 0

@@ -23,7 +23,7 @@ async def test_the_engine_pays_from_the_ledger_that_it_is_given() -> None:
     result = await Aligner(model, SETTINGS).align(asking(), ledger=ledger)
     assert ledger.spent.tokens.total == result.spent.tokens.total > 0
     assert ledger.spent.calls == model.calls
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
     assert result.budget == ledger.budget
     (started,) = of_kind(list(result.trace), RunStarted)
     assert isinstance(started, RunStarted)

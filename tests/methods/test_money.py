@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from chaos import Chaos, HighBound, prices
+from clock import no_wait
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from methodical import UNSAFE, Stages, key_in
@@ -19,7 +19,7 @@ from ecoalign.evaluators import SelfEvaluator
 from ecoalign.methods import METHODS, open_method
 from ecoalign.methods._baseline import Baseline
 from ecoalign.models import ChatRequest, Completion, Usage
-from ecoalign.models.fake import FakeModel, Reply
+from ecoalign.models.fake import FakeModel
 from ecoalign.search.context import RunContext, record_run
 from ecoalign.search.loop import search
 from ecoalign.search.refusals import WITHHELD
@@ -27,43 +27,21 @@ from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
-    from ecoalign.errors import ModelFault
     from ecoalign.trace import Alignment
 
 BASELINES = [name for name in METHODS if not name.startswith("ecoalign")]
 GUARDED = ["ecso", "vlm-guard", "best-of-n"]
-FAULTS: list[ModelFault] = ["down", "timeout", "rate-limited", "rejected", "bad-response", "server"]
 
 
-def prices(model: str, usage: Usage) -> Decimal:
-    return Decimal(usage.prompt) * Decimal("2e-6") + Decimal(usage.completion) * Decimal("1e-5")
-
-
-class Wild:
-    """Anything at any stage: nonsense, failures, false bills; all from one seed."""
+class Wild(Chaos):
+    """Anything at any stage of any method."""
 
     def __init__(self, seed: int, chaos: float) -> None:
-        self.rng = random.Random(seed)
-        self.chaos = chaos
-        self.clock = 0.0
+        super().__init__(seed, chaos)
         self.script = Script()
         self.unsafe: set[str] = set()
 
-    def __call__(self, request: ChatRequest) -> Reply:
-        rng = self.rng
-        self.clock += rng.choice([0.0, 0.01, 0.2])
-        if rng.random() < self.chaos / 2:
-            return ModelError("x", fault=rng.choice(FAULTS), billed=rng.random() < 0.5)
-        text = self._text(request)
-        if rng.random() < self.chaos:
-            text = text[: rng.randrange(len(text) + 1)]
-        usage = rng.choice(
-            [None, Usage(), Usage(1, 1), Usage(200, 20), Usage(-3, 10), Usage(50, 0, 90, 90)]
-        )
-        reason = "stop" if rng.random() > self.chaos / 3 else rng.choice(["length", "eh"])
-        return Completion(text, usage, reason)
-
-    def _text(self, request: ChatRequest) -> str:
+    def text(self, request: ChatRequest) -> str:
         rng = self.rng
         if request.stage in {"gate", "check"}:
             word = rng.choice(["safe", "unsafe", "perhaps"])
@@ -73,18 +51,6 @@ class Wild:
         said = self.script(request)
         assert isinstance(said, str)
         return said
-
-
-class Held(FakeModel):
-    """Its worst case is never below what `Wild` reports: nobody can bound a server that lies up."""
-
-    def bound(self, request: ChatRequest) -> Usage:
-        exact = super().bound(request)
-        return Usage(max(260, exact.prompt), max(20, exact.completion))
-
-
-async def no_wait(seconds: float) -> None:
-    await asyncio.sleep(0)
 
 
 async def run(name: str, model: FakeModel, ledger: Ledger, **chosen: Any) -> Alignment:
@@ -119,7 +85,7 @@ def test_any_answer_is_paid_for_within_the_budget(
 ) -> None:
     wild = Wild(seed, chaos)
     ledger = Ledger(budget, prices, lambda: wild.clock)
-    model = Held(wild)
+    model = HighBound(wild)
     answer: Alignment | None = None
     error: BudgetTooSmall | ModelError | None = None
     try:
@@ -131,8 +97,8 @@ def test_any_answer_is_paid_for_within_the_budget(
         assert error.smallest > 0
     elif error is not None:
         assert chaos > 0
-    assert ledger.open_holds == 0
-    assert ledger.aside.tokens in (0, None) or name == "ecoalign"
+    assert ledger.open_calls == 0
+    assert ledger.funded.tokens in (0, None) or name == "ecoalign"
     spent = ledger.spent
     if budget.tokens is not None:
         assert spent.tokens.total <= budget.tokens
@@ -183,7 +149,7 @@ async def test_time_that_runs_out_over_the_first_call_is_too_small_a_budget(name
         await run(name, FakeModel(forever), ledger)
     assert caught.value.unit == "seconds"
     assert caught.value.smallest > 0.05
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
 
 
 @pytest.mark.parametrize("name", GUARDED)
@@ -213,8 +179,8 @@ async def test_a_cancelled_answer_closes_its_holds(name: str) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert ledger.open_holds == 0
-    assert ledger.aside.tokens == 0
+    assert ledger.open_calls == 0
+    assert ledger.funded.tokens == 0
     assert 0 < ledger.spent.tokens.total <= 100_000
 
 

@@ -95,7 +95,7 @@ async def test_a_run_that_is_cancelled_says_so(name: str) -> None:
     assert isinstance(told[-1], RunFailed)
     assert told[-1].error == "Cancelled"
     assert told[-1].spent["tokens"] == ledger.spent.to_json()["tokens"]
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
 
 
 @pytest.mark.parametrize("name", ["ecoalign", "ecoalign:myopic"])

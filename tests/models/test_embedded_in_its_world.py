@@ -24,6 +24,8 @@ from ecoalign.prompts.requests import ScoreRequest
 from ecoalign.query import Query
 from ecoalign.settings import Settings
 
+pytestmark = pytest.mark.slow  # hundreds of answers of the real network
+
 SEED = 5 * 10**9
 """Outside the ranges that training, lab/check.py and lab/loop.py draw from."""
 CLOSING = "have a nice day."

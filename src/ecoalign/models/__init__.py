@@ -18,7 +18,7 @@ from ecoalign.models._base import (
     request_key,
 )
 from ecoalign.models._endpoint import USER_AGENT, Endpoint, read_base_url
-from ecoalign.models._registry import open_model, providers
+from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
 from ecoalign.models._tokens import bound, image_family
@@ -45,7 +45,6 @@ __all__ = [
     "finish_reason",
     "image_family",
     "open_model",
-    "providers",
     "read_base_url",
     "reply_of",
     "request_key",

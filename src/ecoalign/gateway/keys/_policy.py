@@ -53,7 +53,7 @@ class KeyPolicy:
         window_usd: dollars per window.
         requests_per_minute: see `RateLimiter`.
         max_concurrent: requests at once, in one process.
-        fleet: whether the window is shared out by a shadow price (see `fleet.py`).
+        fleet: whether the window is shared out by a shadow price (see `ecoalign.budget.pacing`).
         expected_requests: per window, if known; else it is learned.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The fleet's shadow price: one window shared by many requests so that easy ones pay for hard ones.
+"""Pacing: one shadow price per token for all requests of a window, so that easy ones pay for hard.
 
 A window of tokens that is shared out by requests as they come is an online knapsack. Its optimum
 is not an equal share for everyone: it is one price per token, the same for every request, at which
@@ -16,7 +16,7 @@ the whole window, which makes up for past errors (Li and Ye, "Online Linear Prog
 Convergence, New Algorithms, and Regret Bounds", arXiv 1909.05499, the action-history-dependent
 rule).
 
-The price only steers. What keeps the window is the reservation (`windows.py`).
+The price only steers. What keeps the window is the reservation of each request.
 """
 
 from __future__ import annotations
@@ -25,21 +25,29 @@ import json
 import math
 from dataclasses import asdict, dataclass, replace
 
-__all__ = ["ETA", "LEAST", "MOST", "Pace", "expected", "share", "updated"]
+__all__ = [
+    "MAX_PRICE",
+    "MIN_PRICE",
+    "STEP_SIZE",
+    "PacingState",
+    "expected_requests",
+    "largest_grant",
+    "update",
+]
 
-ETA = 0.1
-"""Step of the price per request."""
+STEP_SIZE = 0.1
+"""eta, the step size of the mirror descent."""
 
-LEAST = 1.0
+MIN_PRICE = 1.0
 """Lowest factor: with plenty left a token still has its own price, lambda0. Below it more was spent
 for nothing (208 questions of the embedded model's world: factor 0.5 cost 407 tokens a question for
 92.5 % right, factor 1 327 for 94.4 %)."""
 
-MOST = 8.0
+MAX_PRICE = 8.0
 """Highest factor; from about 2.2 on (1 / (3 lambda0)) every safe draft is taken as it is."""
 
-_STEP = 2.0
-"""Most relative surprise that one request may count for."""
+_CLIP = 2.0
+"""The greatest subgradient c / g - 1 that one request may count for."""
 
 _PRIOR = 0.1
 """Weight of the expected number of requests, as a share of a window, against those counted."""
@@ -52,13 +60,13 @@ _SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """What is kept with a key from request to request.
+class PacingState:
+    """The dual variable of a key and its running means, kept from request to request.
 
     Attributes:
-        price: the factor on lambda0.
-        tokens, nano: running mean cost of a request, in tokens and billionths of a dollar; 0
-            before the first.
+        price: the shadow price, as a factor on lambda0.
+        tokens, nano: running mean cost of a request, in tokens and billionths of a dollar (the
+            unit of the store); 0 before the first.
         seconds: running mean time from grant to settlement.
         window: start of the window that `requests` is about, seconds since the epoch.
         last: requests of the window before, scaled to a whole one; 0 if unknown.
@@ -76,13 +84,13 @@ class Pace:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Pace:
-        """The pace in a text; unknown names are ignored, so that older programs read newer text."""
+    def from_json(cls, text: str) -> PacingState:
+        """The state in a text; unknown names are ignored, so that old programs read new text."""
         body = json.loads(text)
         return cls(**{name: float(body[name]) for name in cls.__slots__ if name in body})
 
 
-def expected(counted: int, elapsed: float, left: float, guess: float | None) -> float:
+def expected_requests(counted: int, elapsed: float, left: float, guess: float | None) -> float:
     """Requests expected in the rest of a window, at least 1.
 
     Args:
@@ -99,37 +107,40 @@ def expected(counted: int, elapsed: float, left: float, guess: float | None) -> 
     return max(1.0, rate * left)
 
 
-def share(free: int, requests: float, least: int) -> int:
+def largest_grant(free: int, requests: float, least: int) -> int:
     """The most of `free` that one request may hold, at least `least`."""
     return min(free, max(least, math.floor(free * max(_SHARE, 1.0 / max(1.0, requests)))))
 
 
-def updated(
-    pace: Pace, costs: tuple[float, float], targets: tuple[float | None, float | None], took: float
-) -> Pace:
-    """The pace after a request.
+def update(
+    state: PacingState,
+    costs: tuple[float, float],
+    targets: tuple[float | None, float | None],
+    took: float,
+) -> PacingState:
+    """The state after a request: one step of the dual mirror descent.
 
     Args:
-        pace: before.
-        costs: what the request cost in tokens and billionths of a dollar, >= 0.
-        targets: what is left of the window per expected request, in the same units; None where a
-            unit has no limit. The scarcer unit counts.
+        state: before.
+        costs: what the request cost (c) in tokens and billionths of a dollar, >= 0.
+        targets: what is left of the window per expected request (g), in the same units; None where
+            a unit has no limit. The scarcer unit counts.
         took: seconds from grant to settlement, >= 0.
     """
-    surprises = [
+    subgradients = [
         (cost / target if target > 0 else math.inf) - 1.0
         for cost, target in zip(costs, targets, strict=True)
         if target is not None
     ]
-    price = pace.price
-    if surprises:
-        price *= math.exp(ETA * min(_STEP, max(surprises)))
+    price = state.price
+    if subgradients:
+        price *= math.exp(STEP_SIZE * min(_CLIP, max(subgradients)))
     return replace(
-        pace,
-        price=min(MOST, max(LEAST, price)),
-        tokens=_mean(pace.tokens, costs[0]),
-        nano=_mean(pace.nano, costs[1]),
-        seconds=_mean(pace.seconds, took),
+        state,
+        price=min(MAX_PRICE, max(MIN_PRICE, price)),
+        tokens=_mean(state.tokens, costs[0]),
+        nano=_mean(state.nano, costs[1]),
+        seconds=_mean(state.seconds, took),
     )
 
 

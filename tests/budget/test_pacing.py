@@ -6,8 +6,16 @@ from random import Random
 
 import pytest
 
-from ecoalign.budget import Budget, Pace
-from ecoalign.budget._fleet import ETA, LEAST, MOST, expected, share, updated
+from ecoalign.budget import Budget
+from ecoalign.budget.pacing import (
+    MAX_PRICE,
+    MIN_PRICE,
+    STEP_SIZE,
+    PacingState,
+    expected_requests,
+    largest_grant,
+    update,
+)
 from ecoalign.gateway.keys import KeyPolicy
 from ecoalign.gateway.keys._windows import Decision, Sum, Window, decide, repriced
 
@@ -15,53 +23,55 @@ DAY = 86_400
 
 
 def test_the_rule() -> None:
-    pace = Pace(price=2.0, tokens=100.0, nano=10.0, seconds=4.0)
-    after = updated(pace, (150.0, 0.0), (100.0, None), 2.0)
-    assert after.price == pytest.approx(2.0 * math.exp(ETA * 0.5))
-    assert updated(pace, (100.0, 0.0), (100.0, None), 2.0).price == pytest.approx(2.0)
-    assert updated(pace, (0.0, 0.0), (100.0, None), 2.0).price == pytest.approx(2 * math.exp(-ETA))
+    pace = PacingState(price=2.0, tokens=100.0, nano=10.0, seconds=4.0)
+    after = update(pace, (150.0, 0.0), (100.0, None), 2.0)
+    assert after.price == pytest.approx(2.0 * math.exp(STEP_SIZE * 0.5))
+    assert update(pace, (100.0, 0.0), (100.0, None), 2.0).price == pytest.approx(2.0)
+    assert update(pace, (0.0, 0.0), (100.0, None), 2.0).price == pytest.approx(
+        2 * math.exp(-STEP_SIZE)
+    )
     # The scarcer unit counts, and one request for no more than twice its surprise.
-    both = updated(pace, (50.0, 30.0), (100.0, 20.0), 2.0)
-    assert both.price == pytest.approx(2.0 * math.exp(ETA * 0.5))
-    wild = updated(pace, (10.0**9, 0.0), (100.0, None), 2.0)
-    nothing_left = updated(pace, (1.0, 0.0), (0.0, None), 2.0)
-    assert wild.price == nothing_left.price == pytest.approx(2.0 * math.exp(2 * ETA))
-    assert updated(pace, (150.0, 0.0), (None, None), 2.0).price == 2.0
+    both = update(pace, (50.0, 30.0), (100.0, 20.0), 2.0)
+    assert both.price == pytest.approx(2.0 * math.exp(STEP_SIZE * 0.5))
+    wild = update(pace, (10.0**9, 0.0), (100.0, None), 2.0)
+    nothing_left = update(pace, (1.0, 0.0), (0.0, None), 2.0)
+    assert wild.price == nothing_left.price == pytest.approx(2.0 * math.exp(2 * STEP_SIZE))
+    assert update(pace, (150.0, 0.0), (None, None), 2.0).price == 2.0
     # Running means; the first request is the mean.
     assert after.tokens == pytest.approx(102.5)
     assert after.seconds == pytest.approx(3.9)
-    assert updated(Pace(), (70.0, 0.0), (None, None), 3.0).tokens == 70.0
+    assert update(PacingState(), (70.0, 0.0), (None, None), 3.0).tokens == 70.0
 
 
 def test_the_price_stays_within_its_bounds() -> None:
-    low, high = Pace(price=LEAST), Pace(price=MOST)
-    assert updated(low, (0.0, 0.0), (100.0, None), 1.0).price == LEAST
-    assert updated(high, (900.0, 0.0), (100.0, None), 1.0).price == MOST
+    low, high = PacingState(price=MIN_PRICE), PacingState(price=MAX_PRICE)
+    assert update(low, (0.0, 0.0), (100.0, None), 1.0).price == MIN_PRICE
+    assert update(high, (900.0, 0.0), (100.0, None), 1.0).price == MAX_PRICE
 
 
-def test_a_pace_survives_its_text() -> None:
-    pace = Pace(1.25, 3.5, 7.0, 0.5, 86_400.0, 12.0)
-    assert Pace.from_json(pace.to_json()) == pace
-    assert Pace.from_json('{"price": 2, "of_the_future": 1}') == Pace(price=2.0)
+def test_a_state_survives_its_text() -> None:
+    pace = PacingState(1.25, 3.5, 7.0, 0.5, 86_400.0, 12.0)
+    assert PacingState.from_json(pace.to_json()) == pace
+    assert PacingState.from_json('{"price": 2, "of_the_future": 1}') == PacingState(price=2.0)
 
 
 def test_how_many_are_still_to_come() -> None:
-    assert expected(50, 100.0, 100.0, None) == pytest.approx(50.0)
-    assert expected(0, 0.0, 100.0, 40.0) == pytest.approx(40.0)
+    assert expected_requests(50, 100.0, 100.0, None) == pytest.approx(50.0)
+    assert expected_requests(0, 0.0, 100.0, 40.0) == pytest.approx(40.0)
     # Before anything is known the guess counts; later what was seen does.
-    assert expected(10, 10.0, 90.0, 10.0) == pytest.approx(90 * (10 + 1) / (10 + 10))
-    assert 80 < expected(90, 90.0, 10.0, 10.0) * 9 < 90
-    assert expected(0, 50.0, 50.0, None) == 1.0
-    assert expected(7, 100.0, 0.0, 40.0) == 1.0
-    assert expected(1, 0.0, 0.0, None) == 1.0
+    assert expected_requests(10, 10.0, 90.0, 10.0) == pytest.approx(90 * (10 + 1) / (10 + 10))
+    assert 80 < expected_requests(90, 90.0, 10.0, 10.0) * 9 < 90
+    assert expected_requests(0, 50.0, 50.0, None) == 1.0
+    assert expected_requests(7, 100.0, 0.0, 40.0) == 1.0
+    assert expected_requests(1, 0.0, 0.0, None) == 1.0
 
 
 def test_what_one_request_may_hold() -> None:
-    assert share(1000, 100.0, 1) == 250
-    assert share(1000, 2.0, 1) == 500
-    assert share(1000, 1.0, 1) == 1000
-    assert share(1000, 100.0, 400) == 400
-    assert share(3, 100.0, 1) == 1
+    assert largest_grant(1000, 100.0, 1) == 250
+    assert largest_grant(1000, 2.0, 1) == 500
+    assert largest_grant(1000, 1.0, 1) == 1000
+    assert largest_grant(1000, 100.0, 400) == 400
+    assert largest_grant(3, 100.0, 1) == 1
 
 
 def simulated(
@@ -84,7 +94,7 @@ def simulated(
 
     whole = sum(best(h, 1.0) for h in hard)
     policy = KeyPolicy(window_tokens=round(scale * whole), window_seconds=DAY, fleet=fleet)
-    window, pace, gained, prices = Window(0.0, 0.0), Pace(), 0.0, []
+    window, pace, gained, prices = Window(0.0, 0.0), PacingState(), 0.0, []
     for number, h in enumerate(hard):
         now = DAY * number / requests
         got = decide(policy, window, pace, Budget(2000), Budget(50), now)
