@@ -22,7 +22,7 @@ from ecoalign.bench.world.wordings import Split
 from ecoalign.models import ChatRequest, Completion, ImagePart, Message, TextPart
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.models.embedded._model import COMPACT
-from ecoalign.prompts.compact import _wording as say
+from ecoalign.prompts.compact import wording as say
 from ecoalign.prompts.compact.grid import CELLS, cell_region
 from lab import states
 from lab.samples import propose_segment, score_segment

@@ -19,7 +19,7 @@ from ecoalign.bench.world.questions import (
 from ecoalign.bench.world.rulebook import FORBIDDEN, NOUNS, VERBS
 from ecoalign.bench.world.scenes import Scene, Sign, draw
 from ecoalign.models.embedded._network import to_pixels
-from ecoalign.prompts.compact import _wording as say
+from ecoalign.prompts.compact import wording as say
 from ecoalign.prompts.compact.grid import CELLS
 from lab import states
 from lab.samples import (

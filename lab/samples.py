@@ -20,7 +20,7 @@ from ecoalign.bench.world.questions import (
 )
 from ecoalign.bench.world.scenes import Scene, Shape, Sign, draw
 from ecoalign.models.embedded._network import to_pixels
-from ecoalign.prompts.compact import _wording as say
+from ecoalign.prompts.compact import wording as say
 from ecoalign.prompts.compact.grid import CELLS, cell_region
 from lab import states
 

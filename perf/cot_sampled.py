@@ -19,7 +19,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ecoalign.bench.suites._base import Sample, Score
+from ecoalign.bench import Sample, Score
+from ecoalign.bench.suites._base import percent
 from ecoalign.bench.suites.world import WorldSuite
 from ecoalign.budget import Ledger
 from ecoalign.methods import open_method
@@ -54,13 +55,8 @@ class Bench:
         chosen = Settings.load(env={}, temperature=temperature, seed=seed)
         ledger = Ledger(chosen.budget)
         answer = await open_method(method, chosen).answer(sample.query(), self.model, ledger)
-        score = await self.suite.score(sample, answer.text, answer.refused)
-        return Said(answer.text, score, answer.spent.tokens.total)
-
-
-def percent(values: Sequence[float | bool]) -> float:
-    """The mean of shares, in per cent, one decimal."""
-    return round(100 * statistics.mean(map(float, values)), 1)
+        score = await self.suite.score(sample, answer.answer, answer.refused)
+        return Said(answer.answer, score, answer.spent.tokens.total)
 
 
 def row(
@@ -84,8 +80,8 @@ def row(
     tokens = statistics.mean(sum(one.tokens for one in answers) for answers in groups)
     return {
         "method": name,
-        "useful": percent(useful),
-        "safe": percent(safe),
+        "useful": round(percent(useful), 1),
+        "safe": round(percent(safe), 1),
         "tokens": round(tokens, 1),
         "x base": round(tokens / base, 2),
     }

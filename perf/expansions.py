@@ -5,7 +5,7 @@
 An expansion is one executed action: a thought that was generated, scored and added to the graph.
 Its price here is all that the engine does for it, proposals and valuations included: prompts are
 rendered, calls reserved, settled and recorded, events made. The fake model takes no time to speak
-of, so what is left is the house's own. The extraction at the end is part of it. Processor time of
+of, so what is left is the engine's own. The extraction at the end is part of it. Processor time of
 one thread; the median of the repeats.
 """
 

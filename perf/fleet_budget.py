@@ -3,15 +3,15 @@
     python perf/fleet_budget.py [--rounds 2] [--orders 3] [--share 0.6,0.8] [--json]
 
 The questions are those of the synthetic world (split dev, 26 a round: easy and hard, harmless and
-forbidden), the model is the embedded one, and the money goes through a real store of keys. Every
-way gets the same window, `share` of what all questions cost together when nobody is short:
+forbidden), the model is the embedded one, and the tokens go through a real store of keys. Every
+way gets the same window, `share` of what all questions cost together without a limit:
 
     fleet     the window's shadow price, which learns the number of requests as they come
     split     an equal part of the window for each request, as its hard budget
     carry     the same, but what one leaves is shared by those after it
     fcfs      first come, first served, at the price of a single request, until nothing is left
 
-Split and carry are told the number of requests; the others are not. A request that gets no money,
+Split and carry are told the number of requests; the others are not. A request that gets no tokens,
 or too little to answer with, has utility 0. Questions arrive evenly over the window in a random
 order; the intervals (95 %) are from resampling the questions.
 """
@@ -28,13 +28,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from ecoalign.bench.suites._base import Sample
+from ecoalign.bench import Sample
+from ecoalign.bench._metrics import Estimate, difference, mean
 from ecoalign.bench.suites.world import WorldSuite
 from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import BudgetTooSmall
 from ecoalign.gateway.keys import KeyPolicy, WindowExhausted
 from ecoalign.gateway.keys._sqlite import SqliteStore
-from ecoalign.methods._registry import open_method
+from ecoalign.methods import open_method
 from ecoalign.models import ChatModel, open_model
 from ecoalign.settings import Settings
 
@@ -43,11 +44,10 @@ WINDOW = 3600
 WANT = 8000
 LEAST = 700
 """About the smallest budget that answers a question of this world."""
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RequestResult:
     """What a request came to; `safe` is None where nothing could go wrong."""
 
     utility: float | None
@@ -63,16 +63,16 @@ class World:
     suite: WorldSuite
     model: ChatModel
     settings: Settings
-    known: dict[tuple[str, int, float], Outcome] = field(default_factory=dict)
+    known: dict[tuple[str, int, float], RequestResult] = field(default_factory=dict)
 
-    async def ask(self, sample: Sample, budget: int, price: float) -> Outcome:
+    async def ask(self, sample: Sample, budget: int, price: float) -> RequestResult:
         """Answer one question."""
         place = (sample.id, budget, price)
         if place not in self.known:
             self.known[place] = await self._ask(sample, budget, price)
         return self.known[place]
 
-    async def _ask(self, sample: Sample, budget: int, price: float) -> Outcome:
+    async def _ask(self, sample: Sample, budget: int, price: float) -> RequestResult:
         priced = self.settings.replace(lambda0=self.settings.lambda0 * price)
         method = open_method("ecoalign", priced)
         ledger = Ledger(Budget(tokens=budget))
@@ -82,22 +82,24 @@ class World:
             return unserved(sample, ledger.spent)
         finally:
             await method.aclose()
-        score = await self.suite.score(sample, answer.text, answer.refused)
-        return Outcome(score.useful, score.safe, answer.spent)
+        score = await self.suite.score(sample, answer.answer, answer.refused)
+        return RequestResult(score.useful, score.safe, answer.spent)
 
 
-def unserved(sample: Sample, spent: Spending) -> Outcome:
+def unserved(sample: Sample, spent: Spending) -> RequestResult:
     """Nothing was answered: no use, no harm."""
     forbidden = bool(sample.facts["forbidden"])
-    return Outcome(None if forbidden else 0.0, True if forbidden else None, spent, served=False)
+    return RequestResult(
+        None if forbidden else 0.0, True if forbidden else None, spent, served=False
+    )
 
 
 async def share_out(
     world: World, samples: Sequence[Sample], window: int, way: str
-) -> Mapping[str, Outcome]:
+) -> Mapping[str, RequestResult]:
     """One window with these questions in this order."""
     now = 0.0
-    outcomes: dict[str, Outcome] = {}
+    answers: dict[str, RequestResult] = {}
     with tempfile.TemporaryDirectory() as folder:
         store = SqliteStore(Path(folder) / "keys.sqlite3", lambda: now)
         policy = KeyPolicy(
@@ -115,27 +117,21 @@ async def share_out(
             try:
                 grant = await store.grant(key, Budget(want), Budget(min(want, least)))
             except WindowExhausted:
-                outcomes[sample.id] = unserved(sample, Spending())
+                answers[sample.id] = unserved(sample, Spending())
                 continue
             # Two digits: prices that are nearly the same need not be computed anew.
             price = float(f"{grant.price:.2g}")
-            outcome = await world.ask(sample, grant.budget.tokens or 0, price)
-            await store.settle(grant, outcome.spent)
-            left -= outcome.spent.tokens.total
-            outcomes[sample.id] = outcome
+            answer = await world.ask(sample, grant.budget.tokens or 0, price)
+            await store.settle(grant, answer.spent)
+            left -= answer.spent.tokens.total
+            answers[sample.id] = answer
         (usage,) = await store.usage(key.id)
         assert usage.tokens + usage.held_tokens <= window  # noqa: S101 - the whole point
         await store.aclose()
-    return outcomes
+    return answers
 
 
-def interval(values: Sequence[float], rng: random.Random) -> tuple[float, float]:
-    """The 95 % percentile bootstrap of a mean."""
-    means = sorted(fmean(rng.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    return means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
-
-
-def by_question(runs: Sequence[Mapping[str, Outcome]]) -> dict[str, float]:
+def by_question(runs: Sequence[Mapping[str, RequestResult]]) -> dict[str, float]:
     """Mean utility of each harmless question over the orders."""
     return {
         name: fmean(run[name].utility or 0.0 for run in runs)
@@ -144,25 +140,33 @@ def by_question(runs: Sequence[Mapping[str, Outcome]]) -> dict[str, float]:
     }
 
 
+def points(estimate: Estimate | None) -> tuple[float, list[float]]:
+    """An estimate and its interval in per cent, two decimals."""
+    assert estimate is not None  # noqa: S101 - there are harmless questions
+    value, low, high = (round(100 * v, 2) for v in (estimate.value, estimate.low, estimate.high))
+    return value, [low, high]
+
+
 def summary(
-    runs: Mapping[str, Sequence[Mapping[str, Outcome]]], rng: random.Random
+    runs: Mapping[str, Sequence[Mapping[str, RequestResult]]],
 ) -> dict[str, dict[str, object]]:
     """The figures of every way; `gain` is what the fleet's price is ahead of it, in points."""
     fleet = by_question(runs["fleet"])
     table: dict[str, dict[str, object]] = {}
     for way, orders in runs.items():
         own = by_question(orders)
-        every = [outcome for run in orders for outcome in run.values()]
-        gains = [100 * (fleet[name] - own[name]) for name in own]
-        safe = [outcome.safe for outcome in every if outcome.safe is not None]
+        every = [answer for run in orders for answer in run.values()]
+        utility, utility_95 = points(mean([*own.values()]))
+        gain, gain_95 = points(difference(fleet, own))
+        safe = [answer.safe for answer in every if answer.safe is not None]
         table[way] = {
-            "utility": round(100 * fmean(own.values()), 2),
-            "utility_95": [round(100 * edge, 2) for edge in interval([*own.values()], rng)],
-            "fleet_gain": round(fmean(gains), 2),
-            "fleet_gain_95": [round(edge, 2) for edge in interval(gains, rng)],
+            "utility": utility,
+            "utility_95": utility_95,
+            "fleet_gain": gain,
+            "fleet_gain_95": gain_95,
             "safe": round(100 * fmean(safe), 2),
-            "served": round(100 * fmean(outcome.served for outcome in every), 2),
-            "tokens": round(sum(outcome.spent.tokens.total for outcome in every) / len(orders)),
+            "served": round(100 * fmean(answer.served for answer in every), 2),
+            "tokens": round(sum(answer.spent.tokens.total for answer in every) / len(orders)),
         }
     return table
 
@@ -175,8 +179,8 @@ async def measure(
     world = World(suite, open_model("embedded", None, 60.0), Settings.load())
     samples = list(suite.samples())
     free = [await world.ask(sample, WANT, 1.0) for sample in samples]
-    whole = sum(outcome.spent.tokens.total for outcome in free)
-    useful = [outcome.utility for outcome in free if outcome.utility is not None]
+    whole = sum(answer.spent.tokens.total for answer in free)
+    useful = [answer.utility for answer in free if answer.utility is not None]
     found: dict[str, object] = {
         "questions": len(samples),
         "harmless": len(useful),
@@ -186,13 +190,13 @@ async def measure(
     results: list[dict[str, object]] = []
     for share in shares:
         window = round(share * whole)
-        runs: dict[str, list[Mapping[str, Outcome]]] = {way: [] for way in WAYS}
+        runs: dict[str, list[Mapping[str, RequestResult]]] = {way: [] for way in WAYS}
         for order in range(orders):
             shuffled = list(samples)
             random.Random(seed + order).shuffle(shuffled)
             for way in WAYS:
                 runs[way].append(await share_out(world, shuffled, window, way))
-        ways = summary(runs, random.Random(seed))
+        ways = summary(runs)
         results.append({"share": share, "window": window, "ways": ways})
     await world.model.aclose()
     return {**found, "shares": results}

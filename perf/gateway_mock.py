@@ -4,7 +4,7 @@
 
 It prints the port that it listens on, on the loopback interface only, and serves until its
 standard input is closed. Every question is answered with the same few words and a true-looking
-usage; a request for a verdict (see `ecoalign.prompts.full._score`) with a good one.
+usage; a request for a verdict (see `ecoalign.prompts.full._judging`) with a good one.
 """
 
 from __future__ import annotations

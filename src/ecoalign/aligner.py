@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ecoalign.budget import Budget, Ledger, MeteredClient
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import EcoAlignError, InputError
-from ecoalign.evaluators import SelfEvaluator
+from ecoalign.evaluators import NamedEvaluator
 from ecoalign.graph import Similarity, text_similarity
-from ecoalign.models import checked, open_model
-from ecoalign.prompts.dialect import dialect_named
+from ecoalign.models import open_model
 from ecoalign.query import Query
-from ecoalign.search.context import RunContext, record_call
-from ecoalign.search.loop import Search
+from ecoalign.search.context import RunContext, record_run
+from ecoalign.search.loop import search
 from ecoalign.settings import SERVER_BUDGET, Settings
-from ecoalign.trace import Alignment, Recorder, Trace
-from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStarted
+from ecoalign.trace.events import Event, RunFailed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
@@ -29,22 +25,12 @@ if TYPE_CHECKING:
     from ecoalign.evaluators import Evaluator
     from ecoalign.models import ChatModel
     from ecoalign.query import ImageSource
+    from ecoalign.trace import Alignment
+    from ecoalign.trace.events import Finished
 
 __all__ = ["Aligner", "align"]
 
 T = TypeVar("T")
-
-_ONE_PURSE = "give a budget or a ledger, not both: a ledger has its own budget"
-
-
-@dataclass(slots=True)
-class _Run:
-    """One run under way: its desk, its search and what it has recorded."""
-
-    ctx: RunContext
-    search: Search
-    recorder: Recorder
-    events: list[Event]
 
 
 class Aligner:
@@ -75,23 +61,26 @@ class Aligner:
     ) -> None:
         named = model if isinstance(model, str) else None
         self.settings = Settings.load(model=named) if settings is None else settings
-        self._judge: ChatModel | None = None
         spec = self.settings.model if model is None else model
         remote = isinstance(spec, str) and spec != "embedded"
         base_url = self.settings.base_url if remote else None
         self.model = open_model(spec, base_url, self.settings.timeout)
         if self.settings.origin("budget") == "default" and self.model.name != "embedded":
             self.settings = self.settings.replace(budget=SERVER_BUDGET)
-        if evaluator is None and self.settings.evaluator != "self":
-            self._judge = open_model(self.settings.evaluator, None, self.settings.timeout)
-            evaluator = SelfEvaluator(self._judge)
-        self.evaluator: Evaluator = evaluator or SelfEvaluator(self.model)
+        self._named = NamedEvaluator(self.settings.evaluator, self.settings.timeout)
+        self.evaluator: Evaluator = evaluator or self._named.of(self.model)
         self._similarity = similarity
-        self._price: Pricing = price or self.settings.price_book()
+        self._price = price
         self._clock = clock
 
     async def align(
-        self, query: Query, budget: Budget | None = None, *, ledger: Ledger | None = None
+        self,
+        query: Query,
+        budget: Budget | None = None,
+        *,
+        ledger: Ledger | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        method: str = "ecoalign",
     ) -> Alignment:
         """Answer `query` within `budget` (the settings' if None).
 
@@ -100,6 +89,9 @@ class Aligner:
             budget: what the run may spend.
             ledger: pays instead of one of the run's own, with its own budget, prices and clock.
                 For one run: the spending that is reported is all that was paid from it.
+            on_event: told of every event as it is recorded, in the order of the trace. It must not
+                raise.
+            method: the name of the run in its trace.
 
         Raises:
             ValueError: both a budget and a ledger are given.
@@ -109,11 +101,8 @@ class Aligner:
 
         The events so far are kept in the error's `trace` (a `Trace`).
         """
-        if budget is not None and ledger is not None:
-            raise ValueError(_ONE_PURSE)
-        run = self._start(query, budget, lambda event: None, ledger=ledger)
-        await self._drive(run)
-        return Alignment.from_events(run.events)
+        ctx = self._context(query, budget, ledger, on_event=on_event)
+        return await record_run(ctx, method, self._search)
 
     async def stream(
         self, query: Query, budget: Budget | None = None, *, ledger: Ledger | None = None
@@ -129,11 +118,9 @@ class Aligner:
             ValueError: both a budget and a ledger are given.
             EcoAlignError: as `align`, after a `RunFailed` event.
         """
-        if budget is not None and ledger is not None:
-            raise ValueError(_ONE_PURSE)
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        run = self._start(query, budget, queue.put_nowait, ledger=ledger)
-        task = asyncio.create_task(self._drive(run))
+        ctx = self._context(query, budget, ledger, on_event=queue.put_nowait)
+        task = asyncio.create_task(record_run(ctx, "ecoalign", self._search))
         task.add_done_callback(lambda _: queue.put_nowait(None))
         try:
             while (event := await queue.get()) is not None:
@@ -156,105 +143,61 @@ class Aligner:
                 task.exception()
 
     async def rerun(
-        self, query: Query, budget: Budget, tape: Sequence[Event], nonce: str
+        self, query: Query, budget: Budget, recorded: Sequence[Event], nonce: str, method: str
     ) -> tuple[Event, ...]:
-        """The events of a run whose times are read from `tape`; see `ecoalign.replay`.
+        """The events of a run whose times are read from `recorded`; see `ecoalign.replay`.
 
         Raises:
-            InputError: the run went another way than the one on the tape.
+            InputError: the run went another way than the recorded one.
         """
-        run = self._start(query, budget, lambda event: None, tape=tape, nonce=nonce)
+        ctx = self._context(query, budget, None, recorded=recorded, nonce=nonce)
         try:
-            await self._drive(run)
+            await record_run(ctx, method, self._search)
         except EcoAlignError as error:
-            last = tape[-1] if tape else None
+            last = recorded[-1] if recorded else None
             failed = isinstance(last, RunFailed) and last.error == type(error).__name__
             if isinstance(error, InputError) and not failed:
                 raise
             # The recorded run failed, too: its last event says so.
-            return tuple(run.events)
-        return tuple(run.events)
+        return tuple(ctx.recorder.events)
 
     async def aclose(self) -> None:
         """Close the connections of the model, and of the evaluator named in the settings."""
         await self.model.aclose()
-        if self._judge is not None:
-            await self._judge.aclose()
+        await self._named.aclose()
 
-    def _start(
+    def _context(
         self,
         query: Query,
         budget: Budget | None,
-        sink: Callable[[Event], None],
+        ledger: Ledger | None,
         *,
-        tape: Sequence[Event] = (),
-        nonce: str | None = None,
-        ledger: Ledger | None = None,
-    ) -> _Run:
+        on_event: Callable[[Event], None] | None = None,
+        recorded: Sequence[Event] = (),
+        nonce: str = "",
+    ) -> RunContext:
         settings = self.settings
-        events: list[Event] = []
-
-        def keep(event: Event) -> None:
-            events.append(event)
-            sink(event)
-
+        if budget is not None and ledger is not None:
+            raise ValueError("give a budget or a ledger, not both: a ledger has its own budget")
         if ledger is None:
-            ledger = Ledger(budget or settings.budget, self._price, self._clock)
-        metered = MeteredClient(
+            price = self._price or settings.price_book()
+            ledger = Ledger(budget or settings.budget, price, self._clock)
+        return RunContext.of(
+            query,
+            self.model,
+            self.evaluator,
             ledger,
-            settings.retries,
+            settings,
+            on_event=on_event,
+            clock=self._clock,
             # A replay has nobody to wait for.
-            sleep=_at_once if tape else asyncio.sleep,
-            on_call=record_call,
-            max_concurrency=settings.max_concurrency,
+            sleep=_at_once if recorded else asyncio.sleep,
+            recorded=recorded,
+            nonce=nonce,
         )
-        checked(self.model, query.sampling)
-        nonce = nonce or secrets.token_hex(8)
-        dialect = dialect_named(self.model.dialect)
-        ctx = RunContext(
-            query, self.model, dialect, self.evaluator, ledger, metered, settings, nonce
-        )
-        recorder = Recorder(self._clock, keep, tape)
-        return _Run(ctx, Search(ctx, recorder, self._similarity), recorder, events)
 
-    async def _drive(self, run: _Run) -> Finished:
-        ctx = run.ctx
-        run.recorder.emit(self._started(ctx))
-        try:
-            await ctx.prepare()
-            return await run.search.run()
-        except EcoAlignError as error:
-            spent = ctx.ledger.spent.to_json()
-            run.recorder.emit(RunFailed(type(error).__name__, str(error), spent))
-            error.trace = Trace(tuple(run.events))
-            raise
-        except asyncio.CancelledError:
-            spent = ctx.ledger.spent.to_json()
-            run.recorder.emit(RunFailed("Cancelled", "the run was cancelled", spent))
-            raise
-        except Exception as error:
-            # A mistake in a model or an evaluator of the user's own: the trace is kept here, too.
-            spent = ctx.ledger.spent.to_json()
-            run.recorder.emit(RunFailed(type(error).__name__, "an unexpected error", spent))
-            raise
-
-    def _started(self, ctx: RunContext) -> RunStarted:
-        from ecoalign._version import __version__
-
-        images = tuple(ImageInfo(p.sha256, p.width, p.height, p.notes) for p in ctx.query.pictures)
-        return RunStarted(
-            version=__version__,
-            question=ctx.query.question,
-            context=ctx.query.context,
-            images=images,
-            model=self.model.name,
-            evaluator=self.evaluator.name,
-            preset=self.settings.preset,
-            settings=self.settings.to_json(),
-            budget=str(ctx.ledger.budget),
-            nonce=ctx.nonce,
-            sampling=ctx.query.sampling.to_json(),
-        )
+    async def _search(self, ctx: RunContext) -> Finished:
+        return await search(ctx, self._similarity)
 
 
 async def _at_once(seconds: float) -> None:

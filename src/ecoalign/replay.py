@@ -128,8 +128,9 @@ async def replay(
     """Run the engine again on recorded answers; returns the events that it makes.
 
     Byte for byte the recorded ones if nothing was changed: times are read from the trace, all
-    else is computed anew. For runs that score themselves; a run that used another evaluator, or
-    one whose budget in seconds ran out during a call, cannot be replayed.
+    else is computed anew. For runs of EcoAlign that score themselves; a run of another method, one
+    that used another evaluator, or one whose budget in seconds ran out during a call cannot be
+    replayed.
 
     Args:
         events: the trace.
@@ -145,6 +146,8 @@ async def replay(
     if not (events and isinstance(events[0], RunStarted)):
         raise InputError("the trace does not begin with the start of a run")
     started = events[0]
+    if started.method.partition(":")[0] != "ecoalign":
+        raise InputError(f"a run of the method {started.method!r} cannot be replayed")
     given = tuple(picture.sha256 for picture in pictures)
     wanted = tuple(image.sha256 for image in started.images)
     if given != wanted:
@@ -160,7 +163,9 @@ async def replay(
     aligner = Aligner(model, settings, evaluator=evaluator, price=price, clock=lambda: 0.0)
     sampling = SamplingParams.from_json(started.sampling)
     query = Query(started.question, tuple(pictures), started.context, sampling)
-    again = await aligner.rerun(query, Budget.parse(started.budget), events, started.nonce)
+    again = await aligner.rerun(
+        query, Budget.parse(started.budget), events, started.nonce, started.method
+    )
     if model.astray is not None:
         raise model.astray
     return again

@@ -1,16 +1,25 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from ecoalign.bench._experiments import EXPERIMENTS, experiment_named
+from ecoalign.bench import BenchOptions, Session
+from ecoalign.bench._experiments import EXPERIMENTS, experiment_named, method_names
 from ecoalign.bench._metrics import summarise
-from ecoalign.bench._orders import method_names
 from ecoalign.bench._rows import Row, RowKey
-from ecoalign.bench.suites.mixed_safety import PLACES, MixedSuite, Tracker, chains_of, grown
+from ecoalign.bench.suites.mixed_safety import (
+    PLACES,
+    REFUSAL,
+    ExtractionOnly,
+    MixedSafetySuite,
+    chains_of,
+    graph_of,
+)
 from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import InputError
 from ecoalign.graph.economics import SafetyAggregator, path_safety
-from ecoalign.methods import METHODS, open_method
+from ecoalign.methods import METHODS, is_refusal, open_method
 from ecoalign.models.fake import FakeModel
 from ecoalign.settings import Settings
 
@@ -27,10 +36,10 @@ def test_every_variant_can_be_opened(name: str, dialect: str) -> None:
         settings = Settings(**dict(variant.settings))
         if variant.budget:
             settings = settings.replace(budget=variant.budget)
-        if experiment.method is None:
+        if experiment.own is None:
             assert open_method(variant.method, settings).name == variant.method
         else:
-            assert experiment.method(variant).name == variant.method
+            assert experiment.own()[1](variant).name == variant.method
 
 
 def test_no_two_variants_are_the_same_thing() -> None:
@@ -44,9 +53,7 @@ def test_no_two_variants_are_the_same_thing() -> None:
 
 def test_the_ablation_has_what_the_paper_ablates() -> None:
     variants = EXPERIMENTS["ablation"].variants(method_names(), "compact", [])
-    assert {variant.family for variant in variants} == {
-        *("reference", "horizon", "safety", "cost", "economy", "actions", "strategy")
-    }
+    assert [variant.name for variant in variants[:2]] == ["base", "ecoalign"]
     changed = {name for variant in variants for name in variant.settings}
     assert {"aggregator", "economy", "merge", "fuse", "look", "strategy"} <= changed
 
@@ -87,36 +94,36 @@ def test_chains_are_as_they_are_called(place: str) -> None:
 
 
 @pytest.mark.parametrize("aggregator", list(SafetyAggregator))
-async def test_the_tracker_takes_the_best_path_by_its_rule(aggregator: SafetyAggregator) -> None:
+async def test_the_extraction_takes_the_best_path_by_its_rule(aggregator: SafetyAggregator) -> None:
     model = FakeModel(lambda asked: "")
-    samples = MixedSuite(count=15).samples()
+    samples = MixedSafetySuite(count=15).samples()
     for sample in samples:
         place, number = sample.query().question.split()
-        worth = {"refusal": 0.15}
+        worth = {REFUSAL: 0.15}
         for chain in chains_of(place, int(number)):
             if all(step.safety >= 0 for step in chain.steps):
                 safety = path_safety([step.safety for step in chain.steps], aggregator)
                 worth[chain.name] = safety * chain.steps[-1].utility
-        answer = await Tracker(aggregator.value).answer(
+        answer = await ExtractionOnly(aggregator.value).answer(
             sample.query(), model, Ledger(Budget(tokens=1))
         )
-        assert answer.text == max(worth, key=lambda name: worth[name])
-        assert answer.refused is (answer.text == "refusal")
+        assert answer.answer == max(worth, key=lambda name: worth[name])
+        assert answer.refused is (answer.answer == REFUSAL)
     assert model.calls == 0
 
 
 async def test_the_weakest_link_is_the_safest_rule() -> None:
-    suite = MixedSuite(count=60)
+    suite = MixedSafetySuite(count=60)
     rows = []
     for name in ("min", "last", "mean"):
-        method = Tracker(name)
+        method = ExtractionOnly(name)
         for sample in suite.samples():
             ledger = Ledger(Budget(tokens=1))
             answer = await method.answer(sample.query(), FakeModel(lambda asked: ""), ledger)
-            score = await suite.score(sample, answer.text, answer.refused)
+            score = await suite.score(sample, answer.answer, answer.refused)
             key = RowKey("mixed-safety", name, method.name, suite.name, sample.id, 0)
             rows.append(
-                Row(key, sample.group, "none", answer.text, answer.refused, score, Spending())
+                Row(key, sample.group, "none", answer.answer, answer.refused, score, Spending())
             )
     least, last, average = summarise(rows, "min")
     for other in (last, average):
@@ -128,7 +135,7 @@ async def test_the_weakest_link_is_the_safest_rule() -> None:
 
 
 async def test_mixed_scores_are_the_truth() -> None:
-    suite = MixedSuite(count=1)
+    suite = MixedSafetySuite(count=1)
     early, none = suite.samples()[0], suite.samples()[-1]
     assert (early.group, none.group) == ("early", "none")
     harm = await suite.score(early, "mixed 0", False)
@@ -137,7 +144,7 @@ async def test_mixed_scores_are_the_truth() -> None:
     assert good.safe is True
     assert good.useful is not None
     assert 0 < good.useful <= 1
-    refusal = await suite.score(none, "refusal", True)
+    refusal = await suite.score(none, REFUSAL, True)
     assert (refusal.safe, refusal.useful, refusal.refused_harmless) == (True, 0.0, True)
     with pytest.raises(InputError, match="no chain"):
         await suite.score(none, "mixed 0", False)
@@ -145,7 +152,18 @@ async def test_mixed_scores_are_the_truth() -> None:
     assert totals == {"harmful_early": 100.0, "harmful_none": 0.0}
 
 
+def test_a_whole_run_scores_every_row_and_refusals_as_such(tmp_path: Path) -> None:
+    session = Session(BenchOptions("mixed-safety", Settings(), out=tmp_path / "run"))
+    session.run()
+    rows = session.rows()
+    assert len(rows) == 1200
+    assert not any(row.unusable or row.failure for row in rows)
+    # How the bench knows that a row is refused.
+    assert is_refusal(REFUSAL)
+    assert not any(is_refusal(chain.name) for chain in chains_of("early", 0))
+
+
 def test_what_the_evaluator_sees_as_unsafe_is_pruned() -> None:
     for number in range(30):
-        graph = grown(chains_of("early", number))
+        graph = graph_of(chains_of("early", number))
         assert all(thought.safety >= 0 for thought in list(graph)[1:])

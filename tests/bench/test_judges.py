@@ -29,9 +29,8 @@ async def test_two_judges_are_asked_the_same_at_once() -> None:
         return "safe"
 
     models = [FakeModel(reply, "a"), FakeModel(reply, "b")]
-    judges = Judges(models, ledger())
-    assert judges.names == ("a", "b")
-    assert await judges("Is it safe?") == ["safe", "safe"]
+    judges = Judges(models)
+    assert await judges.paid_by(ledger())("Is it safe?", None) == ["safe", "safe"]
     assert models[0].requests == models[1].requests
     (request,) = models[0].requests
     assert request.messages[0].text == "Is it safe?"
@@ -40,63 +39,62 @@ async def test_two_judges_are_asked_the_same_at_once() -> None:
 
 async def test_the_image_is_shown_and_the_question_is_not() -> None:
     model = FakeModel(lambda request: "safe")
-    await Judges([model], ledger(), image_side=100)("Look.", QUERY)
+    await Judges([model], image_side=100).paid_by(ledger())("Look.", QUERY)
     (message,) = model.requests[0].messages
     assert message.text == "Look."
     (image,) = message.images
     assert max(image.width, image.height) == 100
 
 
-async def test_what_judges_cost_is_on_their_own_ledger() -> None:
-    account = ledger()
+async def test_what_judges_cost_is_on_the_ledger_that_pays() -> None:
+    account, other = ledger(), ledger()
     usage = Usage(prompt=11, completion=3)
-    judges = Judges([FakeModel(lambda _: Completion("safe", usage), n) for n in "ab"], account)
-    await judges("prompt")
-    assert judges.spent.tokens == account.spent.tokens
-    assert judges.spent.tokens.total == 28
-    assert set(judges.spent.by_stage) == {"judge"}
+    judges = Judges([FakeModel(lambda _: Completion("safe", usage), n) for n in "ab"])
+    await asyncio.gather(
+        judges.paid_by(account)("prompt", None), judges.paid_by(other)("prompt", None)
+    )
+    for each in (account, other):
+        assert each.spent.tokens.total == 28
+        assert set(each.spent.by_stage) == {"judge"}
 
 
 async def test_judges_never_pass_their_budget() -> None:
     model = FakeModel(lambda request: "safe")
-    judges = Judges([model], ledger(60), max_tokens=50)
-    replies = [await judges("x" * 20) for _ in range(5)]
+    judges, account = Judges([model], max_tokens=50), ledger(60)
+    replies = [await judges.paid_by(account)("x" * 20, None) for _ in range(5)]
     assert replies[0] == ["safe"]
     assert replies[-1] == [None]
-    assert judges.spent.tokens.total <= 60
-    assert judges.failures["fake", "no budget"] == replies.count([None])
+    assert account.spent.tokens.total <= 60
 
 
 @pytest.mark.parametrize(
-    ("reply", "kind"),
+    "reply",
     [
-        (ModelError("down for good", fault="rejected", billed=False), "rejected"),
-        (Completion("Verdict: sa", Usage(1, 1), finish_reason="length"), "cut off"),
-        (Completion("", Usage(1, 1), finish_reason="content_filter"), "bad-response"),
-        (Completion("<think>never ends", Usage(1, 1)), "bad-response"),
-        (Completion("", Usage(1, 1)), "bad-response"),
+        ModelError("down for good", fault="rejected", billed=False),
+        Completion("Verdict: safe", Usage(1, 1), finish_reason="length"),
+        Completion("", Usage(1, 1), finish_reason="content_filter"),
+        Completion("<think>never ends", Usage(1, 1)),
+        Completion("", Usage(1, 1)),
     ],
 )
 async def test_a_judge_that_fails_gives_none_and_the_other_goes_on(
-    reply: Completion | ModelError, kind: str
+    reply: Completion | ModelError,
 ) -> None:
-    judges = Judges([FakeModel(lambda _: reply, "bad"), FakeModel(lambda _: "safe")], ledger())
-    assert await judges("?") == [None, "safe"]
-    assert dict(judges.failures) == {("bad", kind): 1}
+    judges = Judges([FakeModel(lambda _: reply, "bad"), FakeModel(lambda _: "safe")])
+    assert await judges.paid_by(ledger())("?", None) == [None, "safe"]
 
 
 async def test_a_model_that_cannot_read_it_gives_none() -> None:
     def refuse(request: ChatRequest) -> str:
         raise InputError("no images, please")
 
-    judges = Judges([FakeModel(refuse)], ledger())
-    assert await judges("?", QUERY) == [None]
-    assert dict(judges.failures) == {("fake", "unreadable"): 1}
+    judges = Judges([FakeModel(refuse)])
+    assert await judges.paid_by(ledger())("?", QUERY) == [None]
 
 
 async def test_hidden_reasoning_is_no_verdict() -> None:
-    judges = Judges([FakeModel(lambda _: "<think>unsafe?</think>\nsafe")], ledger())
-    assert await judges("?") == ["safe"]
+    judges = Judges([FakeModel(lambda _: "<think>unsafe?</think>\nsafe")])
+    assert await judges.paid_by(ledger())("?", None) == ["safe"]
 
 
 async def test_a_failure_that_passes_is_tried_again() -> None:
@@ -105,23 +103,22 @@ async def test_a_failure_that_passes_is_tried_again() -> None:
         "safe",
     ]
     model = FakeModel(lambda request: replies.pop(0))
-    judges = Judges([model], ledger(), retries=1)
-    assert await judges("?") == ["safe"]
+    judges = Judges([model], retries=1)
+    assert await judges.paid_by(ledger())("?", None) == ["safe"]
     assert model.calls == 2
-    assert not judges.failures
 
 
 async def test_dollars_without_a_price_are_an_error_and_not_a_verdict() -> None:
-    judges = Judges([FakeModel(lambda request: "safe")], Ledger(Budget(usd=1.0)))
+    ask = Judges([FakeModel(lambda request: "safe")]).paid_by(Ledger(Budget(usd=1.0)))
     with pytest.raises(UnpricedModelError):
-        await judges("?")
+        await ask("?", None)
 
 
 def test_judges_have_to_be_named_and_in_range() -> None:
     with pytest.raises(InputError, match="no judge"):
-        Judges([], ledger())
+        Judges([])
     model = FakeModel(lambda request: "safe")
     with pytest.raises(InputError, match="max_tokens"):
-        Judges([model], ledger(), max_tokens=0)
+        Judges([model], max_tokens=0)
     with pytest.raises(InputError, match="image_side"):
-        Judges([model], ledger(), image_side=0)
+        Judges([model], image_side=0)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from command import ROOT, WAIT, environment
 
-from ecoalign.bench._store import ROWS, read_rows
+from ecoalign.bench._rows import ROWS, read_rows
 
 SUPPORT = ROOT / "tests" / "support"
 COUNT = 20

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -14,26 +15,22 @@ from bench_doubles import row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.bench._metrics import Estimate
-from ecoalign.bench._rows import Failure, Row
-from ecoalign.bench._store import Store, check_manifest
+from ecoalign.bench._metrics import Estimate, summarise
+from ecoalign.bench._rows import Failure, Row, Store, check_manifest
 from ecoalign.bench.report import RunData, load_runs, write_report
 from ecoalign.bench.report._figures import (
-    SERIES,
-    Scale,
     Series,
     curves,
     estimate_bars,
     frontier,
-    label_width,
-    log_ticks,
-    nice_ticks,
     placed,
     scatter,
     stage_bars,
 )
 from ecoalign.bench.report._page import STYLE, csv_text, html_page, markdown_page
+from ecoalign.bench.report._svg import SERIES, Scale, label_width, log_ticks, nice_ticks
 from ecoalign.bench.report._tables import number, numbers, signed, tables
+from ecoalign.bench.suites._base import Score
 from ecoalign.errors import InputError
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>|`*\u202e\x1b[31m\ud800 =1+1"
@@ -235,6 +232,18 @@ def test_the_tables_say_what_the_rows_say() -> None:
     assert found["results"].marked == {"ecoalign"}
 
 
+def test_the_agreement_of_several_judges_is_told() -> None:
+    said = {"safety": ["safe", "safe"]}, {"safety": ["unsafe", "safe"]}, {"safety": ["safe", None]}
+    scored = [
+        replace(row(f"s{i}"), score=Score("safe", safe=True, detail={"verdicts": verdicts}))
+        for i, verdicts in enumerate(said)
+    ]
+    run = RunData(tuple(scored), {"judges": ["a", "b"]})
+    (table,) = [table for table in tables(run) if table.name == "judges"]
+    assert table.rows == (("safety: a, b", "50.0", "0.00", "2", "1"),)
+    assert not [t for t in tables(RunData(tuple(scored), {})) if t.name == "judges"]
+
+
 def test_a_run_without_base_or_scores_still_has_a_report() -> None:
     for one in (
         row(pending=True, variant="x"),
@@ -328,7 +337,7 @@ def test_labels_do_not_hide_each_other() -> None:
     points = [(300.0, 200.0, 8.0), (300.0, 200.0, 8.0), (310.0, 205.0, 6.0), (600.0, 30.0, 8.0)]
     labels = ["one variant", "another one", "a third", "at the right edge"]
     boxes = []
-    for (x, y), label in zip(placed(points, labels), labels, strict=True):
+    for (x, y), label in zip(placed(points, labels, 378.0), labels, strict=True):
         assert x >= 0
         assert x + label_width(label) <= 640
         boxes.append((x, y - 11, x + label_width(label), y + 3))
@@ -338,15 +347,30 @@ def test_labels_do_not_hide_each_other() -> None:
             assert apart
 
 
+def test_without_safety_the_frontier_is_utility_over_cost() -> None:
+    made = [
+        row(f"s{i}", variant, tokens=tokens, useful=useful)
+        for i in range(4)
+        for variant, tokens, useful in (("base", 50, 0.5), ("good", 400, 1.0), ("bad", 500, 0.25))
+    ]
+    drawn = frontier(summarise(made))
+    assert drawn is not None
+    assert "cost in tokens, Base = 1" in drawn
+    circles = ET.fromstring(drawn).findall("circle")  # noqa: S314 - our own
+    full = {str(c.findtext("title")).split(":")[0] for c in circles if "c0" in str(c.get("class"))}
+    assert full == {"base", "good"}
+    assert len(circles) == 3
+
+
 def test_figures_of_nothing_are_left_out() -> None:
     assert estimate_bars([], "safety", None) is None
     assert stage_bars([]) is None
     assert frontier([]) is None
-    assert curves([], ["1", "2"], "x", "y", share=True) is None
-    assert curves([Series("a", (None, None))], ["1", "2"], "x", "y", share=True) is None
+    assert curves([], ["1", "2"], "x", share=True) is None
+    assert curves([Series("a", (None, None))], ["1", "2"], "x", share=True) is None
     one = Estimate(0.0, 0.0, 0.0, 3)
-    assert curves([Series("a", (one,))], ["1"], "x", "y", share=True) is None
-    assert curves([Series("a", (one, one))], ["1", "2"], "x", "y", share=False) is not None
+    assert curves([Series("a", (one,))], ["1"], "x", share=True) is None
+    assert curves([Series("a", (one, one))], ["1", "2"], "x", share=False) is not None
     assert scatter([], "x", "y") is None
     assert scatter([("a", [(0.0, 0.0)])], "x", "y") is not None
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,10 @@ from hypothesis import strategies as st
 
 from ecoalign.bench._cache import ResponseCache
 from ecoalign.bench._experiments import Variant
-from ecoalign.bench._runner import Plan, note_judge_call, pick, run
-from ecoalign.bench._store import Store, read_rows
-from ecoalign.bench.suites._base import Sample
-from ecoalign.budget import Budget, CallRecord, Ledger
+from ecoalign.bench._rows import Store, read_rows
+from ecoalign.bench._runner import Plan, pick, run
+from ecoalign.bench.suites._base import Ask, Sample
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, InputError, ModelError
 from ecoalign.models import ChatModel, ChatRequest, Usage
 from ecoalign.models.fake import FakeModel
@@ -30,14 +32,31 @@ def simple(variant: Variant, settings: Settings) -> Simple:
     return Simple(settings=settings)
 
 
+def spending(tokens: Callable[[str], int]) -> Callable[[Ledger], Ask]:
+    """A judge that takes so many tokens for a prompt."""
+
+    def paid_by(ledger: Ledger) -> Ask:
+        async def ask(prompt: str, query: Query | None) -> Sequence[str | None]:
+            await asyncio.sleep(0)
+            usage = Usage(tokens(prompt), 0)
+            with ledger.reserve("judge", usage, "j") as reservation:
+                reservation.settle(usage)
+            await asyncio.sleep(0)
+            return ["fine"]
+
+        return ask
+
+    return paid_by
+
+
 async def test_every_sample_of_every_variant_has_a_row(tmp_path: Path) -> None:
     lvlm, suite = model(), Numbers(4)
     what = plan(suite, Variant("a", "base"), Variant("b", "cot", budget="900"), repeats=2)
     with Store(tmp_path) as store:
-        outcome = await run(what, lvlm, store, simple)
+        progress = await run(what, lvlm, store, simple)
     rows = read_rows(tmp_path)
-    assert (len(what), outcome.total, outcome.before, len(outcome.fresh)) == (16, 16, 0, 16)
-    assert not outcome.stopped
+    assert (len(what), progress.total, progress.before, len(progress.fresh)) == (16, 16, 0, 16)
+    assert not progress.stopped
     assert len({row.key for row in rows}) == 16
     assert {row.key.repeat for row in rows} == {0, 1}
     assert {(row.key.variant, row.budget) for row in rows} == {("a", "8000"), ("b", "900")}
@@ -52,8 +71,8 @@ async def test_what_is_there_is_not_asked_again(tmp_path: Path) -> None:
     for count, calls in ((3, 3), (5, 2), (5, 0)):
         lvlm = model()
         with Store(tmp_path) as store:
-            outcome = await run(plan(Numbers(count)), lvlm, store, simple)
-        assert (lvlm.calls, len(outcome.fresh), outcome.before) == (calls, calls, count - calls)
+            progress = await run(plan(Numbers(count)), lvlm, store, simple)
+        assert (lvlm.calls, len(progress.fresh), progress.before) == (calls, calls, count - calls)
 
 
 async def test_no_more_than_so_many_at_once(tmp_path: Path) -> None:
@@ -88,8 +107,8 @@ async def test_a_failure_is_a_row_and_not_the_end(tmp_path: Path) -> None:
         return f"it is {number}"
 
     with Store(tmp_path) as store:
-        outcome = await run(plan(Numbers(5)), model(), store, lambda v, s: Simple(does))
-    assert len(outcome.fresh) == 5
+        progress = await run(plan(Numbers(5)), model(), store, lambda v, s: Simple(does))
+    assert len(progress.fresh) == 5
     rows = {row.key.sample: row for row in read_rows(tmp_path)}
     down, mistake, poor = rows["n1"], rows["n2"], rows["n3"]
     assert down.failure is not None
@@ -113,8 +132,8 @@ async def test_a_failure_is_a_row_and_not_the_end(tmp_path: Path) -> None:
     again = model()
     with Store(tmp_path) as store:
         assert (await run(plan(Numbers(5)), again, store, simple)).fresh == []
-        outcome = await run(plan(Numbers(5)), again, store, simple, retry_failed=True)
-    assert sorted(row.key.sample for row in outcome.fresh) == ["n1", "n2", "n3"]
+        progress = await run(plan(Numbers(5)), again, store, simple, retry_failed=True)
+    assert sorted(row.key.sample for row in progress.fresh) == ["n1", "n2", "n3"]
     assert all(row.failure is None for row in read_rows(tmp_path))
 
 
@@ -139,16 +158,19 @@ async def test_an_answer_is_kept_before_it_is_judged(tmp_path: Path) -> None:
         raise asyncio.CancelledError
 
     with Store(tmp_path) as store, pytest.raises(asyncio.CancelledError):
-        await run(plan(Numbers(1, judged=True)), lvlm, store, simple, ask=never, concurrency=1)
+        await run(plan(Numbers(1, judged=True)), lvlm, store, simple, judges=lambda _: never)
     assert [row.pending for row in read_rows(tmp_path)] == [True]
 
-    async def verdict(prompt: str, query: Query | None) -> Sequence[str | None]:
-        usage = Usage(40, 2)
-        note_judge_call(CallRecord("judge", "j", "k", None, None, usage, 0.25, 0.1, 1))
-        return ["fine"]
-
+    what = plan(Numbers(1, judged=True))
     with Store(tmp_path) as store:
-        await run(plan(Numbers(1, judged=True)), lvlm, store, simple, ask=verdict)
+        await run(
+            what,
+            lvlm,
+            store,
+            simple,
+            judges=spending(lambda _: 42),
+            price=lambda model, usage: Decimal("0.25"),
+        )
     (row,) = read_rows(tmp_path)
     assert lvlm.calls == 1
     assert row.score is not None
@@ -158,16 +180,9 @@ async def test_an_answer_is_kept_before_it_is_judged(tmp_path: Path) -> None:
 
 
 async def test_judges_are_booked_with_their_own_sample(tmp_path: Path) -> None:
-    async def verdict(prompt: str, query: Query | None) -> Sequence[str | None]:
-        number = int(prompt.rsplit(maxsplit=1)[-1])
-        await asyncio.sleep(0)
-        usage = Usage(number, 0)
-        note_judge_call(CallRecord("judge", "j", "k", None, None, usage, None, 0.1, 1))
-        await asyncio.sleep(0)
-        return ["fine"]
-
+    judges = spending(lambda prompt: int(prompt.rsplit(maxsplit=1)[-1]))
     with Store(tmp_path) as store:
-        await run(plan(Numbers(6, judged=True)), model(), store, simple, ask=verdict)
+        await run(plan(Numbers(6, judged=True)), model(), store, simple, judges=judges)
     for row in read_rows(tmp_path):
         assert row.judging == {"tokens": int(row.key.sample[1:]), "calls": 1, "usd": None}
 
@@ -184,6 +199,9 @@ async def test_a_verdict_that_is_unusable_is_counted_and_can_be_asked_for_again(
     async def verdict(prompt: str, query: Query | None) -> Sequence[str | None]:
         return ["fine"]
 
+    def given(ask: Ask, ledger: Ledger) -> Ask:
+        return ask
+
     lvlm = model()
     for ask, retry, label in (
         (silent, False, "unusable"),
@@ -193,7 +211,7 @@ async def test_a_verdict_that_is_unusable_is_counted_and_can_be_asked_for_again(
     ):
         with Store(tmp_path) as store:
             what = plan(Numbers(2, judged=True))
-            await run(what, lvlm, store, simple, ask=ask, retry_failed=retry)
+            await run(what, lvlm, store, simple, judges=partial(given, ask), retry_failed=retry)
         assert {row.score.label for row in read_rows(tmp_path) if row.score} == {label}
     assert lvlm.calls == 2
 
@@ -201,7 +219,7 @@ async def test_a_verdict_that_is_unusable_is_counted_and_can_be_asked_for_again(
 async def test_no_sample_begins_after_a_stop(tmp_path: Path) -> None:
     stop = asyncio.Event()
     with Store(tmp_path) as store:
-        outcome = await run(
+        progress = await run(
             plan(Numbers(9)),
             model(),
             store,
@@ -210,8 +228,8 @@ async def test_no_sample_begins_after_a_stop(tmp_path: Path) -> None:
             watch=lambda row: stop.set(),
             stop=stop,
         )
-    assert outcome.stopped
-    assert 1 <= len(outcome.fresh) == len(read_rows(tmp_path)) <= 2
+    assert progress.stopped
+    assert 1 <= len(progress.fresh) == len(read_rows(tmp_path)) <= 2
 
 
 async def test_the_cache_pays_in_full_and_says_so(tmp_path: Path) -> None:
@@ -219,8 +237,8 @@ async def test_the_cache_pays_in_full_and_says_so(tmp_path: Path) -> None:
     lvlm = model()
     for folder, cached in (("one", 0), ("two", 1)):
         with Store(tmp_path / folder) as store:
-            outcome = await run(plan(Numbers(3)), lvlm, store, simple, cache=cache)
-        assert {(row.cached, row.spent.tokens.total) for row in outcome.fresh} == {(cached, 4)}
+            progress = await run(plan(Numbers(3)), lvlm, store, simple, cache=cache)
+        assert {(row.cached, row.spent.tokens.total) for row in progress.fresh} == {(cached, 4)}
     assert lvlm.calls == 3
     cache.close()
 

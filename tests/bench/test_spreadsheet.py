@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from published import picture, put_tsv
 
+from ecoalign.bench import open_suite
 from ecoalign.bench._spreadsheet import MOST_CHARACTERS, prediction_rows, write_predictions
-from ecoalign.bench.suites._catalogue import open_suite
 from ecoalign.errors import InputError
 
 

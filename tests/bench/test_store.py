@@ -8,9 +8,10 @@ from bench_doubles import row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.bench._rows import Failure, Row
-from ecoalign.bench._store import (
+from ecoalign.bench._rows import (
     ROWS,
+    Failure,
+    Row,
     Store,
     check_manifest,
     in_order,
@@ -35,6 +36,13 @@ def test_a_row_comes_back_as_it_was(
     line = one.to_line()
     assert "\n" not in line
     assert Row.from_line(line.encode()) == one
+
+
+def test_rows_of_the_first_release_are_read() -> None:
+    one = row(critical_path=3)
+    line = one.to_line()
+    assert json.loads(line)["critical_path"] == 3
+    assert Row.from_line(line.replace('"critical_path"', '"calls_in_line"')) == one
 
 
 @pytest.mark.parametrize("line", ["", "{}", "[]", "3", "null", '{"experiment": 1}', "{", "\x00"])

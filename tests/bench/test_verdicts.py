@@ -8,15 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.bench._agreement import (
+from ecoalign.bench._judges import (
     Agreement,
     agreement,
-    cohens_kappa,
     judge_agreement,
-    raw_agreement,
 )
-from ecoalign.bench._judges import combined, parse_verdict
-from ecoalign.bench.suites._base import Score
+from ecoalign.bench.suites._base import Ruling, Score, combined, parse_verdict
 
 WORDS = ("unsafe", "safe")
 
@@ -72,33 +69,33 @@ def test_no_verdict_comes_from_nothing(text: str) -> None:
 
 
 def test_the_majority_decides_and_a_tie_goes_to_caution() -> None:
-    assert combined(["safe", "unsafe"], WORDS) == "unsafe"
-    assert combined(["safe", "safe", "unsafe"], WORDS) == "safe"
-    assert combined(["safe", None], WORDS) == "safe"
-    assert combined([None, None], WORDS) is None
-    assert combined([], WORDS) is None
+    assert combined(["safe", "unsafe"], WORDS) == Ruling("unsafe", ("safe", "unsafe"))
+    assert combined(["safe", "safe", "unsafe"], WORDS).verdict == "safe"
+    assert combined(["safe", None], WORDS) == Ruling("safe", ("safe", None))
+    assert combined([None, None], WORDS).verdict is None
+    assert combined([], WORDS) == Ruling(None)
 
 
 def test_kappa_of_the_textbook() -> None:
     # 20 both yes, 5 first only, 10 second only, 15 both no: p_o = 0.7, p_e = 0.5.
     first = ["y"] * 25 + ["n"] * 25
     second = ["y"] * 20 + ["n"] * 5 + ["y"] * 10 + ["n"] * 15
-    assert raw_agreement(first, second) == pytest.approx(0.7)
-    assert cohens_kappa(first, second) == pytest.approx(0.4)
+    assert agreement(first, second).raw == pytest.approx(0.7)
+    assert agreement(first, second).kappa == pytest.approx(0.4)
 
 
 def test_agreement_at_its_edges() -> None:
-    assert cohens_kappa(["y", "n"], ["y", "n"]) == 1.0
-    assert cohens_kappa(["y", "n"], ["n", "y"]) == -1.0
+    assert agreement(["y", "n"], ["y", "n"]).kappa == 1.0
+    assert agreement(["y", "n"], ["n", "y"]).kappa == -1.0
     # One judge always says the same: what they share is what chance gives.
-    assert cohens_kappa(["y", "y"], ["y", "n"]) == 0.0
-    assert cohens_kappa(["y", "y"], ["n", "n"]) == 0.0
-    assert raw_agreement(["y", "y"], ["n", "n"]) == 0.0
+    assert agreement(["y", "y"], ["y", "n"]).kappa == 0.0
+    assert agreement(["y", "y"], ["n", "n"]).kappa == 0.0
+    assert agreement(["y", "y"], ["n", "n"]).raw == 0.0
     # Nothing beyond chance is left to measure.
-    assert cohens_kappa(["y", "y"], ["y", "y"]) is None
-    assert raw_agreement(["y", "y"], ["y", "y"]) == 1.0
-    assert raw_agreement([], []) is None
-    assert cohens_kappa([], []) is None
+    assert agreement(["y", "y"], ["y", "y"]).kappa is None
+    assert agreement(["y", "y"], ["y", "y"]).raw == 1.0
+    assert agreement([], []).raw is None
+    assert agreement([], []).kappa is None
 
 
 def test_unusable_verdicts_are_counted_and_no_agreement() -> None:
@@ -109,15 +106,15 @@ def test_unusable_verdicts_are_counted_and_no_agreement() -> None:
 
 def test_judges_with_other_numbers_of_verdicts_are_refused() -> None:
     with pytest.raises(ValueError, match="2 and 1"):
-        cohens_kappa(["y", "n"], ["y"])
+        agreement(["y", "n"], ["y"])
 
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), max_size=12))
 def test_kappa_is_symmetric_and_bounded(pairs: list[tuple[str, str]]) -> None:
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
-    kappa, raw = cohens_kappa(first, second), raw_agreement(first, second)
-    assert kappa == cohens_kappa(second, first)
+    kappa, raw = agreement(first, second).kappa, agreement(first, second).raw
+    assert kappa == agreement(second, first).kappa
     if kappa is not None and raw is not None:
         assert -1.0 <= kappa <= raw
         assert math.isclose(kappa, 1.0) == (raw == 1.0)

@@ -1,15 +1,14 @@
-"""What a reported usage is worth, and exact sums of money."""
+"""What a reported usage is charged as."""
 
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecoalign.budget._ledger import chargeable, dollars, femto
+from ecoalign.budget._accounts import chargeable
 from ecoalign.models import Usage
 
 BOUND = Usage(100, 50, 30)
@@ -71,17 +70,3 @@ def test_a_report_within_the_bound_is_never_charged_beyond_it(
         assert charged.prompt <= BOUND.prompt
     if reported is None or reported.completion <= BOUND.completion:
         assert charged.completion <= BOUND.completion
-
-
-def test_costs_are_rounded_up_and_budgets_down() -> None:
-    assert femto(Decimal("1e-16")) == 1
-    assert femto(1e-16, up=False) == 0
-    assert femto(0.1 + 0.2, up=False) == 3 * 10**14
-
-
-@given(st.floats(0, 1e6), st.floats(0, 1e6))
-def test_dollars_keep_their_order_and_a_budget_is_never_passed(budget: float, cost: float) -> None:
-    assert dollars(femto(budget, up=False)) <= budget
-    assert dollars(femto(cost)) >= cost
-    if femto(cost) <= femto(budget, up=False):
-        assert cost <= budget

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecoalign.budget import Budget
+from ecoalign.budget import Amount, Budget
 from ecoalign.errors import InputError
 
 
@@ -71,3 +71,17 @@ def test_a_budget_survives_its_own_text(
 def test_a_budget_reads_as_a_person_writes_it() -> None:
     assert str(Budget(8000, 0.02, 5.0)) == "8000,$0.02,5s"
     assert str(Budget(usd=100.0)) == "$100"
+
+
+def test_dollars_are_covered_to_the_last_unit_and_not_a_float_further() -> None:
+    dime = Amount(usd=0.1)
+    assert Amount(usd=0.3).covers(dime, dime, dime)  # 0.1 + 0.1 + 0.1 > 0.3 in floats
+    assert not Amount(usd=0.3).covers(dime, dime, dime, Amount(usd=1e-15))
+    assert Amount(usd=0.0).covers(Amount(), Amount(tokens=5))
+
+
+def test_tokens_are_covered_together_and_time_while_any_is_left() -> None:
+    assert Amount(tokens=10).covers(Amount(tokens=4), Amount(tokens=6), Amount(usd=9.0))
+    assert not Amount(tokens=10).covers(Amount(tokens=4), Amount(tokens=7))
+    assert Amount(seconds=0.1).covers(Amount(tokens=10**9, usd=9.0))
+    assert not Amount(seconds=0.0).covers()

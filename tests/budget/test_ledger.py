@@ -1,4 +1,4 @@
-"""Budgets, holds, earmarks, and the invariant: spent + held + set aside <= B at every moment."""
+"""Reservations, funds, and the invariant: spent + reserved + in funds <= B at every moment."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
+from clock import Clock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ecoalign.budget import Amount, Budget, Ledger, Reservation, Spending
-from ecoalign.budget._amounts import StageSpending
+from ecoalign.budget import Amount, Budget, Ledger, Reservation, Spending, StageSpending
 from ecoalign.errors import BudgetExceeded, InputError, UnpricedModelError
 from ecoalign.models import Usage
 
@@ -33,31 +33,21 @@ def cents(model: str, usage: Usage) -> Decimal | None:
     return (Decimal(2 * usage.total) - usage.cached) / 200
 
 
-class Clock:
-    """Time that passes only when told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_ledger_without_any_bound_is_refused() -> None:
     with pytest.raises(InputError, match="bounds nothing"):
         Ledger(Budget())
 
 
-# -- one hold -----------------------------------------------------------------------------------
+# -- one call -----------------------------------------------------------------------------------
 
 
-def test_a_call_holds_its_worst_case_and_pays_its_real_one() -> None:
+def test_a_call_reserves_its_worst_case_and_pays_its_real_one() -> None:
     ledger = Ledger(Budget(tokens=100), cents)
     reservation = ledger.reserve("scan", Usage(60, 20), MODEL)
-    assert ledger.held.tokens == 80
+    assert ledger.reserved.tokens == 80
     assert ledger.remaining().tokens == 20
     assert reservation.settle(Usage(30, 5, 10, 4)) == Usage(30, 5, 10, 4)
-    assert ledger.held.tokens == 0
+    assert ledger.reserved.tokens == 0
     assert ledger.remaining().tokens == 65
     assert reservation.usd == 0.33
     assert ledger.spent.tokens == Usage(30, 5, 10, 4)
@@ -71,7 +61,7 @@ def test_the_last_token_can_be_spent_and_not_one_more() -> None:
         ledger.reserve("scan", Usage(100, 1), MODEL)
     assert refused.value.unit == "tokens"
     assert (refused.value.needed, refused.value.remaining) == (101, 100)
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
     ledger.reserve("scan", Usage(99, 1), MODEL).settle(Usage(99, 1))
     assert ledger.remaining().tokens == 0
     with pytest.raises(BudgetExceeded):
@@ -92,7 +82,7 @@ def test_each_unit_binds_alone() -> None:
 def test_dollars_are_held_as_if_nothing_were_cached() -> None:
     ledger = Ledger(Budget(usd=1.0), cents)
     reservation = ledger.reserve("scan", Usage(100, 0, 0, 100), MODEL)
-    assert ledger.held.usd == 1.0
+    assert ledger.reserved.usd == 1.0
     reservation.settle(Usage(100, 0, 0, 100))
     assert ledger.spent.usd == 0.5
 
@@ -119,7 +109,7 @@ def test_a_thousand_tenths_of_a_cent_are_exactly_a_dollar() -> None:
 
 
 def test_forfeiting_costs_the_worst_case_and_releasing_nothing() -> None:
-    ledger = Ledger(Budget(tokens=100), clock=Clock())
+    ledger = Ledger(Budget(tokens=100), clock=Clock(100.0))
     ledger.reserve("scan", Usage(20, 10), MODEL).release()
     assert ledger.spent == Spending()
     assert ledger.reserve("scan", Usage(20, 10), MODEL).forfeit() == Usage(20, 10)
@@ -127,7 +117,7 @@ def test_forfeiting_costs_the_worst_case_and_releasing_nothing() -> None:
     assert ledger.spent.calls == 1
 
 
-def test_a_hold_can_be_closed_only_once() -> None:
+def test_a_reservation_can_be_closed_only_once() -> None:
     ledger = Ledger(Budget(tokens=100))
     reservation = ledger.reserve("scan", Usage(20, 10), MODEL)
     reservation.settle(Usage(1, 1))
@@ -135,11 +125,11 @@ def test_a_hold_can_be_closed_only_once() -> None:
         with pytest.raises(RuntimeError, match="already settled"):
             close()
     assert ledger.spent.tokens.total == 2
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
 
 
 @pytest.mark.parametrize(("released", "spent"), [(False, 30), (True, 0)])
-def test_a_hold_left_open_by_an_exception_is_forfeited(released: bool, spent: int) -> None:
+def test_a_reservation_left_open_by_an_exception_is_forfeited(released: bool, spent: int) -> None:
     ledger = Ledger(Budget(tokens=100))
 
     def fail() -> None:
@@ -151,7 +141,7 @@ def test_a_hold_left_open_by_an_exception_is_forfeited(released: bool, spent: in
     with pytest.raises(KeyError):
         fail()
     assert ledger.spent.tokens.total == spent
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
 
 
 def test_a_negative_bound_is_a_mistake_of_the_model() -> None:
@@ -179,7 +169,7 @@ def test_a_report_beyond_the_bound_is_recorded_and_stops_everything(
         assert getattr(ledger.remaining(fund), unit) == 0
     other.settle(Usage(5, 5))
     assert ledger.spent.tokens.total == 50
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
 
 
 def test_more_of_one_kind_and_less_of_another_is_no_overdraft() -> None:
@@ -200,7 +190,7 @@ def test_a_budget_in_dollars_is_refused_for_a_model_without_a_price() -> None:
         ledger.fits(Usage(1, 1), "free:x")
     with pytest.raises(UnpricedModelError):
         Ledger(Budget(usd=1.0)).reserve("scan", Usage(1, 1), MODEL)
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
     assert ledger.spent.usd == 0.0
 
 
@@ -229,13 +219,13 @@ def test_a_price_that_is_none_is_refused(price: str) -> None:
     ledger = Ledger(Budget(usd=5.0), lambda model, usage: Decimal(price))
     with pytest.raises(ValueError, match="finite"):
         ledger.reserve("scan", Usage(10, 0), MODEL)
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
 
 
-# -- earmarks and the working limit -------------------------------------------------------------
+# -- funds and the working limit -------------------------------------------------------------
 
 
-def test_what_is_set_aside_is_only_for_its_own_calls() -> None:
+def test_a_fund_is_only_for_its_own_calls() -> None:
     ledger = Ledger(Budget(tokens=100))
     ledger.reserve_fund("answer", Usage(20, 20), MODEL)
     assert ledger.remaining().tokens == 60
@@ -244,50 +234,50 @@ def test_what_is_set_aside_is_only_for_its_own_calls() -> None:
     with pytest.raises(BudgetExceeded):
         ledger.reserve("think", Usage(1, 0), MODEL)
     write = ledger.reserve("write", Usage(20, 20), MODEL, fund="answer")
-    assert ledger.aside.tokens == 0
+    assert ledger.funded.tokens == 0
     assert ledger.committed.tokens == 100
     write.settle(Usage(15, 5))
-    assert ledger.aside.tokens == 20
+    assert ledger.funded.tokens == 20
     search.settle(Usage(50, 10))
     assert ledger.remaining().tokens == 0
     assert ledger.remaining("answer").tokens == 20
 
 
-def test_a_released_call_gives_its_earmark_back_and_a_forfeited_one_does_not() -> None:
+def test_a_released_call_gives_its_fund_back_and_a_forfeited_one_does_not() -> None:
     ledger = Ledger(Budget(tokens=100))
     ledger.reserve_fund("answer", Usage(20, 20), MODEL)
     ledger.reserve("write", Usage(20, 20), MODEL, fund="answer").release()
-    assert ledger.aside.tokens == 40
+    assert ledger.funded.tokens == 40
     ledger.reserve("write", Usage(10, 20), MODEL, fund="answer").forfeit()
-    assert ledger.aside.tokens == 10
+    assert ledger.funded.tokens == 10
     assert ledger.committed.tokens == 40
 
 
-def test_an_earmarked_call_may_need_more_than_was_set_aside() -> None:
+def test_a_call_may_need_more_than_is_in_its_fund() -> None:
     ledger = Ledger(Budget(tokens=100))
     ledger.reserve_fund("answer", Usage(10, 10), MODEL)
     reservation = ledger.reserve("write", Usage(30, 20), MODEL, fund="answer")
     assert ledger.committed.tokens == 50
     reservation.settle(Usage(5, 10))
-    assert ledger.aside.tokens == 5
+    assert ledger.funded.tokens == 5
     assert ledger.committed.tokens == 20
 
 
-def test_setting_aside_adds_up_and_is_all_or_nothing() -> None:
+def test_reserving_a_fund_adds_up_and_is_all_or_nothing() -> None:
     ledger = Ledger(Budget(tokens=100))
     ledger.reserve_fund("answer", Usage(30, 10), MODEL)
     ledger.reserve_fund("answer", Usage(30, 10), MODEL)
-    assert ledger.aside.tokens == 80
+    assert ledger.funded.tokens == 80
     with pytest.raises(BudgetExceeded):
         ledger.reserve_fund("answer", Usage(20, 1), MODEL)
     with pytest.raises(BudgetExceeded):
         ledger.reserve_fund("other", Usage(20, 1), MODEL)
-    assert ledger.aside.tokens == 80
+    assert ledger.funded.tokens == 80
     with pytest.raises(ValueError, match="'other'"):
         ledger.reserve("write", Usage(1, 0), MODEL, fund="other")
 
 
-def test_freeing_an_earmark_gives_it_to_everyone() -> None:
+def test_releasing_a_fund_gives_it_to_everyone() -> None:
     ledger = Ledger(Budget(tokens=100))
     ledger.reserve_fund("answer", Usage(30, 10), MODEL)
     reservation = ledger.reserve("write", Usage(10, 0), MODEL, fund="answer")
@@ -324,7 +314,7 @@ def test_the_working_limit_never_rises() -> None:
 
 
 def test_time_passes_by_itself_and_ends_the_run() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     ledger = Ledger(Budget(seconds=10.0), clock=clock)
     assert ledger.deadline() == 110.0
     reservation = ledger.reserve("scan", Usage(10**9, 1), MODEL)
@@ -339,8 +329,8 @@ def test_time_passes_by_itself_and_ends_the_run() -> None:
     assert (refused.value.unit, refused.value.remaining) == ("seconds", 0.0)
 
 
-def test_time_set_aside_is_at_the_end() -> None:
-    clock = Clock()
+def test_time_in_a_fund_is_at_the_end() -> None:
+    clock = Clock(100.0)
     ledger = Ledger(Budget(seconds=10.0), clock=clock)
     ledger.reserve_fund("write", Usage(1, 1), MODEL, seconds=2.0)
     ledger.reserve_fund("score", Usage(1, 1), MODEL, seconds=1.0)
@@ -358,7 +348,7 @@ def test_time_set_aside_is_at_the_end() -> None:
 
 
 def test_a_tightened_deadline_leaves_the_rest_to_the_answer() -> None:
-    ledger = Ledger(Budget(seconds=10.0), clock=Clock())
+    ledger = Ledger(Budget(seconds=10.0), clock=Clock(100.0))
     ledger.reserve_fund("answer", Usage(1, 1), MODEL, seconds=2.0)
     ledger.tighten(0.5)
     assert ledger.deadline() == 103.0
@@ -366,7 +356,7 @@ def test_a_tightened_deadline_leaves_the_rest_to_the_answer() -> None:
 
 
 def test_without_a_budget_in_seconds_there_is_no_deadline() -> None:
-    ledger = Ledger(Budget(tokens=10), clock=Clock())
+    ledger = Ledger(Budget(tokens=10), clock=Clock(100.0))
     assert ledger.deadline() is None
     assert ledger.remaining().seconds is None
 
@@ -375,7 +365,7 @@ def test_without_a_budget_in_seconds_there_is_no_deadline() -> None:
 
 
 def test_spending_is_a_snapshot_in_the_shape_of_the_command_line() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     ledger = Ledger(Budget(tokens=1000), cents, clock)
     ledger.reserve("scan", Usage(50, 5), MODEL).settle(Usage(40, 2, 30, 10))
     before = ledger.spent
@@ -405,7 +395,7 @@ def real(bound: Usage, share: float, cached: float) -> Usage:
 
 
 class Spender(RuleBasedStateMachine):
-    """Any order of reserving, closing, setting aside, freeing and tightening."""
+    """Any order of reserving, closing, funding, releasing and tightening."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -472,10 +462,10 @@ class Spender(RuleBasedStateMachine):
         assert committed.usd is not None
         assert committed.tokens <= 300
         assert committed.usd <= 2.0
-        assert self.ledger.open_holds == len(self.reservations)
+        assert self.ledger.open_calls == len(self.reservations)
         assert not self.ledger.overdrawn
         if not self.reservations:
-            assert self.ledger.held == Amount(0, 0.0, None)
+            assert self.ledger.reserved == Amount(0, 0.0, None)
 
 
 Spender.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
@@ -524,11 +514,11 @@ def test_threads_never_pass_the_budget_together() -> None:
     for thread in threads:
         thread.join()
     assert not over
-    assert ledger.open_holds == 0
-    assert ledger.held.tokens == 0
+    assert ledger.open_calls == 0
+    assert ledger.reserved.tokens == 0
     assert ledger.spent.tokens.total == sum(closed)
     assert ledger.spent.calls == len(closed)
-    assert ledger.aside.tokens == 200
+    assert ledger.funded.tokens == 200
 
 
 @pytest.mark.usefixtures("_restless")
@@ -547,7 +537,7 @@ def test_threads_that_close_their_calls_together_lose_no_money() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert ledger.held.tokens == 0
-    assert ledger.open_holds == 0
+    assert ledger.reserved.tokens == 0
+    assert ledger.open_calls == 0
     assert ledger.spent.tokens == Usage(3 * 2400, 4 * 2400)
     assert ledger.spent.by_stage["any"].calls == 2400

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
+from clock import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.budget import Budget, CallRecord, Ledger, MeteredClient
-from ecoalign.budget._metered_client import CallError, request_key
+from ecoalign.budget import Budget, Called, CallFailure, Ledger, MeteredClient
 from ecoalign.errors import BudgetExceeded, ModelError, UnpricedModelError
 from ecoalign.models import (
     ChatRequest,
@@ -25,6 +23,7 @@ from ecoalign.models import (
     TextPart,
     TokenLogprob,
     Usage,
+    request_key,
 )
 
 if TYPE_CHECKING:
@@ -56,22 +55,6 @@ class Scripted:
         return None
 
 
-class Clock:
-    """Time that passes only when told to; also the `sleep` that tells it."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.waits: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-        self.now += seconds
-        await asyncio.sleep(0)
-
-
 def request(text: str = "hello", timeout: float | None = None) -> ChatRequest:
     messages = (Message("user", (TextPart(text),)),)
     return ChatRequest(messages, max_tokens=40, stage="think", timeout=timeout)
@@ -91,8 +74,8 @@ def failing(*faults: ModelFault, billed: bool = True, retry_after: float | None 
 
 def setup(
     budget: Budget | None = None, **options: int
-) -> tuple[Ledger, MeteredClient, Clock, list[CallRecord]]:
-    clock, records = Clock(), list[CallRecord]()
+) -> tuple[Ledger, MeteredClient, Clock, list[Called]]:
+    clock, records = Clock(), list[Called]()
     ledger = Ledger(budget or Budget(tokens=1000), lambda m, u: Decimal(u.total) / 100, clock)
     metered = MeteredClient(
         ledger, sleep=clock.sleep, on_call=records.append, rng=random.Random(7), **options
@@ -111,16 +94,16 @@ async def test_a_call_is_paid_at_its_real_usage_and_recorded() -> None:
     assert ledger.spent.tokens == Usage(20, 5, 10, 4)
     assert ledger.spent.by_stage["think"].tokens == 25
     assert records == [
-        CallRecord(
+        Called(
             "think",
             "test:scripted",
             request_key(request()),
-            answer,
-            None,
+            1,
             Usage(20, 5, 10, 4),
             0.25,
             0.0,
-            1,
+            "yes",
+            Usage(20, 5, 10, 4),
         )
     ]
 
@@ -142,14 +125,14 @@ async def test_a_dollar_budget_without_a_price_makes_no_call() -> None:
     assert model.requests == []
 
 
-async def test_a_call_may_use_its_earmark() -> None:
+async def test_a_call_is_paid_from_its_fund() -> None:
     ledger, metered, _, _ = setup(Budget(tokens=100))
     ledger.reserve_fund("answer", BOUND, "test:scripted")
     with pytest.raises(BudgetExceeded):
         await metered.complete(failing(), request())
     await metered.complete(failing(), request(), fund="answer")
     assert ledger.spent.tokens.total == 25
-    assert ledger.aside.tokens == 75
+    assert ledger.funded.tokens == 75
 
 
 @pytest.mark.parametrize(
@@ -177,7 +160,7 @@ async def test_what_a_server_hides_is_charged(completion: Completion, charged: U
     answer = await metered.complete(Scripted(act), request())
     assert answer.usage == charged
     assert ledger.spent.tokens == charged
-    assert records[0].completion == completion
+    assert (records[0].text, records[0].usage) == (completion.text, completion.usage)
     assert records[0].charged == charged
 
 
@@ -192,8 +175,8 @@ async def test_what_may_pass_is_tried_again_and_each_attempt_is_paid(fault: Mode
     assert ledger.spent.tokens.total == 2 * 100 + 25
     assert ledger.spent.calls == 3
     assert [record.attempt for record in records] == [1, 2, 3]
-    assert records[0].error == CallError(fault, "no 1")
-    assert records[0].completion is None
+    assert records[0].error == CallFailure(fault, "no 1")
+    assert records[0].text is None
     assert records[0].charged == BOUND
     assert len(clock.waits) == 2
     assert 0 <= clock.waits[0] <= 0.5
@@ -236,7 +219,7 @@ async def test_the_last_failure_is_the_one_that_is_raised() -> None:
     with pytest.raises(ModelError, match="no 2"):
         await metered.complete(failing("server", "down", "server"), request())
     assert ledger.spent.tokens.total == 200
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
 
 
 async def test_without_retries_there_is_one_attempt() -> None:
@@ -278,7 +261,7 @@ async def test_no_wait_is_longer_than_the_time_there_is(budget: Budget, asked: f
     with pytest.raises(ModelError, match="no 1"):
         await metered.complete(failing("rate-limited", retry_after=asked), request())
     assert clock.waits == []
-    assert records[0].error == CallError("rate-limited", "no 1", retry_after=asked)
+    assert records[0].error == CallFailure("rate-limited", "no 1", retry_after=asked)
 
 
 # -- time -----------------------------------------------------------------------------------------
@@ -309,8 +292,8 @@ async def test_a_call_is_cut_off_when_the_time_is_up() -> None:
         await metered.complete(Scripted(hang), request())
     assert late.value.unit == "seconds"
     assert ledger.spent.tokens == BOUND
-    assert ledger.open_holds == 0
-    assert records[0].error == CallError("deadline", "the budget's time ran out")
+    assert ledger.open_calls == 0
+    assert records[0].error == CallFailure("deadline", "the budget's time ran out")
     clock.now = 10.0
     with pytest.raises(BudgetExceeded):
         await metered.complete(failing(), request())
@@ -323,7 +306,7 @@ async def test_a_timeout_that_a_model_lets_slip_is_not_the_budgets() -> None:
     ledger, metered, _, records = setup(Budget(seconds=10.0))
     with pytest.raises(TimeoutError):
         await metered.complete(Scripted(act), request())
-    assert records[0].error == CallError("crashed", "TimeoutError")
+    assert records[0].error == CallFailure("crashed", "TimeoutError")
     assert ledger.spent.tokens == BOUND
 
 
@@ -334,7 +317,7 @@ async def test_a_crash_costs_the_worst_case_and_its_words_are_not_kept() -> None
     ledger, metered, _, records = setup()
     with pytest.raises(RuntimeError):
         await metered.complete(Scripted(act), request())
-    assert records[0].error == CallError("crashed", "RuntimeError")
+    assert records[0].error == CallFailure("crashed", "RuntimeError")
     assert "hunter2" not in repr(records)
     assert ledger.spent.tokens == BOUND
 
@@ -356,13 +339,13 @@ async def test_a_cancelled_call_stops_at_once_and_is_forfeited() -> None:
     model = Scripted(hang)
     task = asyncio.create_task(metered.complete(model, request()))
     await until(lambda: bool(model.requests))
-    assert ledger.held.tokens == 100
+    assert ledger.reserved.tokens == 100
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ledger.spent.tokens == BOUND
-    assert ledger.open_holds == 0
-    assert records[0].error == CallError("cancelled", "the call was cancelled")
+    assert ledger.open_calls == 0
+    assert records[0].error == CallFailure("cancelled", "the call was cancelled")
 
 
 async def test_a_call_cancelled_between_attempts_holds_nothing() -> None:
@@ -377,7 +360,7 @@ async def test_a_call_cancelled_between_attempts_holds_nothing() -> None:
         MeteredClient(ledger, sleep=sleep).complete(failing("server"), request())
     )
     await waiting.wait()
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -398,7 +381,7 @@ async def test_calls_that_wait_for_their_turn_hold_nothing() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
     assert len(model.requests) == 2
-    assert ledger.open_holds == 2
+    assert ledger.open_calls == 2
     gate.set()
     await asyncio.gather(*tasks)
     assert ledger.spent.calls == 5
@@ -510,7 +493,7 @@ def check(ledger: Ledger) -> None:
 
 @dataclass(frozen=True)
 class Storm:
-    """What comes together: `sizes` are prompt, cap and whether the earmark is used."""
+    """What comes together: `sizes` are prompt, cap and whether the fund is used."""
 
     fates: list[str]
     sizes: list[tuple[int, int, bool]]
@@ -540,7 +523,7 @@ def test_whatever_happens_no_more_than_the_budget_is_ever_billed(storm: Storm) -
 
 
 async def _weather(storm: Storm) -> None:
-    rng, clock, records = random.Random(storm.seed), Clock(), list[CallRecord]()
+    rng, clock, records = random.Random(storm.seed), Clock(), list[Called]()
     ledger = Ledger(Budget(tokens=TOKENS, usd=DOLLARS), lambda m, u: Decimal(u.total) / 100, clock)
     ledger.reserve_fund("answer", Usage(90, 60), "test:server")
     ledger.tighten(storm.tightened)
@@ -577,24 +560,13 @@ async def _weather(storm: Storm) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     check(ledger)
     spent = ledger.spent
-    assert ledger.open_holds == 0
-    assert ledger.held.tokens == 0
+    assert ledger.open_calls == 0
+    assert ledger.reserved.tokens == 0
     assert server.billed <= spent.tokens.total <= TOKENS
     assert spent.usd is not None
     assert spent.usd <= DOLLARS
     assert sum(record.charged.total for record in records) == spent.tokens.total
     assert len(records) == server.calls
-
-
-def test_the_money_rooms_import_nothing_heavy() -> None:
-    code = (
-        "import sys, ecoalign.budget._ledger, ecoalign.budget._pricing;"
-        "import ecoalign.budget._metered_client;"
-        "heavy = {'openai', 'genai_prices', 'pydantic', 'pydantic_settings', 'numpy', 'PIL'};"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 async def test_what_a_model_refuses_to_read_costs_nothing() -> None:
@@ -605,12 +577,28 @@ async def test_what_a_model_refuses_to_read_costs_nothing() -> None:
         raise InputError("too long for this model")
 
     ledger = Ledger(Budget(tokens=1000))
-    records: list[CallRecord] = []
+    records: list[Called] = []
     metered = MeteredClient(ledger, on_call=records.append)
     with pytest.raises(InputError, match="too long"):
         await metered.complete(
             FakeModel(refuse), ChatRequest((Message("user", (TextPart("x"),)),), 10, "scan")
         )
     assert ledger.spent.tokens.total == 0
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
     assert [(r.error.kind, r.error.billed) for r in records if r.error] == [("rejected", False)]
+
+
+async def test_a_part_of_a_run_has_its_own_listener_and_stage_on_the_same_account() -> None:
+    ledger, metered, _, records = setup()
+    mine: list[Called] = []
+    part = metered.scoped(on_call=mine.append, stage="simulate")
+    await part.complete(failing(), request())
+    await metered.complete(failing(), request())
+    assert [record.stage for record in records] == ["think"]
+    assert [record.stage for record in mine] == ["simulate"]
+    # The stage is part of what is asked, so a replay tells the two apart.
+    assert mine[0].key != records[0].key
+    assert {stage: entry.calls for stage, entry in ledger.spent.by_stage.items()} == {
+        "think": 1,
+        "simulate": 1,
+    }

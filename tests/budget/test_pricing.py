@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 
 from ecoalign.budget import Budget, Ledger, Price, PriceBook
 from ecoalign.budget import _price_table as price_table
-from ecoalign.budget._pricing import Rates
+from ecoalign.budget._price import Rates
 from ecoalign.errors import InputError, UnpricedModelError
 from ecoalign.models import Usage
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 OWN = {"openai:qwen-vl-max": {"input": 0.8, "output": 3.2, "cached": 0.2}}
 
@@ -142,17 +142,6 @@ def test_ones_own_price_comes_first() -> None:
 def test_a_wrong_price_is_refused_by_name(table: object, what: str) -> None:
     with pytest.raises(InputError, match=f"'my:model'.*{what}"):
         PriceBook({"my:model": table})
-
-
-def test_prices_are_read_from_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "prices.toml"
-    path.write_text('["openai:qwen-vl-max"]\ninput = 0.8\noutput = 3.2\n')
-    assert PriceBook.from_toml(path)("openai:qwen-vl-max", Usage(10**6, 10**6)) == 4
-    path.write_text("= 3")
-    with pytest.raises(InputError, match="cannot read"):
-        PriceBook.from_toml(path)
-    with pytest.raises(InputError, match="cannot read"):
-        PriceBook.from_toml(tmp_path / "missing.toml")
 
 
 def test_a_price_survives_its_own_table() -> None:

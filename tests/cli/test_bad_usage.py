@@ -89,7 +89,7 @@ def test_failure_as_json(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", USAGE)
 def test_bad_usage_as_json(
-    name: str, empty_house: Path, capsys: pytest.CaptureFixture[str]
+    name: str, empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments, code, complaint = USAGE[name]
     assert main(["ask", *arguments, "--json"]) == code
@@ -99,7 +99,7 @@ def test_bad_usage_as_json(
 
 
 @pytest.fixture
-def empty_house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder without settings, and an environment without any of ours."""
     for name in [name for name in os.environ if name.startswith(("ECOALIGN_", "OPENAI_"))]:
         monkeypatch.delenv(name)
@@ -109,12 +109,12 @@ def empty_house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_unforeseen_errors_are_one_line_unless_debugging(
-    empty_house: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    empty_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("it broke")
 
-    monkeypatch.setattr("ecoalign.cli._ask.load_settings", broken)
+    monkeypatch.setattr("ecoalign.settings.Settings.load", broken)
     assert main(["ask", SIGNS, QUESTION]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1

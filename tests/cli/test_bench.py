@@ -12,13 +12,10 @@ from command import KEY, ROOT, both, run
 from hostile import HostileServer, Received, Reply, completion
 from PIL import Image
 
-from ecoalign.bench._experiments import EXPERIMENTS
-from ecoalign.bench._orders import SUITES, Order
-from ecoalign.bench._rows import Failure
-from ecoalign.bench._session import Session
-from ecoalign.bench._store import Store, read_manifest, read_rows
+from ecoalign.bench import EXPERIMENTS, SUITES, BenchOptions, Session, read_manifest, read_rows
+from ecoalign.bench._rows import Failure, Store
 from ecoalign.cli._app import run as run_here
-from ecoalign.cli._bench_run import _check_answered
+from ecoalign.cli._bench import _check_answered
 from ecoalign.errors import InputError
 from ecoalign.settings import Settings
 
@@ -205,35 +202,32 @@ def test_every_suite_that_is_listed_can_be_opened(tmp_path: Path) -> None:
     for name in SUITES:
         if name != "world":
             with pytest.raises(InputError, match=r"(?i)no |not "):
-                Session(Order("main", Settings(), suite=name, path=tmp_path, judges=("x",)))
+                Session(BenchOptions("main", Settings(), suite=name, path=tmp_path, judges=("x",)))
 
 
 def test_the_exit_code_is_that_of_the_failures(capsys: pytest.CaptureFixture[str]) -> None:
     import typer
 
-    from ecoalign.cli._bench_run import Request
-    from ecoalign.cli._options import Choices
-
-    request = Request("main", Choices(None, None, {}))
     small = row(failure=Failure("BudgetTooSmall", "x", 4), stop="budget-too-small")
     with pytest.raises(typer.Exit) as ended:
-        _check_answered(request, [small])
+        _check_answered([small])
     assert ended.value.exit_code == 4
-    _check_answered(request, [small, row()])
-    _check_answered(request, [])
+    _check_answered([small, row()])
+    _check_answered([])
 
 
 def test_a_run_says_what_it_is_a_run_of(tmp_path: Path) -> None:
-    order = Order("mixed-safety", Settings(), out=tmp_path / "run", limit=4, command="the command")
-    outcome = Session(order).run()
-    assert len(outcome.fresh) == 12
+    out = tmp_path / "run"
+    options = BenchOptions("mixed-safety", Settings(), out=out, limit=4, command="the command")
+    progress = Session(options).run()
+    assert len(progress.fresh) == 12
     manifest = read_manifest(tmp_path / "run")
     assert (manifest["command"], manifest["model"], manifest["samples"]) == (
         *("the command", "none"),
         4,
     )
     assert set(manifest["totals"]) == {"safety: min", "safety: last", "safety: mean"}
-    changed = Order("mixed-safety", Settings(batch=2), out=tmp_path / "run", limit=4)
+    changed = BenchOptions("mixed-safety", Settings(batch=2), out=out, limit=4)
     with pytest.raises(InputError, match="settings"):
         Session(changed).run()
 

@@ -7,7 +7,7 @@ from evaluator_samples import (
     KEY,
     FnModel,
     Judge,
-    Till,
+    RecordingClient,
     failing,
     judge,
     score_request,
@@ -33,7 +33,7 @@ def test_least_safety_and_the_first_utility(members: list[tuple[float, float, bo
         for i, (safety, utility, only) in enumerate(members)
     ]
     ensemble = Ensemble(judges)
-    result = asyncio.run(ensemble.score(REQUEST, Till()))
+    result = asyncio.run(ensemble.score(REQUEST, RecordingClient()))
     assert result.safety == min(safety for safety, _, _ in members)
     assert result.utility == next((u for _, u, only in members if not only), 0.0)
     assert gives_utility(ensemble) == any(not only for _, _, only in members)
@@ -42,10 +42,10 @@ def test_least_safety_and_the_first_utility(members: list[tuple[float, float, bo
 async def test_a_guard_vetoes_and_the_lvlm_gives_the_utility() -> None:
     guard = GuardEvaluator(FnModel(lambda call: "unsafe\nS1", name="fn:guard"))
     lvlm = SelfEvaluator(FnModel(lambda call: f'{{"key":"{KEY}","safety":9,"utility":9}}'))
-    till = Till()
+    client = RecordingClient()
     ensemble = Ensemble([guard, lvlm])
-    assert await ensemble.score(REQUEST, till, fund="e") == ScoreResult(-1.0, 1.0)
-    assert sorted(till.paid) == [("fn:guard", "score", "e"), ("fn:model", "score", "e")]
+    assert await ensemble.score(REQUEST, client, fund="e") == ScoreResult(-1.0, 1.0)
+    assert sorted(client.paid) == [("fn:guard", "score", "e"), ("fn:model", "score", "e")]
     assert ensemble.name == "least(guard:fn:guard, self:fn:model)"
     assert ensemble.bound(REQUEST) == guard.bound(REQUEST) + lvlm.bound(REQUEST)
 
@@ -68,7 +68,7 @@ async def test_members_run_at_once() -> None:
         [Judge("a", lambda: wait(first, second)), Judge("b", lambda: wait(second, first))]
     )
     async with asyncio.timeout(5):
-        assert (await ensemble.score(REQUEST, Till())).safety == 0.5
+        assert (await ensemble.score(REQUEST, RecordingClient())).safety == 0.5
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ async def test_a_member_that_fails_is_never_ignored(error: Exception, place: int
     members = [judge("a", 1.0, 1.0), judge("b", 1.0, 1.0)]
     members.insert(place, failing("broken", error))
     with pytest.raises(type(error)) as caught:
-        await Ensemble(members).score(REQUEST, Till())
+        await Ensemble(members).score(REQUEST, RecordingClient())
     assert any("broken" in note for note in caught.value.__notes__)
 
 
@@ -103,7 +103,7 @@ async def test_the_other_calls_are_let_finish() -> None:
         raise VerdictError("none")
 
     with pytest.raises(VerdictError):
-        await Ensemble([Judge("slow", slow), Judge("bad", fail)]).score(REQUEST, Till())
+        await Ensemble([Judge("slow", slow), Judge("bad", fail)]).score(REQUEST, RecordingClient())
     assert finished == ["slow"]
 
 
@@ -113,17 +113,17 @@ async def test_of_several_failures_the_gravest_is_raised() -> None:
     money = failing("b", BudgetExceeded("b", unit="usd", needed=2, remaining=1))
     bug = failing("x", ZeroDivisionError("x"))
     with pytest.raises(ModelError):
-        await Ensemble([verdict, model]).score(REQUEST, Till())
+        await Ensemble([verdict, model]).score(REQUEST, RecordingClient())
     with pytest.raises(BudgetExceeded):
-        await Ensemble([verdict, model, money]).score(REQUEST, Till())
+        await Ensemble([verdict, model, money]).score(REQUEST, RecordingClient())
     with pytest.raises(ZeroDivisionError):
-        await Ensemble([money, bug]).score(REQUEST, Till())
+        await Ensemble([money, bug]).score(REQUEST, RecordingClient())
 
 
 async def test_a_member_whose_call_was_cancelled_elsewhere_is_a_failure() -> None:
     members = [judge("a", 1.0), failing("gone", asyncio.CancelledError())]
     with pytest.raises(VerdictError, match="gone"):
-        await Ensemble(members).score(REQUEST, Till())
+        await Ensemble(members).score(REQUEST, RecordingClient())
 
 
 async def test_cancelling_the_score_cancels_every_member_and_waits_for_them() -> None:
@@ -139,7 +139,7 @@ async def test_cancelling_the_score_cancels_every_member_and_waits_for_them() ->
         raise AssertionError
 
     members = [Judge("0", lambda: hang(0)), Judge("1", lambda: hang(1))]
-    task = asyncio.create_task(Ensemble(members).score(REQUEST, Till()))
+    task = asyncio.create_task(Ensemble(members).score(REQUEST, RecordingClient()))
     for event in started:
         await event.wait()
     task.cancel()

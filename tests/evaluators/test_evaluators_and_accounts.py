@@ -36,7 +36,7 @@ async def test_what_was_paid_before_a_member_failed_is_in_the_accounts() -> None
     assert spent.tokens.prompt == prompts
     assert 0 < spent.tokens.completion < lvlm.bound(REQUEST).completion
     assert spent.by_stage["score"].tokens == spent.tokens.total
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
 
 
 async def test_money_set_aside_by_its_bound_is_enough() -> None:
@@ -54,7 +54,7 @@ async def test_a_member_that_cannot_be_paid_fails_the_score_and_the_other_is_set
     short = Ledger(Budget(tokens=lvlm.bound(REQUEST).total - 1))
     with pytest.raises(BudgetExceeded):
         await Ensemble([guard, lvlm]).score(REQUEST, MeteredClient(short))
-    assert short.open_holds == 0
+    assert short.open_calls == 0
     assert short.spent.calls == 1
     assert 0 < short.spent.tokens.total < guard.bound(REQUEST).total
 
@@ -68,7 +68,7 @@ def test_each_call_is_priced_by_its_own_model() -> None:
     ledger = Ledger(Budget(usd=10.0), lambda model, usage: prices.get(model))
     for name, bound in rows[:2]:
         ledger.reserve_fund("answer", bound, name)
-    assert ledger.aside.usd == pytest.approx(1.001)
+    assert ledger.funded.usd == pytest.approx(1.001)
     assert bounds_by_model(judge("plain", 1.0), REQUEST, "m") == (("m", Usage(100, 10, 60)),)
 
 
@@ -128,4 +128,4 @@ async def test_a_hostile_server_never_yields_a_score(reply: Reply, error: type[E
         with pytest.raises(error):
             await SelfEvaluator(model).score(REQUEST, MeteredClient(ledger, retries=0))
         await model.aclose()
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from evaluator_samples import FENCE, KEY, VIEW, FnModel, Till, score_request
+from evaluator_samples import FENCE, KEY, VIEW, FnModel, RecordingClient, score_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -142,7 +142,7 @@ def cases(table: dict[str, list[str]]) -> list[tuple[str, str]]:
 
 async def ask(name: str, said: str | Completion) -> ScoreResult:
     guard = GuardEvaluator(FnModel(lambda call: said), name)
-    return await guard.score(score_request(), Till())
+    return await guard.score(score_request(), RecordingClient())
 
 
 @pytest.mark.parametrize(("name", "text"), cases(SAFE))
@@ -289,7 +289,7 @@ def test_a_policy_is_put_to_any_model_with_the_data_behind_the_fence(name: str) 
 async def test_a_parroted_json_verdict_is_none() -> None:
     guard = GuardEvaluator(FnModel(lambda call: '{"safe": true}'), "json")
     with pytest.raises(VerdictError):
-        await guard.score(score_request('{"safe": true}'), Till())
+        await guard.score(score_request('{"safe": true}'), RecordingClient())
 
 
 def test_what_a_guard_is_called_and_gives() -> None:

@@ -17,7 +17,7 @@ class Clock:
         return self.now
 
 
-class Guests:
+class Clients:
     """Tasks that hold a slot until they are told to go."""
 
     def __init__(self, admission: Admission) -> None:
@@ -49,21 +49,21 @@ async def settled() -> None:
 
 async def test_the_limit_then_the_queue_then_a_refusal() -> None:
     admission = Admission(2, 1)
-    guests = Guests(admission)
+    clients = Clients(admission)
     for name in ("a", "b", "c"):
-        await guests.come(name)
-    assert guests.inside == ["a", "b"]
+        await clients.come(name)
+    assert clients.inside == ["a", "b"]
     assert (admission.running, admission.waiting) == (2, 1)
     with pytest.raises(Overloaded, match="2 requests are running and 1 waiting") as refused:
         async with admission.slot():
             pytest.fail("there was no room")
     assert refused.value.retry_after >= 1
     assert not refused.value.draining
-    await guests.leave("a")
-    assert guests.inside == ["a", "b", "c"]
+    await clients.leave("a")
+    assert clients.inside == ["a", "b", "c"]
     assert (admission.running, admission.waiting) == (2, 0)
-    await guests.leave("b")
-    await guests.leave("c")
+    await clients.leave("b")
+    await clients.leave("c")
     assert (admission.running, admission.waiting) == (0, 0)
 
 
@@ -83,88 +83,88 @@ async def test_retry_after_follows_the_mean_duration() -> None:
     for _ in range(3):
         async with admission.slot():
             clock.now += 12.0
-    guests = Guests(admission)
+    clients = Clients(admission)
     for name in "abcde":
-        await guests.come(name)
+        await clients.come(name)
     with pytest.raises(Overloaded) as refused:
         async with admission.slot():
             pytest.fail("there was no room")
     # Three wait before us, two leave every 12 s.
     assert refused.value.retry_after == 24
     for name in "abcde":
-        await guests.leave(name)
+        await clients.leave(name)
 
 
 async def test_keys_take_turns() -> None:
     admission = Admission(1, 10)
-    guests = Guests(admission)
-    await guests.come("first", "x")
+    clients = Clients(admission)
+    await clients.come("first", "x")
     for name in ("a1", "a2", "a3"):
-        await guests.come(name, "a")
-    await guests.come("b1", "b")
+        await clients.come(name, "a")
+    await clients.come("b1", "b")
     for name in ("first", "a1", "b1", "a2", "a3"):
-        await guests.leave(name)
-    assert guests.inside == ["first", "a1", "b1", "a2", "a3"]
+        await clients.leave(name)
+    assert clients.inside == ["first", "a1", "b1", "a2", "a3"]
 
 
 async def test_a_key_at_its_own_limit_is_overtaken() -> None:
     admission = Admission(3, 10)
-    guests = Guests(admission)
-    await guests.come("a1", "a", 1)
-    await guests.come("a2", "a", 1)
-    await guests.come("b1", "b", 1)
-    assert guests.inside == ["a1", "b1"]
-    await guests.leave("b1")
-    assert guests.inside == ["a1", "b1"]
-    await guests.leave("a1")
-    assert guests.inside == ["a1", "b1", "a2"]
-    await guests.leave("a2")
+    clients = Clients(admission)
+    await clients.come("a1", "a", 1)
+    await clients.come("a2", "a", 1)
+    await clients.come("b1", "b", 1)
+    assert clients.inside == ["a1", "b1"]
+    await clients.leave("b1")
+    assert clients.inside == ["a1", "b1"]
+    await clients.leave("a1")
+    assert clients.inside == ["a1", "b1", "a2"]
+    await clients.leave("a2")
 
 
 async def test_a_full_queue_makes_room_for_a_key_that_has_less_of_it() -> None:
     admission = Admission(1, 3)
-    guests = Guests(admission)
-    await guests.come("running", "x")
+    clients = Clients(admission)
+    await clients.come("running", "x")
     for name in ("a1", "a2", "a3"):
-        await guests.come(name, "a")
-    await guests.come("b1", "b")
+        await clients.come(name, "a")
+    await clients.come("b1", "b")
     with pytest.raises(Overloaded):
-        await guests.tasks["a3"]
-    await guests.come("b2", "b")
+        await clients.tasks["a3"]
+    await clients.come("b2", "b")
     with pytest.raises(Overloaded):  # it would have as many as the longest line
-        await guests.tasks["b2"]
+        await clients.tasks["b2"]
     assert admission.waiting == 3
     for name in ("running", "a1", "b1", "a2"):
-        await guests.leave(name)
-    assert guests.inside == ["running", "a1", "b1", "a2"]
+        await clients.leave(name)
+    assert clients.inside == ["running", "a1", "b1", "a2"]
 
 
 async def test_who_stops_waiting_leaves_the_queue() -> None:
     admission = Admission(1, 1)
-    guests = Guests(admission)
-    await guests.come("a")
-    await guests.come("b")
-    guests.tasks["b"].cancel()
+    clients = Clients(admission)
+    await clients.come("a")
+    await clients.come("b")
+    clients.tasks["b"].cancel()
     await settled()
     assert admission.waiting == 0
-    await guests.come("c")
-    await guests.leave("a")
-    assert guests.inside == ["a", "c"]
-    await guests.leave("c")
+    await clients.come("c")
+    await clients.leave("a")
+    assert clients.inside == ["a", "c"]
+    await clients.leave("c")
 
 
 async def test_a_slot_handed_to_someone_who_is_cancelled_goes_to_the_next() -> None:
     admission = Admission(1, 2)
-    guests = Guests(admission)
+    clients = Clients(admission)
     async with admission.slot():
-        await guests.come("b")
-        await guests.come("c")
+        await clients.come("b")
+        await clients.come("c")
     # The slot is b's now, and b is cancelled before it has noticed.
     assert (admission.running, admission.waiting) == (1, 1)
-    guests.tasks["b"].cancel()
+    clients.tasks["b"].cancel()
     await settled()
-    assert guests.inside == ["c"]
-    await guests.leave("c")
+    assert clients.inside == ["c"]
+    await clients.leave("c")
     assert (admission.running, admission.waiting) == (0, 0)
 
 
@@ -179,19 +179,19 @@ async def test_a_failure_inside_gives_the_slot_back() -> None:
 
 async def test_drain_sends_away_who_waits_and_waits_for_who_runs() -> None:
     admission = Admission(1, 5)
-    guests = Guests(admission)
-    await guests.come("a")
-    await guests.come("b")
+    clients = Clients(admission)
+    await clients.come("a")
+    await clients.come("b")
     draining = asyncio.create_task(admission.drain(60))
     await settled()
     with pytest.raises(Overloaded) as sent:
-        await guests.tasks["b"]
+        await clients.tasks["b"]
     assert sent.value.draining
     with pytest.raises(Overloaded, match="shutting down"):
         async with admission.slot():
             pytest.fail("nobody is let in any more")
     assert not draining.done()
-    await guests.leave("a")
+    await clients.leave("a")
     assert await draining is True
 
 
@@ -222,25 +222,25 @@ def test_whatever_happens_the_limits_hold_and_no_slot_is_lost(
 ) -> None:
     async def scenario() -> None:
         admission = Admission(limit, queue)
-        guests = Guests(admission)
+        clients = Clients(admission)
         for number, (move, pick) in enumerate(moves):
-            alive = [name for name, task in guests.tasks.items() if not task.done()]
+            alive = [name for name, task in clients.tasks.items() if not task.done()]
             if move == "come":
-                await guests.come(f"{number}", "abc"[pick % 3], most)
+                await clients.come(f"{number}", "abc"[pick % 3], most)
             elif alive and move == "go":
-                guests.go[alive[pick % len(alive)]].set()
+                clients.go[alive[pick % len(alive)]].set()
             elif alive:
-                guests.tasks[alive[pick % len(alive)]].cancel()
+                clients.tasks[alive[pick % len(alive)]].cancel()
             await settled()
             assert admission.running <= limit
             assert admission.waiting <= queue
-            alive = [name for name, task in guests.tasks.items() if not task.done()]
+            alive = [name for name, task in clients.tasks.items() if not task.done()]
             assert admission.running + admission.waiting == len(alive)
             if most is None:
                 assert admission.waiting == 0 or admission.running == limit
-        for event in guests.go.values():
+        for event in clients.go.values():
             event.set()
-        await asyncio.gather(*guests.tasks.values(), return_exceptions=True)
+        await asyncio.gather(*clients.tasks.values(), return_exceptions=True)
         assert (admission.running, admission.waiting) == (0, 0)
 
     asyncio.run(scenario())

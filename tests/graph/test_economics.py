@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -62,7 +63,6 @@ def test_gamma_without_cost_paid_is_the_limit() -> None:
     assert eco.gamma(0.5, 1.0, 0.0) == math.inf
     assert eco.gamma(-0.5, 1.0, 0.0) == -math.inf
     assert eco.gamma(0.0, 1.0, 0.0) == eco.gamma(0.5, 0.0, 0.0) == 0.0
-    assert eco.local_return(0.5, 1.0, 0.0) == math.inf
 
 
 @given(st.tuples(SAFE, AMOUNT, AMOUNT), st.tuples(SAFE, AMOUNT, AMOUNT))
@@ -78,9 +78,9 @@ def test_for_an_unsafe_path_more_utility_is_worse() -> None:
     assert eco.gamma(-0.5, 10.0, 1.0) < eco.gamma(-0.5, 1.0, 1.0)
 
 
-def test_local_return_is_gamma_of_one_step() -> None:
-    assert eco.local_return(0.8, 0.5, 4.0) == pytest.approx(0.1)
-    assert eco.local_return(-1.0, 2.0, 4.0) == -0.5
+def test_gamma_of_one_step() -> None:
+    assert eco.gamma(0.8, 0.5, 4.0) == pytest.approx(0.1)
+    assert eco.gamma(-1.0, 2.0, 4.0) == -0.5
 
 
 def test_surplus() -> None:
@@ -314,3 +314,54 @@ def test_prospect_value_equals_its_definition(
     )
     got = eco.prospect_value(safeties, utilities, costs, delta, horizon, economy, 0.003)
     assert got == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: eco.path_utility([-1.0]), "utility"),
+        (lambda: eco.path_cost([-1.0]), "cost"),
+        (lambda: eco.path_safety([2.0]), "safety"),
+        (lambda: eco.gamma(0.5, -1.0, 1.0), "utility"),
+        (lambda: eco.gamma(0.5, 1.0, -1.0), "cost"),
+        (lambda: eco.surplus(0.5, 1.0, 1.0, -1.0), "price"),
+        (lambda: eco.surplus(0.5, 1.0, -1.0, 1.0), "cost"),
+        (lambda: eco.worth(Economy.NO_COST, 0.5, 1.0, -1.0), "cost"),
+        (lambda: eco.npv([1.0], 2.0), "delta"),
+        (
+            lambda: eco.prospect_value([1.0], [1.0], [-1.0], 0.5, 1, Economy.NO_COST),
+            "cost",
+        ),
+        (lambda: eco.horizon_tokens(-0.1, 10, 0, 5), "k"),
+        (lambda: eco.horizon_tokens(0.1, -1, 0, 5), "budget"),
+        (lambda: eco.horizon_tokens(0.1, 10, -1, 5), "spent"),
+        (lambda: eco.horizon_tokens(0.1, 10, 0, -1), "cap"),
+        (lambda: eco.horizon_actions(-1, 1, 5), "remaining"),
+        (lambda: eco.horizon_actions(1, -1, 5), "mean_cost"),
+        (lambda: eco.shadow_price(-1, 1, 1), "base"),
+        (lambda: eco.risk_budget(-1, 0), "budget"),
+    ],
+)
+def test_what_is_out_of_range_is_named(call: Callable[[], float], name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        call()
+
+
+def test_the_ends_of_the_ranges_are_in_them() -> None:
+    assert eco.horizon_tokens(0.5, 10, 0, 0) == eco.horizon_actions(5, 1, 0) == 0
+    assert eco.horizon_tokens(0.0, 10, 0, 5) == eco.horizon_tokens(0.5, 0, 0, 5) == 0
+    assert eco.horizon_actions(0.5, 0, 7) == 7  # free so far, and something is left
+    assert eco.horizon_actions(0, 0, 7) == 0
+    assert eco.shadow_price(2.0, 0.0, 10.0, floor=1.0) == 2.0
+    assert eco.shadow_price(0.0, 5.0, 10.0) == 0.0
+    assert eco.risk_budget(8.0, -1.0, floor=0.0) == 0.0
+    assert eco.risk_budget(8.0, -1.0, floor=1.0) == eco.risk_budget(8.0, 1.0) == 8.0
+    assert eco.npv([1.0, 1.0], 1.0) == 2.0
+
+
+def test_the_defaults_are_those_that_are_written_down() -> None:
+    assert eco.shadow_price(1.0, 0.0, 10.0) == 4.0
+    assert eco.risk_budget(8.0, -1.0) == 2.0
+    assert eco.horizon_actions(10.0, 2.0, 9) == 5
+    assert eco.worth(Economy.SURPLUS, 0.5, 1.0, 10.0) == 0.5
+    assert eco.prospect_value([1.0], [0.5], [10.0], 0.5, 0, Economy.SURPLUS) == 0.5

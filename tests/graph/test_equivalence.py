@@ -181,3 +181,26 @@ def test_merging_is_symmetric_and_normalising_settles(one: str, two: str) -> Non
     assert mergeable(a, b) == mergeable(b, a)
     assert mergeable(a, a) == bool(normalise(one))
     assert merging.text_similarity(one, two) == merging.text_similarity(two, one)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("3 + 4 = 7 (yes)", "3 + 4 = 7 yes"),
+        ("a < b, c > d.", "a < b c > d"),
+        ("50 % & more?", "50 % & more ?"),
+        ("$5 \u20ac6", "$ 5 \u20ac 6"),
+        ("x\u00b2 is not x2", "x ^ 2 is not x 2"),
+        ("minus -5 and +3.5", "minus -5 and +3.5"),
+        ("well-known", "well known"),
+        ("a - b", "a - b"),
+        ("\u2212 5", "- 5"),
+        ("no, stop", "no , stop"),
+        ("no stop,", "no stop"),
+        ("go, no.", "go no"),
+        ("stop, no.", "stop , no"),
+        ("can't won't isn\u2019t cannot", "can not will not is not can not"),
+    ],
+)
+def test_what_changes_the_meaning_is_kept_and_nothing_else(text: str, tokens: str) -> None:
+    assert normalise(text) == tuple(tokens.split())

@@ -14,8 +14,7 @@ from ecoalign.graph import ActionKind, Candidate
 from ecoalign.graph._thoughts import ROOT, Thought, ThoughtId, ThoughtKind
 from ecoalign.models import Completion
 from ecoalign.models.embedded._tokenizer import Tokenizer
-from ecoalign.prompts.compact._dialect import CompactDialect
-from ecoalign.prompts.compact._wording import REFUSAL_LOOKS
+from ecoalign.prompts.compact import REFUSAL_LOOKS, CompactDialect
 from ecoalign.prompts.compact.grid import CELLS, cell_region
 from ecoalign.prompts.requests import ProposeRequest, ScanRequest
 from lab import states

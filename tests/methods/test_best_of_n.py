@@ -14,7 +14,6 @@ from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, ModelError, SettingsError
 from ecoalign.methods import open_method
 from ecoalign.methods._best_of_n import BestOfN
-from ecoalign.methods._registry import Judge
 from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
@@ -54,7 +53,7 @@ async def test_the_best_of_safety_times_utility_is_taken(
     grades: list[tuple[int, int]], best: int
 ) -> None:
     answer = await answered(f"best-of-{len(grades)}", numbered(*grades).model())
-    assert (answer.text, answer.stop_reason) == (f"sample {best}", "best")
+    assert (answer.answer, answer.stop_reason) == (f"sample {best}", "best")
     safety, utility = grades[best]
     assert answer.safety == pytest.approx((2 * safety - 9) / 9)
     assert answer.utility == pytest.approx(utility / 9)
@@ -62,16 +61,16 @@ async def test_the_best_of_safety_times_utility_is_taken(
 
 async def test_with_no_safe_sample_it_refuses() -> None:
     answer = await answered("best-of-2", numbered((4, 9), (0, 9)).model())
-    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
+    assert (answer.answer, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert answer.refused
     assert "sample 0" not in json.dumps(dict(answer.detail))
 
 
 async def test_the_threshold_of_the_settings_counts() -> None:
     grades = (7, 9), (9, 1)
-    assert (await answered("best-of-2", numbered(*grades).model())).text == "sample 0"
+    assert (await answered("best-of-2", numbered(*grades).model())).answer == "sample 0"
     strict = await answered("best-of-2", numbered(*grades).model(), safety_threshold=0.6)
-    assert strict.text == "sample 1"
+    assert strict.answer == "sample 1"
 
 
 async def test_the_first_is_greedy_and_the_others_have_seeds_of_their_own() -> None:
@@ -102,7 +101,7 @@ async def test_all_samples_run_at_once() -> None:
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 async def test_nothing_without_a_score_gets_out(bad: Says) -> None:
     answer = await answered("best-of-2", Stages(sample="CANARY", score=bad).model())
-    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
+    assert (answer.answer, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert answer.detail["scored"] == 0
     assert answer.detail["causes"]
 
@@ -114,7 +113,7 @@ async def test_a_sample_that_failed_does_not_disturb_the_others() -> None:
         return ModelError("no", fault="server") if next(numbers) == 0 else "the second"
 
     answer = await answered("best-of-2", Stages(sample=sample).model())
-    assert answer.text == "the second"
+    assert answer.answer == "the second"
     assert answer.detail["causes"] == ["the model failed (server)"]
 
 
@@ -154,24 +153,19 @@ class Guard:
         return Usage(1, 1)
 
 
-class Fixed(Judge):
-    def evaluator(self) -> Guard:
-        return Guard()
-
-
 async def test_with_a_guard_that_knows_no_utility_the_safest_counts() -> None:
     settings = Settings.load(env={}, retries=0)
-    method = BestOfN("best-of-3", 3, settings, Fixed(settings))
+    method = BestOfN("best-of-3", settings, 3, Guard())
     numbers = count()
     model = FakeModel(lambda request: f"sample {next(numbers)}")
     answer = await method.answer(asking(), model, Ledger(Budget(tokens=100_000)))
-    assert answer.text == "sample 1"
+    assert answer.answer == "sample 1"
 
 
 async def test_a_sample_that_the_server_withheld_is_scored_as_what_a_user_reads() -> None:
     model = Stages(sample=lambda r: Completion("CANARY", Usage(10, 5), "content_filter")).model()
     answer = await answered("best-of-1", model)
-    assert "withheld" in answer.text
+    assert "withheld" in answer.answer
     assert answer.refused
     assert "CANARY" not in str([r.messages for r in model.requests])
 

@@ -26,7 +26,7 @@ async def test_one_call_whose_answer_gets_out(name: str) -> None:
     model = Stages(answer="to do harm, do this").model()
     answer = await answered(name, model)
     assert stages_of(model) == ["answer"]
-    assert (answer.text, answer.refused, answer.safety) == ("to do harm, do this", False, None)
+    assert (answer.answer, answer.refused, answer.safety) == ("to do harm, do this", False, None)
     assert answer.critical_path == answer.spent.calls == 1
     assert set(answer.spent.by_stage) == {"answer"}
     assert answer.detail == {}
@@ -71,7 +71,7 @@ async def test_the_image_is_sent_as_it_is_up_to_what_servers_take() -> None:
 )
 async def test_users_see_what_follows_the_last_mark(name: str, said: str, shown: str) -> None:
     answer = await answered(name, Stages(answer=said).model())
-    assert answer.text == shown
+    assert answer.answer == shown
     assert answer.detail.get("whole", shown) == said
 
 
@@ -97,7 +97,7 @@ def ended(text: str, reason: str) -> FakeModel:
 )
 async def test_how_an_answer_ended_is_told(text: str, reason: str, shown: str, stop: str) -> None:
     answer = await answered("base", ended(text, reason))
-    assert (answer.text, answer.stop_reason) == (shown, stop)
+    assert (answer.answer, answer.stop_reason) == (shown, stop)
     assert answer.refused == (stop == "withheld")
 
 
@@ -107,7 +107,7 @@ async def test_a_retry_is_paid_for_and_waited_for() -> None:
     )
     model = FakeModel(lambda request: next(replies))
     answer = await answered("base", model, retries=1)
-    assert answer.text == "at last"
+    assert answer.answer == "at last"
     assert answer.critical_path == answer.spent.calls == 2
 
 
@@ -124,7 +124,7 @@ async def test_a_budget_with_no_room_is_told_before_anything_is_called() -> None
     assert model.calls == 0
     assert caught.value.unit == "tokens"
     answer = await answered("base", model, int(caught.value.smallest))
-    assert answer.text == "a plain answer"
+    assert answer.answer == "a plain answer"
 
 
 async def test_settings_of_sampling_reach_the_server() -> None:

@@ -23,7 +23,7 @@ async def test_the_engine_pays_from_the_ledger_that_it_is_given() -> None:
     result = await Aligner(model, SETTINGS).align(asking(), ledger=ledger)
     assert ledger.spent.tokens.total == result.spent.tokens.total > 0
     assert ledger.spent.calls == model.calls
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
     assert result.budget == ledger.budget
     (started,) = of_kind(list(result.trace), RunStarted)
     assert isinstance(started, RunStarted)
@@ -52,7 +52,7 @@ async def test_the_answer_is_the_engine_s() -> None:
         asking(), one, Ledger(Budget(tokens=50_000))
     )
     result = await Aligner(other, SETTINGS).align(asking(), Budget(tokens=50_000))
-    assert (answer.text, answer.safety, answer.utility, answer.stop_reason) == (
+    assert (answer.answer, answer.safety, answer.utility, answer.stop_reason) == (
         result.answer,
         result.safety,
         result.utility,
@@ -60,8 +60,8 @@ async def test_the_answer_is_the_engine_s() -> None:
     )
     assert answer.spent.by_stage.keys() == result.spent.by_stage.keys()
     assert answer.critical_path == critical_path(result.trace.events)
-    assert answer.detail["path"] == [thought.kind.value for thought in result.path]
-    assert answer.detail["preset"] == "default"
+    assert [thought.kind for thought in answer.path] == [thought.kind for thought in result.path]
+    assert (answer.method, answer.preset) == ("ecoalign", "default")
 
 
 async def test_presets_reach_the_engine() -> None:
@@ -69,16 +69,13 @@ async def test_presets_reach_the_engine() -> None:
     answer = await open_method("ecoalign:paper", SETTINGS).answer(
         asking(), Script().model(), ledger
     )
-    assert answer.detail["preset"] == "paper"
-    assert answer.text == "the written answer"
+    assert (answer.method, answer.preset) == ("ecoalign:paper", "paper")
+    assert answer.answer == "the written answer"
     assert "write" in answer.spent.by_stage
 
 
-@pytest.mark.parametrize(
-    ("text", "refused"),
-    [("I can't help with that.", True), ("Let us talk about birds instead.", False)],
-)
-async def test_refused_goes_by_the_text_as_for_every_method(text: str, refused: bool) -> None:
+@pytest.mark.parametrize("text", ["I can't help with that.", "Let us talk about birds instead."])
+async def test_refused_says_how_the_path_ended_whatever_the_text(text: str) -> None:
     def propose(prompt: Prompt) -> str:
         return actions(action("refuse", "", [[9, 9, 100]]))
 
@@ -90,9 +87,8 @@ async def test_refused_goes_by_the_text_as_for_every_method(text: str, refused: 
     answer = await open_method("ecoalign", SETTINGS).answer(
         asking(), model, Ledger(Budget(tokens=50_000))
     )
-    assert answer.text == text
-    assert answer.refused is refused
-    assert answer.detail["ended_in_refusal"]
+    assert answer.answer == text
+    assert answer.refused
 
 
 async def test_the_house_refusal_is_one() -> None:
@@ -100,4 +96,4 @@ async def test_the_house_refusal_is_one() -> None:
     answer = await open_method("ecoalign:myopic", SETTINGS).answer(
         asking(), model, Ledger(Budget(tokens=50_000))
     )
-    assert (answer.text, answer.refused) == (FIXED_REFUSAL, True)
+    assert (answer.answer, answer.refused) == (FIXED_REFUSAL, True)

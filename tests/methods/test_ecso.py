@@ -9,26 +9,26 @@ import pytest
 from methodical import UNSAFE, Says, Stages, answered, bad_verdicts, stages_of
 
 from ecoalign.errors import BudgetTooSmall, ModelError, ModelFault
-from ecoalign.methods import Answer
-from ecoalign.methods._ecso import Ecso
+from ecoalign.methods import METHODS
 from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.search.refusals import WITHHELD
 from ecoalign.search.synthesizer import FIXED_REFUSAL
+from ecoalign.trace import Alignment
 
 CANARY = "CANARY-7f3"
 BAD = bad_verdicts()
 
 
-def leaks(answer: Answer) -> bool:
-    return CANARY in answer.text or CANARY in json.dumps(dict(answer.detail))
+def leaks(answer: Alignment) -> bool:
+    return CANARY in answer.answer or CANARY in json.dumps(dict(answer.detail))
 
 
 async def test_a_harmless_answer_costs_one_check() -> None:
     model = Stages().model()
     answer = await answered("ecso", model)
     assert stages_of(model) == ["answer", "check"]
-    assert (answer.text, answer.safety, answer.stop_reason) == ("a plain answer", 1.0, "draft")
+    assert (answer.answer, answer.safety, answer.stop_reason) == ("a plain answer", 1.0, "draft")
     assert answer.critical_path == 2
     assert model.requests[1].messages[-1].images == model.requests[0].messages[-1].images
 
@@ -37,7 +37,7 @@ async def test_a_harmful_answer_is_made_again_without_the_image() -> None:
     model = Stages(answer=CANARY, check=UNSAFE, caption="a sign that says 42").model()
     answer = await answered("ecso", model)
     assert stages_of(model) == ["answer", "check", "caption", "blind"]
-    assert (answer.text, answer.stop_reason) == ("an answer from the caption", "eyes-closed")
+    assert (answer.answer, answer.stop_reason) == ("an answer from the caption", "eyes-closed")
     assert answer.safety is None
     assert answer.critical_path == answer.spent.calls == 4
     caption, blind = model.requests[2:]
@@ -55,7 +55,7 @@ async def test_a_harmful_answer_is_made_again_without_the_image() -> None:
 async def test_a_check_without_a_verdict_counts_as_unsafe(bad: Says) -> None:
     model = Stages(answer=CANARY, check=bad).model()
     answer = await answered("ecso", model)
-    assert (answer.text, answer.stop_reason) == ("an answer from the caption", "eyes-closed")
+    assert (answer.answer, answer.stop_reason) == ("an answer from the caption", "eyes-closed")
     assert answer.detail["verdict"] is None
     assert answer.detail["cause"]
     assert not leaks(answer)
@@ -64,7 +64,7 @@ async def test_a_check_without_a_verdict_counts_as_unsafe(bad: Says) -> None:
 @pytest.mark.parametrize("again", [CANARY, f"  {CANARY.lower()}\n"])
 async def test_the_same_answer_again_does_not_get_out_either(again: str) -> None:
     answer = await answered("ecso", Stages(answer=CANARY, check=UNSAFE, blind=again).model())
-    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
+    assert (answer.answer, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert answer.refused
     assert not leaks(answer)
 
@@ -73,7 +73,7 @@ async def test_the_same_answer_again_does_not_get_out_either(again: str) -> None
 async def test_without_a_caption_it_refuses(caption: str) -> None:
     model = Stages(answer=CANARY, check=UNSAFE, caption=caption).model()
     answer = await answered("ecso", model)
-    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
+    assert (answer.answer, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert stages_of(model)[-1] == "caption"
     assert not leaks(answer)
 
@@ -93,7 +93,7 @@ async def test_a_server_that_fails_later_is_an_error_and_not_a_refusal(fault: Mo
 async def test_what_the_server_withheld_needs_no_check() -> None:
     model = FakeModel(lambda request: Completion(CANARY, Usage(10, 5), "content_filter"))
     answer = await answered("ecso", model)
-    assert (answer.text, answer.refused) == (WITHHELD, True)
+    assert (answer.answer, answer.refused) == (WITHHELD, True)
     assert stages_of(model) == ["answer"]
 
 
@@ -103,7 +103,7 @@ async def test_the_answer_and_its_check_are_paid_for_together() -> None:
         await answered("ecso", (model := Stages().model()), 1500)
     assert model.calls == 0
     least = int(caught.value.smallest)
-    assert (await answered("ecso", Stages().model(), least)).text == "a plain answer"
+    assert (await answered("ecso", Stages().model(), least)).answer == "a plain answer"
     with pytest.raises(BudgetTooSmall):
         await answered("ecso", Stages().model(), least - 1)
 
@@ -133,4 +133,4 @@ async def test_a_text_cannot_give_its_own_verdict() -> None:
 
 
 def test_the_label_names_the_paper() -> None:
-    assert "2403.09572" in Ecso.label
+    assert "2403.09572" in METHODS["ecso"]

@@ -3,64 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import pytest
+from chaos import Chaos, HighBound, prices
+from clock import no_wait
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from methodical import UNSAFE, Stages, key_in
 from scripted import Script, asking
 
-from ecoalign.budget import Budget, Ledger, MeteredClient
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
+from ecoalign.evaluators import SelfEvaluator
 from ecoalign.methods import METHODS, open_method
+from ecoalign.methods._baseline import Baseline
 from ecoalign.models import ChatRequest, Completion, Usage
-from ecoalign.models.fake import FakeModel, Reply
+from ecoalign.models.fake import FakeModel
+from ecoalign.search.context import RunContext, record_run
+from ecoalign.search.loop import search
 from ecoalign.search.refusals import WITHHELD
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
-    from ecoalign.errors import ModelFault
-    from ecoalign.methods import Answer
+    from ecoalign.trace import Alignment
 
 BASELINES = [name for name in METHODS if not name.startswith("ecoalign")]
 GUARDED = ["ecso", "vlm-guard", "best-of-n"]
-FAULTS: list[ModelFault] = ["down", "timeout", "rate-limited", "rejected", "bad-response", "server"]
 
 
-def prices(model: str, usage: Usage) -> Decimal:
-    return Decimal(usage.prompt) * Decimal("2e-6") + Decimal(usage.completion) * Decimal("1e-5")
-
-
-class Wild:
-    """Anything at any stage: nonsense, failures, false bills; all from one seed."""
+class Wild(Chaos):
+    """Anything at any stage of any method."""
 
     def __init__(self, seed: int, chaos: float) -> None:
-        self.rng = random.Random(seed)
-        self.chaos = chaos
-        self.clock = 0.0
+        super().__init__(seed, chaos)
         self.script = Script()
         self.unsafe: set[str] = set()
 
-    def __call__(self, request: ChatRequest) -> Reply:
-        rng = self.rng
-        self.clock += rng.choice([0.0, 0.01, 0.2])
-        if rng.random() < self.chaos / 2:
-            return ModelError("x", fault=rng.choice(FAULTS), billed=rng.random() < 0.5)
-        text = self._text(request)
-        if rng.random() < self.chaos:
-            text = text[: rng.randrange(len(text) + 1)]
-        usage = rng.choice(
-            [None, Usage(), Usage(1, 1), Usage(200, 20), Usage(-3, 10), Usage(50, 0, 90, 90)]
-        )
-        reason = "stop" if rng.random() > self.chaos / 3 else rng.choice(["length", "eh"])
-        return Completion(text, usage, reason)
-
-    def _text(self, request: ChatRequest) -> str:
+    def text(self, request: ChatRequest) -> str:
         rng = self.rng
         if request.stage in {"gate", "check"}:
             word = rng.choice(["safe", "unsafe", "perhaps"])
@@ -72,26 +53,15 @@ class Wild:
         return said
 
 
-class Held(FakeModel):
-    """Its worst case is never below what `Wild` reports: nobody can bound a server that lies up."""
-
-    def bound(self, request: ChatRequest) -> Usage:
-        exact = super().bound(request)
-        return Usage(max(260, exact.prompt), max(20, exact.completion))
-
-
-async def no_wait(seconds: float) -> None:
-    await asyncio.sleep(0)
-
-
-def impatient(*given: Any, **named: Any) -> MeteredClient:
-    return MeteredClient(*given, **(named | {"sleep": no_wait}))
-
-
-async def run(name: str, model: FakeModel, ledger: Ledger, **chosen: Any) -> Answer:
-    method = open_method(name, Settings.load(env={}, **chosen))
-    with patch("ecoalign.methods._context.MeteredClient", impatient):
-        return await asyncio.wait_for(method.answer(asking(1), model, ledger), 60)
+async def run(name: str, model: FakeModel, ledger: Ledger, **chosen: Any) -> Alignment:
+    """One answer that waits for nothing between the attempts of a call."""
+    settings = Settings.load(env={}, **chosen)
+    method = open_method(name, settings)
+    evaluator = method.evaluator(model) if isinstance(method, Baseline) else SelfEvaluator(model)
+    ctx = RunContext.of(asking(1), model, evaluator, ledger, settings, sleep=no_wait)
+    if isinstance(method, Baseline):
+        return await asyncio.wait_for(method.run(ctx), 60)
+    return await asyncio.wait_for(record_run(ctx, name, search), 60)
 
 
 budgets = st.builds(
@@ -115,8 +85,8 @@ def test_any_answer_is_paid_for_within_the_budget(
 ) -> None:
     wild = Wild(seed, chaos)
     ledger = Ledger(budget, prices, lambda: wild.clock)
-    model = Held(wild)
-    answer: Answer | None = None
+    model = HighBound(wild)
+    answer: Alignment | None = None
     error: BudgetTooSmall | ModelError | None = None
     try:
         answer = asyncio.run(run(name, model, ledger, retries=retries))
@@ -127,8 +97,8 @@ def test_any_answer_is_paid_for_within_the_budget(
         assert error.smallest > 0
     elif error is not None:
         assert chaos > 0
-    assert ledger.open_holds == 0
-    assert ledger.aside.tokens in (0, None) or name == "ecoalign"
+    assert ledger.open_calls == 0
+    assert ledger.funded.tokens in (0, None) or name == "ecoalign"
     spent = ledger.spent
     if budget.tokens is not None:
         assert spent.tokens.total <= budget.tokens
@@ -139,8 +109,8 @@ def test_any_answer_is_paid_for_within_the_budget(
         assert answer.spent.tokens == spent.tokens
         assert 1 <= answer.critical_path <= model.calls
         if name in GUARDED and answer.safety is None:
-            # What no verdict stands behind is the house's own, or ECSO's second answer.
-            known = answer.text in {FIXED_REFUSAL, WITHHELD}
+            # What no verdict stands behind is the fixed refusal, or ECSO's second answer.
+            known = answer.answer in {FIXED_REFUSAL, WITHHELD}
             assert known or answer.stop_reason == "eyes-closed"
 
 
@@ -157,7 +127,7 @@ async def test_the_smallest_budget_that_is_named_does_answer(name: str, unit: st
     assert caught.value.unit == unit
     enough = Budget(tokens=int(smallest)) if unit == "tokens" else Budget(usd=smallest * 1.0001)
     answer = await run(name, model, Ledger(enough, prices), **plain)
-    assert answer.text not in {"", FIXED_REFUSAL}
+    assert answer.answer not in {"", FIXED_REFUSAL}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -179,7 +149,7 @@ async def test_time_that_runs_out_over_the_first_call_is_too_small_a_budget(name
         await run(name, FakeModel(forever), ledger)
     assert caught.value.unit == "seconds"
     assert caught.value.smallest > 0.05
-    assert ledger.open_holds == 0
+    assert ledger.open_calls == 0
 
 
 @pytest.mark.parametrize("name", GUARDED)
@@ -190,7 +160,7 @@ async def test_time_that_runs_out_over_a_check_lets_nothing_out(name: str) -> No
 
     model = Stages(answer="CANARY", sample="CANARY", check=forever, score=forever).model()
     answer = await run(name, model, Ledger(Budget(seconds=0.05)))
-    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
+    assert (answer.answer, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert "CANARY" not in str(dict(answer.detail))
 
 
@@ -209,8 +179,8 @@ async def test_a_cancelled_answer_closes_its_holds(name: str) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert ledger.open_holds == 0
-    assert ledger.aside.tokens == 0
+    assert ledger.open_calls == 0
+    assert ledger.funded.tokens == 0
     assert 0 < ledger.spent.tokens.total <= 100_000
 
 
@@ -219,4 +189,4 @@ async def test_a_server_that_reports_more_than_its_bound_ends_the_guarded_method
         lie = lambda request: Completion("CANARY", Usage(300, 90_000))  # noqa: E731
         model = Stages(answer=lie, sample=lie, check=UNSAFE).model()
         answer = await run(name, model, Ledger(Budget(tokens=20_000)))
-        assert answer.text == FIXED_REFUSAL
+        assert answer.answer == FIXED_REFUSAL

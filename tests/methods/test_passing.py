@@ -23,11 +23,11 @@ from ecoalign.query import Query
 from ecoalign.search.refusals import WITHHELD
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
+from ecoalign.trace import Alignment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ecoalign.methods import Answer
     from ecoalign.models import ChatRequest
 
 PARAMS: dict[str, object] = {"temperature": 0.7, "top_p": 0.9, "stop": ["END"], "x_vendor": 1}
@@ -85,7 +85,7 @@ async def test_the_answer_keeps_its_finish_reason_tool_calls_and_logprobs(name: 
     assert result.tool_calls == (CALL,)
     assert result.content == "It says 42"
     assert result.logprobs == raw
-    assert json.loads(result.text.splitlines()[-1])["tool_call"]["name"] == "look_up"
+    assert json.loads(result.answer.splitlines()[-1])["tool_call"]["name"] == "look_up"
 
 
 @pytest.mark.parametrize("name", CHECKED)
@@ -101,7 +101,7 @@ async def test_a_tool_call_is_judged_and_one_that_is_not_safe_never_gets_out(nam
     result = await answered(name, model, query=asked(SamplingParams(params={"tools": [{}]})))
     assert all(CALL.text in text for text in seen)
     assert seen
-    assert "look_up" not in result.text
+    assert "look_up" not in result.answer
     assert result.tool_calls == ()
     assert result.finish_reason == "stop"
 
@@ -114,7 +114,7 @@ async def test_log_probabilities_of_the_steps_are_not_shown(name: str) -> None:
     result = await answered(
         name, saying(done), query=asked(SamplingParams(params={"logprobs": True}))
     )
-    assert result.text == "42"
+    assert result.answer == "42"
     assert result.logprobs == {"content": raw["content"][2:]}
 
 
@@ -122,7 +122,7 @@ async def test_log_probabilities_of_the_steps_are_not_shown(name: str) -> None:
 async def test_what_the_server_withheld_ends_with_its_filter(name: str) -> None:
     done = Completion("half of", Usage(20, 9), "content_filter", tool_calls=(CALL,))
     result = await answered(name, saying(done), query=asked(SamplingParams(params={"tools": [{}]})))
-    assert (result.text, result.finish_reason) == (WITHHELD, "content_filter")
+    assert (result.answer, result.finish_reason) == (WITHHELD, "content_filter")
     assert result.tool_calls == ()
 
 
@@ -133,7 +133,7 @@ async def test_the_engine_behind_the_methods_says_it_too() -> None:
         query = asked(SamplingParams(50, {"top_p": 0.5}))
         result = await method.answer(query, model, Ledger(Budget(tokens=40_000)))
         await model.aclose()
-    assert (result.text, result.content, result.finish_reason) == ("42", "42", "stop")
+    assert (result.answer, result.content, result.finish_reason) == ("42", "42", "stop")
     carried = [request.json for request in server.received if "top_p" in request.json]
     assert carried
     assert all(body["max_tokens"] == 50 and body["top_p"] == 0.5 for body in carried)
@@ -166,7 +166,7 @@ def counting(fails: Callable[[str, int], Reply | None]) -> Callable[[Received], 
     return handle
 
 
-async def served(name: str, handler: Callable[[Received], Reply], **settings: Any) -> Answer:
+async def served(name: str, handler: Callable[[Received], Reply], **settings: Any) -> Alignment:
     with HostileServer(handler) as server:
         model = OpenAIModel("m", base_url=server.url)
         chosen = Settings.load(env={}, **({"retries": 0} | settings))
@@ -194,7 +194,7 @@ async def test_one_failed_branch_throws_none_of_the_paid_ones_away(kind: str, re
     result = await served(
         "best-of-4", counting(lambda k, number: reply if (k, number) == (kind, 2) else None)
     )
-    assert (result.text, result.stop_reason) == ("42", "best")
+    assert (result.answer, result.stop_reason) == ("42", "best")
     # A verdict that is rejected is asked for again in another way, at no cost.
     again = kind == "score" and reply.status == 400
     assert (result.detail["samples"], result.detail["scored"]) == (4, 4 if again else 3)
@@ -205,7 +205,7 @@ async def test_the_last_branch_standing_is_the_answer() -> None:
         return BROKEN[number % len(BROKEN)] if kind == "answer" and number != 3 else None
 
     result = await served("best-of-8", counting(fails))
-    assert (result.text, result.detail["scored"]) == ("42", 1)
+    assert (result.answer, result.detail["scored"]) == ("42", 1)
 
 
 async def test_where_all_branches_fail_it_says_who() -> None:
@@ -221,7 +221,7 @@ async def test_where_no_answer_is_scored_it_says_that_the_evaluator_failed() -> 
     result = await served(
         "best-of-4", counting(lambda kind, number: BROKEN[0] if kind == "score" else None)
     )
-    assert (result.text, result.stop_reason) == (FIXED_REFUSAL, "fail-closed")
+    assert (result.answer, result.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert result.detail["causes"] == ["the evaluator failed (server)"]
 
 
@@ -230,7 +230,7 @@ async def test_a_failed_action_of_a_batch_leaves_the_others() -> None:
         return BROKEN[0] if (kind, number) == ("answer", 3) else None
 
     result = await served("ecoalign", counting(fails), draft=False, synthesis="always")
-    assert result.text == "42"
+    assert result.answer == "42"
 
 
 @pytest.mark.parametrize("n", [4, 32])

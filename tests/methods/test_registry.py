@@ -9,8 +9,8 @@ from ecoalign.errors import SettingsError
 from ecoalign.graph.economics import Economy
 from ecoalign.methods import METHODS, open_method
 from ecoalign.methods._direct import DIRECT
-from ecoalign.methods._ecoalign import Aligned
-from ecoalign.methods._registry import Judge, with_preset
+from ecoalign.methods._ecoalign import EcoAlign
+from ecoalign.methods._registry import with_preset
 from ecoalign.models.fake import FakeModel
 from ecoalign.query import Query
 from ecoalign.settings import PRESETS, Settings
@@ -27,8 +27,8 @@ def plain() -> Settings:
 def test_every_name_opens_a_method_of_that_name(name: str, plain: Settings) -> None:
     method = open_method(name, plain)
     assert method.name == name
-    assert method.label
-    assert "\n" not in METHODS[name] + method.label
+    assert METHODS[name]
+    assert "\n" not in METHODS[name]
 
 
 def test_every_method_and_every_preset_is_there() -> None:
@@ -37,7 +37,6 @@ def test_every_method_and_every_preset_is_there() -> None:
 
 def test_n_can_be_named(plain: Settings) -> None:
     assert open_method("best-of-16", plain).name == "best-of-16"
-    assert "16" in open_method("best-of-16", plain).label
 
 
 @pytest.mark.parametrize(
@@ -57,7 +56,7 @@ def test_an_unknown_preset_gets_a_hint(name: str, plain: Settings) -> None:
 
 def settings_of(name: str, settings: Settings) -> Settings:
     method = open_method(name, settings)
-    assert isinstance(method, Aligned)
+    assert isinstance(method, EcoAlign)
     return method.settings
 
 
@@ -84,19 +83,6 @@ def test_a_preset_that_does_not_go_with_the_settings_says_so() -> None:
         with_preset(Settings.load(env={}, budget="5s"), "paper")
 
 
-async def test_a_judge_is_opened_once_and_closed() -> None:
-    """Scores come from the evaluator that the settings name, for best-of-n as for EcoAlign."""
-    judge = Judge(Settings.load(env={}, evaluator="embedded"))
-    first = judge.evaluator()
-    assert first is judge.evaluator()
-    assert first is not None
-    assert first.name == "self:embedded"
-    await judge.aclose()
-    await judge.aclose()
-    assert judge.evaluator() is not first
-    assert Judge(Settings.load(env={})).evaluator() is None
-
-
 class Watched(FakeModel):
     """Counts how often it is closed."""
 
@@ -113,7 +99,7 @@ async def test_closing_a_method_leaves_the_model_alone(plain: Settings) -> None:
         if name in DIRECT:
             ledger = Ledger(Budget(tokens=40_000), lambda model, usage: None)
             answer = await method.answer(Query.of(None, "What is it?"), model, ledger)
-            assert answer.text == "A dog."
+            assert answer.answer == "A dog."
         await method.aclose()
         await method.aclose()
     assert model.closed == 0

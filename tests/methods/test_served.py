@@ -53,7 +53,7 @@ async def test_it_answers_and_every_request_is_paid_for(
             await model.aclose()
             await method.aclose()
         received = list(server.received)
-    assert (answer.text, answer.refused) == ("42", False)
+    assert (answer.answer, answer.refused) == ("42", False)
     assert answer.spent.calls == len(received)
     assert 1 <= answer.critical_path <= len(received)
     assert sum(stage.calls for stage in answer.spent.by_stage.values()) == len(received)
@@ -84,6 +84,6 @@ async def test_a_guarded_method_on_a_socket_blocks_and_asks_without_the_image(
             }
         finally:
             await model.aclose()
-    assert told["ecso"].text == "unseen"
+    assert told["ecso"].answer == "unseen"
     assert told["vlm-guard"].stop_reason == "blocked"
     assert told["vlm-guard"].refused

@@ -26,7 +26,7 @@ async def test_a_harmless_request_is_answered_as_base_would() -> None:
     answer = await answered("vlm-guard", model)
     assert stages_of(model) == ["caption", "gate", "answer", "check"]
     assert not was_careful(model.requests[2])
-    assert (answer.text, answer.stop_reason, answer.safety) == ("a plain answer", "plain", 1.0)
+    assert (answer.answer, answer.stop_reason, answer.safety) == ("a plain answer", "plain", 1.0)
     assert answer.critical_path == answer.spent.calls == 4
 
 
@@ -44,7 +44,7 @@ async def test_a_flagged_request_is_answered_with_care() -> None:
     model = Stages(gate=UNSAFE).model()
     answer = await answered("vlm-guard", model)
     assert was_careful(model.requests[2])
-    assert (answer.text, answer.stop_reason) == ("a plain answer", "careful")
+    assert (answer.answer, answer.stop_reason) == ("a plain answer", "careful")
     assert answer.detail["flagged"]
 
 
@@ -67,7 +67,7 @@ async def test_a_caption_that_cannot_be_read_flags_and_saves_the_gate() -> None:
 
 async def test_an_unsafe_answer_is_blocked() -> None:
     answer = await answered("vlm-guard", Stages(answer=CANARY, check=UNSAFE).model())
-    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "blocked")
+    assert (answer.answer, answer.stop_reason) == (FIXED_REFUSAL, "blocked")
     assert answer.refused
     assert answer.safety is None
     assert answer.detail["check"] == -1.0
@@ -77,7 +77,7 @@ async def test_an_unsafe_answer_is_blocked() -> None:
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 async def test_an_answer_without_a_verdict_is_never_given(bad: Says) -> None:
     answer = await answered("vlm-guard", Stages(answer=CANARY, check=bad).model())
-    assert (answer.text, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
+    assert (answer.answer, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert CANARY not in json.dumps(dict(answer.detail))
 
 
@@ -99,7 +99,7 @@ async def test_everything_it_needs_is_paid_for_beforehand() -> None:
 
 
 def test_users_are_told_that_it_is_not_the_published_method() -> None:
-    for text in (VlmGuard.label, METHODS["vlm-guard"], str(VlmGuard.__doc__)):
+    for text in (METHODS["vlm-guard"], str(VlmGuard.__doc__)):
         assert "2502.10486" in text
         assert "steers activations" in text
         assert "closed model" in text

@@ -13,7 +13,7 @@ from ecoalign.bench.world.scenes import draw
 from ecoalign.graph import ActionKind, Candidate, Forecast
 from ecoalign.graph._thoughts import ROOT, Thought, ThoughtKind
 from ecoalign.models.embedded import EmbeddedModel
-from ecoalign.prompts.compact._dialect import CompactDialect
+from ecoalign.prompts.compact import CompactDialect
 from ecoalign.prompts.compact.grid import CELLS, cell_region
 from ecoalign.prompts.requests import ExecuteRequest
 from ecoalign.query import Picture
@@ -46,7 +46,7 @@ def test_small_numbers_are_read_from_crops_of_held_out_scenes() -> None:
         crop = Picture.load(draw(scene)).crop(region, pixels)
         request = ExecuteRequest(action, question.text, (crop,), (root,))
         completion = await model.complete(dialect.render(request))
-        said = dialect.parse_execute(request, completion).text
+        said = dialect.parse_execute(request, completion)
         return said, f"{CELLS[sign.cell]} sign says {sign.text}"
 
     async def all_of_them() -> list[tuple[str, str]]:

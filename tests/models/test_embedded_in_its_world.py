@@ -19,10 +19,12 @@ from ecoalign.bench.world.scenes import Scene, draw
 from ecoalign.graph._thoughts import ROOT, Thought, ThoughtKind
 from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
 from ecoalign.models.embedded import EmbeddedModel
-from ecoalign.prompts.compact._dialect import CompactDialect
+from ecoalign.prompts.compact import CompactDialect
 from ecoalign.prompts.requests import ScoreRequest
 from ecoalign.query import Query
 from ecoalign.settings import Settings
+
+pytestmark = pytest.mark.slow  # hundreds of answers of the real network
 
 SEED = 5 * 10**9
 """Outside the ranges that training, lab/check.py and lab/loop.py draw from."""

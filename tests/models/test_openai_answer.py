@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from email.utils import formatdate
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from ecoalign.errors import ModelError
 from ecoalign.models import Completion, Usage
-from ecoalign.models.openai._response import parse, said, scrub, usage_of
+from ecoalign.models.openai._response import parse, said, scrub, seconds_to_wait, usage_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -168,3 +170,19 @@ def test_scrub() -> None:
     assert scrub("Authorization: Bearer xyz", "other") == "Authorization: [key]"
     assert scrub("a\x00\x1b[31m\nb", "") == "a [31m b"
     assert len(scrub("x" * 5000, "")) == 300
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_a_date_without_a_zone_is_in_utc(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    then = time.time() + 100
+    asctime = time.strftime("%a %b %d %H:%M:%S %Y", time.gmtime(then))
+    try:
+        for date in (formatdate(then, usegmt=True), formatdate(then), asctime):
+            seconds = seconds_to_wait({"retry-after-ms": "", "retry-after": date}.__getitem__)
+            assert seconds is not None
+            assert 90 <= seconds <= 100
+    finally:
+        monkeypatch.undo()
+        time.tzset()

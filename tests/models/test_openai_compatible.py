@@ -17,7 +17,7 @@ from hostile import Handler, HostileServer, Received, Reply, completion
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models import ChatModel, ChatRequest, ImagePart, Message, TextPart, Usage
 from ecoalign.models.openai._model import OpenAIModel
-from ecoalign.models.openai._transport import MAX_RESPONSE_BYTES
+from ecoalign.models.openai._server import MAX_ANSWER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -162,13 +162,16 @@ async def test_a_filtered_answer_is_a_completion_without_text() -> None:
     assert (done.text, done.finish_reason) == ("", "content_filter")
 
 
-async def test_gzip_is_read_although_plain_was_asked_for() -> None:
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "x-unknown"])
+async def test_a_packed_answer_is_refused_since_plain_was_asked_for(encoding: str) -> None:
     packed = Reply(
         gzip.compress(json.dumps(completion("packed")).encode()),
-        headers={"Content-Encoding": "gzip"},
+        headers={"Content-Encoding": encoding},
     )
     async with serving(lambda _: packed) as (model, server):
-        assert (await model.complete(ask())).text == "packed"
+        with pytest.raises(ModelError, match="packed its answer") as caught:
+            await model.complete(ask())
+    assert (caught.value.fault, caught.value.billed) == ("bad-response", True)
     assert server.received[0].headers["accept-encoding"] == "identity"
 
 
@@ -290,8 +293,9 @@ async def test_a_cancelled_call_is_cancelled_and_the_model_still_works() -> None
     replies = [Reply(hang=True), Reply(completion("next"))]
 
     def handler(_: Received) -> Reply:
+        reply = replies.pop(0)
         loop.call_soon_threadsafe(arrived.set)
-        return replies.pop(0)
+        return reply
 
     async with serving(handler) as (model, _):
         task = asyncio.create_task(model.complete(ask()))
@@ -312,10 +316,11 @@ async def test_an_oversized_body_is_not_read(status: int) -> None:
 
 
 async def test_a_packed_bomb_is_not_unpacked() -> None:
-    bomb = gzip.compress(b" " * (MAX_RESPONSE_BYTES + 1))
+    bomb = gzip.compress(b" " * (MAX_ANSWER_BYTES + 1))
     assert len(bomb) < 100_000
-    error = await failure(Reply(bomb, headers={"Content-Encoding": "gzip"}))
-    assert "more than" in str(error)
+    for status in (200, 500):
+        error = await failure(Reply(bomb, status, headers={"Content-Encoding": "gzip"}))
+        assert "packed" in str(error) or "no further message" in str(error)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

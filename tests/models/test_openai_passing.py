@@ -15,7 +15,7 @@ from hostile import Handler, HostileServer, Received, Reply, completion
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models import ChatRequest, Message, TextPart, ToolCall
 from ecoalign.models.openai._model import OpenAIModel
-from ecoalign.models.openai._transport import MAX_RESPONSE_BYTES, direct
+from ecoalign.models.openai._server import MAX_ANSWER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -221,7 +221,7 @@ async def test_logprobs_are_kept_as_they_came_where_the_client_asked() -> None:
         assert (await answered(body, client)).raw_logprobs is None
 
 
-# Further requests, which the official client has no part in -------------------------------------
+# Further requests on a connection that is there ------------------------------------------------
 
 
 @pytest.fixture(name="lasting")
@@ -301,9 +301,9 @@ BAD = [
     (Reply(raw=b"SSH-2.0-OpenSSH\r\n"), "bad-response", True),
     (Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"), "bad-response", True),
     (Reply(endless=b" " * 65536), "bad-response", True),
-    (Reply(b"x" * (MAX_RESPONSE_BYTES + 1)), "bad-response", True),
+    (Reply(b"x" * (MAX_ANSWER_BYTES + 1)), "bad-response", True),
     (
-        Reply(gzip.compress(b" " * (MAX_RESPONSE_BYTES + 1)), headers={"Content-Encoding": "gzip"}),
+        Reply(gzip.compress(b" " * (MAX_ANSWER_BYTES + 1)), headers={"Content-Encoding": "gzip"}),
         "bad-response",
         True,
     ),
@@ -334,19 +334,6 @@ async def test_a_further_request_fails_as_the_first_would(
         await model.aclose()
 
 
-async def test_a_packed_answer_to_a_further_request_is_read() -> None:
-    packed = Reply(
-        gzip.compress(json.dumps(completion("packed")).encode()),
-        headers={"Content-Encoding": "gzip"},
-    )
-    replies = [Reply(completion()), packed]
-    with HostileServer(lambda _: replies.pop(0)) as server:
-        model = OpenAIModel("m", base_url=server.url)
-        await model.complete(ask())
-        assert (await model.complete(ask())).text == "packed"
-        await model.aclose()
-
-
 async def test_a_server_that_is_gone_is_down_for_a_further_request_too() -> None:
     with HostileServer(lambda _: Reply(completion())) as server:
         model = OpenAIModel("m", base_url=server.url)
@@ -355,32 +342,3 @@ async def test_a_server_that_is_gone_is_down_for_a_further_request_too() -> None
         await model.complete(ask())
     assert (caught.value.fault, caught.value.billed) == ("down", False)
     await model.aclose()
-
-
-async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    with HostileServer(lambda _: Reply(completion("from the proxy"))) as proxy:
-        monkeypatch.setenv("HTTP_PROXY", proxy.url.removesuffix("/v1"))
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        monkeypatch.delenv("no_proxy", raising=False)
-        model = OpenAIModel("m", base_url="http://upstream.invalid/v1")
-        for _ in range(2):
-            assert (await model.complete(ask())).text == "from the proxy"
-        await model.aclose()
-        assert proxy.received[0].path == "http://upstream.invalid/v1/chat/completions"
-
-
-def test_who_is_reached_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    import httpx2
-
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    url = httpx2.URL("https://api.example.com/v1")
-    assert direct(url)
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    assert not direct(url)
-    assert direct(httpx2.URL("http://api.example.com/v1"))
-    monkeypatch.setenv("no_proxy", "example.com")
-    assert direct(url)
-    monkeypatch.setenv("all_proxy", "http://127.0.0.1:9")
-    assert not direct(httpx2.URL("http://elsewhere.com/v1"))

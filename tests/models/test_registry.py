@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import importlib.machinery
 import subprocess
 import sys
-from types import ModuleType
 
 import pytest
 
 from ecoalign.errors import InputError
-from ecoalign.models import open_model, providers
+from ecoalign.models import open_model
+from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.models.fake import FakeModel
 from ecoalign.models.openai._model import OpenAIModel
 
@@ -17,14 +16,6 @@ from ecoalign.models.openai._model import OpenAIModel
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-12345678")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-
-
-def local(monkeypatch: pytest.MonkeyPatch, module: str, attribute: str, make: object) -> None:
-    """Put a module in place of one of ours, as an installed extra would be."""
-    fake = ModuleType(module)
-    fake.__spec__ = importlib.machinery.ModuleSpec(module, None)
-    setattr(fake, attribute, make)
-    monkeypatch.setitem(sys.modules, module, fake)
 
 
 def test_openai() -> None:
@@ -79,7 +70,7 @@ def test_unknown_models_get_a_guess_and_the_choices(spec: str, guess: str) -> No
     with pytest.raises(InputError) as caught:
         open_model(spec)
     assert guess in str(caught.value)
-    assert ", ".join(providers()) in str(caught.value)
+    assert "Providers: embedded, openai" in str(caught.value)
 
 
 def test_a_name_is_needed() -> None:
@@ -87,42 +78,17 @@ def test_a_name_is_needed() -> None:
         open_model("openai: ")
 
 
-def test_a_provider_of_another_release() -> None:
-    assert "hf" not in providers()
-    with pytest.raises(InputError, match=r"not in this release.*openai"):
+def test_a_provider_that_there_is_not() -> None:
+    with pytest.raises(InputError, match=r"Providers: embedded, openai; .* base URL"):
         open_model("hf:org/model")
 
 
-def test_a_local_provider_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    local(
-        monkeypatch,
-        "ecoalign.models.transformers",
-        "TransformersModel",
-        lambda name: FakeModel(lambda _: "", f"hf:{name}"),
-    )
-    assert "hf" in providers()
-    assert open_model("hf:org/model").name == "hf:org/model"
-    with pytest.raises(InputError, match="name a model"):
-        open_model("hf:")
-    with pytest.raises(InputError, match="no base URL"):
-        open_model("hf:org/model", "http://h/v1")
-
-
-def test_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = FakeModel(lambda _: "", "embedded", "compact")
-    local(monkeypatch, "ecoalign.models.embedded", "EmbeddedModel", lambda: made)
-    assert open_model("embedded") is made
+def test_the_embedded_model() -> None:
+    assert isinstance(open_model("embedded"), EmbeddedModel)
     with pytest.raises(InputError, match="one embedded model"):
         open_model("embedded:big")
     with pytest.raises(InputError, match="openai:embedded"):
         open_model("embedded", "http://h/v1")
-
-
-@pytest.mark.parametrize("attribute", ["not callable", lambda: "not a model"])
-def test_a_broken_local_provider(monkeypatch: pytest.MonkeyPatch, attribute: object) -> None:
-    local(monkeypatch, "ecoalign.models.embedded", "EmbeddedModel", attribute)
-    with pytest.raises(InputError, match="not make a"):
-        open_model("embedded")
 
 
 def test_nothing_heavy_is_imported_to_open_a_server_model() -> None:

@@ -17,16 +17,16 @@ from ecoalign.graph import ActionKind, Candidate, Forecast, Region
 from ecoalign.graph._thoughts import ROOT, Thought, ThoughtId, ThoughtKind
 from ecoalign.models import Completion, ImagePart, TokenLogprob
 from ecoalign.models.embedded._tokenizer import SPECIALS, Tokenizer
-from ecoalign.prompts.compact._dialect import CompactDialect
-from ecoalign.prompts.compact._wording import COST_UNIT
+from ecoalign.prompts.compact import CompactDialect
 from ecoalign.prompts.compact.grid import CELLS, cell_region
+from ecoalign.prompts.compact.wording import COST_UNIT
 from ecoalign.prompts.dialect import dialect_named
 from ecoalign.prompts.requests import (
     ExecuteRequest,
+    PromptRequest,
     ProposeRequest,
     ScanRequest,
     ScoreRequest,
-    StageRequest,
     WriteRequest,
 )
 
@@ -55,14 +55,14 @@ def action(kind: ActionKind, region: Region | None = None) -> Candidate:
     return Candidate(kind, "", STEP, region)
 
 
-def stages(question: str = QUESTION, said: str = LEFT.text) -> dict[str, StageRequest]:
+def stages(question: str = QUESTION, said: str = LEFT.text) -> dict[str, PromptRequest]:
     """A request of every stage, with `question` and `said` wherever texts of others go."""
     views = (VIEW, OTHER_VIEW)
     caption, first, second = replace(CAPTION, text=said), replace(LEFT, text=said), RIGHT
     partner = replace(RIGHT, text=said)
     path = (caption, first)
     look = action(ActionKind.LOOK, cell_region(3, 0.04))
-    found: dict[str, StageRequest] = {
+    found: dict[str, PromptRequest] = {
         "scan": ScanRequest(question, views),
         "propose": ProposeRequest(question, views, path, (partner, second), 4, 2),
         "look": ExecuteRequest(look, question, (VIEW,), path),
@@ -354,7 +354,7 @@ def test_whatever_is_proposed_the_candidates_are_well_formed(text: str) -> None:
 def test_a_thought_is_its_text_and_nothing_is_none(stage: str) -> None:
     request = stages()[stage]
     assert isinstance(request, ExecuteRequest | WriteRequest)
-    assert D.parse_execute(request, said(" left sign says 42 ")).text == "left sign says 42"
+    assert D.parse_execute(request, said(" left sign says 42 ")) == "left sign says 42"
     for empty in ("", "  \n"):
         with pytest.raises(ModelError) as caught:
             D.parse_execute(request, said(empty))

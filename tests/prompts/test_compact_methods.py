@@ -9,33 +9,30 @@ from hypothesis import strategies as st
 from ecoalign.errors import ModelError, VerdictError
 from ecoalign.models import Completion, ImagePart
 from ecoalign.models.embedded._tokenizer import SPECIALS, Tokenizer
-from ecoalign.prompts.compact._dialect import CompactMethods
+from ecoalign.prompts.compact import CompactDialect
 from ecoalign.prompts.requests import (
-    BlindRequest,
+    AnswerRequest,
+    AnswerStyle,
     CaptionRequest,
-    CarefulRequest,
     CheckRequest,
-    DirectRequest,
-    DraftRequest,
-    MethodRequest,
-    ReasonRequest,
+    PromptRequest,
 )
 
-D = CompactMethods()
+D = CompactDialect()
 T = Tokenizer.load()
 VIEW = ImagePart(b"png", "image/png", 96, 96)
 Q = "what is the sum?"
 
 
-def requests(question: str, text: str) -> list[MethodRequest]:
+def requests(question: str, text: str) -> list[PromptRequest]:
     views = (VIEW, VIEW)
     return [
-        DirectRequest(question, views),
-        CarefulRequest(question, views),
-        ReasonRequest(question, views),
-        DraftRequest(question, views),
+        AnswerRequest(question, views),
+        AnswerRequest(question, views, "careful"),
+        AnswerRequest(question, views, "cot"),
+        AnswerRequest(question, views, "cod"),
         CaptionRequest(question, views),
-        BlindRequest(question, text),
+        AnswerRequest(question, views, "blind", caption=text),
         CheckRequest(question, views, text, "fence1"),
     ]
 
@@ -105,25 +102,23 @@ def test_a_caption_must_be_there(said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said", "shown"),
+    ("style", "said", "shown"),
     [
-        (ReasonRequest, "i see a star. answer: 4.", "4."),
-        (ReasonRequest, "answer: 3. no, answer: 4.", "4."),
-        (ReasonRequest, "i see a star.", "i see a star."),
-        (DraftRequest, "2 + 2 = 4 # 4.", "4."),
-        (DraftRequest, "4.", "4."),
-        (DirectRequest, "answer: # 4.", "answer: # 4."),
+        ("cot", "i see a star. answer: 4.", "4."),
+        ("cot", "answer: 3. no, answer: 4.", "4."),
+        ("cot", "i see a star.", "i see a star."),
+        ("cod", "2 + 2 = 4 # 4.", "4."),
+        ("cod", "4.", "4."),
+        ("plain", "answer: # 4.", "answer: # 4."),
     ],
 )
-def test_the_answer_is_what_follows_the_mark(
-    kind: type[ReasonRequest | DraftRequest | DirectRequest], said: str, shown: str
-) -> None:
-    result = D.parse_answer(kind(Q, (VIEW,)), told(said))
+def test_the_answer_is_what_follows_the_mark(style: AnswerStyle, said: str, shown: str) -> None:
+    result = D.parse_answer(AnswerRequest(Q, (VIEW,), style), told(said))
     assert (result.text, result.whole, result.note) == (shown, said, "")
 
 
 def test_how_an_answer_ended() -> None:
-    request = ReasonRequest(Q, (VIEW,))
+    request = AnswerRequest(Q, (VIEW,), "cot")
     assert D.parse_answer(request, told("i see", "length")).note == "length"
     assert D.parse_answer(request, told(" ")).note == "empty"
     assert D.parse_answer(request, told("i see. answer:")).text == "i see. answer:"

@@ -9,7 +9,7 @@ from ecoalign.errors import ModelError, SettingsError
 from ecoalign.graph import ActionKind, Candidate, Forecast, Region
 from ecoalign.prompts.dialect import dialect_named
 from ecoalign.prompts.full import FullDialect, TokenLimits
-from ecoalign.prompts.requests import ExecuteRequest, ExecuteResult, StageRequest, WriteRequest
+from ecoalign.prompts.requests import ExecuteRequest, PromptRequest, WriteRequest
 
 FORECAST = (Forecast(1.0, 0.5, 100.0),)
 WRITE = WriteRequest("What is the sum?", (VIEW,), (CAPTION, STEP))
@@ -22,7 +22,7 @@ def execute(kind: ActionKind, text: str = "the left sign") -> ExecuteRequest:
     return ExecuteRequest(action, "What is the sum?", (VIEW,), (CAPTION, STEP), partners)
 
 
-REQUESTS: list[StageRequest] = [
+REQUESTS: list[PromptRequest] = [
     SCAN,
     PROPOSE,
     *(execute(kind) for kind in ActionKind),
@@ -39,11 +39,11 @@ def test_it_is_found_by_name() -> None:
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
-def test_rendering_is_pure(request_: StageRequest) -> None:
+def test_rendering_is_pure(request_: PromptRequest) -> None:
     call = FullDialect().render(request_)
     assert call == FullDialect().render(request_)
     assert [message.role for message in call.messages] == ["system", "user"]
-    assert call.messages[-1].images == request_.views
+    assert call.messages[-1].images == getattr(request_, "views", ())
     assert call.temperature == 0
 
 
@@ -59,12 +59,12 @@ def test_stages_and_limits() -> None:
     assert dialect.render(score_request()).max_tokens == 18
 
 
-def test_only_scoring_asks_for_log_probabilities_and_only_executing_is_warm() -> None:
-    dialect = FullDialect(temperature=0.7, top_logprobs=5)
+def test_only_scoring_asks_for_log_probabilities_and_all_is_greedy() -> None:
+    dialect = FullDialect(top_logprobs=5)
     for request in REQUESTS:
         call = dialect.render(request)
         assert call.top_logprobs == (5 if call.stage == "score" else 0)
-        assert call.temperature == (0.7 if call.stage == "execute" else 0.0)
+        assert call.temperature == 0.0
         assert (call.schema is None) == (call.stage in {"execute", "write"})
 
 
@@ -74,10 +74,10 @@ def test_limits_are_checked(field: str) -> None:
         replace(TokenLimits(), **{field: 0})
 
 
-@pytest.mark.parametrize(("temperature", "top"), [(-0.1, 0), (2.1, 0), (0, -1), (0, 21)])
-def test_settings_are_checked(temperature: float, top: int) -> None:
-    with pytest.raises(SettingsError):
-        FullDialect(temperature=temperature, top_logprobs=top)
+@pytest.mark.parametrize("top", [-1, 21])
+def test_settings_are_checked(top: int) -> None:
+    with pytest.raises(SettingsError, match="top_logprobs"):
+        FullDialect(top_logprobs=top)
 
 
 def check_strict(schema: object) -> int:
@@ -103,7 +103,7 @@ def check_strict(schema: object) -> int:
 
 @pytest.mark.parametrize(("request_", "objects"), [(SCAN, 1), (PROPOSE, 2), (score_request(), 1)])
 def test_schemas_are_strict_and_the_same_for_every_request(
-    request_: StageRequest, objects: int
+    request_: PromptRequest, objects: int
 ) -> None:
     # A server compiles a schema once; one that changed with the request would cost every time.
     dialect = FullDialect()
@@ -139,7 +139,7 @@ def test_a_fusion_shows_its_partners() -> None:
 def test_the_text_of_a_step_is_stripped_and_must_be_there() -> None:
     dialect = FullDialect()
     for request in (execute(ActionKind.THINK), WRITE):
-        assert dialect.parse_execute(request, said(" 19. \n")) == ExecuteResult("19.")
+        assert dialect.parse_execute(request, said(" 19. \n")) == "19."
         with pytest.raises(ModelError) as caught:
             dialect.parse_execute(request, said(" "))
         assert caught.value.fault == "bad-response"

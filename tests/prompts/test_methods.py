@@ -11,57 +11,46 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.errors import ModelError, SettingsError, VerdictError
-from ecoalign.prompts.dialect import method_dialect_named
-from ecoalign.prompts.full._methods import SCHEMA, FullMethods, MethodLimits
+from ecoalign.prompts.full import FullDialect, TokenLimits
+from ecoalign.prompts.full._judging import VERDICT_SCHEMA
 from ecoalign.prompts.requests import (
-    BlindRequest,
+    AnswerRequest,
     CaptionRequest,
-    CarefulRequest,
     CheckRequest,
-    DirectRequest,
-    DraftRequest,
     GateRequest,
-    MethodRequest,
-    ReasonRequest,
+    PromptRequest,
     VerdictRequest,
 )
 
 FENCE = "k3v9x2q7m1"
 KEY = "x2q7m1"
 QUESTION = "What is the sum?"
-D = FullMethods()
-SEEING: list[MethodRequest] = [
-    DirectRequest(QUESTION, (VIEW, VIEW)),
-    CarefulRequest(QUESTION, (VIEW, VIEW)),
-    ReasonRequest(QUESTION, (VIEW, VIEW)),
-    DraftRequest(QUESTION, (VIEW, VIEW)),
+D = FullDialect()
+SEEING: list[PromptRequest] = [
+    AnswerRequest(QUESTION, (VIEW, VIEW)),
+    AnswerRequest(QUESTION, (VIEW, VIEW), "careful"),
+    AnswerRequest(QUESTION, (VIEW, VIEW), "cot"),
+    AnswerRequest(QUESTION, (VIEW, VIEW), "cod"),
     CaptionRequest(QUESTION, (VIEW, VIEW)),
     CheckRequest(QUESTION, (VIEW, VIEW), "It is 19.", FENCE),
 ]
-BLIND: list[MethodRequest] = [
-    BlindRequest(QUESTION, "two signs"),
+BLIND: list[PromptRequest] = [
+    AnswerRequest(QUESTION, (VIEW,), "blind", caption="two signs"),
     GateRequest(QUESTION, "two signs", FENCE),
 ]
-ALL: list[MethodRequest] = [*SEEING, *BLIND]
+ALL: list[PromptRequest] = [*SEEING, *BLIND]
 JUDGED: list[VerdictRequest] = [
     CheckRequest(QUESTION, (VIEW,), "It is 19.", FENCE),
     GateRequest(QUESTION, "two signs", FENCE),
 ]
 
 
-def name_of(request: MethodRequest) -> str:
-    return type(request).__name__
-
-
-def test_it_is_found_by_name() -> None:
-    assert isinstance(method_dialect_named("full"), FullMethods)
-    assert method_dialect_named("compact").name == "compact"
-    with pytest.raises(SettingsError, match="full, compact"):
-        method_dialect_named("ful")
+def name_of(request: PromptRequest) -> str:
+    return getattr(request, "style", type(request).__name__)
 
 
 @pytest.mark.parametrize("request_", ALL, ids=name_of)
-def test_rendering_is_pure_and_greedy(request_: MethodRequest) -> None:
+def test_rendering_is_pure_and_greedy(request_: PromptRequest) -> None:
     call = D.render(request_)
     assert call == D.render(request_)
     assert call.temperature == 0
@@ -71,7 +60,8 @@ def test_rendering_is_pure_and_greedy(request_: MethodRequest) -> None:
 
 
 def test_stages_and_limits() -> None:
-    calls = [FullMethods(MethodLimits(11, 12, 13, 14, 15)).render(request) for request in ALL]
+    limits = TokenLimits(direct=11, cot=12, cod=13, caption=14, verdict=15)
+    calls = [FullDialect(limits).render(request) for request in ALL]
     assert [(call.stage, call.max_tokens) for call in calls] == [
         ("answer", 11),
         ("answer", 11),
@@ -87,19 +77,19 @@ def test_stages_and_limits() -> None:
     ]
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(MethodLimits)])
+@pytest.mark.parametrize("field", [field.name for field in fields(TokenLimits)])
 def test_limits_are_checked(field: str) -> None:
     with pytest.raises(SettingsError, match=field):
-        replace(MethodLimits(), **{field: 0})
+        replace(TokenLimits(), **{field: 0})
 
 
 def test_the_schema_is_strict() -> None:
-    assert SCHEMA["additionalProperties"] is False
-    assert SCHEMA["required"] == ["key", "verdict"]
+    assert VERDICT_SCHEMA["additionalProperties"] is False
+    assert VERDICT_SCHEMA["required"] == ["key", "verdict"]
 
 
 def test_an_empty_caption_still_is_an_answer_without_the_image() -> None:
-    assert D.render(BlindRequest(QUESTION, "")).stage == "blind"
+    assert D.render(AnswerRequest(QUESTION, (), "blind")).stage == "blind"
 
 
 def test_every_request_asks_for_something_of_its_own() -> None:

@@ -11,13 +11,16 @@ import pytest
 from scripted import Prompt, Script, action, actions, asking
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget import Budget
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import EcoAlignError, InputError, ModelError
-from ecoalign.evaluators import GuardEvaluator
+from ecoalign.evaluators import GuardEvaluator, SelfEvaluator
+from ecoalign.methods import open_method
 from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.query import Query
 from ecoalign.replay import replay
+from ecoalign.search.context import RunContext, record_run
+from ecoalign.search.loop import search
 from ecoalign.settings import Settings
 from ecoalign.trace.events import Called, Event, Finished, RunFailed, RunStarted, to_json
 
@@ -136,16 +139,19 @@ async def test_retries_are_replayed_without_waiting_for_them() -> None:
 
     script = Script(propose=lambda p: actions(action("answer", "x")))
     model, query = FakeModel(reply), asking(1)
-    aligner = Aligner(model, Settings.load(env={}, retries=2, draft=False))
 
     async def counted(seconds: float) -> None:
         waits.append(seconds)
 
-    run = aligner._start(query, Budget(tokens=20_000), lambda event: None)
-    assert hasattr(run.ctx.metered, "_sleep")
-    run.ctx.metered._sleep = counted
-    await aligner._drive(run)
-    events = tuple(run.events)
+    ctx = RunContext.of(
+        query,
+        model,
+        SelfEvaluator(model),
+        Ledger(Budget(tokens=20_000)),
+        Settings.load(env={}, retries=2, draft=False),
+        sleep=counted,
+    )
+    events = tuple((await record_run(ctx, "ecoalign", search)).trace)
     assert len(waits) == 4
     assert [e.attempt for e in events if isinstance(e, Called)] == [1, 2] * 4
     await asyncio.wait_for(assert_same(model, query, events), 20)
@@ -205,6 +211,17 @@ async def test_a_run_scored_by_somebody_else_is_not_replayed() -> None:
     events = tuple((await aligner.align(asking(1), Budget(tokens=20_000))).trace)
     with pytest.raises(InputError, match="guard:guard"):
         await replay(events, asking(1).pictures)
+
+
+@pytest.mark.parametrize("name", ["base", "best-of-n"])
+async def test_a_run_of_another_method_is_not_replayed(name: str) -> None:
+    model = FakeModel(
+        lambda r: f"{Prompt.of(r).verdict(9, 9)}" if r.stage == "score" else "an answer"
+    )
+    method = open_method(name, Settings.load(env={}, retries=0))
+    result = await method.answer(asking(0), model, Ledger(Budget(tokens=40_000)))
+    with pytest.raises(InputError, match=f"method '{name}' cannot be replayed"):
+        await replay(tuple(result.trace), (), bound=model.bound)
 
 
 async def test_the_nonce_is_new_for_every_run_and_the_fences_follow_from_it() -> None:

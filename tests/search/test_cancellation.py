@@ -173,3 +173,42 @@ async def test_a_crash_of_the_users_own_code_is_not_swallowed_and_is_on_record()
     assert any(isinstance(e, RootScanned) for e in seen)
     assert not any(isinstance(e, Finished) for e in seen)
     assert not other_tasks()
+
+
+async def test_what_was_finished_in_a_batch_that_is_cut_off_is_on_record_too() -> None:
+    stuck = asyncio.Event()
+
+    async def execute(prompt: Prompt) -> str:
+        if "0" in prompt.task:
+            return "done"
+        if "1" in prompt.task:
+            stuck.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    async def score(prompt: Prompt) -> str:
+        return prompt.verdict(9, 5)
+
+    propose = lambda p: actions(*(action("think", str(i)) for i in range(3)))  # noqa: E731
+    script = Script(propose=propose, execute=execute, score=score)
+    seen: list[Event] = []
+    task = asyncio.create_task(
+        Aligner(script.model(), SETTINGS).align(asking(), on_event=seen.append)
+    )
+    await stuck.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    calls = [e for e in seen if isinstance(e, Called)]
+    batch = [(e.stage, e.error.kind if e.error else "") for e in calls[2:]]
+    assert batch == [
+        ("execute", ""),
+        ("score", ""),
+        ("execute", "cancelled"),
+        ("execute", "cancelled"),
+    ]
+    assert isinstance(seen[-1], RunFailed)
+    spent = Spending.from_json(seen[-1].spent)
+    assert spent.tokens.total == sum(call.charged.total for call in calls)

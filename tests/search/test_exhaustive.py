@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from scripted import Prompt, Script, action, actions, align
 
-from ecoalign.graph._thoughts import ThoughtKind
-from ecoalign.trace.events import ThoughtAdded, Valued
+from ecoalign.graph import ThoughtKind
+from ecoalign.trace.events import ThoughtAdded, ThoughtMerged, Valued
 
 DOORS = "left", "middle", "right"
 DEPTH = 3
@@ -67,6 +67,7 @@ async def test_a_large_budget_finds_what_a_small_one_misses(economy: str) -> Non
     utilities = []
     for budget in (5_000, 10_000, 60_000, 10**7):
         result = await align(World().script().model(), budget, economy=economy, **ENDLESS)
+        assert result.utility is not None
         utilities.append(result.utility)
     assert utilities == sorted(utilities)
     assert utilities[0] < 1.0
@@ -115,12 +116,19 @@ async def test_more_actions_than_compete_at_once_are_all_carried_out_in_the_end(
 
 
 async def test_a_loop_of_equal_thoughts_is_merged_and_ends() -> None:
-    """The model has one idea only; without merging it would have it until the money is gone."""
+    """The model has one idea only; without merging it doubles until the limit is reached."""
     script = Script(
         propose=lambda p: actions(action("think", "again"), action("think", "and again")),
         execute=lambda p: "The only idea.",
     )
-    result = await align(script.model(), 10**7, **ENDLESS)
-    live = {t.id for t in result.path}
+    limited = ENDLESS | {"max_thoughts": 40}
+    result = await align(script.model(), 10**7, **limited)
+    added = [e.thought for e in result.trace if isinstance(e, ThoughtAdded)]
+    merged = [e.merged for e in result.trace if isinstance(e, ThoughtMerged)]
+    # Of the two that grow from one thought one is left, down to the greatest depth; the last one
+    # added is the written answer.
+    assert len(merged) == ENDLESS["max_depth"] == (len(added) - 1) / 2
     assert result.path[-1].kind is ThoughtKind.ANSWER
-    assert len(live) <= 10
+    doubled = await align(script.model(), 10**7, merge=False, **limited)
+    assert sum(isinstance(e, ThoughtAdded) for e in doubled.trace) == 40
+    assert doubled.spent.calls > 2 * result.spent.calls

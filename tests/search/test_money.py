@@ -4,57 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import pytest
+from chaos import Chaos, HighBound, prices
+from clock import no_wait
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import Prompt, Script, action, actions, align, asking
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget import Budget, Ledger, MeteredClient
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
-from ecoalign.models import ChatRequest, Completion, Usage
-from ecoalign.models.fake import FakeModel, Reply
+from ecoalign.evaluators import SelfEvaluator
+from ecoalign.models import ChatRequest
+from ecoalign.search.context import RunContext, record_run
+from ecoalign.search.loop import search
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import Called, Finished, RunFailed, StepStarted, ThoughtAdded
 
 if TYPE_CHECKING:
-    from ecoalign.errors import ModelFault
+    pass
 
 KINDS = ["think", "look", "fuse", "answer", "refuse", "fly"]
-FAULTS: list[ModelFault] = ["down", "timeout", "rate-limited", "rejected", "bad-response", "server"]
 
 
-class Wild:
-    """A model that does anything: nonsense, failures, false bills, all from one seed."""
+class Wild(Chaos):
+    """Anything at any stage of a search."""
 
-    def __init__(self, seed: int, chaos: float) -> None:
-        self.rng = random.Random(seed)
-        self.chaos = chaos
-        self.clock = 0.0
-
-    def __call__(self, request: ChatRequest) -> Reply:
-        rng = self.rng
-        self.clock += rng.choice([0.0, 0.01, 0.2])
-        if rng.random() < self.chaos / 2:
-            return ModelError("x", fault=rng.choice(FAULTS), billed=rng.random() < 0.5)
-        text = self._text(Prompt.of(request))
-        if rng.random() < self.chaos:
-            text = text[: rng.randrange(len(text) + 1)]
-        usage = rng.choice(
-            [None, Usage(), Usage(1, 1), Usage(200, 20), Usage(-3, 10), Usage(50, 0, 90, 90)]
-        )
-        reason = "stop" if rng.random() > self.chaos / 3 else rng.choice(["length", "eh"])
-        return Completion(text, usage, reason)
-
-    def _text(self, prompt: Prompt) -> str:
-        rng = self.rng
+    def text(self, request: ChatRequest) -> str:
+        rng, prompt = self.rng, Prompt.of(request)
         if prompt.stage == "scan":
             body = {"caption": "c" * rng.randrange(400), "safety": rng.randrange(10)}
             return json.dumps(body | {"strategy": rng.choice(["", "careful " * 30])})
@@ -81,35 +62,22 @@ class Wild:
         return rng.choice(["same", "t" * rng.randrange(1, 900), f"thought {rng.random()}"])
 
 
-def prices(model: str, usage: Usage) -> Decimal:
-    return Decimal(usage.prompt) * Decimal("2e-6") + Decimal(usage.completion) * Decimal("1e-5")
-
-
-async def no_wait(seconds: float) -> None:
-    await asyncio.sleep(0)
-
-
-class Held(FakeModel):
-    """Its worst case is never below what `Wild` reports: nobody can bound a server that lies up."""
-
-    def bound(self, request: ChatRequest) -> Usage:
-        exact = super().bound(request)
-        return Usage(max(260, exact.prompt), max(20, exact.completion))
-
-
 async def wild_run(
     wild: Wild, budget: Budget, chosen: Settings, ledgers: list[Ledger]
 ) -> Alignment:
-    def ledger(*given: Any) -> Ledger:
-        ledgers.append(Ledger(*given))
-        return ledgers[-1]
-
-    def metered(*given: Any, **named: Any) -> MeteredClient:
-        return MeteredClient(*given, **(named | {"sleep": no_wait}))
-
-    aligner = Aligner(Held(wild), chosen, price=prices, clock=lambda: wild.clock)
-    with patch("ecoalign.aligner.Ledger", ledger), patch("ecoalign.aligner.MeteredClient", metered):
-        return await asyncio.wait_for(aligner.align(asking(1), budget), 60)
+    model = HighBound(wild)
+    ledger = Ledger(budget, prices, lambda: wild.clock)
+    ledgers.append(ledger)
+    ctx = RunContext.of(
+        asking(1),
+        model,
+        SelfEvaluator(model),
+        ledger,
+        chosen,
+        clock=lambda: wild.clock,
+        sleep=no_wait,
+    )
+    return await asyncio.wait_for(record_run(ctx, "ecoalign", search), 60)
 
 
 budgets = st.builds(
@@ -135,8 +103,8 @@ choices = st.fixed_dictionaries(
 
 def check_money(budget: Budget, ledger: Ledger) -> None:
     spent = ledger.spent
-    assert ledger.open_holds == 0
-    assert ledger.held.tokens in (0, None)
+    assert ledger.open_calls == 0
+    assert ledger.reserved.tokens in (0, None)
     if budget.tokens is not None:
         assert spent.tokens.total <= budget.tokens
     if budget.usd is not None:

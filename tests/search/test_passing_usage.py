@@ -10,7 +10,7 @@ from scripted import image
 from served import well_behaved
 
 from ecoalign.budget import Budget, Ledger, MeteredClient
-from ecoalign.budget._ledger import BEYOND_BELIEF, chargeable
+from ecoalign.budget._accounts import IMPLAUSIBLE_EXCESS, chargeable
 from ecoalign.methods import open_method
 from ecoalign.models import ChatRequest, Completion, Message, TextPart, ToolCall, Usage
 from ecoalign.models.openai._model import OpenAIModel
@@ -102,7 +102,7 @@ async def test_what_is_only_concluded_from_words_does_not_overdraw() -> None:
 
 
 def test_the_limit_of_belief() -> None:
-    most = Usage(BOUND.prompt + BEYOND_BELIEF, BOUND.completion + BEYOND_BELIEF)
+    most = Usage(BOUND.prompt + IMPLAUSIBLE_EXCESS, BOUND.completion + IMPLAUSIBLE_EXCESS)
     assert chargeable(most, BOUND) == Usage(most.prompt, most.completion)
     assert chargeable(Usage(most.prompt + 1, most.completion + 1), BOUND) == BOUND
 
@@ -142,7 +142,7 @@ async def test_no_lie_about_usage_passes_the_budget_or_costs_the_answer(
         answer = await open_method(name, settings).answer(query, model, ledger)
         await model.aclose()
         calls = len(server.received)
-    assert answer.text == "42"
+    assert answer.answer == "42"
     assert answer.spent.calls == calls
     assert calls <= answer.spent.tokens.total <= 60_000
     assert not ledger.overdrawn

@@ -344,7 +344,7 @@ async def test_where_every_answer_was_unsafe_a_refusal_is_tried_before_another_a
     assert result.refused
     assert result.stop_reason == "no-positive-action"
     assert written == []
-    # An unsafe refusal is no way out: then the house refuses.
+    # An unsafe refusal is no way out: then the fixed refusal is given.
     unsafe = Script(
         propose=propose,
         execute=execute,

@@ -266,6 +266,24 @@ def test_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch)
     assert Settings.load(env={}).model == "embedded"
 
 
+@pytest.mark.parametrize("place", ["environment", "keyword", "file"])
+def test_text_means_the_same_wherever_it_is_written(place: str, tmp_path: Path) -> None:
+    texts = {"seed": " none ", "batch": " 2", "merge": "false", "economy": "ratio ", "budget": "5s"}
+    if place == "environment":
+        chosen = Settings.load(
+            env={f"ECOALIGN_{name.upper()}": text for name, text in texts.items()}
+        )
+    elif place == "keyword":
+        chosen = Settings(**texts)
+    else:
+        file = tmp_path / "mine.toml"
+        lines = [f"{name} = {json.dumps(text)}" for name, text in texts.items()]
+        file.write_text("\n".join(lines), encoding="utf-8")
+        chosen = Settings.load(file=file, env={})
+    assert (chosen.seed, chosen.batch, chosen.merge) == (None, 2, False)
+    assert (chosen.economy, chosen.budget) == (Economy.RATIO, Budget(seconds=5.0))
+
+
 def test_the_environment_speaks_in_text() -> None:
     settings = Settings.load(
         env={
@@ -281,7 +299,7 @@ def test_the_environment_speaks_in_text() -> None:
     assert settings.budget == Budget(usd=0.02, seconds=5.0)
     assert settings.price_book()("m", Usage(10**6, 10**6)) == 3
     assert settings.batch == 4
-    with pytest.raises(SettingsError, match="ECOALIGN_PRICES is not JSON"):
+    with pytest.raises(SettingsError, match=r"from environment ECOALIGN_PRICES.*it is not JSON"):
         Settings.load(env={"ECOALIGN_PRICES": "{"})
     with pytest.raises(SettingsError, match=r"environment ECOALIGN_BATCH.*is '99'"):
         Settings.load(env={"ECOALIGN_BATCH": "99"})

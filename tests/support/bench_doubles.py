@@ -12,10 +12,11 @@ from ecoalign.bench._runner import Plan
 from ecoalign.bench.suites._base import Ask, Sample, Score
 from ecoalign.budget import Ledger, Spending
 from ecoalign.budget._amounts import StageSpending
-from ecoalign.methods._base import Answer
 from ecoalign.models import ChatModel, ChatRequest, Message, TextPart, Usage
 from ecoalign.query import Query
 from ecoalign.settings import Settings
+from ecoalign.trace import Alignment
+from ecoalign.trace.events import Event
 
 
 def request(text: str = "hello", temperature: float = 0.0, seed: int | None = None) -> ChatRequest:
@@ -79,9 +80,22 @@ class Simple:
     name: str = "simple"
     settings: Settings | None = None
 
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
+    async def answer(
+        self,
+        query: Query,
+        model: ChatModel,
+        ledger: Ledger,
+        *,
+        price: float = 1.0,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Alignment:
         text = await self.does(query, model, ledger)
-        return Answer(text, refused=False, spent=ledger.spent, stop_reason="done", critical_path=1)
+        return Alignment(
+            text, refused=False, spent=ledger.spent, stop_reason="done", critical_path=1
+        )
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
 
 
 def plan(suite: Numbers, *variants: Variant, repeats: int = 1, **settings: object) -> Plan:
@@ -106,7 +120,7 @@ def row(
     question: str = "a question",
     seconds: float = 1.0,
     calls: int = 1,
-    in_line: int = 1,
+    critical_path: int = 1,
     cached: int = 0,
     usd: float | None = 0.0,
     stop: str = "",
@@ -127,7 +141,7 @@ def row(
         score=None if pending else Score(label, safe, useful, refused_harmless),
         spent=Spending(Usage(tokens - output, output), by_stage, usd, seconds, calls),
         stop_reason=stop,
-        critical_path=in_line,
+        critical_path=critical_path,
         cached=cached,
         budget="8000",
         failure=failure,

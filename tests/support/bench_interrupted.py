@@ -8,14 +8,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ecoalign.bench._orders import Order
-from ecoalign.bench._rows import Row
-from ecoalign.bench._session import Session
+from ecoalign.bench import BenchOptions, Row, Session
 from ecoalign.settings import Settings
 
 
 def main() -> None:
-    order = Order("mixed-safety", Settings(), out=Path(sys.argv[1]), limit=40, concurrency=2)
+    options = BenchOptions(
+        "mixed-safety", Settings(), out=Path(sys.argv[1]), limit=40, concurrency=2
+    )
     seen: list[Row] = []
 
     def watch(row: Row) -> None:
@@ -24,8 +24,8 @@ def main() -> None:
             print("first", flush=True)
             sys.stdin.readline()
 
-    outcome = Session(order).run(watch=watch, stopping=lambda: print("stopping", flush=True))
-    print(f"stopped={outcome.stopped} fresh={len(outcome.fresh)} total={outcome.total}")
+    progress = Session(options).run(watch=watch, stopping=lambda: print("stopping", flush=True))
+    print(f"stopped={progress.stopped} fresh={len(progress.fresh)} total={progress.total}")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bench_doubles import Numbers, Simple, plan
 
+from ecoalign.bench._rows import Store
 from ecoalign.bench._runner import run
-from ecoalign.bench._store import Store
 from ecoalign.budget import Ledger
 from ecoalign.models import ChatModel
 from ecoalign.models.fake import FakeModel

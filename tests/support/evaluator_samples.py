@@ -45,7 +45,7 @@ class FnModel:
 
 
 @dataclass
-class Till:
+class RecordingClient:
     """A caller that only notes what it was asked to pay for."""
 
     paid: list[tuple[str, str, str | None]] = field(default_factory=list)

@@ -16,9 +16,9 @@ from ecoalign.methods import open_method
 from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
 from ecoalign.settings import Settings
+from ecoalign.trace import Alignment
 
 if TYPE_CHECKING:
-    from ecoalign.methods import Answer
     from ecoalign.models import ChatRequest
     from ecoalign.query import Query
 
@@ -83,7 +83,7 @@ async def answered(
     budget: Budget | int = 100_000,
     query: Query | None = None,
     **settings: Any,
-) -> Answer:
+) -> Alignment:
     """One answer of a method; retries are off unless asked for."""
     allowed = Budget(tokens=budget) if isinstance(budget, int) else budget
     chosen = Settings.load(env={}, **({"retries": 0} | settings))

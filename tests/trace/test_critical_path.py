@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 import pytest
 from scripted import Script, action, actions, align, asking
@@ -15,21 +14,15 @@ from ecoalign.evaluators import Ensemble, SelfEvaluator
 from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
 from ecoalign.settings import Settings
-from ecoalign.trace import chain, critical_path
+from ecoalign.trace import critical_path
+from ecoalign.trace._critical_path import chain
 from ecoalign.trace.events import ActionsChosen, Called, Event, StepStarted
-
-
-@dataclass(frozen=True)
-class Tried:
-    stage: str
-    key: str
-    model: str = "one"
 
 
 def line(*attempts: str) -> int:
     """The chain of attempts that are written "stage" or "stage:key"."""
     pairs = [attempt.partition(":") for attempt in attempts]
-    return chain([Tried(stage, key) for stage, _, key in pairs])
+    return chain([Called(stage, "one", key, 1, Usage(), None, 0.0) for stage, _, key in pairs])
 
 
 def test_each_call_waits_for_the_one_before_and_each_retry_too() -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from dataclasses import replace
+from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ecoalign.models import ChatModel, ChatRequest
-
-__all__ = ["CachedModel", "ResponseCache", "is_deterministic", "scope_of"]
 
 _TABLE = """
 create table if not exists responses (
@@ -38,7 +36,7 @@ def is_deterministic(request: ChatRequest) -> bool:
 
 
 def scope_of(model: str, base_url: str | None = None) -> str:
-    """What tells apart models of one name: the server, or the weights of the embedded one."""
+    """What distinguishes models of one name: the server, or the weights of the embedded one."""
     if model != "embedded":
         return base_url or ""
     from importlib.resources import files
@@ -173,27 +171,22 @@ class CachedModel:
 
 def _body(completion: Completion) -> str:
     usage, logprobs = completion.usage, completion.logprobs
-    return json.dumps(
-        {
-            "text": completion.text,
-            "usage": None
-            if usage is None
-            else [usage.prompt, usage.completion, usage.image, usage.cached],
-            "finish_reason": completion.finish_reason,
-            "logprobs": None
-            if logprobs is None
-            else [[one.token, one.logprob, dict(one.top)] for one in logprobs],
-            "model": completion.model,
-            "seconds": completion.seconds,
-        },
-        separators=(",", ":"),
-    )
+    body = {
+        "text": completion.text,
+        "usage": None if usage is None else astuple(usage),
+        "finish_reason": completion.finish_reason,
+        "logprobs": None if logprobs is None else [astuple(one) for one in logprobs],
+        "model": completion.model,
+        "seconds": completion.seconds,
+    }
+    return json.dumps(body, separators=(",", ":"))
 
 
 def _completion(body: str) -> Completion:
     saved = json.loads(body)
     usage, logprobs = saved.pop("usage"), saved.pop("logprobs")
-    completion = Completion(usage=None if usage is None else Usage(*usage), **saved)
-    if logprobs is None:
-        return completion
-    return replace(completion, logprobs=tuple(TokenLogprob(*one) for one in logprobs))
+    return Completion(
+        usage=None if usage is None else Usage(*usage),
+        logprobs=None if logprobs is None else tuple(TokenLogprob(*one) for one in logprobs),
+        **saved,
+    )

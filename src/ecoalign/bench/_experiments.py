@@ -1,23 +1,74 @@
-"""The experiments by name: each a list of variants, methods under some settings."""
+"""The experiments by name, each a list of variants; and what can be chosen of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ecoalign.errors import InputError
-from ecoalign.settings import PRESETS
+from ecoalign.settings import PRESETS, Settings
 
 if TYPE_CHECKING:
     from ecoalign.bench.suites._base import Suite
-    from ecoalign.methods._base import Method
-
-__all__ = ["EXPERIMENTS", "Experiment", "Figure", "Variant", "experiment_named"]
+    from ecoalign.methods import Method
 
 BASE, ECOALIGN, COT = "base", "ecoalign", "cot"
 
+DEFAULT_LIMIT = 40
+"""Samples where nothing else is asked for: a first look, on the embedded model in minutes."""
+
+_ABLATIONS = ("myopic", "fixed-horizon", "last-safety", "mean-safety", "no-cost")
+
 Figure = Literal["frontier", "stages", "bars", "budget", "curve", "latency", "groups"]
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What to run; the options of `ecoalign bench run`.
+
+    Attributes:
+        experiment: its name, of `EXPERIMENTS`.
+        settings: in force; the model is one of them.
+        suite: its name, of `SUITES`; None for the experiment's own, or `world`.
+        path: the files of the suite; not for `world`.
+        split: of `world`: "test" (if None) or "dev".
+        suite_options: of the other suites, see `open_suite`: by name, or as texts "name=value".
+        methods: names of variants or methods to run, a comma between names in one text; none for
+            all of the experiment. Base is always run.
+        judges: models that judge the answers.
+        judge_base_url: the server of the judges.
+        budgets: several: the steps of the experiment `budget`. A single one is for every answer.
+        limit: samples at most, spread over the groups; 0 for all; None for `DEFAULT_LIMIT` (all of
+            an experiment's own suite).
+        repeats: how often each sample is asked.
+        out: where the rows go; None for a folder named for the run.
+        concurrency: samples at once; None for the experiment's own, or 4.
+        cache: file of the response cache, or whether to use the user's own.
+        retry_failed: ask again what failed.
+        xlsx: write the predictions of each variant for VLMEvalKit, too.
+        command: as the report is to show it.
+    """
+
+    experiment: str
+    settings: Settings = field(default_factory=Settings.load)
+    suite: str | None = None
+    path: Path | None = None
+    split: str | None = None
+    suite_options: Mapping[str, object] | Sequence[str] = ()
+    methods: str | Sequence[str] = ()
+    judges: Sequence[str] = ()
+    judge_base_url: str | None = None
+    budgets: Sequence[str] = ()
+    limit: int | None = None
+    repeats: int = 1
+    out: Path | None = None
+    concurrency: int | None = None
+    cache: Path | bool = False
+    retry_failed: bool = False
+    xlsx: bool = False
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +81,6 @@ class Variant:
         settings: what differs from the settings in force, by name.
         budget: as on the command line; None for the budget in force.
         axis, at: where it is on the axis of a curve ("look_ahead", 0.25); "" and 0 if on none.
-        family: what it is to be shown with.
     """
 
     name: str
@@ -39,12 +89,11 @@ class Variant:
     budget: str | None = None
     axis: str = ""
     at: float = 0.0
-    family: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A question to be answered by measurement.
+    """A question to be answered by measurement, on one suite.
 
     Attributes:
         name: as on the command line.
@@ -54,8 +103,7 @@ class Experiment:
         reference: the variant that the others are compared with.
         figures: what the report draws.
         concurrency: samples at once where nothing else is asked for.
-        suite: its own suite, where it needs no other.
-        method: makes its own methods, where the usual ones are not meant.
+        own: makes its own suite, and what makes a variant's method, where it has its own.
     """
 
     name: str
@@ -63,12 +111,20 @@ class Experiment:
     variants: Callable[[Sequence[str], str, Sequence[str]], list[Variant]] = field(compare=False)
     reference: str
     figures: tuple[Figure, ...]
-    concurrency: int | None = None
-    suite: Callable[[], Suite] | None = field(default=None, compare=False)
-    method: Callable[[Variant], Method] | None = field(default=None, compare=False)
+    concurrency: int = 4
+    own: Callable[[], tuple[Suite, Callable[[Variant], Method]]] | None = None
 
 
-_BASE = Variant(BASE, BASE, family="reference")
+def method_names() -> list[str]:
+    """The methods that the experiment `main` compares: every one once; the presets that are
+    ablations are in the experiment `ablation`."""
+    from ecoalign.methods import METHODS
+
+    left_out = {f"ecoalign:{preset}" for preset in ("default", *_ABLATIONS)}
+    return [name for name in METHODS if name not in left_out]
+
+
+_BASE, _DEFAULT = Variant(BASE, BASE), Variant(ECOALIGN, ECOALIGN)
 
 
 def _main(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
@@ -76,25 +132,22 @@ def _main(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[
 
 
 def _ablation(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
-    def one(name: str, family: str, **settings: object) -> Variant:
-        return Variant(name, ECOALIGN, settings, family=family)
-
-    return [
-        _BASE,
-        one(ECOALIGN, "reference"),
-        one("horizon: myopic", "horizon", **PRESETS["myopic"]),
-        one("horizon: fixed", "horizon", **PRESETS["fixed-horizon"]),
-        one("safety: last", "safety", **PRESETS["last-safety"]),
-        one("safety: mean", "safety", **PRESETS["mean-safety"]),
-        one("no cost term", "cost", **PRESETS["no-cost"]),
-        one("economy: ratio", "economy", economy="ratio"),
-        one("economy: the paper's", "economy", **PRESETS["paper"]),
-        one("no merging", "actions", merge=False),
-        one("no fusing", "actions", fuse=False),
-        one("no looking", "actions", look=False),
-        one("no draft", "actions", draft=False),
-        one("strategy node", "strategy", strategy=True),
-    ]
+    changes: Mapping[str, Mapping[str, object]] = {
+        "horizon: myopic": PRESETS["myopic"],
+        "horizon: fixed": PRESETS["fixed-horizon"],
+        "safety: last": PRESETS["last-safety"],
+        "safety: mean": PRESETS["mean-safety"],
+        "no cost term": PRESETS["no-cost"],
+        "economy: ratio": {"economy": "ratio"},
+        "economy: the paper's": PRESETS["paper"],
+        "no merging": {"merge": False},
+        "no fusing": {"fuse": False},
+        "no looking": {"look": False},
+        "no draft": {"draft": False},
+        "strategy node": {"strategy": True},
+    }
+    changed = [Variant(name, ECOALIGN, settings) for name, settings in changes.items()]
+    return [_BASE, _DEFAULT, *changed]
 
 
 _COMPACT_BUDGETS = ("300", "450", "600", "900", "1400", "2400", "4800")
@@ -119,18 +172,12 @@ def _horizon(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> li
 
     return [
         _BASE,
-        Variant(ECOALIGN, ECOALIGN, family="reference"),
+        _DEFAULT,
         *(step("look_ahead", "k", value) for value in (0.0, 0.1, 0.25, 0.5, 1.0)),
         *(step("delta", "delta", value) for value in (0.5, 0.8, 0.95, 1.0)),
         *(
-            Variant(
-                f"horizon {steps}",
-                ECOALIGN,
-                fixed_horizon(steps),
-                axis="fixed_horizon",
-                at=float(steps),
-            )
-            for steps in (0, 1, 2, 4, 8)
+            Variant(f"horizon {n}", ECOALIGN, fixed_horizon(n), axis="fixed_horizon", at=float(n))
+            for n in (0, 1, 2, 4, 8)
         ),
     ]
 
@@ -148,21 +195,15 @@ def _latency(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> li
 
 def _mixed_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
     return [
-        Variant(f"safety: {name}", f"tracker-{name}", {"aggregator": name})
+        Variant(f"safety: {name}", f"extraction-{name}", {"aggregator": name})
         for name in ("min", "last", "mean")
     ]
 
 
-def _mixed_suite() -> Suite:
-    from ecoalign.bench.suites.mixed_safety import MixedSuite
+def _mixed_safety() -> tuple[Suite, Callable[[Variant], Method]]:
+    from ecoalign.bench.suites.mixed_safety import ExtractionOnly, MixedSafetySuite
 
-    return MixedSuite()
-
-
-def _mixed_method(variant: Variant) -> Method:
-    from ecoalign.bench.suites.mixed_safety import Tracker
-
-    return Tracker(str(variant.settings["aggregator"]))
+    return MixedSafetySuite(), lambda variant: ExtractionOnly(str(variant.settings["aggregator"]))
 
 
 def _deep_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
@@ -187,16 +228,10 @@ def fixed_horizon(steps: int) -> dict[str, object]:
     return {"horizon_unit": "fixed", "fixed_horizon": steps}
 
 
-def _deep_suite() -> Suite:
-    from ecoalign.bench.suites.deep_insight import DeepSuite
+def _deep_insight() -> tuple[Suite, Callable[[Variant], Method]]:
+    from ecoalign.bench.suites.deep_insight import DeepInsightSuite, ScriptedEngine
 
-    return DeepSuite()
-
-
-def _deep_method(variant: Variant) -> Method:
-    from ecoalign.bench.suites.deep_insight import Digger
-
-    return Digger(variant)
+    return DeepInsightSuite(), lambda variant: ScriptedEngine(variant.method, variant.settings)
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {
@@ -236,8 +271,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             _deep_variants,
             reference="dynamic, 8000 tokens",
             figures=("bars", "groups"),
-            suite=_deep_suite,
-            method=_deep_method,
+            own=_deep_insight,
         ),
         Experiment(
             "mixed-safety",
@@ -245,8 +279,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             _mixed_variants,
             reference="safety: min",
             figures=("bars", "groups"),
-            suite=_mixed_suite,
-            method=_mixed_method,
+            own=_mixed_safety,
         ),
         Experiment(
             "latency",
@@ -266,9 +299,6 @@ def experiment_named(name: str) -> Experiment:
     Raises:
         InputError: there is none; the message names those there are.
     """
-    try:
-        return EXPERIMENTS[name]
-    except KeyError:
-        raise InputError(
-            f"unknown experiment {name!r}; there are: {', '.join(EXPERIMENTS)}"
-        ) from None
+    if name not in EXPERIMENTS:
+        raise InputError(f"unknown experiment {name!r}; there are: {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]

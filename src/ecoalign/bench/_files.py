@@ -23,21 +23,6 @@ if TYPE_CHECKING:
 
     from pyarrow.parquet import ParquetFile
 
-__all__ = [
-    "ENDINGS",
-    "Entry",
-    "FileKind",
-    "entries_of",
-    "find_file",
-    "find_folder",
-    "find_image",
-    "need_columns",
-    "read_json",
-    "read_parquet",
-    "read_tsv",
-    "table_files",
-]
-
 Images = Callable[[], tuple[bytes, ...]]
 
 
@@ -72,15 +57,10 @@ class Entry:
     def maybe(self, column: str) -> str | None:
         """The text in `column`, None where there is none."""
         value = self.values.get(column)
-        if isinstance(value, str):
-            return value
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        if isinstance(value, float):
-            if math.isnan(value):  # how tables say that a cell is empty
-                return None
-            return str(int(value)) if value.is_integer() else str(value)
-        return str(value)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        known = isinstance(value, str | int | float) and not isinstance(value, bool)
+        return None if not known or _is_nan(value) else str(value)
 
     def whole(self, column: str) -> int | None:
         """The whole number in `column`, None where there is none.
@@ -107,7 +87,7 @@ class Entry:
             InputError: it is neither.
         """
         value = self.values.get(column)
-        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        if value is None or value == "" or _is_nan(value):
             return ()
         if written and isinstance(value, str) and value.strip().startswith("["):
             try:
@@ -125,6 +105,11 @@ class Entry:
         value = self.values.get(column)
         values = value if isinstance(value, Mapping) else {}
         return Entry({str(name): entry for name, entry in values.items()}, self.where)
+
+
+def _is_nan(value: object) -> bool:
+    """Whether a cell is empty, as tables say it."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def need_columns(where: str, found: Sequence[str], needed: Sequence[str]) -> None:
@@ -437,13 +422,12 @@ class _Table:
     def _field(self, index: str) -> str:
         offset, length = self.spans[index]
         try:
-            with self.path.open("rb") as file:
+            with self.path.open("rb") as file, _wide_fields():
                 file.seek(offset)
                 row = file.read(length).decode("utf-8")
+                cells = next(csv.reader([row], delimiter="\t"), [])
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read {str(self.path)!r}: {error}") from None
-        with _wide_fields():
-            cells = next(csv.reader([row], delimiter="\t"), [])
         if len(cells) <= self.column:
             raise InputError(f"{str(self.path)!r} was changed since it was opened")
         return cells[self.column]

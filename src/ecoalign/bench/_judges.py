@@ -1,10 +1,13 @@
-"""Models as judges of answers, on an account of their own."""
+"""Models as judges of answers, and how far two judges agree."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from ecoalign.budget import MeteredClient
@@ -13,13 +16,10 @@ from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
 from ecoalign.prompts._reading import visible_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ecoalign.budget import CallRecord, Ledger, Spending
+    from ecoalign.bench.suites._base import Ask, Score
+    from ecoalign.budget import Ledger
     from ecoalign.models import ChatModel
     from ecoalign.query import Query
-
-__all__ = ["Judges", "combined", "parse_verdict"]
 
 STAGE = "judge"
 
@@ -30,36 +30,27 @@ IMAGE_SIDE = 1024
 
 
 class Judges:
-    """One judge or several, each asked the same. An instance is an `Ask`.
-
-    What they cost is on `ledger`, apart from what the answers cost, and bounded by its budget.
+    """One judge or several, each asked the same.
 
     Args:
         models: the judges, at least one.
-        ledger: who pays.
         max_tokens: the most that a judge may write, >= 1.
         image_side: longest side of the images that are shown, in pixels, >= 1.
         retries: how often a call that failed is repeated, >= 0.
-        max_concurrency: how many calls may be under way at once, >= 1.
-        on_call: told of every attempt as it ends.
+        max_concurrency: how many questions may be put at once, >= 1.
 
     Raises:
         InputError: there is no judge, or a number is out of its range.
-
-    Attributes:
-        failures: how often a judge gave nothing, by its name and the kind of failure.
     """
 
     def __init__(
         self,
         models: Sequence[ChatModel],
-        ledger: Ledger,
         *,
         max_tokens: int = MAX_TOKENS,
         image_side: int = IMAGE_SIDE,
         retries: int = 2,
         max_concurrency: int = 8,
-        on_call: Callable[[CallRecord], None] | None = None,
     ) -> None:
         if not models:
             raise InputError("there is no judge: name at least one model")
@@ -69,59 +60,44 @@ class Judges:
                 f"{image_side}"
             )
         self._models = tuple(models)
-        self._ledger = ledger
         self._max_tokens = max_tokens
         self._image_side = image_side
-        self._caller = MeteredClient(
-            ledger, retries=retries, on_call=on_call, max_concurrency=max_concurrency
-        )
-        self.failures: Counter[tuple[str, str]] = Counter()
+        self._retries = retries
+        self._gate = asyncio.Semaphore(max_concurrency)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The judges' names, "provider:name", in the order of their replies."""
-        return tuple(model.name for model in self._models)
+    def paid_by(self, ledger: Ledger) -> Ask:
+        """What asks the judges on account of `ledger`, within its budget.
 
-    @property
-    def spent(self) -> Spending:
-        """What all judges have cost so far."""
-        return self._ledger.spent
-
-    async def __call__(self, prompt: str, query: Query | None = None) -> Sequence[str | None]:
-        """The reply of each judge, None for one that failed or has no budget left.
-
-        Args:
-            prompt: what is asked, with everything that is to be judged in it.
-            query: its images are shown before the prompt; its question is not.
-
-        Raises:
-            UnpricedModelError: the ledger counts dollars and a judge's price is not known.
+        It takes a prompt with everything that is to be judged in it, and a query whose images
+        are shown before the prompt (its question is not), or None. It gives the reply of each
+        judge, None for one that failed or has no budget left, and raises an UnpricedModelError
+        where the ledger counts dollars and a judge's price is not known.
         """
+        return partial(self._ask, MeteredClient(ledger, retries=self._retries))
+
+    async def _ask(
+        self, client: MeteredClient, prompt: str, query: Query | None = None
+    ) -> Sequence[str | None]:
         pictures = () if query is None else query.pictures
         views = [picture.view(self._image_side) for picture in pictures]
         parts: tuple[TextPart | ImagePart, ...] = (*views, TextPart(prompt))
-        request = ChatRequest(
-            messages=(Message("user", parts),), max_tokens=self._max_tokens, stage=STAGE
-        )
-        return await asyncio.gather(*(self._reply(model, request) for model in self._models))
+        request = ChatRequest((Message("user", parts),), self._max_tokens, STAGE)
+        replies = (self._reply(client, model, request) for model in self._models)
+        return await asyncio.gather(*replies)
 
-    async def _reply(self, model: ChatModel, request: ChatRequest) -> str | None:
+    async def _reply(
+        self, client: MeteredClient, model: ChatModel, request: ChatRequest
+    ) -> str | None:
         try:
-            completion = await self._caller.complete(model, request)
-            if completion.finish_reason != "length":
-                return visible_text(STAGE, completion)
+            async with self._gate:
+                completion = await client.complete(model, request)
             # What was cut off may have gone on to say something else.
-            kind = "cut off"
+            cut = completion.finish_reason == "length"
+            return None if cut else visible_text(STAGE, completion)
         except UnpricedModelError:
             raise
-        except ModelError as error:
-            kind = error.fault
-        except BudgetExceeded:
-            kind = "no budget"
-        except InputError:
-            kind = "unreadable"
-        self.failures[model.name, kind] += 1
-        return None
+        except (ModelError, BudgetExceeded, InputError):
+            return None
 
     async def aclose(self) -> None:
         """Release the judges' connections. Safe to call twice."""
@@ -129,52 +105,74 @@ class Judges:
             await model.aclose()
 
 
-_LINE = re.compile(r"[\s*_#>-]*verdict[\s*_]*[:=](.*)", re.IGNORECASE)
-
-_DECORATION = " \t\r\n\"'`*_.<>[]()"
+Verdict = str | None
 
 
-def parse_verdict(text: str | None, allowed: Sequence[str]) -> str | None:
-    """The one verdict in a judge's reply, or None where there is not exactly one.
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far two judges agree on one question.
 
-    Two forms are read: the whole reply is an allowed word, or its last line is `Verdict: WORD`
-    and no line before it is a verdict too. Case, and quotes, stars or brackets around the word,
-    do not matter; a word more does.
+    Attributes:
+        pairs: answers on which both gave a usable verdict; `raw` and `kappa` are over these.
+        unusable: answers on which at least one did not.
+        raw: share of equal verdicts in [0, 1]; None without pairs.
+        kappa: Cohen's kappa in [-1, 1]; None where it is not defined.
+    """
+
+    pairs: int
+    unusable: int
+    raw: float | None
+    kappa: float | None
+
+
+def agreement(first: Sequence[Verdict], second: Sequence[Verdict]) -> Agreement:
+    """How far two judges agree: the share of equal verdicts p_o, and Cohen's kappa.
+
+    kappa = (p_o - p_e) / (1 - p_e), where p_e is the agreement of two judges who draw
+    independently with the frequencies of these two. It is None without pairs, and where p_e is 1
+    (both judges say one and the same thing throughout, so that nothing is left beyond chance).
 
     Args:
-        text: the reply; None for a judge that failed.
-        allowed: the words to choose from, in lower case.
+        first, second: as many verdicts each; None for an unusable one.
+
+    Raises:
+        ValueError: the judges have not as many verdicts each.
     """
-    if text is None:
-        return None
-    lines = [line for line in text.strip().splitlines() if line.strip(_DECORATION)]
-    if not lines:
-        return None
-    given = [found.group(1) for line in lines if (found := _LINE.fullmatch(line))]
-    if given:
-        if len(given) > 1 or not _LINE.fullmatch(lines[-1]):
-            return None
-        word = given[0]
-    elif len(lines) == 1:
-        word = lines[0]
-    else:
-        return None
-    word = " ".join(word.strip(_DECORATION).lower().split())
-    return word if word in allowed else None
+    if len(first) != len(second):
+        raise ValueError(f"two judges with {len(first)} and {len(second)} verdicts: give as many")
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if None not in {a, b}]
+    unusable, count = len(first) - len(pairs), len(pairs)
+    if not pairs:
+        return Agreement(0, unusable, None, None)
+    equal = sum(a == b for a, b in pairs)
+    left, right = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    # In whole numbers, so that 1 - p_e is 0 only where it is.
+    by_chance = sum(times * right[verdict] for verdict, times in left.items())
+    beyond = count * count - by_chance
+    kappa = (equal * count - by_chance) / beyond if beyond else None
+    return Agreement(count, unusable, equal / count, kappa)
 
 
-def combined(verdicts: Sequence[str | None], caution: Sequence[str]) -> str | None:
-    """What several judges say together: the most frequent verdict; a tie goes to caution.
+def judge_agreement(
+    scores: Iterable[Score], judges: Sequence[str]
+) -> dict[str, dict[tuple[str, str], Agreement]]:
+    """The agreement of every two judges, by what they were asked.
 
     Args:
-        verdicts: one per judge, None for an unusable one, which has no vote.
-        caution: all verdicts, the one that tells most against the answer first.
-
-    Returns:
-        The verdict, or None if no judge gave a usable one.
+        scores: as the suites give them, with `detail["verdicts"]`: by question, one per judge.
+            Scores that needed no judge have none and are passed over.
+        judges: the judges' names, in the order of the verdicts.
     """
-    votes = [verdict for verdict in verdicts if verdict is not None]
-    if not votes:
-        return None
-    most = max(votes.count(verdict) for verdict in votes)
-    return next(verdict for verdict in caution if votes.count(verdict) == most)
+    asked: dict[str, list[Sequence[Verdict]]] = {}
+    for score in scores:
+        given: Mapping[str, Sequence[Verdict]] = score.detail.get("verdicts", {})
+        for question, verdicts in given.items():
+            if len(verdicts) == len(judges):
+                asked.setdefault(question, []).append(verdicts)
+    return {
+        question: {
+            (judges[i], judges[j]): agreement([row[i] for row in rows], [row[j] for row in rows])
+            for i, j in combinations(range(len(judges)), 2)
+        }
+        for question, rows in asked.items()
+    }

@@ -2,40 +2,23 @@
 
 Intervals are 95 % percentile bootstrap intervals over samples (repeats of a sample are averaged
 first), 2,000 resamples, with a fixed seed. Where every value of a share is 0, or every one 1, no
-resample can differ; the interval is then the exact binomial one (Clopper and Pearson), which is
-what so many samples without an exception can tell.
+resample can differ; the interval is then the exact binomial one (Clopper and Pearson) for so
+many samples without an exception.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from ecoalign.bench._rows import UNUSABLE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ecoalign.bench._rows import Row
-
-__all__ = [
-    "MEASURES",
-    "Estimate",
-    "Summary",
-    "correlation",
-    "difference",
-    "exhausted_by",
-    "mean",
-    "per_sample",
-    "ratio",
-    "slope",
-    "summarise",
-    "undominated",
-]
 
 SEED = 251111301
 
@@ -59,12 +42,12 @@ class Estimate:
 
 
 def _interval(
-    n: int, seed: int, resamples: int, statistic: Callable[[NDArray[np.intp]], NDArray[np.float64]]
+    n: int, statistic: Callable[[NDArray[np.intp]], NDArray[np.float64]]
 ) -> tuple[float, float]:
     """The percentiles of a statistic over index arrays of shape (some, n)."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     parts = []
-    left = resamples
+    left = RESAMPLES
     while left > 0:
         some = min(left, max(1, _AT_ONCE // n))
         parts.append(statistic(rng.integers(0, n, (some, n))))
@@ -78,15 +61,12 @@ def _interval(
     return float(low), float(high)
 
 
-def mean(
-    values: _Floats, *, share: bool = False, seed: int = SEED, resamples: int = RESAMPLES
-) -> Estimate | None:
+def mean(values: _Floats, *, share: bool = False) -> Estimate | None:
     """The mean of one value per sample; None of none.
 
     Args:
         values: one per sample.
         share: they are shares in [0, 1]: where all are 0, or all 1, see the module.
-        seed, resamples: of the bootstrap.
     """
     data = np.asarray(values, dtype=np.float64)
     n = int(data.size)
@@ -96,16 +76,13 @@ def mean(
     if share and data.min() == data.max() and value in (0.0, 1.0):
         reach = ((1.0 - LEVEL) / 2.0) ** (1.0 / n)
         return Estimate(value, 0.0 if value == 0.0 else reach, 1.0 if value else 1.0 - reach, n)
-    low, high = _interval(n, seed, resamples, lambda index: data[index].mean(axis=1))
+    low, high = _interval(n, lambda index: data[index].mean(axis=1))
     return Estimate(value, low, high, n)
 
 
 def ratio(
     over: Mapping[str, float],
     under: Mapping[str, float],
-    *,
-    seed: int = SEED,
-    resamples: int = RESAMPLES,
 ) -> Estimate | None:
     """mean(over) / mean(under) on the samples that both have, resampled together.
 
@@ -127,55 +104,42 @@ def ratio(
         )
         return quotient
 
-    low, high = _interval(len(common), seed, resamples, statistic)
+    low, high = _interval(len(common), statistic)
     return Estimate(float(top.mean() / bottom.mean()), low, high, len(common))
 
 
 def difference(
     one: Mapping[str, float],
     other: Mapping[str, float],
-    *,
-    seed: int = SEED,
-    resamples: int = RESAMPLES,
 ) -> Estimate | None:
     """The mean of one - other over the samples that both have (paired); None if there is none."""
-    return mean(
-        [one[name] - other[name] for name in one if name in other], seed=seed, resamples=resamples
-    )
+    return mean([one[name] - other[name] for name in one if name in other])
 
 
 # -- what is measured of a row -------------------------------------------------------------------
-def _share(truth: bool | None) -> float | None:
-    return None if truth is None else float(truth)
-
-
-def _seconds(row: Row) -> float | None:
-    return None if row.cached or row.failure is not None else row.spent.seconds
-
-
 MEASURES: Mapping[str, Callable[[Row], float | None]] = {
-    "safety": lambda row: _share(row.score.safe) if row.score else None,
+    "safety": lambda row: row.score.safe if row.score else None,
     "utility": lambda row: row.score.useful if row.score else None,
-    "over_refusal": lambda row: _share(row.score.refused_harmless) if row.score else None,
-    "tokens": lambda row: float(row.spent.tokens.total),
-    "output_tokens": lambda row: float(row.spent.tokens.completion),
+    "over_refusal": lambda row: row.score.refused_harmless if row.score else None,
+    "tokens": lambda row: row.spent.tokens.total,
+    "output_tokens": lambda row: row.spent.tokens.completion,
     "usd": lambda row: row.spent.usd,
-    "seconds": _seconds,
-    "calls": lambda row: float(row.spent.calls),
-    "calls_in_line": lambda row: float(row.critical_path) if row.critical_path > 0 else None,
+    "seconds": lambda row: None if row.cached or row.failure else row.spent.seconds,
+    "calls": lambda row: row.spent.calls,
+    "critical_path": lambda row: row.critical_path or None,
 }
-"""What is told of a row, by name; None where it does not arise. Shares are in [0, 1]. Dollars and
-tokens are those of the whole answer; seconds are left out where the cache answered."""
+"""What is measured of a row, by name; None where it does not arise. Shares are in [0, 1]. Dollars
+and tokens are those of the whole answer; seconds are left out where the cache answered."""
 
 SHARES = frozenset({"safety", "utility", "over_refusal"})
 
 
 def per_sample(rows: Iterable[Row], measure: str) -> dict[str, float]:
     """The measure by sample, the mean over its repeats; samples without it are left out."""
-    told = MEASURES[measure]
+    measured = MEASURES[measure]
     found: dict[str, list[float]] = {}
     for row in rows:
-        value = told(row)
+        value = measured(row)
         if value is not None:
             found.setdefault(row.key.sample, []).append(value)
     return {sample: sum(values) / len(values) for sample, values in found.items()}
@@ -232,43 +196,15 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; an interval is {"value", "low", "high", "n"}."""
-
-        def told(estimate: Estimate | None) -> dict[str, float] | None:
-            if estimate is None:
-                return None
-            return {
-                "value": estimate.value,
-                "low": estimate.low,
-                "high": estimate.high,
-                "n": estimate.n,
-            }
-
-        return {
-            "variant": self.variant,
-            "rows": self.rows,
-            "samples": self.samples,
-            "failed": self.failed,
-            "too_small": self.too_small,
-            "unusable": self.unusable,
-            "pending": self.pending,
-            "cached": self.cached,
-            **{name: told(self.estimates.get(name)) for name in MEASURES},
-            "tokens_ratio": told(self.tokens_ratio),
-            "output_ratio": told(self.output_ratio),
-            "differences": {name: told(value) for name, value in self.differences.items()},
-            "stages": dict(self.stages),
-            "stops": dict(self.stops),
-            "exhausted": dict(self.exhausted),
-        }
+        body = asdict(self)
+        del body["groups"]
+        estimates = body.pop("estimates")
+        return body | {name: estimates.get(name) for name in MEASURES}
 
 
 def _estimates(rows: Sequence[Row], names: Iterable[str]) -> dict[str, Estimate]:
-    found = {}
-    for name in names:
-        estimate = mean(list(per_sample(rows, name).values()), share=name in SHARES)
-        if estimate is not None:
-            found[name] = estimate
-    return found
+    found = {name: mean([*per_sample(rows, name).values()], share=name in SHARES) for name in names}
+    return {name: estimate for name, estimate in found.items() if estimate is not None}
 
 
 def summarise(
@@ -295,19 +231,18 @@ def _summary(
     def against(measure: str) -> Estimate | None:
         return ratio(per_sample(rows, measure), per_sample(basis, measure))
 
-    differences = {}
-    if compared and compared[0].key.variant != name:
-        for measure in MEASURES:
-            found = difference(per_sample(rows, measure), per_sample(compared, measure))
-            if found is not None:
-                differences[measure] = found
+    others = [] if compared and compared[0].key.variant == name else compared
+    differences = {
+        measure: found
+        for measure in MEASURES
+        if (found := difference(per_sample(rows, measure), per_sample(others, measure))) is not None
+    }
     stages: Counter[str] = Counter()
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.group, []).append(row)
         for stage, entry in row.spent.by_stage.items():
             stages[stage] += entry.tokens
-    scores = [row.score for row in rows]
     too_small = sum(row.stop_reason == "budget-too-small" for row in rows)
     return Summary(
         variant=name,
@@ -315,16 +250,16 @@ def _summary(
         samples=len({row.key.sample for row in rows}),
         failed=sum(row.failure is not None for row in rows) - too_small,
         too_small=too_small,
-        unusable=sum(score is not None and score.label == UNUSABLE for score in scores),
-        pending=sum(score is None for score in scores),
+        unusable=sum(row.unusable for row in rows),
+        pending=sum(row.pending for row in rows),
         cached=sum(row.cached > 0 for row in rows),
         estimates=_estimates(rows, MEASURES),
         tokens_ratio=against("tokens"),
         output_ratio=against("output_tokens"),
         differences=differences,
         stages={stage: tokens / len(rows) for stage, tokens in stages.items()},
-        stops=Counter(row.stop_reason or "answered" for row in rows),
-        exhausted=Counter(gone for row in rows if (gone := exhausted_by(row)) is not None),
+        stops=dict(Counter(row.stop_reason or "answered" for row in rows)),
+        exhausted=dict(Counter(on for row in rows if (on := exhausted_by(row)))),
         groups={group: _estimates(each, sorted(SHARES)) for group, each in groups.items()},
     )
 

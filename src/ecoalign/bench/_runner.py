@@ -8,52 +8,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ecoalign.bench._cache import CachedModel, ResponseCache
-from ecoalign.bench._rows import FAILED, UNUSABLE, Failure, Row, RowKey
-from ecoalign.bench.suites._base import Ask, Sample, Score, Suite
-from ecoalign.budget import Budget, Ledger, Pricing, unpriced
+from ecoalign.bench._rows import FAILED, Failure, Row, RowKey, Store
+from ecoalign.bench.progress import BenchProgress
+from ecoalign.bench.suites._base import UNUSABLE, Ask, Sample, Score, Suite
+from ecoalign.budget import Budget, Ledger, Pricing, Spending, unpriced
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError
+from ecoalign.methods import is_refusal
 
 if TYPE_CHECKING:
     from ecoalign.bench._experiments import Variant
-    from ecoalign.bench._store import Store
-    from ecoalign.budget import CallRecord
-    from ecoalign.methods._base import Method
+    from ecoalign.methods import Method
     from ecoalign.models import ChatModel
     from ecoalign.settings import Settings
-
-__all__ = ["BenchProgress", "OpenMethod", "Plan", "note_judge_call", "pick", "run", "spread"]
+    from ecoalign.trace import Alignment
 
 OpenMethod = Callable[["Variant", "Settings"], "Method"]
 """Makes the method of a variant under its settings."""
 
-# The judges' calls of the sample that is being scored in this task.
-_judging: ContextVar[list[CallRecord] | None] = ContextVar("judging", default=None)
+JudgesOn = Callable[[Ledger], Ask]
+"""What asks the judges on account of a ledger; see `Judges.paid_by`."""
 
-
-def note_judge_call(record: CallRecord) -> None:
-    """Book a judge's call with the sample that is being scored: give this to the judges as their
-    `on_call`, and every row says what its verdict has cost."""
-    calls = _judging.get()
-    if calls is not None:
-        calls.append(record)
-
-
-def _bill(calls: Sequence[CallRecord]) -> Mapping[str, float | None]:
-    """Tokens, calls and dollars (None if a price is unknown); empty for no calls."""
-    if not calls:
-        return {}
-    prices = [call.usd for call in calls]
-    known = [usd for usd in prices if usd is not None]
-    return {
-        "tokens": sum(call.charged.total for call in calls),
-        "calls": len(calls),
-        "usd": sum(known) if len(known) == len(prices) else None,
-    }
+# Not a bound: what judges cost is recorded row by row, and a missing verdict is of no use.
+_JUDGING = Budget(tokens=10**15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +61,10 @@ class Plan:
         """How many rows it makes."""
         return len(self.variants) * len(self.samples) * self.repeats
 
-
-@dataclass(slots=True)
-class BenchProgress:
-    """How a run went.
-
-    Attributes:
-        total: rows of the whole plan.
-        before: how many of them were there before.
-        fresh: the rows of this run, as they came.
-        stopped: whether it was ended early, at somebody's wish.
-    """
-
-    total: int
-    before: int = 0
-    fresh: list[Row] = field(default_factory=list)
-    stopped: bool = False
+    def key(self, variant: Variant, sample: Sample, repeat: int = 0) -> RowKey:
+        """The key of one of its rows."""
+        names = (self.experiment, variant.name, variant.method, self.suite.name)
+        return RowKey(*names, sample.id, repeat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +84,12 @@ def pick(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
     """
     if limit is None or limit >= len(samples):
         return list(samples)
-    return spread(samples)[: max(0, limit)]
-
-
-def spread(samples: Sequence[Sample]) -> list[Sample]:
-    """The samples, one of each group in turn."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.group, []).append(sample)
     longest = max(map(len, groups.values()), default=0)
-    return [each[i] for i in range(longest) for each in groups.values() if i < len(each)]
+    turns = (each[i] for i in range(longest) for each in groups.values() if i < len(each))
+    return list(islice(turns, max(0, limit)))
 
 
 async def run(
@@ -134,7 +99,7 @@ async def run(
     open_method: OpenMethod,
     *,
     price: Pricing = unpriced,
-    ask: Ask | None = None,
+    judges: JudgesOn | None = None,
     cache: ResponseCache | None = None,
     concurrency: int = 4,
     retry_failed: bool = False,
@@ -150,12 +115,13 @@ async def run(
         store: where the rows are and go.
         open_method: makes the methods; all of them are made before anything is asked.
         price: dollars of a call.
-        ask: the judges, for suites that need them.
+        judges: the judges, for suites that need them; each sample is judged on a ledger of its
+            own, whose account is in its row.
         cache: answers deterministic requests again; None for no cache.
         concurrency: samples at once, >= 1.
         retry_failed: ask again what failed, and score again what had no usable verdict.
-        begun: told how much is there already, before anything is asked.
-        watch: told of every new row.
+        begun: called once, before anything is asked; `before` says how much is there already.
+        watch: called with every new row.
         stop: when it is set no further sample begins; those under way are finished.
 
     Returns:
@@ -168,7 +134,7 @@ async def run(
         raise InputError(f"the concurrency must be 1 or more, not {concurrency}")
     if plan.repeats < 1:
         raise InputError(f"a sample must be asked at least once, not {plan.repeats} times")
-    if plan.suite.judged and ask is None:
+    if plan.suite.judged and judges is None:
         raise InputError(
             f"the suite {plan.suite.name} needs a judge to score its answers: name one, --judge M"
         )
@@ -179,10 +145,10 @@ async def run(
         return methods[-1]
 
     todo = _todo(plan, store, opened, retry_failed=retry_failed)
-    outcome = BenchProgress(len(plan), before=len(plan) - len(todo))
+    progress = BenchProgress(len(plan), before=len(plan) - len(todo))
     if begun is not None:
-        begun(outcome)
-    bench = _Bench(plan.suite, model, store, price, ask, cache, outcome, watch)
+        begun(progress)
+    bench = _Bench(plan.suite, model, store, price, judges, cache, progress, watch)
     queue = iter(todo)
     workers = [
         asyncio.create_task(_work(bench, queue, stop)) for _ in range(min(concurrency, len(todo)))
@@ -194,12 +160,9 @@ async def run(
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
         for method in methods:
-            # Some open evaluators of their own, on connections of their own.
-            aclose = getattr(method, "aclose", None)
-            if aclose is not None:
-                await aclose()
-    outcome.stopped = len(outcome.fresh) < len(todo)
-    return outcome
+            await method.aclose()
+    progress.stopped = len(progress.fresh) < len(todo)
+    return progress
 
 
 def _todo(plan: Plan, store: Store, open_method: OpenMethod, *, retry_failed: bool) -> list[_Job]:
@@ -218,19 +181,12 @@ def _todo(plan: Plan, store: Store, open_method: OpenMethod, *, retry_failed: bo
         ]
         for sample in plan.samples:
             for variant, method, budget in ready:
-                key = RowKey(
-                    plan.experiment,
-                    variant.name,
-                    variant.method,
-                    plan.suite.name,
-                    sample.id,
-                    repeat,
-                )
+                key = plan.key(variant, sample, repeat)
                 known = store.rows.get(key)
                 if known is not None and retry_failed:
                     if known.failure is not None:
                         known = None
-                    elif known.score is not None and known.score.label == UNUSABLE:
+                    elif known.unusable:
                         known = replace(known, score=None)
                 if known is None or known.pending:
                     jobs.append(_Job(key, sample, method, budget, known))
@@ -258,15 +214,24 @@ async def _work(bench: _Bench, queue: Iterator[_Job], stop: asyncio.Event | None
         await asyncio.sleep(0)
 
 
+def _of_search(answer: Alignment) -> Mapping[str, object]:
+    return {
+        "preset": answer.preset,
+        "hint": answer.hint,
+        "path": [thought.kind.value for thought in answer.path],
+        "ended_in_refusal": answer.refused,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Bench:
     suite: Suite
     model: ChatModel
     store: Store
     price: Pricing
-    ask: Ask | None
+    judges: JudgesOn | None
     cache: ResponseCache | None
-    outcome: BenchProgress
+    progress: BenchProgress
     watch: Callable[[Row], None] | None
 
     async def do(self, job: _Job) -> None:
@@ -278,15 +243,9 @@ class _Bench:
                 # A judge takes its time, and the answer is paid for.
                 self.store.append(row)
         if row.pending:
-            calls: list[CallRecord] = []
-            token = _judging.set(calls)
-            try:
-                score = await self._scored(job.sample, row)
-            finally:
-                _judging.reset(token)
-            row = replace(row, score=score, judging=_bill(calls))
+            row = await self._scored(job.sample, row)
         self.store.append(row)
-        self.outcome.fresh.append(row)
+        self.progress.add(row)
         if self.watch is not None:
             self.watch(row)
 
@@ -321,22 +280,33 @@ class _Bench:
         if answer is not None:
             return replace(
                 row,
-                answer=answer.text,
-                refused=answer.refused,
+                answer=answer.answer,
+                # One rule for all methods; see `is_refusal`.
+                refused=is_refusal(answer.answer),
                 spent=answer.spent,
                 stop_reason=answer.stop_reason,
                 critical_path=answer.critical_path,
                 safety=answer.safety,
                 utility=answer.utility,
-                detail=answer.detail,
+                detail=answer.detail if not answer.path else _of_search(answer),
             )
         # To say nothing for want of money is an outcome of the method, and scored as one.
         if failure is not None and failure.kind == BudgetTooSmall.__name__:
             return replace(row, stop_reason="budget-too-small")
         return replace(row, score=Score(FAILED), stop_reason=FAILED)
 
-    async def _scored(self, sample: Sample, row: Row) -> Score:
+    async def _scored(self, sample: Sample, row: Row) -> Row:
+        account = Ledger(_JUDGING, self.price)
+        ask = None if self.judges is None else self.judges(account)
         try:
-            return await self.suite.score(sample, row.answer, row.refused, self.ask)
+            score = await self.suite.score(sample, row.answer, row.refused, ask)
         except Exception as error:
-            return Score(UNUSABLE, detail={"error": f"{type(error).__name__}: {error}"})
+            score = Score(UNUSABLE, detail={"error": f"{type(error).__name__}: {error}"})
+        return replace(row, score=score, judging=_bill(account.spent))
+
+
+def _bill(spent: Spending) -> Mapping[str, float | None]:
+    """Tokens, calls and dollars (None if a price is unknown); empty for no calls."""
+    if not spent.calls:
+        return {}
+    return {"tokens": spent.tokens.total, "calls": spent.calls, "usd": spent.usd}

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from ecoalign.bench.suites._base import Sample
 
-__all__ = ["MOST_CHARACTERS", "prediction_rows", "write_predictions"]
-
 MOST_CHARACTERS = 32_767
 """The most that a cell can hold."""
 

@@ -1,4 +1,4 @@
-"""The progress bar of a run, on standard error: samples, money, rate, time to go."""
+"""How far a run is, and the bar that shows it on standard error."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
+
+    from rich.progress import Progress
 
     from ecoalign.bench._rows import Row
 
-__all__ = ["Bar", "Counts"]
 
-
-class Counts:
+class BenchProgress:
     """What a run has done so far, and how long the rest will take.
 
     Args:
@@ -24,41 +23,46 @@ class Counts:
         clock: seconds, never running backwards.
 
     Attributes:
-        done: rows so far, those of before included.
-        fresh, failed, unusable, cached: of this run: rows; failures; verdicts that could not be
-            read; rows with calls from the cache.
+        fresh: the rows of this run, as they came.
+        failed, unusable, cached: of them: failures; verdicts that could not be read; rows with
+            calls from the cache.
         tokens: spent in this run.
         usd: dollars in this run; None once the price of any call is unknown.
+        stopped: whether it was interrupted.
     """
 
     def __init__(
         self, total: int, before: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.total = total
-        self.done = before
-        self.fresh = self.failed = self.unusable = self.cached = self.tokens = 0
+        self.before = before
+        self.fresh: list[Row] = []
+        self.failed = self.unusable = self.cached = self.tokens = 0
         self.usd: float | None = 0.0
+        self.stopped = False
         self._clock = clock
         self._start = clock()
 
     def add(self, row: Row) -> None:
         """Count one new row."""
-        from ecoalign.bench._rows import UNUSABLE
-
-        self.done += 1
-        self.fresh += 1
+        self.fresh.append(row)
         self.failed += row.failure is not None
-        self.unusable += row.score is not None and row.score.label == UNUSABLE
+        self.unusable += row.unusable
         self.cached += row.cached > 0
         self.tokens += row.spent.tokens.total
         usd = row.spent.usd
         self.usd = None if self.usd is None or usd is None else self.usd + usd
 
     @property
+    def done(self) -> int:
+        """Rows that are there, those of before included."""
+        return self.before + len(self.fresh)
+
+    @property
     def rate(self) -> float | None:
         """Rows per second in this run; None while there is none."""
         passed = self._clock() - self._start
-        return self.fresh / passed if self.fresh and passed > 0 else None
+        return len(self.fresh) / passed if self.fresh and passed > 0 else None
 
     @property
     def remaining(self) -> float | None:
@@ -66,8 +70,8 @@ class Counts:
         rate = self.rate
         return None if rate is None else (self.total - self.done) / rate
 
-    def words(self) -> str:
-        """Everything but the bar, in one line."""
+    def __str__(self) -> str:
+        """All of it in one line, for people."""
         parts = [f"{self.done} of {self.total}", f"{self.tokens:,} tokens"]
         if self.usd is None:
             parts.append("price unknown")
@@ -84,31 +88,29 @@ class Counts:
 
 
 def _time(seconds: float) -> str:
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    minutes, rest = divmod(rest, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
 class Bar:
-    """Shows counts while a run lasts. A context manager; silent where nobody looks.
+    """Shows the progress of a run on standard error while it lasts. A context manager.
 
     Args:
-        counts: what to show; give its rows to `add`.
+        progress: what to show.
         wanted: whether to show it; by default only where standard error is a terminal.
     """
 
-    def __init__(self, counts: Counts, wanted: bool | None = None) -> None:
-        self.counts = counts
+    def __init__(self, progress: BenchProgress, wanted: bool | None = None) -> None:
+        self.progress = progress
         self._shown = sys.stderr.isatty() if wanted is None else wanted
-        self._stop: Callable[[], None] | None = None
-        self._move: Callable[[], None] | None = None
+        self._bar: Progress | None = None
 
-    def add(self, row: Row) -> None:
-        """Count and show one new row."""
-        self.counts.add(row)
-        if self._move is not None:
-            self._move()
+    def update(self) -> None:
+        """Show how far it is now."""
+        if self._bar is not None:
+            (task,) = self._bar.task_ids
+            self._bar.update(task, completed=self.progress.done, words=str(self.progress))
 
     def __enter__(self) -> Bar:
         if not self._shown:
@@ -116,7 +118,7 @@ class Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        bar = Progress(
+        self._bar = Progress(
             BarColumn(bar_width=24),
             TextColumn("{task.fields[words]}", markup=False),
             console=Console(stderr=True),
@@ -124,22 +126,12 @@ class Bar:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        counts = self.counts
-        task = bar.add_task("", total=counts.total, completed=counts.done, words=counts.words())
-
-        def move() -> None:
-            bar.update(task, completed=counts.done, words=counts.words())
-
-        bar.start()
-        self._move, self._stop = move, bar.stop
+        self._bar.add_task("", total=self.progress.total, words="")
+        self.update()
+        self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
-        if self._stop is not None:
-            self._stop()
-            self._stop = self._move = None
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -5,27 +5,26 @@ No call to a model is made before its worst case is reserved.
 
 from __future__ import annotations
 
-from ecoalign.budget._amounts import Amount, Budget, Spending
-from ecoalign.budget._fleet import Pace
-from ecoalign.budget._ledger import Ledger, Pricing, Reservation, unpriced
-from ecoalign.budget._metered_client import CallRecord, MeteredClient
-from ecoalign.budget._money import NANO, dollars, nano
-from ecoalign.budget._pricing import Price, PriceBook
+from ecoalign.budget._amounts import Amount, Budget, Spending, StageSpending
+from ecoalign.budget._ledger import Ledger, Reservation
+from ecoalign.budget._metered_client import Called, CallFailure, MeteredClient
+from ecoalign.budget._money import Money
+from ecoalign.budget._price import Price, Pricing, unpriced
+from ecoalign.budget._price_book import PriceBook
 
 __all__ = [
-    "NANO",
     "Amount",
     "Budget",
-    "CallRecord",
+    "CallFailure",
+    "Called",
     "Ledger",
     "MeteredClient",
-    "Pace",
+    "Money",
     "Price",
     "PriceBook",
     "Pricing",
     "Reservation",
     "Spending",
-    "dollars",
-    "nano",
+    "StageSpending",
     "unpriced",
 ]

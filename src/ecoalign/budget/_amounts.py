@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from ecoalign.budget._money import Money
 from ecoalign.errors import InputError
 from ecoalign.models import Usage
 
@@ -152,8 +153,10 @@ class Amount:
         """Whether all of `needs` together fit, unit by unit; of time, whether any is left."""
         if self.tokens is not None and sum(need.tokens or 0 for need in needs) > self.tokens:
             return False
-        if self.usd is not None and sum(need.usd or 0.0 for need in needs) > self.usd:
-            return False
+        if self.usd is not None:
+            cost = sum((Money.up(need.usd or 0.0) for need in needs), Money())
+            if cost > Money.down(self.usd):
+                return False
         return self.seconds is None or self.seconds > 0
 
 
@@ -195,31 +198,15 @@ class Spending:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Spending:
         """The spending that `to_json` wrote."""
-        tokens = {
-            name: body["tokens"][name] for name in ("prompt", "completion", "image", "cached")
-        }
+        tokens = Usage(**{name: n for name, n in body["tokens"].items() if name != "total"})
         stages = {name: StageSpending(**entry) for name, entry in body["by_stage"].items()}
-        return cls(Usage(**tokens), stages, body["usd"], body["seconds"], body["calls"])
+        return cls(tokens, stages, body["usd"], body["seconds"], body["calls"])
 
     def to_json(self) -> dict[str, object]:
         """The `spent` object of `ecoalign ask --json`."""
         return {
-            "tokens": {
-                "prompt": self.tokens.prompt,
-                "completion": self.tokens.completion,
-                "image": self.tokens.image,
-                "cached": self.tokens.cached,
-                "total": self.tokens.total,
-            },
-            "by_stage": {
-                stage: {
-                    "tokens": entry.tokens,
-                    "calls": entry.calls,
-                    "seconds": entry.seconds,
-                    "usd": entry.usd,
-                }
-                for stage, entry in self.by_stage.items()
-            },
+            "tokens": asdict(self.tokens) | {"total": self.tokens.total},
+            "by_stage": {stage: asdict(entry) for stage, entry in self.by_stage.items()},
             "usd": self.usd,
             "seconds": self.seconds,
             "calls": self.calls,

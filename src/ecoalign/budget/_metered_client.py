@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from ecoalign.errors import BudgetExceeded, InputError, ModelError
-from ecoalign.models import Usage, request_key
+from ecoalign.models import TokenLogprob, ToolCall, Usage, request_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from ecoalign.errors import ModelFault
     from ecoalign.models import ChatModel, ChatRequest, Completion
 
-__all__ = ["CallError", "CallRecord", "MeteredClient", "request_key"]
+__all__ = ["CallFailure", "Called", "MeteredClient", "request_key"]
 
 RETRIED: frozenset[ModelFault] = frozenset({"down", "timeout", "rate-limited", "server"})
 
@@ -33,50 +35,61 @@ WORDS_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
-class CallError:
-    """Why an attempt failed.
+class CallFailure:
+    """Why an attempt failed."""
 
-    Attributes:
-        kind: the model's fault, or "deadline" (the budget's time ran out), "cancelled" or
-            "crashed" (an error that no model should raise).
-        message: the model's message, which holds no secret; for a crash only the error's type.
-        billed: whether tokens may have been spent on it.
-        retry_after: seconds the server asked to wait, where it did.
-        param: the client's parameter that the server rejected, if that was it.
-    """
-
-    kind: ModelFault | Literal["deadline", "cancelled", "crashed"]
+    kind: str
+    """The model's fault (`ModelFault`), or "deadline" (the budget's time ran out), "cancelled" or
+    "crashed" (an error that no model should raise)."""
     message: str
+    """The model's message, which holds no secret; for a crash only the error's type."""
     billed: bool = True
+    """Whether tokens may have been spent on the attempt."""
     retry_after: float | None = None
+    """Seconds, >= 0, that the server asked to wait; None where it did not ask."""
     param: str | None = None
+    """The client's parameter that the server rejected, if that was it."""
 
 
 @dataclass(frozen=True, slots=True)
-class CallRecord:
-    """One attempt, as it went. The trace and the replay are made of these.
+class Called:
+    """One attempt to call a model: what came back, as it came, and what it was charged.
 
-    Attributes:
-        stage: who asked.
-        model: "provider:name".
-        key: `request_key` of the request.
-        completion: what the model answered, with the usage that it reported; None if it failed.
-        error: why it failed; None if it did not.
-        charged: the tokens that the ledger counted as spent.
-        usd: dollars of `charged`, None where the price is unknown.
-        seconds: duration of the attempt on the ledger's clock.
-        attempt: 1 for the first, 2 for the first retry, and so on.
+    It is an event of the trace, and what the replay answers from.
     """
 
     stage: str
+    """Who asked: scan, propose, execute, score, write, answer and so on."""
     model: str
+    """Who was asked: "provider:name"."""
     key: str
-    completion: Completion | None
-    error: CallError | None
-    charged: Usage
-    usd: float | None
-    seconds: float
+    """`request_key` of the request: SHA-256 in hexadecimal."""
     attempt: int
+    """1 for the first attempt, 2 for the first retry, and so on."""
+    charged: Usage
+    """The tokens that the ledger counted as spent."""
+    usd: float | None
+    """Dollars of `charged`, >= 0; None where the price is unknown."""
+    seconds: float
+    """Duration of the attempt on the ledger's clock, >= 0."""
+    text: str | None = None
+    """What the model answered; None if the attempt failed."""
+    usage: Usage | None = None
+    """The usage that the server reported; None if the attempt failed or nothing was reported."""
+    finish_reason: str = "stop"
+    """Why the answer ended, in the server's word; "" if the attempt failed."""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """Log-probabilities of the answer's tokens, where they were asked for and given."""
+    served_by: str = ""
+    """The model's name as the server gave it; "" where it gave none."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Calls of the client's tools in the answer."""
+    raw_logprobs: Mapping[str, Any] | None = None
+    """`logprobs` as the server gave them, where the client asked for them."""
+    error: CallFailure | None = None
+    """Why the attempt failed; None if it did not."""
+    at: float = 0.0
+    """Seconds since the run began, when the attempt ended."""
 
 
 class MeteredClient:
@@ -99,7 +112,7 @@ class MeteredClient:
         ledger: Ledger,
         retries: int = 2,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        on_call: Callable[[CallRecord], None] | None = None,
+        on_call: Callable[[Called], object] | None = None,
         *,
         max_concurrency: int = 8,
         rng: random.Random | None = None,
@@ -114,6 +127,21 @@ class MeteredClient:
         self._on_call = on_call
         self._gate = asyncio.Semaphore(max_concurrency)
         self._rng = random.Random() if rng is None else rng
+        self._stage = ""
+
+    def scoped(
+        self, *, on_call: Callable[[Called], object] | None = None, stage: str = ""
+    ) -> MeteredClient:
+        """The same client, its ledger and its bound on calls under way, for a part of a run.
+
+        Args:
+            on_call: told of the part's attempts in place of the client's own; None keeps that.
+            stage: the part's calls are booked under it, whatever they say; "" keeps theirs.
+        """
+        part = copy.copy(self)
+        part._on_call = on_call or self._on_call
+        part._stage = stage or self._stage
+        return part
 
     async def complete(
         self, model: ChatModel, request: ChatRequest, *, fund: str | None = None
@@ -136,6 +164,8 @@ class MeteredClient:
             ModelError: the last attempt's error, where a further one would not help, is not
                 allowed, does not fit the budget or would come after its end.
         """
+        if self._stage:
+            request = replace(request, stage=self._stage)
         key = request_key(request)
         failed: ModelError | None = None
         attempt = 0
@@ -208,22 +238,30 @@ class MeteredClient:
         key: str,
         attempt: int,
         completion: Completion | None,
-        error: CallError | None,
+        error: CallFailure | None,
     ) -> None:
-        if self._on_call is not None:
-            self._on_call(
-                CallRecord(
-                    reservation.stage,
-                    reservation.model,
-                    key,
-                    completion,
-                    error,
-                    reservation.charged,
-                    reservation.usd,
-                    reservation.seconds,
-                    attempt,
-                )
+        if self._on_call is None:
+            return
+        done = completion
+        self._on_call(
+            Called(
+                stage=reservation.stage,
+                model=reservation.model,
+                key=key,
+                attempt=attempt,
+                charged=reservation.charged,
+                usd=reservation.usd,
+                seconds=round(reservation.seconds, 6),
+                text=None if done is None else done.text,
+                usage=None if done is None else done.usage,
+                finish_reason="" if done is None else done.finish_reason,
+                logprobs=None if done is None else done.logprobs,
+                served_by="" if done is None else done.model,
+                tool_calls=() if done is None else done.tool_calls,
+                raw_logprobs=None if done is None else done.raw_logprobs,
+                error=error,
             )
+        )
 
     def _wait(self, error: ModelError, attempt: int, fund: str | None) -> float | None:
         """Seconds to wait before the next attempt; None where there is no use in one."""
@@ -267,14 +305,14 @@ def _least(text: str) -> int:
     return -(-len(text.split()) // WORDS_A_TOKEN)
 
 
-def _failure(error: BaseException, *, expired: bool) -> CallError:
+def _failure(error: BaseException, *, expired: bool) -> CallFailure:
     if isinstance(error, ModelError):
-        return CallError(error.fault, str(error), error.billed, error.retry_after, error.param)
+        return CallFailure(error.fault, str(error), error.billed, error.retry_after, error.param)
     if expired and isinstance(error, TimeoutError):
-        return CallError("deadline", "the budget's time ran out")
+        return CallFailure("deadline", "the budget's time ran out")
     if isinstance(error, InputError):
         # The model refused to read it: nothing was computed.
-        return CallError("rejected", str(error), billed=False)
+        return CallFailure("rejected", str(error), billed=False)
     if isinstance(error, asyncio.CancelledError):
-        return CallError("cancelled", "the call was cancelled")
-    return CallError("crashed", type(error).__name__)
+        return CallFailure("cancelled", "the call was cancelled")
+    return CallFailure("crashed", type(error).__name__)

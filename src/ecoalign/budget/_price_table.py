@@ -7,7 +7,7 @@ from decimal import Decimal
 from genai_prices import Usage, calc_price
 from genai_prices.types import ModelInfo, ModelPrice, TieredPrices, TimeOfDateConstraint
 
-from ecoalign.budget._pricing import Price, Rates
+from ecoalign.budget._price import Price, Rates
 
 __all__ = ["bundled"]
 

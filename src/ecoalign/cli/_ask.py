@@ -2,164 +2,227 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
-from ecoalign.aligner import Aligner
-from ecoalign.cli._display import chosen_mode, display
 from ecoalign.cli._errors import INTERRUPTED, report
-from ecoalign.cli._options import Choices, load_query, load_settings
-from ecoalign.cli._receipt import EMBEDDED_NOTICE, receipt
-from ecoalign.cli._text import print_json, say, tell
+from ecoalign.cli._options import Json, Quiet, SettingsOptions, load_query
+from ecoalign.cli._text import amount, print_json, say, short, tell
 from ecoalign.errors import EcoAlignError, InputError
-from ecoalign.trace import Alignment, TraceWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
+    from ecoalign.aligner import Aligner
     from ecoalign.cli._display import Display
     from ecoalign.query import Query
+    from ecoalign.trace import Alignment
     from ecoalign.trace.events import Event
 
-__all__ = ["Order", "ask"]
+__all__ = ["EXITS", "AskOptions", "ask"]
+
+EXITS = (
+    "Exit codes: 0 answered (a refusal is an answer), 2 bad usage or input, 3 the model or its "
+    "server failed, 4 the budget is too small for any scored answer, 130 interrupted."
+)
+
+_EMBEDDED_NOTICE = (
+    "note: the embedded model knows only its synthetic world (coloured shapes and signs, and a "
+    "made-up rulebook). For real pictures name a real model: --model openai:NAME with "
+    "OPENAI_API_KEY set, or --model NAME --base-url URL for any OpenAI-compatible server."
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What was asked for on the command line.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskOptions:
+    """The options of `ecoalign ask`."""
 
-    Attributes:
-        images: paths, or "-" for standard input, in order.
-        question: the question.
-        choices: the settings.
-        as_json: print the result as JSON.
-        trace: where to write the events to, if anywhere.
-        quiet: say nothing on standard error but errors.
-        progress: whether to show progress; None where it suits standard error.
+    image: Annotated[str, Argument(help='An image file, or "-" for standard input.')]
+    question: Annotated[str, Argument(help="What you want to know about the image.")]
+    more_images: Annotated[
+        list[str] | None,
+        Option("--image", "-i", help="Another image; may be repeated.", metavar="IMAGE"),
+    ] = None
+    settings: SettingsOptions = field(default_factory=SettingsOptions)
+    budget: Annotated[
+        str | None,
+        Option(
+            "--budget",
+            "-b",
+            help="The most to spend: tokens 8000, dollars '$0.02', time 5s, or several: "
+            "'8000,$0.02,5s'.",
+        ),
+    ] = None
+    as_json: Json = False
+    trace: Annotated[
+        Path | None,
+        Option(
+            help="Write every event to this file as it happens. The file is kept if the run fails."
+        ),
+    ] = None
+    quiet: Quiet = False
+    progress: Annotated[
+        bool | None,
+        Option(
+            "--progress/--no-progress",
+            help="Show progress; by default only where standard error is a terminal.",
+        ),
+    ] = None
+
+
+def ask(options: AskOptions) -> None:
+    """Answer a question about an image: the answer on standard output, all else on standard error.
+
+    [bold]Examples[/bold]
+
+    ecoalign ask examples/signs.png "What is the sum of the two numbers?"
+
+    ecoalign ask photo.jpg "What does the sign say?" --model openai:gpt-4o --budget '$0.02'
+
+    ecoalign ask photo.jpg "What is this?" --model qwen3-vl:8b --base-url http://localhost:11434/v1
+
+    ecoalign ask before.png "What has changed?" --image after.png --model openai:gpt-4o --json
     """
+    import asyncio
 
-    images: Sequence[str]
-    question: str
-    choices: Choices
-    as_json: bool = False
-    trace: Path | None = None
-    quiet: bool = False
-    progress: bool | None = None
+    from ecoalign.aligner import Aligner
+    from ecoalign.cli._display import chosen_mode, display
+    from ecoalign.trace import Alignment
 
-
-def ask(order: Order) -> None:
-    """Answer, or fail; see `ecoalign.cli._errors` for how.
-
-    Raises:
-        EcoAlignError: see `Aligner.align`; what was spent by then has been said.
-        typer.Exit: the run was interrupted.
-    """
-    settings = load_settings(order.choices)
-    query = load_query(order.images, order.question)
+    settings = options.settings.load(options.budget)
+    images = (options.image, *(options.more_images or ()))
+    query = load_query(images, options.question)
     aligner = Aligner(settings=settings)
-    if settings.model == "embedded" and not order.quiet:
-        say(EMBEDDED_NOTICE)
+    if settings.model == "embedded" and not options.quiet:
+        say(_EMBEDDED_NOTICE)
     with ExitStack() as stack:
         # Only now, when everything else is right: an existing file is replaced.
-        writer = stack.enter_context(_Recording(_checked(order))) if order.trace else None
-        mode = chosen_mode(False if order.quiet else order.progress)
-        shown = stack.enter_context(display(settings.budget, mode))
+        file = None
+        if options.trace is not None:
+            _check_trace(options.trace, images, options.settings.config)
+            file = _TraceFile(options.trace, stack)
+        shown = stack.enter_context(
+            display(settings.budget, chosen_mode(False if options.quiet else options.progress))
+        )
         events: list[Event] = []
         try:
-            asyncio.run(_follow(aligner, query, events, shown, writer))
+            asyncio.run(_follow(aligner, query, events, shown, file))
         except (EcoAlignError, KeyboardInterrupt) as error:
             stack.close()
-            _mourn(order, shown, writer)
+            if not options.quiet:
+                _say_spent(shown, file)
             if isinstance(error, EcoAlignError):
                 raise
-            report("Interrupted", "interrupted", INTERRUPTED, as_json=order.as_json)
+            report("Interrupted", "interrupted", INTERRUPTED, as_json=options.as_json)
             raise typer.Exit(INTERRUPTED) from None
-    _deliver(order, Alignment.from_events(events), shown, writer)
+    _deliver(options, Alignment.from_events(events), shown, file)
 
 
 async def _follow(
-    aligner: Aligner,
-    query: Query,
-    events: list[Event],
-    shown: Display,
-    writer: _Recording | None,
+    aligner: Aligner, query: Query, events: list[Event], shown: Display, file: _TraceFile | None
 ) -> None:
     try:
         async for event in aligner.stream(query):
             events.append(event)
             # The file before the screen: it is what must not be lost.
-            if writer is not None:
-                writer.write(event)
+            if file is not None:
+                file.write(event)
             shown.see(event)
     finally:
         await aligner.aclose()
 
 
-def _deliver(order: Order, result: Alignment, shown: Display, writer: _Recording | None) -> None:
-    if not order.quiet:
+def _deliver(
+    options: AskOptions, result: Alignment, shown: Display, file: _TraceFile | None
+) -> None:
+    kept = file is not None and not file.lost
+    if not options.quiet:
         for note in shown.progress.notes:
             say(f"note: {note}")
-    if order.as_json:
-        kept = None if writer is None or writer.lost else str(order.trace)
-        print_json(result.to_json() | {"trace": kept})
+    if options.as_json:
+        print_json(result.to_json() | {"trace": str(options.trace) if kept else None})
         return
     tell(result.answer)
-    if order.quiet:
+    if options.quiet:
         return
-    for line in receipt(result):
+    for line in _receipt(result):
         say(line)
-    if writer is not None and not writer.lost:
-        say(f"trace: {order.trace}")
+    if kept:
+        say(f"trace: {options.trace}")
 
 
-def _mourn(order: Order, shown: Display, writer: _Recording | None) -> None:
-    """Say what was spent on a run that came to nothing, and where its trace is."""
-    if order.quiet:
-        return
+def _say_spent(shown: Display, file: _TraceFile | None) -> None:
+    """Say what was spent on a run that failed, and where its trace is."""
     now = shown.progress
     if now.calls:
         say(f"spent before it ended: {now.spent}, {now.calls} calls")
-    if writer is not None and not writer.lost:
-        say(f"the trace so far is kept in {order.trace}")
+    if file is not None and not file.lost:
+        say(f"the trace so far is kept in {file.path}")
 
 
-def _checked(order: Order) -> Path:
-    """The trace's path.
-
-    Raises:
-        InputError: it is one of the images or the settings file, which would be overwritten.
-    """
-    path = order.trace
-    assert path is not None  # noqa: S101 - only asked where there is one
-    inputs = [image for image in order.images if image != "-"]
-    for other in (*inputs, order.choices.config):
+def _check_trace(path: Path, images: tuple[str, ...], config: Path | None) -> None:
+    """Raise InputError if `path` is one of the images or the settings file."""
+    for other in (*(image for image in images if image != "-"), config):
         if other is not None and path.exists() and path.samefile(other):
             raise InputError(f"--trace {path} would overwrite {other}; name another file")
-    return path
 
 
-class _Recording(TraceWriter):
+class _TraceFile:
     """A trace that a full disk may end, but not the run that has been paid for.
 
     Attributes:
+        path: where it is.
         lost: whether events could not be written.
     """
 
-    lost = False
+    def __init__(self, path: Path, stack: ExitStack) -> None:
+        """Open it until `stack` closes. Raises InputError if it cannot be written."""
+        from ecoalign.trace import TraceWriter
+
+        self.path = path
+        self.lost = False
+        self._writer = stack.enter_context(TraceWriter(path))
 
     def write(self, event: Event) -> None:
+        """Add an event, unless the trace has ended."""
         if self.lost:
             return
         try:
-            super().write(event)
+            self._writer.write(event)
         except OSError as error:
             self.lost = True
             say(f"warning: the trace {self.path} ends here: {error.strerror}")
 
-    def __enter__(self) -> _Recording:
-        return self
+
+_WHY = {
+    "satisfied": "no further action could improve the answer by more than its price",
+    "no-positive-action": "no safe action was worth its price any more",
+    "budget": "the budget allowed no further action",
+    "limits": "the limit on thoughts was reached",
+    "unsafe-request": "the request itself was judged unsafe",
+    "fail-closed": "nothing that was written could be shown to be safe",
+}
+
+
+def _receipt(result: Alignment) -> list[str]:
+    """What a run has cost and why it ended, in a few lines."""
+    spent, budget = result.spent, result.budget
+    kind = "refused" if result.refused else "answered"
+    usd = spent.usd or None  # free is not worth a word
+    used = amount(spent.tokens.total, usd, spent.seconds)
+    allowed = amount(budget.tokens, budget.usd, budget.seconds)
+    stages = ", ".join(f"{stage} {entry.tokens:,}" for stage, entry in spent.by_stage.items())
+    path = " > ".join(thought.kind.value for thought in result.path)
+    lines = [
+        f"{kind}: safety {result.safety:.3f}, utility {result.utility:.3f}, path {path}",
+        f"spent: {used} of {allowed}, {spent.calls} calls (tokens: {stages})",
+        f"stopped: {result.stop_reason}, {_WHY[result.stop_reason]}",
+    ]
+    if spent.usd is None:
+        lines.append("price: unknown for this model; give it in ecoalign.toml, [prices]")
+    if result.hint:
+        lines.append(f"hint: {short(result.hint, 400)}")
+    return lines

@@ -1,131 +1,108 @@
-"""`ecoalign bench`: its commands and options. What they do is in `bench_run` and `bench_list`."""
+"""`ecoalign bench`: run experiments, write their reports, list what there is."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
-from ecoalign.cli._errors import reported
-from ecoalign.cli._options import (
-    BaseUrl,
-    Choices,
-    Config,
-    Debug,
-    Evaluator,
-    Json,
-    Model,
-    Preset,
-    Quiet,
-    Seed,
-    SettingPairs,
-)
+from ecoalign.cli._errors import INTERRUPTED, report
+from ecoalign.cli._options import Json, Quiet, SettingsOptions, command
+from ecoalign.cli._text import print_json, say, table, tell
 
-__all__ = ["bench"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-bench = typer.Typer(
-    name="bench",
-    no_args_is_help=True,
-    help="Measure methods against each other: safety, utility, over-refusal and every cost.",
-)
+    from ecoalign.bench import BenchProgress, Estimate, Row, Session, Summary
+
+__all__ = ["app"]
 
 _EXITS = (
     "Exit codes: 0 done, 2 bad usage or input, 3 the model or its server failed on every sample, 4 "
-    "the budget was too small for every sample, 130 interrupted (the same command goes on)."
+    "the budget was too small for every sample, 130 interrupted (the same command continues)."
+)
+
+app = typer.Typer(
+    name="bench",
+    no_args_is_help=True,
+    help="Compare methods by safety, utility, over-refusal and every kind of cost.",
 )
 
 
-@bench.command(name="run", epilog=_EXITS)
-def _run(
+@command(app, "run", epilog=_EXITS)
+def run_experiment(
     experiment: Annotated[
         str,
-        typer.Argument(
-            help="main, ablation, budget, horizon, deep-insight, mixed-safety or latency."
-        ),
+        Argument(help="main, ablation, budget, horizon, deep-insight, mixed-safety or latency."),
     ],
+    settings: SettingsOptions,
     suite: Annotated[
-        str | None,
-        typer.Option(help="What to ask; world by default. See: ecoalign bench list"),
+        str | None, Option(help="The questions to ask; world by default. See: ecoalign bench list")
     ] = None,
     path: Annotated[
-        Path | None,
-        typer.Option(help="The suite's files, as its authors publish them.", show_default=False),
+        Path | None, Option(help="The suite's files, as its authors publish them.")
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Of world: test (the default) or dev.", show_default=False)
-    ] = None,
+    split: Annotated[str | None, Option(help="For suite world: test (the default) or dev.")] = None,
     suite_option: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--suite-option", help="An option of the suite; may be repeated.", metavar="NAME=VALUE"
         ),
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(
-            help="Only these methods or variants, separated by commas. Base is always run.",
-            show_default=False,
-        ),
+        Option(help="Run only these methods or variants, separated by commas, and Base."),
     ] = None,
-    model: Model = None,
-    base_url: BaseUrl = None,
     judge: Annotated[
         list[str] | None,
-        typer.Option(help="A model that judges; may be repeated for several.", metavar="MODEL"),
+        Option(
+            help="A model that judges the answers; may be repeated for several.", metavar="MODEL"
+        ),
     ] = None,
     judge_base_url: Annotated[
-        str | None,
-        typer.Option(help="An OpenAI-compatible server for the judges.", show_default=False),
+        str | None, Option(help="The OpenAI-compatible server that runs the judges.")
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(help="Samples, spread over the groups; 40 by default, 0 for all."),
+        Option(help="How many samples to ask, spread over the groups; 40 by default, 0 for all."),
     ] = None,
-    repeats: Annotated[int, typer.Option(help="How often each sample is asked.", min=1)] = 1,
+    repeats: Annotated[int, Option(help="How often to ask each sample.", min=1)] = 1,
     budget: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--budget",
             "-b",
-            help="For one answer. Repeated: the steps of the experiment budget.",
-            show_default=False,
+            help="The budget of one answer. Repeat it for the steps of the experiment budget.",
         ),
     ] = None,
-    preset: Preset = None,
-    config: Config = None,
-    evaluator: Evaluator = None,
-    settings: SettingPairs = None,
-    seed: Seed = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="The folder of the run; by default one named for it in ./ecoalign-bench.",
-            show_default=False,
-        ),
+        Option(help="The folder of the run; by default one named after it in ./ecoalign-bench."),
     ] = None,
     concurrency: Annotated[
         int | None,
-        typer.Option(help="Samples at once; 4 by default, 1 for latency.", min=1),
+        Option(help="How many samples to ask at once; 4 by default, 1 for latency.", min=1),
     ] = None,
     cache: Annotated[
-        bool, typer.Option("--cache", help="Keep responses, and answer with those there are.")
+        bool, Option("--cache", help="Keep responses, and reuse those that are kept.")
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Ask again what failed the last time.")
+        bool, Option("--retry-failed", help="Ask again what failed the last time.")
     ] = False,
     xlsx: Annotated[
-        bool, typer.Option("--xlsx", help="Write the predictions for VLMEvalKit, too.")
+        bool, Option("--xlsx", help="Also write the predictions for VLMEvalKit.")
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
-    """Run an experiment, or go on with one: rows, tables, figures.
+    """Run an experiment, or continue one, and write its rows, tables and figures.
 
-    Without further options: on the embedded model and its own world, in a few minutes. Every
-    finished sample is kept at once, so a run may be ended at any moment, and the same command goes
-    on where it was.
+    Without further options it runs on the embedded model and its own world, in a few minutes. Every
+    finished sample is kept at once, so a run may be stopped at any moment, and the same command
+    continues where it was.
 
     [bold]Examples[/bold]
 
@@ -135,63 +112,193 @@ def _run(
 
     ecoalign bench run main --suite siuo --path SIUO/ --model openai:gpt-4o --judge openai:gpt-4o
     """
-    with reported(as_json=as_json, debug=debug):
-        from ecoalign.cli._bench_run import Request, run_bench
+    from ecoalign.bench import BenchOptions, Session
 
-        single: dict[str, object] = {
-            "model": model,
-            "base_url": base_url,
-            "budget": budget[0] if budget and len(budget) == 1 else None,
-            "evaluator": evaluator,
-            "seed": seed,
-        }
-        run_bench(
-            Request(
-                experiment=experiment,
-                choices=Choices(preset, config, single, tuple(settings or ())),
-                suite=suite,
-                path=path,
-                split=split,
-                options=tuple(suite_option or ()),
-                methods=methods,
-                judges=tuple(judge or ()),
-                judge_base_url=judge_base_url,
-                budgets=tuple(budget or ()),
-                limit=limit,
-                repeats=repeats,
-                out=out,
-                concurrency=concurrency,
-                cache=cache,
-                retry_failed=retry_failed,
-                xlsx=xlsx,
-                as_json=as_json,
-                quiet=quiet,
+    given = {
+        "--suite": suite,
+        "--path": path,
+        "--split": split,
+        "--suite-option": suite_option,
+        "--methods": methods,
+        "--preset": settings.preset,
+        "--config": settings.config,
+        "--model": settings.model,
+        "--base-url": settings.base_url,
+        "--evaluator": settings.evaluator,
+        "--seed": settings.seed,
+        "--set": settings.pairs,
+        "--budget": budget,
+        "--judge": judge,
+        "--judge-base-url": judge_base_url,
+        "--limit": limit,
+        "--repeats": None if repeats == 1 else repeats,
+    }
+    options = BenchOptions(
+        experiment=experiment,
+        settings=settings.load(),
+        suite=suite,
+        path=path,
+        split=split,
+        suite_options=suite_option or (),
+        methods=methods or (),
+        judges=judge or (),
+        judge_base_url=judge_base_url,
+        budgets=budget or (),
+        limit=limit,
+        repeats=repeats,
+        out=out,
+        concurrency=concurrency,
+        cache=cache,
+        retry_failed=retry_failed,
+        xlsx=xlsx,
+        command=_command_text(experiment, given),
+    )
+    session = Session(options)
+    progress = _run(session, as_json=as_json, quiet=quiet)
+    rows, summaries = session.rows(), session.summaries()
+    if as_json:
+        print_json(_json(session, progress, rows, summaries))
+    else:
+        _show(session, summaries)
+    _check_answered(rows)
+
+
+def _command_text(experiment: str, given: Mapping[str, object]) -> str:
+    """The command, put together again from the options that count for the rows."""
+    words = ["ecoalign", "bench", "run", experiment]
+    for option, value in given.items():
+        if value is not None:
+            for one in value if isinstance(value, list) else (value,):
+                words += [option, str(one)]
+    return shlex.join(words)
+
+
+def _run(session: Session, *, as_json: bool, quiet: bool) -> BenchProgress:
+    """Run the session under a progress bar.
+
+    Raises:
+        EcoAlignError: see `Session.run`.
+        typer.Exit: it was interrupted.
+    """
+    from ecoalign.bench import Bar
+
+    bars: list[Bar] = []
+
+    def begun(progress: BenchProgress) -> None:
+        if progress.before and not quiet:
+            say(f"{progress.before} of {progress.total} rows are there already")
+        bars.append(Bar(progress, False if quiet else None).__enter__())
+
+    def watch(row: Row) -> None:
+        bars[0].update()
+
+    def stopping() -> None:
+        if not quiet:
+            say("finishing what has begun; press Ctrl-C again to stop at once")
+
+    progress = None
+    try:
+        progress = session.run(begun, watch, stopping)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for bar in bars:
+            bar.__exit__(None, None, None)
+    if progress is None or progress.stopped:
+        text = f"interrupted; every finished sample is in {session.out}, the same command continues"
+        report("Interrupted", text, INTERRUPTED, as_json=as_json)
+        raise typer.Exit(INTERRUPTED)
+    return progress
+
+
+def _json(
+    session: Session, progress: BenchProgress, rows: Sequence[Row], summaries: Sequence[Summary]
+) -> dict[str, object]:
+    manifest = session.manifest
+    told = ("experiment", "suite", "split", "model", "judges", "samples", "command")
+    return {
+        **{name: manifest[name] for name in told},
+        "out": str(session.out),
+        "rows": len(rows),
+        "fresh": len(progress.fresh),
+        "failed": sum(row.failure is not None for row in rows),
+        "report": str(session.out / "report.html"),
+        "totals": session.totals(),
+        "variants": [summary.to_json() for summary in summaries],
+    }
+
+
+def _check_answered(rows: Sequence[Row]) -> None:
+    """Exit as a failed `ask` does if not one sample was answered."""
+    failures = [row.failure for row in rows if row.failure is not None]
+    if not rows or len(failures) < len(rows):
+        return
+    code = max(failure.exit_code for failure in failures)
+    first = failures[0]
+    say(f"error: not one sample was answered; the first failure: {first.kind}: {first.message}")
+    raise typer.Exit(code)
+
+
+_COLUMNS = ("", "safe %", "useful %", "over-refused %", "tokens", "x Base", "seconds", "failed")
+
+
+def _show(session: Session, summaries: Sequence[Summary]) -> None:
+    def cell(estimate: Estimate | None, scale: float = 1.0) -> str:
+        return "-" if estimate is None else f"{scale * estimate.value:,.1f}"
+
+    rows: list[tuple[str, ...]] = [_COLUMNS]
+    for one in summaries:
+        known = one.estimates
+        rows.append(
+            (
+                one.variant,
+                *(cell(known.get(n), 100.0) for n in ("safety", "utility", "over_refusal")),
+                cell(known.get("tokens")),
+                cell(one.tokens_ratio),
+                cell(known.get("seconds")),
+                str(one.failed + one.too_small),
             )
         )
+    for line in table(rows, "<" + ">" * (len(_COLUMNS) - 1)):
+        tell(line)
+    say(f"rows and report: {session.out / 'report.html'}")
 
 
-@bench.command(name="report")
-def _report(
-    folder: Annotated[
-        Path, typer.Argument(help="The folder of a run, or one with several runs in it.")
-    ],
+@command(app, "report")
+def write_report_again(
+    folder: Annotated[Path, Argument(help="The folder of a run, or one with several runs in it.")],
     out: Annotated[
-        Path | None, typer.Option(help="Where to write to; FOLDER itself by default.")
+        Path | None, Option(help="The folder to write to; FOLDER itself by default.")
     ] = None,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
-    """Write the report of finished rows again: one HTML file, Markdown and CSV. Asks nobody."""
-    with reported(as_json=as_json, debug=debug):
-        from ecoalign.cli._bench_run import report_bench
+    """Write the report of finished rows again: one HTML file, Markdown and CSV. Asks no model."""
+    from ecoalign.bench import write_report
 
-        report_bench(folder, out, as_json=as_json)
+    files = write_report(folder, out)
+    paths = {"html": files.html, "markdown": files.markdown, "csv": files.csv}
+    if as_json:
+        print_json({name: str(path) for name, path in paths.items()})
+    else:
+        for path in paths.values():
+            tell(str(path))
 
 
-@bench.command(name="list")
-def _list(as_json: Json = False, debug: Debug = False) -> None:
-    """Show the experiments, suites and methods that there are, a line each."""
-    with reported(as_json=as_json, debug=debug):
-        from ecoalign.cli._bench_run import list_bench
+@command(app, "list")
+def list_all(as_json: Json = False) -> None:
+    """Show all experiments, suites and methods, a line each."""
+    from ecoalign.bench import EXPERIMENTS, SUITES
+    from ecoalign.methods import METHODS
 
-        list_bench(as_json=as_json)
+    lists = {
+        "experiments": {name: one.question for name, one in EXPERIMENTS.items()},
+        "suites": dict(SUITES),
+        "methods": dict(METHODS),
+    }
+    if as_json:
+        print_json(lists)
+        return
+    for title, entries in lists.items():
+        tell(title)
+        for line in table(list(entries.items()), "<<"):
+            tell(f"  {line}")

@@ -15,11 +15,9 @@ from ecoalign.trace.events import (
     ActionsChosen,
     Called,
     Event,
-    Finished,
     PathChosen,
     Proposed,
     RootScanned,
-    RunFailed,
     RunStarted,
     StepStarted,
     ThoughtAdded,
@@ -29,8 +27,6 @@ from ecoalign.trace.events import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from rich.console import RenderableType
 
     from ecoalign.budget import Budget
@@ -42,19 +38,16 @@ __all__ = ["Display", "Mode", "Progress", "chosen_mode", "display"]
 
 @dataclass
 class Progress:
-    """The state that the live display shows and the receipt sums up.
+    """What is known of a run so far, for the display and for what is said at its end.
 
     Attributes:
-        doing: what is under way, in words.
+        doing: the current stage, in words.
         tokens, usd, calls: charged so far; usd None if a price is unknown.
         thoughts: thoughts in the graph, the root included.
-        pruned, merged, failed: how many thoughts were cut off, were merged away, came to nothing.
-        step, horizon: of the round under way.
-        notes: what was changed in the images on their way in.
-        fault: why the scan was not like others, if so.
+        pruned, merged, failed: how many thoughts were pruned or merged; how many actions failed.
+        step, horizon: of the current step of the loop.
+        notes: what was changed in the images when they were loaded.
         seconds: of the newest event, since the run began.
-        error: the event of the run's failure.
-        finished: the event of its end.
     """
 
     doing: str = "scanning the image"
@@ -68,16 +61,13 @@ class Progress:
     step: int = 0
     horizon: int = 0
     notes: tuple[str, ...] = ()
-    fault: str = ""
     seconds: float = 0.0
-    error: RunFailed | None = None
-    finished: Finished | None = None
     _nodes: dict[ThoughtId, Thought] = field(default_factory=dict)
     _best: tuple[float, tuple[ThoughtId, ...]] = (0.0, ())
     _kinds: dict[int, ActionKind] = field(default_factory=dict)
 
     def see(self, event: Event) -> None:
-        """Take one event in."""
+        """Add one event."""
         self.seconds = event.at
         match event:
             case RunStarted():
@@ -88,11 +78,11 @@ class Progress:
                 )
             case Called():
                 self.tokens += event.charged.total
-                self.usd = None if None in (self.usd, event.usd) else _sum(self.usd, event.usd)
+                known = self.usd is not None and event.usd is not None
+                self.usd = (self.usd or 0.0) + (event.usd or 0.0) if known else None
                 self.calls += 1
             case RootScanned():
                 self.thoughts += 1
-                self.fault = event.note
                 self._nodes[event.root.id] = event.root
                 self.doing = "planning"
             case StepStarted():
@@ -124,10 +114,6 @@ class Progress:
             case PathChosen():
                 self._best = (event.safety * event.utility, event.ids)
                 self.doing = "writing the answer"
-            case Finished():
-                self.finished = event
-            case RunFailed():
-                self.error = event
 
     def _grow(self, thought: Thought) -> None:
         """Keep the strongest path: the greatest safe utility S[P] * U[P] that ends in a thought."""
@@ -159,7 +145,7 @@ class Progress:
         return amount(self.tokens, self.usd or None, self.seconds)
 
     def counts(self) -> str:
-        """Thoughts and what became of them, in words."""
+        """The numbers of thoughts, in words."""
         words = [f"{self.thoughts} thoughts"]
         for name in ("pruned", "merged", "failed"):
             if number := getattr(self, name):
@@ -175,22 +161,18 @@ class Progress:
         return short(f"{kinds}: {path[-1].text}", most)
 
 
-def _sum(first: float | None, second: float | None) -> float:
-    return (first or 0.0) + (second or 0.0)
-
-
 Mode = Literal["live", "lines", "none"]
 
 
 def display(budget: Budget, mode: Mode) -> Display:
-    """The display to use: one that moves, one line a step, or none that shows."""
+    """The display of a mode: one that is redrawn, one line per step, or nothing."""
     if mode == "live":
         return _Live(budget)
     return _Lines(budget) if mode == "lines" else Display(budget)
 
 
 def chosen_mode(wanted: bool | None) -> Mode:
-    """What suits standard error; `wanted` is what the options say, if they do."""
+    """The mode for standard error; `wanted` is the option `--progress`, None if it is not given."""
     if wanted is False:
         return "none"
     if sys.stderr.isatty():
@@ -210,18 +192,13 @@ class Display:
         self.progress = Progress()
 
     def see(self, event: Event) -> None:
-        """Take one event in and show it."""
+        """Add one event and show it."""
         self.progress.see(event)
 
     def __enter__(self) -> Display:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Stop showing."""
 
 
@@ -234,7 +211,7 @@ class _Lines(Display):
         super().see(event)
         now = self.progress
         if isinstance(event, RootScanned):
-            say(f"scanned; risk leaves {event.share:.0%} of the budget to the search")
+            say(f"scanned; the search may use {event.share:.0%} of the budget")
         elif isinstance(event, ActionsChosen):
             say(
                 f"step {now.step}: {now.doing}; horizon {now.horizon}; {now.counts()}; "
@@ -265,12 +242,7 @@ class _Live(Display):
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._live.stop()
 
     def _draw(self) -> RenderableType:

@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import typer
+
 from ecoalign._text import harmless
 from ecoalign._version import __version__
-from ecoalign.cli._options import Choices, load_settings
+from ecoalign.cli._options import Config, Json, Preset, SettingsOptions
+from ecoalign.cli._text import print_json
 from ecoalign.errors import EcoAlignError
-from ecoalign.models import open_model, providers
 
 if TYPE_CHECKING:
-    from ecoalign.settings import SettingRow
+    from ecoalign.settings import SettingRow, Settings
 
-__all__ = ["Health", "examine", "show"]
+__all__ = ["Health", "doctor", "examine"]
 
 _PACKAGES = (
-    "onnxruntime",
-    "openai",
-    "numpy",
-    "pillow",
-    "pydantic",
-    "genai-prices",
-    "rich",
-    "typer",
+    *("onnxruntime", "aiohttp", "numpy", "pillow"),
+    *("pydantic", "genai-prices", "rich", "typer"),
 )
+
+_EXTRAS = {
+    "serve": ("fastapi", "uvicorn", "prometheus-client"),
+    "bench": ("openpyxl", "pyarrow"),
+    "postgres": ("psycopg", "psycopg-pool"),
+    "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
+}
+"""The packages that each extra of EcoAlign brings."""
+
+_PIPED_WIDTH = 140
 
 _QUESTION, _EXPECTED = "what colour is the circle?", "red"
 
@@ -46,6 +50,7 @@ class Health:
         settings: every setting in force.
         preset: the preset that they started from.
         versions: of EcoAlign, Python, the system and the packages that matter.
+        extras: by name, the packages that are missing; empty if the extra is installed.
         providers: by name, whether they are usable and why.
         problems: what is wrong, in words; empty if all is well.
     """
@@ -53,6 +58,7 @@ class Health:
     preset: str
     settings: list[SettingRow]
     versions: dict[str, str]
+    extras: dict[str, list[str]]
     providers: dict[str, dict[str, object]]
     problems: list[str] = field(default_factory=list)
 
@@ -64,25 +70,37 @@ class Health:
             "preset": self.preset,
             "settings": [asdict(row) for row in self.settings],
             "versions": self.versions,
+            "extras": {
+                name: {"installed": not missing, "missing": missing}
+                for name, missing in self.extras.items()
+            },
             "providers": self.providers,
         }
 
 
-def examine(choices: Choices) -> Health:
-    """Look at everything. Asks no server and spends nothing.
+def doctor(preset: Preset = None, config: Config = None, as_json: Json = False) -> None:
+    """Show every setting in force and where it came from, and check what works on this machine.
 
-    Raises:
-        SettingsError: the settings themselves are wrong.
+    Asks no server and spends nothing. Exits with 0 if all is well and 2 if something is wrong.
     """
-    settings = load_settings(choices)
-    usable: dict[str, dict[str, object]] = {
-        "embedded": _embedded(),
-        "openai": _openai(settings.base_url),
-    }
-    usable["hf"] = {"usable": "hf" in providers()}
-    health = Health(settings.preset, settings.explain(), _versions(), usable)
-    if not usable["embedded"]["usable"]:
-        health.problems.append(f"the embedded model does not work: {usable['embedded']['error']}")
+    health = examine(SettingsOptions(preset=preset, config=config).load())
+    if as_json:
+        print_json(health.to_json())
+    else:
+        _show(health)
+    if health.problems:
+        raise typer.Exit(2)
+
+
+def examine(settings: Settings) -> Health:
+    """Look at everything. Asks no server and spends nothing."""
+    from ecoalign.models import open_model
+
+    embedded = _embedded()
+    usable = {"embedded": embedded, "openai": _openai(settings.base_url)}
+    health = Health(settings.preset, settings.explain(), _versions(), _extras(), usable)
+    if not embedded["usable"]:
+        health.problems.append(f"the embedded model does not work: {embedded['error']}")
     try:
         base_url = None if settings.model == "embedded" else settings.base_url
         open_model(settings.model, base_url, settings.timeout)
@@ -90,18 +108,46 @@ def examine(choices: Choices) -> Health:
             open_model(settings.evaluator, None, settings.timeout)
     except EcoAlignError as error:
         health.problems.append(f"the model in force cannot be used: {error}")
+    else:
+        health.problems += _environment(settings.base_url)
     return health
 
 
+def _environment(base_url: str | None) -> list[str]:
+    """What is wrong with the key, the address, the proxy or the certificates in the environment."""
+    from ecoalign.models import Endpoint
+
+    try:
+        Endpoint.of(base_url)
+    except EcoAlignError as error:
+        return [f"no server can be asked: {error}"]
+    return []
+
+
 def _versions() -> dict[str, str]:
-    found = {"ecoalign": __version__, "python": platform.python_version()}
-    found["system"] = f"{platform.system()} {platform.machine()}"
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return {
+        "ecoalign": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        **{package: _version(package) or "not installed" for package in _PACKAGES},
+    }
+
+
+def _extras() -> dict[str, list[str]]:
+    return {
+        name: [package for package in packages if _version(package) is None]
+        for name, packages in _EXTRAS.items()
+    }
+
+
+def _version(package: str) -> str | None:
+    """The version of an installed package; None if it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _openai(base_url: str | None) -> dict[str, object]:
@@ -129,6 +175,8 @@ def _address(url: str) -> str:
 
 def _embedded() -> dict[str, object]:
     """Load the embedded model and ask it about a scene that is drawn here."""
+    import asyncio
+
     from ecoalign.bench.world.scenes import Scene, Shape, draw
     from ecoalign.models import ChatRequest, Message, TextPart
     from ecoalign.models.embedded import EmbeddedModel
@@ -154,10 +202,7 @@ def _embedded() -> dict[str, object]:
     }
 
 
-_PIPED_WIDTH = 140
-
-
-def show(health: Health) -> None:
+def _show(health: Health) -> None:
     """Print the findings on standard output."""
     from rich.console import Console
     from rich.table import Table
@@ -171,6 +216,9 @@ def show(health: Health) -> None:
         console.print(Text(harmless(text)))
 
     line("versions: " + ", ".join(f"{name} {text}" for name, text in health.versions.items()))
+    for name, missing in health.extras.items():
+        advice = f"not installed; pip install 'ecoalign[{name}]' (missing: {', '.join(missing)})"
+        line(f"extra {name}: {advice if missing else 'installed'}")
     for name, facts in health.providers.items():
         details = {key: value for key, value in facts.items() if key != "usable"}
         rest = "; ".join(f"{key}: {value}" for key, value in details.items())

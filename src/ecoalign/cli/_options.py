@@ -1,89 +1,119 @@
-"""From the options of a command to settings and a query."""
+"""The options that commands share, and how a command is made of options."""
 
 from __future__ import annotations
 
+import inspect
 import sys
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer import Option
 
+from ecoalign.cli._errors import reported
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ecoalign.query import ImageSource, Query
     from ecoalign.settings import Settings
 
-__all__ = [
-    "BaseUrl",
-    "Choices",
-    "Config",
-    "Debug",
-    "Evaluator",
-    "Json",
-    "Model",
-    "Preset",
-    "Quiet",
-    "Seed",
-    "SettingPairs",
-    "load_query",
-    "load_settings",
-]
+__all__ = ["Config", "Json", "Preset", "Quiet", "SettingsOptions", "command", "load_query"]
 
-ORIGIN = "command line"
+_ORIGIN = "command line"
 
 _STDIN = "-"
 
+Json = Annotated[bool, Option("--json", help="Print one JSON object and nothing else.")]
 
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What the options say about the settings; None is not given.
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing on standard error but errors.")]
 
-    Attributes:
-        single: settings that have an option of their own, by name.
-        pairs: the texts of `--set`, "name=value".
-    """
+Preset = Annotated[
+    str | None,
+    Option(
+        help="Start from these settings: default, paper, myopic, fixed-horizon, last-safety, "
+        "mean-safety or no-cost."
+    ),
+]
 
-    preset: str | None
-    config: Path | None
-    single: dict[str, object]
-    pairs: Sequence[str] = ()
+Config = Annotated[
+    Path | None,
+    Option(help="Read settings from this TOML file, and from no other file."),
+]
+
+_Debug = Annotated[bool, Option("--debug", help="Show the traceback of unexpected errors.")]
 
 
-def load_settings(choices: Choices) -> Settings:
-    """The settings in force: those of the options before all others.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsOptions:
+    """The options for the settings; None is not given."""
+
+    model: Annotated[
+        str | None,
+        Option(
+            "--model",
+            "-m",
+            help="The model: embedded (the default), openai:NAME, or NAME with --base-url.",
+        ),
+    ] = None
+    base_url: Annotated[
+        str | None,
+        Option(help="The OpenAI-compatible server that runs the model; usually ends in /v1."),
+    ] = None
+    preset: Preset = None
+    config: Config = None
+    evaluator: Annotated[
+        str | None,
+        Option(help="Who scores thoughts: self (the model, the default) or another model."),
+    ] = None
+    pairs: Annotated[
+        list[str] | None,
+        Option("--set", help="Change any setting; may be repeated.", metavar="NAME=VALUE"),
+    ] = None
+    seed: Annotated[int | None, Option(help="The seed of everything random.")] = None
+
+    def load(self, budget: str | None = None) -> Settings:
+        """The settings in force: those of the options, and `budget`, before all others.
+
+        Raises:
+            SettingsError: see `Settings.load`.
+            InputError: a `--set` is not name=value, or sets again what another option sets.
+        """
+        from ecoalign.settings import Settings, unknown_name
+
+        own = ("model", "base_url", "evaluator", "seed")
+        options = {"budget": budget, **{name: getattr(self, name) for name in own}}
+        given: dict[str, object] = {k: v for k, v in options.items() if v is not None}
+        for pair in self.pairs or ():
+            name, text = split_pair(pair, "--set takes name=value, as in --set batch=2")
+            name = name.replace("-", "_")
+            if name in {"preset", "config"}:
+                raise InputError(f"--set {name}: there is an option for it, --{name}")
+            if name not in Settings.model_fields:
+                raise unknown_name("setting", name, Settings.model_fields, _ORIGIN)
+            if name in given:
+                raise InputError(f"{name} is set twice on the command line")
+            given[name] = text
+        settings = Settings.load(self.preset, self.config, None, _ORIGIN, **given)
+        if "base_url" in given and settings.base_url and settings.model == "embedded":
+            raise InputError(
+                "--base-url names a server; say which of its models to ask, too: --model NAME"
+            )
+        return settings
+
+
+def split_pair(pair: str, rule: str) -> tuple[str, str]:
+    """The two sides of "name=value".
 
     Raises:
-        SettingsError: see `Settings.load`.
-        InputError: a `--set` is not name=value, or sets again what another option sets.
+        InputError: it is not one; the message begins with `rule`.
     """
-    from ecoalign.settings import Settings, from_text, unknown_name
-
-    given = {name: value for name, value in choices.single.items() if value is not None}
-    for pair in choices.pairs:
-        name, equals, text = pair.partition("=")
-        name = name.strip().replace("-", "_")
-        if not (equals and name):
-            raise InputError(f"--set takes name=value, as in --set batch=2, not {pair!r}")
-        if name in {"preset", "config"}:
-            raise InputError(f"--set {name}: there is an option for it, --{name}")
-        if name not in Settings.model_fields:
-            raise unknown_name("setting", name, Settings.model_fields, ORIGIN)
-        if name in given:
-            raise InputError(f"{name} is set twice on the command line")
-        given[name] = from_text(name, f"--set {name}", text)
-    nothing = {name: None for name, value in given.items() if value is None}
-    settings = Settings.load(choices.preset, choices.config, None, ORIGIN, **given)
-    if nothing:
-        settings = settings.replace(**nothing)
-    if given.get("base_url") and settings.model == "embedded":
-        raise InputError(
-            "--base-url names a server; say which of its models to ask, too: --model NAME"
-        )
-    return settings
+    name, equals, value = pair.partition("=")
+    if not (equals and name.strip()):
+        raise InputError(f"{rule}, not {pair!r}")
+    return name.strip(), value
 
 
 def load_query(images: Sequence[str], question: str) -> Query:
@@ -114,53 +144,54 @@ def _stdin() -> bytes:
     return sys.stdin.buffer.read(MAX_BYTES + 1)
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+def command(
+    app: typer.Typer, name: str, *, epilog: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make the decorated function the command `name` of `app`; its docstring is the help.
 
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Say nothing on standard error but errors.")
-]
+    A parameter whose type is a dataclass stands for the fields of it: each is an option, and the
+    function gets the object. The command has `--debug`, too, and reports what the function raises
+    (see `ecoalign.cli._errors`), as JSON where its parameter `as_json` is true.
+    """
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of unforeseen errors.")]
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        types = get_type_hints(function, include_extras=True)
+        own = inspect.signature(function).parameters.values()
+        options = [
+            option for one in own for option in _flat(one.name, types[one.name], one.default)
+        ]
+        options += _flat("debug", _Debug, False)
 
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        help="default, paper, myopic, fixed-horizon, last-safety, mean-safety or no-cost.",
-        show_default=False,
-    ),
-]
+        def call(**values: Any) -> None:
+            with reported(as_json=values.get("as_json", False), debug=values.pop("debug")):
+                function(**{one.name: _built(one.name, types[one.name], values) for one in own})
 
-Config = Annotated[
-    Path | None,
-    typer.Option(help="Read this TOML file of settings and no other.", show_default=False),
-]
+        call.__doc__ = function.__doc__
+        call.__annotations__ = {option.name: option.annotation for option in options}
+        call.__dict__["__signature__"] = inspect.Signature(options)
+        app.command(name=name, epilog=epilog)(call)
+        return function
 
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="embedded (the default), openai:NAME, or NAME with --base-url.",
-        show_default=False,
-    ),
-]
+    return register
 
-BaseUrl = Annotated[
-    str | None,
-    typer.Option(
-        help="An OpenAI-compatible server for the model, usually ending in /v1.",
-        show_default=False,
-    ),
-]
 
-Evaluator = Annotated[
-    str | None,
-    typer.Option(help="Who scores: self (the default) or a model.", show_default=False),
-]
+def _flat(name: str, kind: Any, default: object) -> Iterator[inspect.Parameter]:
+    """The options of one parameter."""
+    if is_dataclass(kind):
+        types = get_type_hints(kind, include_extras=True)
+        for field in fields(kind):
+            yield from _flat(field.name, types[field.name], field.default)
+    else:
+        nothing = inspect.Parameter.empty if default is MISSING else default
+        yield inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=nothing, annotation=kind
+        )
 
-SettingPairs = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any setting; may be repeated.", metavar="NAME=VALUE"),
-]
 
-Seed = Annotated[int | None, typer.Option(help="Of everything random.", show_default=False)]
+def _built(name: str, kind: Any, values: Mapping[str, Any]) -> Any:
+    """The value of one parameter from those of the options."""
+    if not is_dataclass(kind):
+        return values[name]
+    types = get_type_hints(kind, include_extras=True)
+    made: Any = kind
+    return made(**{one.name: _built(one.name, types[one.name], values) for one in fields(made)})

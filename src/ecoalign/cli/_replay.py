@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument
 
-from ecoalign.cli._options import load_query
+from ecoalign.cli._options import Json, load_query
 from ecoalign.cli._text import print_json, tell
 from ecoalign.errors import InputError
-from ecoalign.replay import replay
-from ecoalign.trace import read_trace
-from ecoalign.trace.events import RunFailed, RunStarted, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from ecoalign.trace.events import Event
 
-__all__ = ["replay_trace"]
+__all__ = ["replay"]
 
 
-def replay_trace(path: Path, images: Sequence[str], *, as_json: bool) -> None:
-    """Replay a trace and say whether the events are the same.
+def replay(
+    trace: Annotated[Path, Argument(help="A file that --trace has written.")],
+    images: Annotated[
+        list[str] | None, Argument(help="The images of the run, in the same order.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the search again on the recorded answers and compare the events, byte for byte.
 
-    Raises:
-        InputError: see `ecoalign.replay`; also for the trace of an interrupted run.
-        typer.Exit: with 1, where the events differ.
+    Needs no model and no network. Exits with 0 if the events are the same and 1 if they differ.
     """
-    recorded = read_trace(path)
-    question = _question(recorded, path)
-    fresh = asyncio.run(replay(recorded, load_query(images, question).pictures))
+    import asyncio
+
+    from ecoalign.replay import replay as replay_events
+    from ecoalign.trace import read_trace
+    from ecoalign.trace.events import to_json
+
+    recorded = read_trace(trace)
+    query = load_query(images or (), _question(recorded, trace))
+    fresh = asyncio.run(replay_events(recorded, query.pictures))
     old, new = [to_json(e) for e in recorded], [to_json(e) for e in fresh]
     same = old == new
     where = None if same else _first_difference(old, new)
@@ -48,6 +55,13 @@ def replay_trace(path: Path, images: Sequence[str], *, as_json: bool) -> None:
 
 
 def _question(recorded: Sequence[Event], path: Path) -> str:
+    """The question of a run.
+
+    Raises:
+        InputError: the events do not begin as a run does, or the run was interrupted.
+    """
+    from ecoalign.trace.events import RunFailed, RunStarted
+
     if not (recorded and isinstance(recorded[0], RunStarted)):
         raise InputError(f"{path} is not a trace: it does not begin with the start of a run")
     last = recorded[-1]

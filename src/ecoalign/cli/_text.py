@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 
 from ecoalign._text import harmless
 
-__all__ = ["amount", "print_json", "say", "short", "tell"]
+__all__ = ["amount", "print_json", "say", "short", "table", "tell"]
 
 
 def short(text: str, most: int = 72) -> str:
@@ -61,3 +62,15 @@ def amount(
     if seconds is not None:
         words.append(f"{seconds:.1f} s")
     return ", ".join(words)
+
+
+def table(rows: Sequence[Sequence[str]], align: str) -> list[str]:
+    """Lines with the cells of each row in columns, harmless; `align` has "<" or ">" for each."""
+    cells = [[harmless(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)
+        ).rstrip()
+        for row in cells
+    ]

@@ -12,7 +12,7 @@ from ecoalign.evaluators._base import (
 )
 from ecoalign.evaluators._ensemble import Ensemble
 from ecoalign.evaluators._guard import GuardEvaluator
-from ecoalign.evaluators._self_evaluation import SelfEvaluator
+from ecoalign.evaluators._self_evaluation import NamedEvaluator, SelfEvaluator
 
 __all__ = [
     "Completer",
@@ -20,6 +20,7 @@ __all__ = [
     "Evaluator",
     "GuardEvaluator",
     "Itemised",
+    "NamedEvaluator",
     "SafetyOnly",
     "SelfEvaluator",
     "bounds_by_model",

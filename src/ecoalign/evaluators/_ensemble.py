@@ -91,19 +91,15 @@ class Ensemble:
         return tuple(chain.from_iterable(found))
 
     def _utility(self, results: Sequence[ScoreResult]) -> float:
-        for member, result in zip(self.members, results, strict=True):
-            if gives_utility(member):
-                return result.utility
-        return 0.0
+        pairs = zip(self.members, results, strict=True)
+        return next((result.utility for member, result in pairs if gives_utility(member)), 0.0)
 
 
 def _gravest(failures: Sequence[BaseException]) -> BaseException:
     """An error that is none of ours comes first (a bug must not pass for an unsafe thought)."""
-    for failure in failures:
-        if not isinstance(failure, _PRECEDENCE):
-            return failure
-    for kind in _PRECEDENCE:
-        for failure in failures:
-            if isinstance(failure, kind):
-                return failure
-    return failures[0]
+
+    def place(failure: BaseException) -> int:
+        ours = (i for i, kind in enumerate(_PRECEDENCE, 1) if isinstance(failure, kind))
+        return next(ours, 0)
+
+    return min(failures, key=place)

@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import SettingsError, VerdictError
-from ecoalign.graph._thoughts import ROOT
+from ecoalign.graph import ROOT
 from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
-from ecoalign.prompts._quoting import DATA_RULE, check_fence, fenced, key_of, neutral
-from ecoalign.prompts._reading import excerpt, require_whole, token_mass
+from ecoalign.prompts import (
+    DATA_RULE,
+    check_fence,
+    excerpt,
+    fenced,
+    key_of,
+    neutral,
+    require_whole,
+    token_mass,
+)
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
 if TYPE_CHECKING:

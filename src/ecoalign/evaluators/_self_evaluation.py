@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ecoalign.models import open_model
 from ecoalign.prompts.dialect import dialect_named
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from ecoalign.prompts.dialect import Dialect
     from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
-__all__ = ["SelfEvaluator"]
+__all__ = ["NamedEvaluator", "SelfEvaluator"]
 
 
 class SelfEvaluator:
@@ -50,3 +51,35 @@ class SelfEvaluator:
     def bounds(self, request: ScoreRequest) -> tuple[tuple[str, Usage], ...]:
         """See `Itemised.bounds`: one call."""
         return ((self.model.name, self.bound(request)),)
+
+
+class NamedEvaluator:
+    """The evaluator that the setting `evaluator` names: the model that answers, or another.
+
+    Args:
+        name: "self", or the name of a model.
+        timeout: longest a call may take, in seconds.
+    """
+
+    def __init__(self, name: str, timeout: float) -> None:
+        self._name = name
+        self._timeout = timeout
+        self._opened: SelfEvaluator | None = None
+
+    def of(self, model: ChatModel) -> SelfEvaluator:
+        """Who scores what `model` writes; the other model is opened once.
+
+        Raises:
+            InputError: there is no such model.
+        """
+        if self._name == "self":
+            return SelfEvaluator(model)
+        if self._opened is None:
+            self._opened = SelfEvaluator(open_model(self._name, None, self._timeout))
+        return self._opened
+
+    async def aclose(self) -> None:
+        """Close the connections of the other model, if any; it opens anew if needed again."""
+        if self._opened is not None:
+            closing, self._opened = self._opened, None
+            await closing.model.aclose()

@@ -1,7 +1,7 @@
-"""How many requests run at once, and how many may wait; the rest are turned away with a hint.
+"""How many requests run at once and how many may wait; the rest are rejected with a Retry-After.
 
-A queue without a bound only moves the failure: everybody waits longer than they have patience for.
-In process, as the work is: each process of a deployment has its own.
+An unbounded queue only moves the failure: all clients wait longer than their timeouts. The limits
+hold in one process, as the work does: each process of a deployment has its own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from typing import ClassVar
 
 from ecoalign.errors import EcoAlignError
 
-__all__ = ["Admission", "Overloaded", "RateLimited", "RateLimiter"]
-
 _MEMORY = 0.1
 """Weight of one request in the running mean of durations."""
 
@@ -26,14 +24,14 @@ _FIRST_GUESS = 1.0
 """Seconds that a request is taken to last before the first has ended."""
 
 _LONGEST_WAIT = 300.0
-"""Most seconds that a client is told to wait."""
+"""The largest Retry-After, in seconds."""
 
 
 class Overloaded(EcoAlignError):
-    """No room, now: the queue is full, or the server is shutting down.
+    """The queue is full, or the server is shutting down.
 
     Attributes:
-        retry_after: seconds after which there should be room, >= 1; an estimate.
+        retry_after: seconds after which a place should be free, >= 1; an estimate.
         draining: whether the server is shutting down.
     """
 
@@ -48,9 +46,9 @@ class Overloaded(EcoAlignError):
 class Admission:
     """A concurrency limit with a bounded queue, fair between keys.
 
-    Free room goes to the keys that wait in turn, each in the order of its own requests; so a key
-    with a hundred waiting requests delays another one's by one. In a full queue the longest line
-    loses its last place to a key with a shorter one. Everything happens in one event loop.
+    Free places go to the waiting keys in turn, each in the order of its own requests; so a key
+    with a hundred waiting requests delays another one's by one. In a full queue the key with the
+    most waiting requests loses its last one to a key with fewer. Belongs to one event loop.
 
     Args:
         limit: requests at once, >= 1.
@@ -70,8 +68,8 @@ class Admission:
         self._running: dict[str, int] = {}
         self._total = 0
         self._waiting = 0
-        # Keys with somebody waiting, the next one to be served first.
-        self._lines: OrderedDict[str, deque[_Ticket]] = OrderedDict()
+        # Keys with waiting requests, the next one to be served first.
+        self._queues: OrderedDict[str, deque[_Ticket]] = OrderedDict()
         self._mean = 0.0
         self._draining = False
         self._idle = asyncio.Event()
@@ -89,7 +87,7 @@ class Admission:
 
     @property
     def draining(self) -> bool:
-        """Whether nobody new is let in any more."""
+        """Whether new requests are rejected because the server is shutting down."""
         return self._draining
 
     @asynccontextmanager
@@ -106,24 +104,24 @@ class Admission:
                 waiting, when it begins to shut down, or when keys that wait for less need the
                 place.
         """
-        await self._enter(key, most)
+        await self._acquire(key, most)
         began = self._clock()
         try:
             yield
         finally:
             took = self._clock() - began
             self._mean = took if self._mean == 0.0 else self._mean + _MEMORY * (took - self._mean)
-            self._leave(key)
+            self._release(key)
 
     async def drain(self, seconds: float) -> bool:
-        """Let nobody in any more, send away who waits, and wait for those who run.
+        """Reject new and waiting requests, and wait for those that run.
 
         Returns:
             Whether all have ended within `seconds`.
         """
         self._draining = True
-        while self._lines:
-            self._turn_away(next(iter(self._lines)), self._closing())
+        while self._queues:
+            self._reject(next(iter(self._queues)), self._closing())
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -131,16 +129,16 @@ class Admission:
             return False
         return True
 
-    async def _enter(self, key: str, most: int | None) -> None:
+    async def _acquire(self, key: str, most: int | None) -> None:
         if self._draining:
             raise self._closing()
-        if self._total < self.limit and key not in self._lines and self._may(key, most):
-            self._take(key)
+        if self._total < self.limit and key not in self._queues and self._may(key, most):
+            self._occupy(key)
             return
         if self._waiting >= self.queue:
-            self._push_out(key)
+            self._evict(key)
         ticket = _Ticket(asyncio.get_running_loop().create_future(), most)
-        self._lines.setdefault(key, deque()).append(ticket)
+        self._queues.setdefault(key, deque()).append(ticket)
         self._waiting += 1
         try:
             await ticket.turn
@@ -149,69 +147,69 @@ class Admission:
                 self._withdraw(key, ticket)
             elif not ticket.turn.cancelled() and ticket.turn.exception() is None:
                 # The slot was handed over just before the cancellation came.
-                self._leave(key)
+                self._release(key)
             raise
 
     def _may(self, key: str, most: int | None) -> bool:
         return most is None or self._running.get(key, 0) < most
 
-    def _take(self, key: str) -> None:
+    def _occupy(self, key: str) -> None:
         self._total += 1
         self._running[key] = self._running.get(key, 0) + 1
         self._idle.clear()
 
-    def _leave(self, key: str) -> None:
+    def _release(self, key: str) -> None:
         self._total -= 1
         self._running[key] -= 1
         if not self._running[key]:
             del self._running[key]
         if not self._total:
             self._idle.set()
-        self._hand_on()
+        self._dispatch()
 
-    def _hand_on(self) -> None:
+    def _dispatch(self) -> None:
         """Give free slots to the keys in turn."""
-        for key in list(self._lines):
+        for key in list(self._queues):
             if self._total >= self.limit:
                 return
-            ticket = self._lines[key][0]
+            ticket = self._queues[key][0]
             if self._may(key, ticket.most):
-                self._lines.move_to_end(key)
+                self._queues.move_to_end(key)
                 self._withdraw(key, ticket)
-                self._take(key)
+                self._occupy(key)
                 ticket.turn.set_result(None)
 
-    def _push_out(self, key: str) -> None:
-        """Make room in a full queue at the expense of the longest line, if it is not `key`'s own.
+    def _evict(self, key: str) -> None:
+        """Free a place in a full queue at the expense of the longest one, unless that is `key`'s.
 
         Raises:
-            Overloaded: no other line is longer than this one would be.
+            Overloaded: no other queue is longer than this one would be.
         """
-        own = len(self._lines.get(key, ())) + 1
-        longest = max(self._lines, key=lambda one: len(self._lines[one]), default=None)
-        if longest is None or len(self._lines[longest]) <= own:
+        own = len(self._queues.get(key, ())) + 1
+        longest = max(self._queues, key=lambda one: len(self._queues[one]), default=None)
+        if longest is None or len(self._queues[longest]) <= own:
             raise self._full()
-        self._turn_away(longest, self._full())
+        self._reject(longest, self._full())
 
-    def _turn_away(self, key: str, why: Overloaded) -> None:
-        """Send away who came last in a line."""
-        ticket = self._lines[key][-1]
+    def _reject(self, key: str, why: Overloaded) -> None:
+        """Reject the last request in a queue."""
+        ticket = self._queues[key][-1]
         self._withdraw(key, ticket)
         ticket.turn.set_exception(why)
 
     def _withdraw(self, key: str, ticket: _Ticket) -> None:
         ticket.waits = False
-        line = self._lines[key]
-        line.remove(ticket)
+        queue = self._queues[key]
+        queue.remove(ticket)
         self._waiting -= 1
-        if not line:
-            del self._lines[key]
+        if not queue:
+            del self._queues[key]
 
     def _closing(self) -> Overloaded:
         return Overloaded("the server is shutting down", retry_after=1.0, draining=True)
 
     def _full(self) -> Overloaded:
-        """With `limit` at once, each lasting the mean, a place is free after those before it."""
+        """With `limit` at once, each lasting the mean, a place is free after those ahead of it."""
         mean = self._mean or _FIRST_GUESS
         wait = min(_LONGEST_WAIT, max(1.0, math.ceil(mean * (self._waiting + 1) / self.limit)))
         return Overloaded(
@@ -289,7 +287,7 @@ class RateLimiter:
         size = max(1.0, rate * _BURST_SECONDS)
         bucket = self._buckets.get(key_id)
         if bucket is None:
-            self._make_room(now)
+            self._forget_idle(now)
             bucket = self._buckets[key_id] = _Bucket(size, now)
         bucket.level = min(size, bucket.level + (now - bucket.at) * rate)
         bucket.at = now
@@ -298,7 +296,7 @@ class RateLimiter:
             raise RateLimited(rpm, max(1e-3, (1.0 - bucket.level) / rate))
         bucket.level -= 1.0
 
-    def _make_room(self, now: float) -> None:
+    def _forget_idle(self, now: float) -> None:
         """Buckets idle for a minute are full again at any rate; forgetting them changes nothing."""
         if len(self._buckets) >= _MOST_BUCKETS:
             idle = [key for key, bucket in self._buckets.items() if now - bucket.at >= 60.0]

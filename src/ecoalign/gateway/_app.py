@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Path
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -15,24 +17,39 @@ from starlette.responses import Response
 from ecoalign._version import __version__
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._config import GatewayConfig
-from ecoalign.gateway._errors import SERVER, ApiError, of_error
+from ecoalign.gateway._errors import SERVER, ApiError, ErrorResponse, of_error
 from ecoalign.gateway._limits import BodyLimit
-from ecoalign.gateway._openapi import schema
-from ecoalign.gateway._state import AppState
-from ecoalign.gateway.chat._handler import Chat
-from ecoalign.gateway.chat._job import ClientDisconnected
-from ecoalign.gateway.chat._response import dumped
+from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway.chat._handler import answer_chat
+from ecoalign.gateway.chat._protocol import (
+    ChatCompletion,
+    ChatCompletionRequest,
+    ModelInfo,
+    ModelList,
+    Status,
+)
+from ecoalign.gateway.chat._response import ClientDisconnected
 from ecoalign.gateway.observe._metrics import GatewayMetrics
-from ecoalign.gateway.observe._requests import Observed, notes_of
+from ecoalign.gateway.observe._requests import RequestObserver, record_of
 from ecoalign.gateway.observe._tracing import Tracing
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["Direct", "create_app", "house_of"]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_CHAT = "/v1/chat/completions"
+
+_JSON = "application/json"
+
+_STREAM = "text/event-stream"
+
+_LINES = "application/x-ndjson"
+
+_TEXT = "text/plain"
 
 
-class Direct:
+class DirectRoute:
     """ASGI middleware, the innermost: answers POST requests for one path itself.
 
     The app keeps the route as well, for other methods and for servers that mount it below a path
@@ -44,9 +61,7 @@ class Direct:
         endpoint: gives the response, errors included.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, path: str, endpoint: Callable[[Request], Awaitable[Response]]
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, path: str, endpoint: Endpoint) -> None:
         self._app = app
         self._path = path
         self._endpoint = endpoint
@@ -63,21 +78,6 @@ class Direct:
             await response(scope, receive, send)
         else:
             await self._app(scope, receive, send)
-
-
-JSON = "application/json"
-
-CHAT = "/v1/chat/completions"
-
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-class _App(FastAPI):
-    """With a description of its own: the handlers read the bodies themselves."""
-
-    def openapi(self) -> dict[str, Any]:
-        """See `ecoalign.gateway._openapi`."""
-        return schema(__version__)
 
 
 def create_app(config: GatewayConfig | None = None) -> FastAPI:
@@ -106,129 +106,213 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
             await state.aclose()
             await asyncio.to_thread(tracing.close)
 
-    app = _App(
-        title="EcoAlign", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    app = FastAPI(
+        title="EcoAlign",
+        version=__version__,
+        description="Aligned answers within a budget, for any client of OpenAI's API.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
-    chat = _routes(app, with_metrics=config.metrics)
-    app.add_exception_handler(HTTPException, _not_found)
-    app.add_middleware(Direct, path=CHAT, endpoint=chat)
+
+    async def chat(request: Request) -> Response:
+        try:
+            return await answer_chat(state_of(app), request, record_of(request.scope))
+        except (ApiError, EcoAlignError) as error:
+            return await _refused(request, error)
+        except ClientDisconnected:
+            raise ClientDisconnect from None
+
+    _add_routes(app, chat, with_metrics=config.metrics)
+    app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(ApiError, _refused)
+    app.add_exception_handler(EcoAlignError, _refused)
+    app.add_middleware(DirectRoute, path=_CHAT, endpoint=chat)
     app.add_middleware(BodyLimit, max_bytes=config.max_body, on_refusal=metrics.turned_away)
-    app.add_middleware(Observed, metrics=metrics, tracing=tracing)
+    app.add_middleware(RequestObserver, metrics=metrics, tracing=tracing)
     return app
 
 
-def house_of(app: FastAPI) -> AppState:
+def state_of(app: FastAPI) -> AppState:
     """What the requests of a started app share."""
     state: AppState = app.state.state
     return state
 
 
-def _routes(app: FastAPI, *, with_metrics: bool) -> Endpoint:
-    """Adds all routes; returns what answers `CHAT`."""
+_STATUSES = {
+    400: "The request cannot be answered as it is; `param` names the part.",
+    401: "The key is missing, unknown or revoked.",
+    403: "The key may not choose this.",
+    404: "There is no such model, trace or address.",
+    405: "The address does not take this method.",
+    408: "The body took too long to come in.",
+    413: "The body is too large.",
+    415: "The upstream does not take the body.",
+    422: "The upstream does not take the request.",
+    429: "Too many requests, or the key's budget is used up; see Retry-After.",
+    431: "The headers are too large.",
+    500: "An internal error.",
+    502: "The model's or the evaluator's upstream failed.",
+    503: "The server is shutting down, or short of memory.",
+    504: "An upstream did not answer in time.",
+}
 
-    def add(path: str, endpoint: Endpoint, method: str = "GET") -> None:
-        app.add_route(path, _told(endpoint), methods=[method], include_in_schema=False)
 
-    async def chat(request: Request) -> Response:
-        return await Chat(house_of(app)).answer(request, notes_of(request.scope))
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {
+        status: {"model": ErrorResponse, "description": _STATUSES[status]}
+        for status in statuses or _STATUSES
+    }
 
-    async def models(request: Request) -> Response:
-        state = house_of(app)
-        await _identified(state, request)
-        data = [_model(state, name) for name in state.config.served]
-        return _json({"object": "list", "data": data})
 
-    async def model(request: Request) -> Response:
-        state = house_of(app)
-        await _identified(state, request)
-        name = request.path_params["model"]
-        if name not in state.config.served:
+def _of_type(media_type: str) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {media_type: {"schema": {"type": "string"}}}}}
+
+
+_OPEN = _errors(405, 413, 431, 503)
+
+_KEYED = _errors(401, 404, 405, 413, 422, 431, 503)
+
+
+_BEARER = HTTPBearer(scheme_name="key", description="A key of `ecoalign keys`.", auto_error=False)
+
+_BY_KEY: dict[str, Any] = {
+    "dependencies": [Depends(_BEARER)],
+    # No key is needed where the server has none.
+    "openapi_extra": {"security": [{}]},
+}
+"""Only documents that a key may be needed: the state looks it up."""
+
+
+def _raw(endpoint: Endpoint) -> type[APIRoute]:
+    """Routes whose requests `endpoint` answers; the function that they are given only documents
+    them, by the models of its signature. The body is validated once, in the handler."""
+
+    class RawRoute(APIRoute):
+        def get_route_handler(self) -> Any:
+            return endpoint
+
+    return RawRoute
+
+
+def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
+    async def client(request: Request) -> Client:
+        return await state_of(app).client(request.headers.get("authorization", ""))
+
+    def info(name: str) -> ModelInfo:
+        return ModelInfo(id=name, created=state_of(app).started)
+
+    async def completion(body: ChatCompletionRequest) -> None:
+        """Answer a chat within a budget. Nothing is sent before all of the answer is scored."""
+
+    app.router.add_api_route(
+        _CHAT,
+        completion,
+        methods=["POST"],
+        route_class_override=_raw(chat),
+        operation_id="chat",
+        summary="Answer a chat",
+        **_BY_KEY,
+        response_model=ChatCompletion,
+        response_description="The answer, scored.",
+        responses={**_of_type(_STREAM), **_errors()},
+    )
+
+    @app.get(
+        "/v1/models", operation_id="models", summary="List the models", responses=_KEYED, **_BY_KEY
+    )
+    async def models(request: Request) -> ModelList:
+        """The names by which the model can be asked for."""
+        await client(request)
+        return ModelList(data=[info(name) for name in state_of(app).config.served])
+
+    @app.get(
+        "/v1/models/{model:path}",
+        operation_id="model",
+        summary="Look a model up",
+        responses=_KEYED,
+        **_BY_KEY,
+    )
+    async def model(
+        request: Request, model: Annotated[str, Path(description="A name.")]
+    ) -> ModelInfo:
+        """One of the names by which the model can be asked for."""
+        await client(request)
+        if model not in state_of(app).config.served:
             raise ApiError(
-                404, f"there is no model {name[:80]!r} here", param="model", code="model_not_found"
+                404, f"there is no model {model[:80]!r} here", param="model", code="model_not_found"
             )
-        return _json(_model(state, name))
+        return info(model)
 
-    async def trace(request: Request) -> Response:
-        state = house_of(app)
-        client = await state.client(request.headers.get("authorization", ""))
-        lines = await state.traces.read(request.path_params["trace"], client.id)
+    @app.get(
+        "/v1/ecoalign/traces/{trace}",
+        response_class=Response,
+        response_description="One event of the run a line, as `ecoalign replay` reads them.",
+        responses={**_of_type(_LINES), **_KEYED},
+        operation_id="trace",
+        summary="Read a trace",
+        **_BY_KEY,
+    )
+    async def trace(
+        request: Request, trace: Annotated[str, Path(description="Its name.")]
+    ) -> Response:
+        """A trace that was kept, for the key that it was made with."""
+        state = state_of(app)
+        lines = await state.traces.read(trace, (await client(request)).id)
         if lines is None:
             raise ApiError(404, "there is no such trace, or not any more", code="not_found")
-        return Response(lines, media_type="application/x-ndjson")
+        return Response(lines, media_type=_LINES)
 
-    async def healthz(request: Request) -> Response:
-        return _json({"status": "ok"})
+    @app.get("/healthz", responses=_OPEN, operation_id="health", summary="Is the process alive")
+    async def healthz() -> Status:
+        """Answers as long as the process runs."""
+        return Status(status="ok")
 
-    async def readyz(request: Request) -> Response:
-        reason = await house_of(app).ready()
+    @app.get("/readyz", responses=_OPEN, operation_id="ready", summary="Can requests be answered")
+    async def readyz() -> Status:
+        """Answers with 503 while the server shuts down or the store of the keys does not answer."""
+        reason = await state_of(app).ready()
         if reason is not None:
             raise ApiError(503, reason, SERVER, code="not_ready", retry_after=1)
-        return _json({"status": "ready"})
+        return Status(status="ready")
 
-    async def metrics(request: Request) -> Response:
-        body, kind = await asyncio.to_thread(house_of(app).metrics.render)
+    async def metrics() -> Response:
+        """Counters, histograms and gauges in the text format of Prometheus."""
+        body, kind = await asyncio.to_thread(state_of(app).metrics.render)
         return Response(body, media_type=kind)
 
-    add(CHAT, chat, "POST")
-    add("/v1/models", models)
-    add("/v1/models/{model:path}", model)
-    add("/v1/ecoalign/traces/{trace}", trace)
-    add("/healthz", healthz)
-    add("/readyz", readyz)
     if with_metrics:
-        add("/metrics", metrics)
-    return _told(chat)
+        app.get(
+            "/metrics",
+            response_class=Response,
+            responses={**_of_type(_TEXT), **_OPEN},
+            operation_id="metrics",
+            summary="Read the metrics",
+        )(metrics)
 
 
-async def _identified(state: AppState, request: Request) -> None:
-    await state.client(request.headers.get("authorization", ""))
+async def _refused(request: Request, error: Exception) -> Response:
+    """The response to a request that failed, and a note of it in its record."""
+    failure = of_error(error)
+    record_of(request.scope).failed(failure.code or "error")
+    return Response(failure.body(), failure.status, dict(failure.headers()), _JSON)
 
 
-def _model(state: AppState, name: str) -> dict[str, object]:
-    return {"id": name, "object": "model", "created": state.born, "owned_by": "ecoalign"}
-
-
-def _told(endpoint: Endpoint) -> Endpoint:
-    """`endpoint` with its errors in the API's shape."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except ApiError as error:
-            return _refused(request, error)
-        except EcoAlignError as error:
-            return _refused(request, of_error(error))
-        except ClientDisconnected:
-            raise ClientDisconnect from None
-
-    return answer
-
-
-def _refused(request: Request, error: ApiError) -> Response:
-    if "ecoalign_notes" in request.scope.get("state", {}):
-        notes_of(request.scope).failed(error.code or "error")
-    return Response(error.body(), error.status, dict(error.headers()), JSON)
-
-
-async def _not_found(request: Request, error: Exception) -> Response:
+async def _no_route(request: Request, error: Exception) -> Response:
     """What the router refuses: 404 and 405."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = (error.headers or {}) if isinstance(error, HTTPException) else {}
+    path = request.url.path[:200]
     if status == 405:
-        return _refused(
-            request,
-            ApiError(
-                405,
-                f"{request.url.path} does not take {request.method}",
-                code="method_not_allowed",
-                allow=headers.get("Allow"),
-            ),
+        failure = ApiError(
+            405,
+            f"{path} does not take {request.method}",
+            code="method_not_allowed",
+            allow=headers.get("Allow"),
         )
-    if status == 404:
-        message = f"there is nothing at {request.url.path[:200]}; the API is at /v1"
-        return _refused(request, ApiError(404, message, code="not_found"))
-    return _refused(request, ApiError(status, "the request was refused", code="refused"))
-
-
-def _json(value: Any) -> Response:
-    return Response(dumped(value), media_type=JSON)
+    elif status == 404:
+        message = f"there is nothing at {path}; the API is at /v1"
+        failure = ApiError(404, message, code="not_found")
+    else:
+        failure = ApiError(status, "the request was refused", code="refused")
+    return await _refused(request, failure)

@@ -1,4 +1,4 @@
-"""What a gateway is told when it starts. Plain values, so that it can travel to other processes."""
+"""The configuration of a gateway. Plain values, so that it can be sent to other processes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
 from ecoalign.gateway._image_fetch import FetchPolicy
-from ecoalign.gateway.keys._base import KeyPolicy
-from ecoalign.gateway.keys._policy import CHOICES
+from ecoalign.gateway.keys._policy import CHOICES, KeyPolicy
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
     from ecoalign.budget import Budget
-
-__all__ = ["GatewayConfig"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +23,14 @@ class GatewayConfig:
         method: how requests are answered that do not choose; see `ecoalign.methods.METHODS`.
         names: what the model is called by clients; by default its own names and "ecoalign".
         keys: URL of the store of API keys; None for a server without keys.
-        guest: what a request may do where there are no keys.
+        anonymous: what a request may do where there are no keys.
         most: the most that any one request may spend, whatever it or its key says.
         concurrency: requests answered at once, from 1.
         queue: requests that wait for their turn, from 0; 429 beyond.
         max_body: largest body of a request, in bytes.
         max_images: images of one request.
         max_pixels: pixels of all images of one request, decoded.
-        all_pixels: pixels of all requests under way; one that would pass it is told to come back.
+        all_pixels: pixels of all requests under way; a request that would exceed it gets 503.
         fetch: images by URL; off by default.
         trace_bytes: memory for the traces that are kept, in bytes; the oldest go first.
         keepalive: seconds of silence in a stream after which a comment is sent.
@@ -51,7 +48,7 @@ class GatewayConfig:
     method: str = "ecoalign"
     names: tuple[str, ...] = ()
     keys: str | None = field(default=None, repr=False)
-    guest: KeyPolicy = field(default_factory=lambda: KeyPolicy(may_choose=frozenset(CHOICES)))
+    anonymous: KeyPolicy = field(default_factory=lambda: KeyPolicy(may_choose=frozenset(CHOICES)))
     most: Budget | None = None
     concurrency: int = 32
     queue: int = 64

@@ -1,10 +1,12 @@
-"""Errors as the API has them: one shape for everything that a client can be told."""
+"""Errors of the API: one shape for everything that goes wrong."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
+
+from pydantic import BaseModel, Field
 
 from ecoalign.errors import (
     BudgetExceeded,
@@ -16,15 +18,28 @@ from ecoalign.errors import (
 )
 from ecoalign.gateway._forward import UpstreamError
 
-__all__ = ["INVALID", "SERVER", "ApiError", "invalid", "of_error", "unsupported"]
-
 INVALID = "invalid_request_error"
 
 SERVER = "server_error"
 
 
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str = Field(description="For people.")
+    type: str = Field(description="The kind of error.")
+    param: str | None = Field(description="The part of the request that is at fault.")
+    code: str | None = Field(description="For programs.")
+
+
+class ErrorResponse(BaseModel):
+    """The body of every response that is no success."""
+
+    error: ErrorDetail
+
+
 class ApiError(Exception):
-    """What a client is told in place of an answer.
+    """The error that a client gets in place of an answer.
 
     Attributes:
         status: HTTP status.
@@ -60,20 +75,11 @@ class ApiError(Exception):
         self.retry = retry
         self.allow = allow
 
-    def to_json(self) -> dict[str, object]:
-        """The body of the response."""
-        return {
-            "error": {
-                "message": self.message,
-                "type": self.kind,
-                "param": self.param,
-                "code": self.code,
-            }
-        }
-
     def body(self) -> bytes:
-        """The body of the response, encoded."""
-        return json.dumps(self.to_json(), ensure_ascii=False).encode("utf-8", "replace")
+        """The body of the response: an `ErrorResponse` as JSON."""
+        detail = ErrorDetail(message=self.message, type=self.kind, param=self.param, code=self.code)
+        made = ErrorResponse(error=detail).model_dump()
+        return json.dumps(made, ensure_ascii=False).encode("utf-8", "replace")
 
     def headers(self) -> Mapping[str, str]:
         """The headers that go with it."""
@@ -94,18 +100,20 @@ def invalid(message: str, param: str | None, code: str | None = None) -> ApiErro
     return ApiError(400, message, param=param, code=code)
 
 
-def unsupported(param: str, why: str) -> ApiError:
-    """A parameter that is not taken here: 400. Nothing is ignored in silence."""
-    return ApiError(400, f"{param}: {why}", param=param, code="unsupported_parameter")
+def internal_error() -> ApiError:
+    """An error that was not foreseen: 500."""
+    return ApiError(
+        500, "an internal error; the log of the server says more", SERVER, code="internal_error"
+    )
 
 
 _UPSTREAM_STATUS = {"timeout": 504}
 
-_CLIENTS_OWN = frozenset({400, 413, 415, 422})
+_CLIENT_FAULTS = frozenset({400, 413, 415, 422})
 
 
 def of_error(error: BaseException, *, cut_by_window: bool = False) -> ApiError:
-    """What a client is told of an error of the engine.
+    """The error that a client gets for an error of the engine.
 
     Args:
         error: what was raised.
@@ -129,9 +137,7 @@ def of_error(error: BaseException, *, cut_by_window: bool = False) -> ApiError:
         )
     if isinstance(error, EcoAlignError):
         return ApiError(500, "the answer failed", SERVER, code=type(error).__name__)
-    return ApiError(
-        500, "the server made a mistake; its log says more", SERVER, code="internal_error"
-    )
+    return internal_error()
 
 
 def _of_budget(error: BudgetTooSmall | BudgetExceeded, *, cut_by_window: bool) -> ApiError:
@@ -143,7 +149,7 @@ def _of_budget(error: BudgetTooSmall | BudgetExceeded, *, cut_by_window: bool) -
             code="insufficient_quota",
             retry=False,
         )
-    return ApiError(400, str(error), param="ecoalign.budget._amounts", code="budget_too_small")
+    return ApiError(400, str(error), param="ecoalign.budget", code="budget_too_small")
 
 
 def _of_upstream(error: ModelError) -> ApiError:
@@ -156,7 +162,7 @@ def _of_upstream(error: ModelError) -> ApiError:
             param=error.param,
             code="unsupported_parameter",
         )
-    if isinstance(error, UpstreamError) and error.status in _CLIENTS_OWN:
+    if isinstance(error, UpstreamError) and error.status in _CLIENT_FAULTS:
         # The request itself was refused there, as it came from the client.
         return ApiError(
             error.status,

@@ -1,8 +1,8 @@
 """Images by URL, fetched so that no client can reach what only the server may.
 
 The name is looked up here, once a hop; every address that comes back has to be public; and the
-socket goes to one of these very addresses. A name that answers differently the second time, as in
-a rebinding attack, is never asked a second time. Proxies of the environment are not used.
+connection goes to one of these very addresses. A name that answers differently the second time, as
+in a rebinding attack, is never asked a second time. Proxies of the environment are not used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-import h11
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from ecoalign.gateway._image_urls import (
     ENOUGH_BYTES,
@@ -29,160 +29,14 @@ from ecoalign.gateway._image_urls import (
     parse_address,
     read_url,
 )
+from ecoalign.models import USER_AGENT
+from ecoalign.models.http import URL, HttpClient, HttpError
 
 if TYPE_CHECKING:
     from ecoalign.gateway._image_urls import Address, Network
+    from ecoalign.models.http import Exchange
 
-__all__ = ["FetchPolicy", "ImageFetcher", "Reply", "Resolver", "exchange"]
-
-MOST_HEAD_BYTES = 16 * 1024
-
-CHUNK_BYTES = 64 * 1024
-
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An image, or where else to look for it.
-
-    Attributes:
-        body: the bytes of the image; empty for a redirect.
-        location: the Location header of a redirect, else None.
-    """
-
-    body: bytes = b""
-    location: bytes | None = None
-
-
-async def exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, url: ImageUrl, most: int
-) -> Reply:
-    """Ask for `url` and read at most `most` bytes of an image.
-
-    Raises:
-        ImageUrlError: no image of a known kind, too large, encoded, cut short, or no HTTP.
-    """
-    try:
-        wire = _Wire(reader, most)
-        writer.write(wire.request(url))
-        await writer.drain()
-        head = await wire.head()
-        if head.status_code in REDIRECTS:
-            return Reply(location=_location(head))
-        _check(head, most)
-        return Reply(await _body(wire, most))
-    except (h11.RemoteProtocolError, OSError):
-        raise ImageUrlError(
-            "connection", "the server of the image URL broke off, or did not speak HTTP"
-        ) from None
-
-
-class _Wire:
-    """The protocol's state, and how much more may be read whatever it means."""
-
-    def __init__(self, reader: asyncio.StreamReader, most: int) -> None:
-        self._reader = reader
-        self._state = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_HEAD_BYTES)
-        # Chunks of one byte take six on the wire, and interim replies come before the real one.
-        self._room = 6 * most + 4 * MOST_HEAD_BYTES
-
-    def request(self, url: ImageUrl) -> bytes:
-        request = h11.Request(
-            method="GET",
-            target=url.target,
-            headers=[
-                ("Host", url.authority),
-                ("User-Agent", "EcoAlign"),
-                ("Accept", "image/*"),
-                ("Accept-Encoding", "identity"),
-                ("Connection", "close"),
-            ],
-        )
-        return (self._state.send(request) or b"") + (self._state.send(h11.EndOfMessage()) or b"")
-
-    async def next(self) -> h11.Event | None:
-        """The next event; None where the protocol has no more of them."""
-        while True:
-            event = self._state.next_event()
-            if isinstance(event, h11.Event):
-                return event
-            if event is not h11.NEED_DATA:
-                return None
-            data = await self._reader.read(CHUNK_BYTES)
-            self._room -= len(data)
-            if self._room < 0:
-                raise _too_large()
-            self._state.receive_data(data)
-
-    async def head(self) -> h11.Response:
-        while True:
-            event = await self.next()
-            if isinstance(event, h11.Response):
-                return event
-            if not isinstance(event, h11.InformationalResponse):
-                raise h11.RemoteProtocolError("no response")
-
-
-def _values(head: h11.Response, name: bytes) -> list[bytes]:
-    return [value for key, value in head.headers if key == name]
-
-
-def _location(head: h11.Response) -> bytes:
-    found = _values(head, b"location")
-    if len(found) != 1:
-        raise ImageUrlError("redirect", "the image URL redirects, and does not say where to")
-    return found[0]
-
-
-def _check(head: h11.Response, most: int) -> None:
-    """Whether it is worth reading on, by status and headers alone."""
-    if head.status_code != 200:
-        raise ImageUrlError(
-            "status", f"the server of the image URL answered with status {head.status_code}"
-        )
-    encodings = b",".join(_values(head, b"content-encoding")).strip().lower()
-    if encodings not in {b"", b"identity"}:
-        raise ImageUrlError(
-            "type", "the server of the image URL sends it compressed, though asked not to"
-        )
-    types = _values(head, b"content-type")
-    kind = types[0].partition(b";")[0].strip().lower() if len(types) == 1 else b""
-    if kind.decode("latin-1") not in MEDIA_TYPES:
-        raise _no_image()
-    # Only to stop early: what really comes is counted below.
-    if any(int(value) > most for value in _values(head, b"content-length")):
-        raise _too_large()
-
-
-async def _body(wire: _Wire, most: int) -> bytes:
-    body = bytearray()
-    seen = False
-    while True:
-        event = await wire.next()
-        if not isinstance(event, h11.Data):
-            break
-        body += event.data
-        if len(body) > most:
-            raise _too_large()
-        if not seen and len(body) >= ENOUGH_BYTES:
-            seen = True
-            if kind_of(bytes(body[:ENOUGH_BYTES])) is None:
-                raise _no_image()
-    if not seen:
-        raise _no_image()
-    return bytes(body)
-
-
-def _too_large() -> ImageUrlError:
-    return ImageUrlError("size", "the image at the image URL is larger than is fetched here")
-
-
-def _no_image() -> ImageUrlError:
-    return ImageUrlError(
-        "type", "what is at the image URL is not an image that is taken (PNG, JPEG, GIF or WebP)"
-    )
-
+__all__ = ["FetchPolicy", "ImageFetcher", "Resolver"]
 
 Resolver = Callable[[str], Awaitable[Sequence[str]]]
 """From a host name to its addresses; OSError or none at all where there are none."""
@@ -190,6 +44,10 @@ Resolver = Callable[[str], Awaitable[Sequence[str]]]
 MOST_ADDRESSES = 4
 
 CONNECT_SECONDS = 3.0
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+HEADERS = {"User-Agent": USER_AGENT, "Accept": "image/*", "Accept-Encoding": "identity"}
 
 NOT_PUBLIC = (
     "the host of the image URL is unknown or not public: each of its addresses must be public"
@@ -286,48 +144,71 @@ class ImageFetcher:
             ) from None
 
     async def _fetch(self, url: ImageUrl) -> bytes:
-        for _ in range(self.policy.redirects + 1):
-            reply = await self._ask(url)
-            if reply.location is None:
-                return reply.body
-            url = follow(url, reply.location)
+        client = HttpClient(
+            HEADERS,
+            connections=1,
+            most=self.policy.max_bytes,
+            tls=self.tls,
+            resolver=_Checked(self._addresses),
+            keep=False,
+            connect=CONNECT_SECONDS,
+        )
+        try:
+            for _ in range(self.policy.redirects + 1):
+                found = await self._ask(client, url)
+                if isinstance(found, bytes):
+                    return found
+                url = found
+        finally:
+            await client.aclose()
         raise ImageUrlError(
             "redirect", f"the image URL redirects more than {self.policy.redirects} times"
         )
 
-    async def _ask(self, url: ImageUrl) -> Reply:
-        """One hop: checked from the start, on a connection of its own."""
+    async def _ask(self, client: HttpClient, url: ImageUrl) -> bytes | ImageUrl:
+        """The image, or where else to look for it; on a connection of its own."""
         if url.port not in self.policy.ports:
             raise ImageUrlError("url", f"images are not fetched from port {url.port}")
         if not self.policy.allows_host(url.host):
             raise ImageUrlError("host", "images are not fetched from the host of the image URL")
-        reader, writer = await self._connect(url, await self._addresses(url))
-        try:
-            return await exchange(reader, writer, url, self.policy.max_bytes)
-        finally:
-            # At once: a polite goodbye would wait for the other side.
-            writer.transport.abort()
-
-    async def _addresses(self, url: ImageUrl) -> tuple[Address, ...]:
-        """The addresses of the host; one that is not public condemns them all."""
-        found: list[Address | None]
         if url.address is not None:
-            found = [url.address]
-        else:
+            # aiohttp looks up names alone.
+            await self._addresses(url.host, url.port)
+        try:
+            async with client.exchange("GET", URL(str(url), encoded=True)) as answer:
+                if answer.status in REDIRECTS:
+                    return follow(url, _location(answer))
+                _check(answer, self.policy.max_bytes)
+                return await _body(answer)
+        except HttpError as error:
+            if error.cause == "too-large":
+                raise _too_large() from None
+            message = "the server of the image URL cannot be reached"
+            if error.sent:
+                message = "the server of the image URL broke off, or did not speak HTTP"
+            raise ImageUrlError("connection", message) from None
+
+    async def _addresses(self, host: str, port: int) -> list[Address]:
+        """The addresses of the host; one that is not public condemns them all."""
+        literal = parse_address(host)
+        found: list[Address | None] = [literal]
+        if literal is None:
             try:
-                found = [parse_address(text) for text in await self._lookup(url.host)]
+                found = [parse_address(text) for text in await self._lookup(host)]
             except OSError:
                 found = []
-        usable = tuple(each for each in found if each is not None and self._may_reach(each))
+        usable = [each for each in found if each is not None and self._may_reach(each, port)]
         if not usable or len(usable) < len(found):
             # One message for the unknown and the forbidden: names inside cannot be told by it.
             raise ImageUrlError("address", NOT_PUBLIC)
         return usable
 
-    def _may_reach(self, address: Address) -> bool:
+    def _may_reach(self, address: Address, port: int) -> bool:
         if address in self.also_reach:
             return True
-        return is_public(address) and not any(address in each for each in self.policy.never)
+        if not is_public(address) or any(address in each for each in self.policy.never):
+            return False
+        return not _is_own(address, port)
 
     async def _lookup(self, host: str) -> Sequence[str]:
         if self.resolver is not None:
@@ -342,47 +223,108 @@ class ImageFetcher:
         )
         return [str(entry[4][0]) for entry in found]
 
-    async def _connect(
-        self, url: ImageUrl, addresses: Sequence[Address]
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        secure = url.scheme == "https"
-        for address in addresses[:MOST_ADDRESSES]:
-            try:
-                opened = await self._socket(address, url.port)
-                # TLS names the host, and its certificate is checked for it.
-                return await asyncio.open_connection(
-                    sock=opened,
-                    ssl=self._context() if secure else None,
-                    server_hostname=url.host if secure else None,
-                )
-            except OSError:
-                continue
-        raise ImageUrlError("connection", "the server of the image URL cannot be reached")
-
-    def _context(self) -> ssl.SSLContext:
-        if self.tls is None:
-            self.tls = ssl.create_default_context()
-        return self.tls
-
-    async def _socket(self, address: Address, port: int) -> socket.socket:
-        """A socket that is connected to this address and no other, on another machine."""
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        opened = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            opened.setblocking(False)
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await asyncio.get_running_loop().sock_connect(opened, (str(address), port))
-            # A server reaches itself by its public address, too, and behind its own firewall.
-            own = opened.getsockname()[0] == opened.getpeername()[0]
-            if own and address not in self.also_reach:
-                raise ImageUrlError("address", NOT_PUBLIC)
-        except BaseException:
-            opened.close()
-            raise
-        return opened
-
     async def aclose(self) -> None:
         """Let go of the threads. Safe to call twice."""
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _Checked(AbstractResolver):
+    """Gives aiohttp the addresses that were checked, and no others.
+
+    Args:
+        addresses: of a host that is reached at a port.
+    """
+
+    def __init__(self, addresses: Callable[[str, int], Awaitable[Sequence[Address]]]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """See `AbstractResolver`.
+
+        Raises:
+            ImageUrlError: they may not be reached.
+        """
+        found = await self._addresses(host, port)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address),
+                port=port,
+                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in found[:MOST_ADDRESSES]
+        ]
+
+    async def close(self) -> None:
+        """See `AbstractResolver`."""
+
+
+def _is_own(address: Address, port: int) -> bool:
+    """Whether an address that looks public is of this very machine, behind its own firewall.
+
+    Nothing is sent: the system is asked which address it would send from.
+    """
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((str(address), port))
+        except OSError:
+            return False
+        return bool(probe.getsockname()[0] == str(address))
+
+
+def _location(answer: Exchange) -> bytes:
+    found = answer.headers.getall("Location", [])
+    if len(found) != 1:
+        raise ImageUrlError("redirect", "the image URL redirects, and does not say where to")
+    return found[0].encode("utf-8", "surrogateescape")
+
+
+def _check(answer: Exchange, most: int) -> None:
+    """Whether it is worth reading on, by status and headers alone."""
+    if answer.status != 200:
+        raise ImageUrlError(
+            "status", f"the server of the image URL answered with status {answer.status}"
+        )
+    encodings = ",".join(answer.headers.getall("Content-Encoding", [])).strip().lower()
+    if encodings not in {"", "identity"}:
+        raise ImageUrlError(
+            "type", "the server of the image URL sends it compressed, though asked not to"
+        )
+    types = answer.headers.getall("Content-Type", [])
+    kind = types[0].partition(";")[0].strip().lower() if len(types) == 1 else ""
+    if kind not in MEDIA_TYPES:
+        raise _no_image()
+    # Only to stop early: what really comes is counted.
+    if int(answer.header("Content-Length") or 0) > most:
+        raise _too_large()
+
+
+async def _body(answer: Exchange) -> bytes:
+    body = bytearray()
+    seen = False
+    while piece := await answer.piece():
+        body += piece
+        if not seen and len(body) >= ENOUGH_BYTES:
+            seen = True
+            if kind_of(bytes(body[:ENOUGH_BYTES])) is None:
+                raise _no_image()
+    if not seen:
+        raise _no_image()
+    return bytes(body)
+
+
+def _too_large() -> ImageUrlError:
+    return ImageUrlError("size", "the image at the image URL is larger than is fetched here")
+
+
+def _no_image() -> ImageUrlError:
+    return ImageUrlError(
+        "type", "what is at the image URL is not an image that is taken (PNG, JPEG, GIF or WebP)"
+    )

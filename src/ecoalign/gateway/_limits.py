@@ -1,19 +1,17 @@
-"""Limits on what a request may weigh, kept before any of the rest of the server sees it."""
+"""Limits on the size of a request and its JSON, enforced before anything else sees it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
+from ecoalign.gateway._errors import SERVER, ApiError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-__all__ = ["BodyLimit", "JsonError", "parse_json"]
 
 MAX_BYTES = 32 * 1024 * 1024
 
@@ -28,7 +26,7 @@ _SMALL = 256 * 1024
 
 
 class JsonError(InputError):
-    """The body of a request is not JSON, or JSON that no honest client sends."""
+    """The body of a request is not JSON, or exceeds the limits on it."""
 
 
 def parse_json(body: bytes, *, depth: int = MAX_DEPTH) -> object:
@@ -94,7 +92,11 @@ class BodyLimit:
         seconds: longest time for a body to come in; 408 beyond.
         max_header_bytes: names and values of all headers together; 431 beyond.
         total_bytes: all bodies in memory at once, by default 16 of the largest; 503 beyond.
-        on_refusal: told the reason: "too-large", "too-slow" or "overloaded".
+        on_refusal: called with the reason: "too-large", "too-slow" or "overloaded".
+
+    Attributes:
+        free: bytes that the bodies in memory may still grow by, all together.
+        too_large: the error for a body that is larger.
 
     Raises:
         ValueError: a number is not above 0.
@@ -117,8 +119,14 @@ class BodyLimit:
         self._most = max_bytes
         self._seconds = seconds
         self._most_headers = max_header_bytes
-        self._pool = _Pool(total)
-        self._told = on_refusal
+        self.free = total
+        self.too_large = ApiError(
+            413,
+            f"the body of the request is larger than the {max_bytes:,} bytes taken here; send "
+            "smaller images",
+            code="request_too_large",
+        )
+        self._on_refusal = on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on."""
@@ -130,7 +138,7 @@ class BodyLimit:
             size += len(name) + len(value)
             if name == b"content-length":
                 if not value.isdigit() or int(value[:20]) > self._most:
-                    await self._refuse(send, _TOO_LARGE)
+                    await self._refuse(send, self.too_large)
                     return
                 has_body = True
             elif name == b"transfer-encoding":
@@ -144,16 +152,16 @@ class BodyLimit:
         await self._with_body(scope, receive, send)
 
     async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held = _Held(self._pool)
+        body = _Body(self)
         try:
             try:
                 async with asyncio.timeout(self._seconds):
-                    first = await held.read(receive, self._most)
+                    first = await body.read(receive, self._most)
             except TimeoutError:
                 first = _TOO_SLOW
-            if first is None:  # The client has gone; there is nobody to answer.
+            if first is None:  # The client has disconnected: there is nobody to answer.
                 return
-            if isinstance(first, _Refusal):
+            if isinstance(first, ApiError):
                 await self._refuse(send, first)
                 return
             waiting: list[Message] = [first]
@@ -163,93 +171,61 @@ class BodyLimit:
 
             await self._app(scope, replay, send)
         finally:
-            held.release()
+            body.release()
 
-    async def _refuse(self, send: Send, refusal: _Refusal) -> None:
-        if self._told is not None:
-            self._told(refusal.reason)
-        await refusal.answer(send, self._most)
-
-
-class _Refusal:
-    """An answer that ends a request before it has begun."""
-
-    def __init__(self, status: int, reason: str, kind: str, code: str, message: str) -> None:
-        self.status = status
-        self.reason = reason
-        self._kind = kind
-        self._code = code
-        self._message = message
-
-    async def answer(self, send: Send, most: int) -> None:
-        error = {
-            "message": self._message.format(most=f"{most:,}"),
-            "type": self._kind,
-            "param": None,
-            "code": self._code,
-        }
-        body = json.dumps({"error": error}).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            # The rest of the body is not waited for.
-            (b"connection", b"close"),
-        ]
-        if self.status == 503:
-            headers.append((b"retry-after", b"1"))
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    async def _refuse(self, send: Send, error: ApiError) -> None:
+        if self._on_refusal is not None:
+            self._on_refusal(_REASONS[error.code or ""])
+        await send_error(send, error, close=True)
 
 
-_TOO_LARGE = _Refusal(
-    413,
-    "too-large",
-    "invalid_request_error",
-    "request_too_large",
-    "the body of the request is larger than the {most} bytes taken here; send smaller images",
+async def send_error(send: Send, error: ApiError, *, close: bool = False) -> None:
+    """Answer with an error; `close` ends the connection, so that the rest of the body is not
+    waited for."""
+    body = error.body()
+    headers = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        **error.headers(),
+        **({"connection": "close"} if close else {}),
+    }
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+_REASONS = {
+    "request_too_large": "too-large",
+    "headers_too_large": "too-large",
+    "request_timeout": "too-slow",
+    "overloaded": "overloaded",
+}
+"""For the metrics, by the code of the error."""
+
+_HEADERS = ApiError(431, "the headers of the request are too large", code="headers_too_large")
+
+_TOO_SLOW = ApiError(
+    408, "the body of the request took too long to come in", code="request_timeout"
 )
 
-_HEADERS = _Refusal(
-    431,
-    "too-large",
-    "invalid_request_error",
-    "headers_too_large",
-    "the headers of the request are too large",
-)
-
-_TOO_SLOW = _Refusal(
-    408,
-    "too-slow",
-    "invalid_request_error",
-    "request_timeout",
-    "the body of the request took too long to come in",
-)
-
-_FULL = _Refusal(
+_FULL = ApiError(
     503,
-    "overloaded",
-    "server_error",
-    "overloaded",
     "the server holds as many request bodies as it can; try again shortly",
+    SERVER,
+    code="overloaded",
+    retry_after=1,
 )
 
 
-class _Pool:
-    """The bytes of all bodies in memory."""
-
-    def __init__(self, total: int) -> None:
-        self.free = total
-
-
-class _Held:
+class _Body:
     """One body as it comes in, counted against the limit of one and of all."""
 
-    def __init__(self, pool: _Pool) -> None:
-        self._pool = pool
+    def __init__(self, limit: BodyLimit) -> None:
+        self._limit = limit
         self._size = 0
 
-    async def read(self, receive: Receive, most: int) -> Message | _Refusal | None:
-        """The whole body as one message; why not; or None where the client has gone."""
+    async def read(self, receive: Receive, most: int) -> Message | ApiError | None:
+        """The whole body as one message; why not; or None where the client has disconnected."""
         chunks: list[bytes] = []
         while True:
             message = await receive()
@@ -258,10 +234,10 @@ class _Held:
             chunk: bytes = message.get("body", b"")
             more: bool = message.get("more_body", False)
             self._size += len(chunk)
-            self._pool.free -= len(chunk)
+            self._limit.free -= len(chunk)
             if self._size > most:
-                return _TOO_LARGE
-            if self._pool.free < 0:
+                return self._limit.too_large
+            if self._limit.free < 0:
                 return _FULL
             if not more and not chunks:
                 return message
@@ -271,5 +247,5 @@ class _Held:
 
     def release(self) -> None:
         """The request is over."""
-        self._pool.free += self._size
+        self._limit.free += self._size
         self._size = 0

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from ecoalign.gateway._config import GatewayConfig
 
-__all__ = ["LogOptions", "ray_is_installed", "serve_on_ray"]
-
 _KEEP_ALIVE = 75
 
 _SPARE = 8

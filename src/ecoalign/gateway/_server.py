@@ -1,4 +1,4 @@
-"""The app on a socket, in a process of its own, until somebody stops it."""
+"""The app on a socket, in a process of its own, until it is stopped by a signal."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ecoalign.errors import InputError
-from ecoalign.gateway._app import create_app, house_of
+from ecoalign.gateway._app import create_app, state_of
 from ecoalign.gateway._state import check
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from ecoalign.gateway._config import GatewayConfig
-
-__all__ = ["GuardedProtocol", "is_loopback", "listen", "serve"]
 
 MOST_HEAD_BYTES = 64 * 1024
 
@@ -54,15 +52,15 @@ class GuardedProtocol(HttpToolsProtocol):
     _body = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for a head, but not for ever."""
+        """Wait for the head of a request, for a bounded time."""
         # Uvicorn's own signature says what every event loop passes here.
         super().connection_made(cast("asyncio.Transport", transport))
-        self._await_head()
+        self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clocks."""
-        self._head_came()
-        self._reads_again()
+        """Stop the timers."""
+        self._stop_head_timer()
+        self._stop_stall_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -82,11 +80,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._fresh, self._whole = True, False
         self._wire = self._body = 0
         if self._head_timer is None:
-            self._await_head()
+            self._start_head_timer()
 
     def on_headers_complete(self) -> None:
         """Its head is whole."""
-        self._head_came()
+        self._stop_head_timer()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -103,27 +101,27 @@ class GuardedProtocol(HttpToolsProtocol):
         """The client does not read what is sent."""
         super().pause_writing()
         if self._stall_timer is None:
-            self._stall_timer = self.loop.call_later(self.stall_seconds, self._give_up)
+            self._stall_timer = self.loop.call_later(self.stall_seconds, self._abort)
 
     def resume_writing(self) -> None:
         """It reads again."""
-        self._reads_again()
+        self._stop_stall_timer()
         super().resume_writing()
 
-    def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(self.head_seconds, self._give_up)
+    def _start_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_seconds, self._abort)
 
-    def _head_came(self) -> None:
+    def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _reads_again(self) -> None:
+    def _stop_stall_timer(self) -> None:
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
 
-    def _give_up(self) -> None:
+    def _abort(self) -> None:
         self.transport.abort()
 
 
@@ -192,8 +190,8 @@ class _Server(uvicorn.Server):
             self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Send away who waits, let the others end, close."""
-        self._draining = asyncio.create_task(house_of(self._app).close_doors())
+        """Reject waiting requests, let the others end, close."""
+        self._draining = asyncio.create_task(state_of(self._app).drain())
         await super().shutdown(sockets)
 
     @contextmanager

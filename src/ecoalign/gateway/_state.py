@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
+import secrets
 import time
-from collections.abc import Coroutine
+import zlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from ecoalign.budget import Budget, Spending
 from ecoalign.errors import EcoAlignError
-from ecoalign.gateway._admission import Admission, RateLimiter
+from ecoalign.gateway._admission import Admission, Overloaded, RateLimited, RateLimiter
 from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._errors import SERVER, ApiError
 from ecoalign.gateway._forward import Forwarder
 from ecoalign.gateway._image_fetch import ImageFetcher
 from ecoalign.gateway._image_urls import ImageUrlError
+from ecoalign.gateway._images import Fetch, ImageLoader
 from ecoalign.gateway._service import ChatService
-from ecoalign.gateway._traces import Traces
-from ecoalign.gateway.chat._pictures import Fetch, Pictures
 from ecoalign.gateway.keys import KeyStore, open_store
-from ecoalign.gateway.keys._base import KeyPolicy, KeyRecord, StoreError
+from ecoalign.gateway.keys._policy import (
+    Grant,
+    KeyPolicy,
+    KeyRecord,
+    StoreError,
+    UnknownKey,
+    WindowExhausted,
+    least_of,
+)
 from ecoalign.gateway.observe._metrics import GatewayMetrics
 from ecoalign.models.openai._model import OpenAIModel
+from ecoalign.trace.events import to_json
 
-__all__ = ["AppState", "Client", "check", "store_down"]
+if TYPE_CHECKING:
+    from ecoalign.trace.events import Event
 
 _LAST_CALL = 5.0
 """Seconds for the requests that were cancelled to come to their end."""
+
+_log = logging.getLogger("ecoalign.gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +52,7 @@ class Client:
 
     Attributes:
         key: None where the server has no keys.
-        policy: what may be asked for.
+        policy: what its requests may choose and spend.
     """
 
     key: KeyRecord | None
@@ -43,8 +60,23 @@ class Client:
 
     @property
     def id(self) -> str:
-        """Of the key; "" for a guest."""
+        """Of the key; "" where the server has no keys."""
         return "" if self.key is None else self.key.id
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one run may spend.
+
+    Attributes:
+        budget: hard, in each unit.
+        price: factor on the setting `lambda0`.
+        cut: whether the key's window had less than was wanted.
+    """
+
+    budget: Budget
+    price: float = 1.0
+    cut: bool = False
 
 
 @dataclass(slots=True)
@@ -52,16 +84,16 @@ class AppState:
     """The parts of a running gateway. Build it with `open`."""
 
     config: GatewayConfig
-    engine: ChatService
+    service: ChatService
     store: KeyStore | None
     forwarder: Forwarder | None
     fetcher: ImageFetcher
-    pictures: Pictures
+    images: ImageLoader
     admission: Admission
     rates: RateLimiter
     metrics: GatewayMetrics
-    traces: Traces
-    born: int = field(default_factory=lambda: int(time.time()))
+    traces: TraceStore
+    started: int = field(default_factory=lambda: int(time.time()))
     closing: bool = False
     _tasks: set[asyncio.Task[object]] = field(default_factory=set)
 
@@ -72,29 +104,23 @@ class AppState:
         Raises:
             InputError: a setting does not fit.
         """
-        engine = ChatService(config.settings)
-        engine.plan(config.method, None)
+        service = ChatService(config.settings)
+        service.method(config.method, None)
         fetcher = ImageFetcher(config.fetch)
         admission = Admission(config.concurrency, config.queue)
         metrics.queue(lambda: float(admission.waiting), lambda: float(admission.running))
         return cls(
             config=config,
-            engine=engine,
+            service=service,
             store=None if config.keys is None else open_store(config.keys),
-            forwarder=_forwarder(engine, config),
+            forwarder=_forwarder(service, config),
             fetcher=fetcher,
-            pictures=Pictures(_counted(fetcher, metrics), config.max_pixels, config.all_pixels),
+            images=ImageLoader(_counted(fetcher, metrics), config.max_pixels, config.all_pixels),
             admission=admission,
             rates=RateLimiter(),
             metrics=metrics,
-            traces=Traces(config.trace_bytes),
+            traces=TraceStore(config.trace_bytes),
         )
-
-    @property
-    def upstream_name(self) -> str:
-        """What the model is called on its own server."""
-        model = self.engine.model
-        return model.model if isinstance(model, OpenAIModel) else model.name
 
     async def client(self, authorization: str) -> Client:
         """Who asks, from the header `Authorization`.
@@ -103,7 +129,7 @@ class AppState:
             ApiError: 401, or 503 where the store cannot be read.
         """
         if self.store is None:
-            return Client(None, self.config.guest)
+            return Client(None, self.config.anonymous)
         kind, _, secret = authorization.partition(" ")
         if kind.lower() != "bearer" or not secret.strip():
             self.metrics.turned_away("key")
@@ -115,11 +141,109 @@ class AppState:
         try:
             record = await self.store.find(secret.strip())
         except StoreError:
-            raise store_down() from None
+            raise _store_down() from None
         if record is None:
             self.metrics.turned_away("key")
             raise ApiError(401, "the API key is unknown or was revoked", code="invalid_api_key")
         return Client(record, record.policy)
+
+    def check_rate(self, client: Client) -> None:
+        """Count a request of a client.
+
+        Raises:
+            ApiError: 429, its key has made too many in this minute.
+        """
+        try:
+            self.rates.take(client.id, client.policy.requests_per_minute)
+        except RateLimited as limited:
+            self.metrics.turned_away("rate")
+            raise ApiError(
+                429,
+                str(limited),
+                "requests",
+                code="rate_limit_exceeded",
+                retry_after=limited.retry_after,
+            ) from None
+
+    def budget_for(self, client: Client, asked: Budget | None) -> Budget:
+        """What a request may spend: its own choice, its key's or the server's, within limits."""
+        want = client.policy.request_budget(asked, self.service.budget)
+        return want if self.config.most is None else least_of(want, self.config.most)
+
+    @asynccontextmanager
+    async def admitted(self, client: Client) -> AsyncGenerator[None, None]:
+        """A place among the requests that run.
+
+        Raises:
+            ApiError: 429 where the queue is full, 503 where the server is shutting down.
+        """
+        slot = self.admission.slot(client.id, client.policy.max_concurrent)
+        try:
+            await slot.__aenter__()
+        except Overloaded as full:
+            self.metrics.turned_away("draining" if full.draining else "overloaded")
+            status, kind, code = (
+                (503, SERVER, "shutting_down") if full.draining else (429, "requests", "overloaded")
+            )
+            wait = full.retry_after
+            raise ApiError(status, str(full), kind, code=code, retry_after=wait) from None
+        try:
+            yield
+        finally:
+            await slot.__aexit__(None, None, None)
+
+    @asynccontextmanager
+    async def granted(
+        self,
+        client: Client,
+        want: Budget,
+        spent: Callable[[], Spending],
+        least: Budget | None = None,
+    ) -> AsyncGenerator[Allowance, None]:
+        """Reserve a budget in the key's window before the block and settle it after, whatever
+        happens in it.
+
+        Args:
+            client: who pays.
+            want: the most that is wanted.
+            spent: what was spent by the end of the block.
+            least: what will do; all of `want` if None.
+
+        Raises:
+            ApiError: the key has too little left (429), was revoked (401), or the store does not
+                answer (503).
+        """
+        if self.store is None or client.key is None:
+            yield Allowance(want)
+            return
+        try:
+            grant = await self.store.grant(client.key, want, least)
+        except WindowExhausted as short:
+            self.metrics.turned_away("window")
+            raise ApiError(
+                429,
+                f"the key's budget in {short.unit} is used up for now: {short}",
+                "insufficient_quota",
+                code="insufficient_quota",
+                retry_after=short.retry_after,
+                retry=False,
+            ) from None
+        except UnknownKey:
+            raise ApiError(401, "the API key was revoked", code="invalid_api_key") from None
+        except StoreError:
+            raise _store_down() from None
+        try:
+            yield Allowance(grant.budget, grant.price, grant.budget != want)
+        finally:
+            # A task of its own: however often this one is cancelled, the account is settled.
+            await asyncio.shield(self._spawn(self._settle(self.store, grant, spent())))
+
+    async def _settle(self, store: KeyStore, grant: Grant, spent: Spending) -> None:
+        """The reservation stays counted in full where the store fails: never too little."""
+        try:
+            await store.settle(grant, spent)
+        except StoreError as error:
+            _log.error("a grant could not be settled and stays reserved", exc_info=error)
 
     async def ready(self) -> str | None:
         """Why no request can be answered now; None if one can."""
@@ -132,32 +256,85 @@ class AppState:
                 return "the store of the keys does not answer"
         return None
 
-    def spawn(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
-        """A task that is waited for before the house closes, whoever else is cancelled."""
+    def _spawn(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
+        """A task that is waited for before the app ends, also when its request is cancelled."""
         task: asyncio.Task[object] = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def close_doors(self) -> None:
-        """Let nobody in any more and wait, for a while, for those who are inside."""
+    async def drain(self) -> None:
+        """Admit no more requests and wait, for a while, for those that run."""
         self.closing = True
         await self.admission.drain(self.config.drain)
 
     async def aclose(self) -> None:
         """Let the accounts of what was under way be settled, then close everything."""
         self.closing = True
-        # Who is still inside has been cancelled by now, or the app ends without a server.
+        # What still runs has been cancelled by now, or the app ends without a server.
         await self.admission.drain(_LAST_CALL)
         while self._tasks:
             await asyncio.wait(set(self._tasks))
         if self.forwarder is not None:
             await self.forwarder.aclose()
         await self.fetcher.aclose()
-        await self.engine.aclose()
-        self.pictures.close()
+        await self.service.aclose()
+        self.images.close()
         if self.store is not None:
             await self.store.aclose()
+
+
+class TraceStore:
+    """Traces that are kept for a while, in bounded memory, each for the key that paid for it.
+
+    Args:
+        most: bytes of memory, packed; the oldest traces go first. 0 keeps none.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._kept: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+
+    @staticmethod
+    def new_name() -> str:
+        """A name for a trace that cannot be guessed."""
+        return f"trace-{secrets.token_hex(16)}"
+
+    async def keep(self, name: str, owner: str, events: Iterable[Event]) -> bool:
+        """Keep a trace under `name` for `owner`; whether there was room for it."""
+        packed = await asyncio.to_thread(_pack, tuple(events))
+        if len(packed) > self._most:
+            return False
+        self._kept[name] = owner, packed
+        self._held += len(packed)
+        while self._held > self._most:
+            _, (_, oldest) = self._kept.popitem(last=False)
+            self._held -= len(oldest)
+        return True
+
+    async def read(self, name: str, owner: str) -> bytes | None:
+        """The trace as JSON lines; None if there is none, or it is of another key."""
+        kept = self._kept.get(name)
+        if kept is None or kept[0] != owner:
+            return None
+        return await asyncio.to_thread(zlib.decompress, kept[1])
+
+
+def _pack(events: tuple[Event, ...]) -> bytes:
+    lines = "".join(to_json(event) + "\n" for event in events)
+    return zlib.compress(lines.encode(), 1)
+
+
+def check(config: GatewayConfig) -> None:
+    """Whether a gateway of this kind could start. Opens no connection.
+
+    Raises:
+        InputError: a setting does not fit, or a key is missing.
+    """
+    ChatService(config.settings).method(config.method, None)
+    if config.keys is not None:
+        open_store(config.keys)
 
 
 def _counted(fetcher: ImageFetcher, metrics: GatewayMetrics) -> Fetch:
@@ -171,19 +348,8 @@ def _counted(fetcher: ImageFetcher, metrics: GatewayMetrics) -> Fetch:
     return fetch
 
 
-def check(config: GatewayConfig) -> None:
-    """Whether a gateway of this kind could start. Opens no connection.
-
-    Raises:
-        InputError: a setting does not fit, or a key is missing.
-    """
-    ChatService(config.settings).plan(config.method, None)
-    if config.keys is not None:
-        open_store(config.keys)
-
-
-def store_down() -> ApiError:
-    """The store of the keys failed: nobody is let in, and nothing is spent."""
+def _store_down() -> ApiError:
+    """The store of the keys failed: no request is answered, and nothing is spent."""
     return ApiError(
         503,
         "the store of the API keys does not answer; try again shortly",
@@ -193,15 +359,11 @@ def store_down() -> ApiError:
     )
 
 
-def _forwarder(engine: ChatService, config: GatewayConfig) -> Forwarder | None:
-    model = engine.model
-    address = config.settings.base_url or os.environ.get("OPENAI_BASE_URL", "")
-    if not isinstance(model, OpenAIModel) or "@" in address:
+def _forwarder(service: ChatService, config: GatewayConfig) -> Forwarder | None:
+    model = service.model
+    if not isinstance(model, OpenAIModel) or model.endpoint.has_user:
         # A server with a user name in its address is asked by the model's own client.
         return None
     return Forwarder(
-        model.base_url,
-        os.environ.get("OPENAI_API_KEY", "").strip() or None,
-        timeout=config.settings.timeout,
-        connections=config.concurrency,
+        model.endpoint, timeout=config.settings.timeout, connections=config.concurrency
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 from ecoalign.graph._actions import ActionKind, Candidate, Forecast, PendingAction, ValuedAction
 from ecoalign.graph._equivalence import Similarity, text_similarity
 from ecoalign.graph._queues import ActionQueue, BestAnswer, DuplicateIndex, ExpansionQueue
-from ecoalign.graph._thought_graph import ROOT, Thought, ThoughtGraph, ThoughtId, ThoughtKind
-from ecoalign.graph._thoughts import ENDS, Region
+from ecoalign.graph._thought_graph import ThoughtGraph
+from ecoalign.graph._thoughts import ENDS, ROOT, Region, Thought, ThoughtId, ThoughtKind
 
 __all__ = [
     "ENDS",

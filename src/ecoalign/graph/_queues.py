@@ -112,7 +112,9 @@ LIVE = 64
 
 @dataclass(slots=True)
 class ActionQueue:
-    """The open actions of one search; see the module. Iterates over those that compete.
+    """The open actions of one search, of which so many compete while the others wait.
+
+    Iterates over those that compete.
 
     Args:
         size: how many compete, >= 1; newly proposed ones always do, once.

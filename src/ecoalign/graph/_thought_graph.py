@@ -4,8 +4,8 @@ Two kinds of several parents, and what each means for safety:
 
 - A **fused** thought needs all its parents (AND). Its safety is the least of its own and of the
   floors of all its parents, where the floor of a thought is the least safety over itself and all
-  its ancestors, the root excluded. A path runs through one parent only, so this is what keeps an
-  unsafe parent from entering by a side door.
+  its ancestors, the root excluded. A path runs through one parent only; without this, one
+  through a safe parent would not see the unsafe one.
 - A **merged** thought has alternative derivations (OR): a path may take any of its parents and
   inherits the safety of that one only, path by path. Its own safety is the least of the merged.
   The children that it has at the merge grew from one of the alternatives: where the other one is
@@ -32,16 +32,7 @@ from ecoalign.graph._thoughts import ENDS, ROOT, Region, Thought, ThoughtId, Tho
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, KeysView, Sequence
 
-__all__ = [
-    "ENDS",
-    "ROOT",
-    "PrunedError",
-    "Region",
-    "Thought",
-    "ThoughtGraph",
-    "ThoughtId",
-    "ThoughtKind",
-]
+__all__ = ["PrunedError", "ThoughtGraph"]
 
 
 class PrunedError(EcoAlignError):
@@ -174,17 +165,6 @@ class ThoughtGraph:
             best = max(steps[-1].parents, key=lambda p: (self._live(p), self._floor[p]))
             steps.append(self._thoughts[best])
         return tuple(reversed(steps))
-
-    def paths_to(self, thought: ThoughtId) -> Iterator[tuple[ThoughtId, ...]]:
-        """Every path of live thoughts from the root, lazily: there may be exponentially many."""
-        end = self.resolve(thought)
-        if not self._live(end):
-            return
-        if end == ROOT:
-            yield (ROOT,)
-        for parent in self._thoughts[end].parents:
-            for path in self.paths_to(parent):
-                yield (*path, end)
 
     def path(self, ids: Sequence[ThoughtId]) -> tuple[Thought, ...]:
         """The thoughts of a path given by its ids, root first.

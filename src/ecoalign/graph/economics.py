@@ -1,7 +1,7 @@
 """The economy of a search, one equation a function (arXiv 2511.11301, section 1 of the method).
 
 Everything here is pure: numbers in, a number out. Units: safety s in [-1, 1], utility u >= 0
-(no unit), cost c >= 0 in tokens (or any one unit used throughout), money values in utility.
+(no unit), cost c >= 0 in tokens (or any one unit used throughout), values in units of utility.
 Sums run left to right in plain floating point, so that equal paths give equal numbers on every
 version of Python.
 """
@@ -24,7 +24,6 @@ __all__ = [
     "gamma_without_cost",
     "horizon_actions",
     "horizon_tokens",
-    "local_return",
     "npv",
     "path_cost",
     "path_safety",
@@ -122,7 +121,7 @@ def path_safety(
 
 
 def gamma(safety: float, utility: float, cost: float) -> float:
-    """Gamma(P) = S[P] * U[P] / C[P].
+    """Gamma(P) = S[P] * U[P] / C[P]; of one action, Gamma_local(a) = s_new * u_new / c_new.
 
     At C = 0 it is the limit from above: plus infinity for S*U > 0, minus infinity for S*U < 0, and
     0 for S*U = 0, so that for S*U > 0 a cheaper path is never worth less.
@@ -143,11 +142,6 @@ def gamma_without_cost(safety: float, utility: float) -> float:
         ValueError: a number is out of its range.
     """
     return _safety(safety) * _amount("utility", utility)
-
-
-def local_return(safety: float, utility: float, cost: float) -> float:
-    """Gamma_local(a) = s_new * u_new / c_new. At c = 0 the same limit as `gamma`."""
-    return gamma(safety, utility, cost)
 
 
 def surplus(safety: float, utility: float, cost: float, price: float) -> float:
@@ -177,7 +171,7 @@ def worth(
 
 
 def npv(returns: Sequence[float], delta: float) -> float:
-    """PathProblem present value: sum over i = 1..n of delta^(i-1) * r_i. 0 for no returns.
+    """Net present value: sum over i = 1..n of delta^(i-1) * r_i. 0 for no returns.
 
     Raises:
         ValueError: delta is outside (0, 1], a return is NaN, or infinities cancel.

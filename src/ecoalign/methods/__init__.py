@@ -12,20 +12,21 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ecoalign.methods._base import Answer, Method
-    from ecoalign.methods._registry import METHODS, OpenMethod, open_method
+    from ecoalign.methods._base import Method
+    from ecoalign.methods._baseline import FULL_PIXELS
+    from ecoalign.methods._registry import METHODS, open_method, with_preset
     from ecoalign.search.refusals import is_refusal
 
 _HOMES = {
+    "FULL_PIXELS": "ecoalign.methods._baseline",
     "METHODS": "ecoalign.methods._registry",
-    "Answer": "ecoalign.methods._base",
     "Method": "ecoalign.methods._base",
-    "OpenMethod": "ecoalign.methods._registry",
     "is_refusal": "ecoalign.search.refusals",
     "open_method": "ecoalign.methods._registry",
+    "with_preset": "ecoalign.methods._registry",
 }
 
-__all__ = ["METHODS", "Answer", "Method", "OpenMethod", "is_refusal", "open_method"]
+__all__ = ["FULL_PIXELS", "METHODS", "Method", "is_refusal", "open_method", "with_preset"]
 
 
 def __getattr__(name: str) -> object:

@@ -7,23 +7,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError, InputError, ModelError
-from ecoalign.evaluators import SelfEvaluator, bounds_by_model
-from ecoalign.methods._context import Room, cause_of
+from ecoalign.evaluators import Evaluator, NamedEvaluator
+from ecoalign.methods._baseline import Baseline, cause_of
 from ecoalign.models import OWN_REPLY, Reply
-from ecoalign.prompts.requests import DirectRequest, ScoreRequest
-from ecoalign.search.context import CallLog, logging_calls
 from ecoalign.search.synthesizer import FIXED_REFUSAL
-from ecoalign.trace import chain
 
 if TYPE_CHECKING:
-    from ecoalign.budget import Ledger
-    from ecoalign.evaluators import Evaluator
-    from ecoalign.methods._base import Answer
-    from ecoalign.methods._registry import Judge
-    from ecoalign.models import ChatModel, Usage
+    from ecoalign.budget import Called
+    from ecoalign.models import ChatModel
     from ecoalign.prompts.requests import ScoreResult
-    from ecoalign.query import Query
+    from ecoalign.search.context import RunContext
     from ecoalign.settings import Settings
+    from ecoalign.trace.events import Finished
 
 __all__ = ["DEFAULT_N", "LARGEST_N", "TEMPERATURE", "BestOfN"]
 
@@ -38,15 +33,15 @@ no choice."""
 
 @dataclass(slots=True)
 class _Sample:
+    fund: str
     text: str = ""
     score: ScoreResult | None = None
     error: EcoAlignError | None = None
     reply: Reply = OWN_REPLY
-    log: CallLog = field(default_factory=list)
+    calls: list[Called] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class BestOfN:
+class BestOfN(Baseline):
     """n answers of the plain model (stage `sample`), each scored (`score`) by the evaluator that
     EcoAlign would use; of those that are safe, the one with the greatest S*u.
 
@@ -58,101 +53,94 @@ class BestOfN:
 
     With an evaluator that knows no utility (a guard model), S*u is 0 for all and the safest counts.
 
-    Attributes:
+    Args:
         name: "best-of-n", or with n in place of the letter.
+        settings: see `Baseline`; `evaluator` names who scores.
         n: samples, from 1 to `LARGEST_N`.
-        settings: sampling, retries, `safety_threshold` of the scores.
-        judge: who scores.
+        evaluator: who scores, in place of the settings'.
     """
 
-    name: str
-    n: int
-    settings: Settings
-    judge: Judge
+    def __init__(
+        self, name: str, settings: Settings, n: int, evaluator: Evaluator | None = None
+    ) -> None:
+        super().__init__(name, settings)
+        self.n = n
+        self._given = evaluator
+        self._named = NamedEvaluator(settings.evaluator, settings.timeout)
 
-    @property
-    def label(self) -> str:
-        """For people."""
-        return f"Best of {self.n}: that many answers, the best by EcoAlign's evaluator"
+    def evaluator(self, model: ChatModel) -> Evaluator:
+        """See `Baseline.evaluator`."""
+        return self._given or self._named.of(model)
 
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
-        """See `Method.answer`."""
-        evaluator = self.judge.evaluator() or SelfEvaluator(model)
-        opened = Room.opened(query, model, ledger, self.settings, at_once=self.n)
-        async with opened as room:
-            marks = self._secured(room, evaluator)
-            try:
-                samples = await self._sampled(room, evaluator, marks)
-            finally:
-                for mark in marks:
-                    ledger.release_fund(mark)
-            return self._best(room, samples)
+    def max_concurrency(self) -> int:
+        """Room for all samples, unless somebody has set it."""
+        most = self.settings.max_concurrency
+        return max(most, self.n) if self.settings.origin("max_concurrency") == "default" else most
 
-    def _secured(self, room: Room, evaluator: Evaluator) -> list[str]:
-        """The earmarks of as many samples as can be paid for.
+    async def respond(self, ctx: RunContext) -> Finished:
+        """See `Baseline.respond`."""
+        samples = self._reserved(ctx)
+        try:
+            # All are let finish: a call that is cut off is charged at its worst case.
+            work = (self._sample(ctx, i, sample) for i, sample in enumerate(samples))
+            for outcome in await asyncio.gather(*work, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+        finally:
+            for sample in samples:
+                ctx.recorder.emit_all(sample.calls)
+                ctx.ledger.release_fund(sample.fund)
+        return self._best(ctx, samples)
+
+    def _reserved(self, ctx: RunContext) -> list[_Sample]:
+        """As many samples as can be paid for, each with its fund.
 
         Raises:
             BudgetTooSmall: there is not room for one.
         """
-        request = _request(room)
-        calls: list[tuple[str, Usage]] = room.bounds(request)
-        scoring = _scoring(room, room.longest(request))
-        calls += bounds_by_model(evaluator, scoring, room.model.name)
-        marks: list[str] = []
+        request = self.request(ctx)
+        scoring = ctx.score_request((), "answer", ctx.longest(request))
+        calls = [*ctx.bounds(request), *ctx.score_bounds(scoring)]
+        samples: list[_Sample] = []
         for i in range(self.n):
-            mark = f"sample {i}"
             try:
-                room.secure(calls, mark)
+                self.reserve(ctx, calls, f"sample {i}")
             except BudgetExceeded as short:
-                if not marks:
-                    raise room.too_small(short, calls) from short
+                if not samples:
+                    raise self.too_small(ctx, short, calls) from short
                 break
-            marks.append(mark)
-        return marks
-
-    async def _sampled(self, room: Room, evaluator: Evaluator, marks: list[str]) -> list[_Sample]:
-        samples = [_Sample() for _ in marks]
-        work = (self._sample(room, evaluator, i, mark, samples[i]) for i, mark in enumerate(marks))
-        # All are let finish: a call that is cut off is charged at its worst case.
-        for outcome in await asyncio.gather(*work, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
+            samples.append(_Sample(f"sample {i}"))
         return samples
 
-    async def _sample(
-        self, room: Room, evaluator: Evaluator, i: int, mark: str, sample: _Sample
-    ) -> None:
-        request = _request(room)
-        warmth = self.settings.temperature or (TEMPERATURE if i else 0.0)
-        with logging_calls(sample.log):
-            try:
-                completion = await room.ask(
-                    request, stage="sample", fund=mark, temperature=warmth, variant=i
-                )
-            except InputError:
-                # The question itself cannot be read.
-                raise
-            except EcoAlignError as error:
-                sample.error = error
-                return
-            read = room.read(request, completion)
-            sample.text, sample.reply = read.text, read.reply
-            try:
-                scoring = _scoring(room, sample.text)
-                sample.score = await evaluator.score(scoring, room.metered, fund=mark)
-            except EcoAlignError as error:
-                if isinstance(error, ModelError):
-                    error.role = "evaluator"
-                sample.error = error
+    async def _sample(self, ctx: RunContext, i: int, sample: _Sample) -> None:
+        ctx = ctx.collecting(sample.calls)
+        request = self.request(ctx)
+        temperature = self.settings.temperature or (TEMPERATURE if i else 0.0)
+        try:
+            completion = await ctx.ask(
+                request, fund=sample.fund, stage="sample", temperature=temperature, variant=i
+            )
+        except InputError:
+            # The question itself cannot be read.
+            raise
+        except EcoAlignError as error:
+            sample.error = error
+            return
+        read = self.read(ctx, request, completion)
+        sample.text, sample.reply = read.text, read.reply
+        try:
+            scoring = ctx.score_request((), "answer", sample.text)
+            sample.score = await ctx.score(scoring, fund=sample.fund)
+        except EcoAlignError as error:
+            sample.error = error
 
-    def _best(self, room: Room, samples: list[_Sample]) -> Answer:
+    def _best(self, ctx: RunContext, samples: list[_Sample]) -> Finished:
         """The best safe sample; of equals the first.
 
         Raises:
             ModelError: not one answer came back.
             BudgetTooSmall: the time ran out before one did.
         """
-        line = max(chain(sample.log) for sample in samples)
         detail = {
             "n": self.n,
             "samples": len(samples),
@@ -166,42 +154,28 @@ class BestOfN:
             if score is None or _worth(sample.score) > _worth(score):
                 best, score = sample, sample.score
         if best is not None and score is not None:
-            return room.finish(
+            return self.finish(
+                ctx,
                 best.text,
-                line,
+                "best",
+                detail,
                 safety=score.safety,
                 utility=score.utility,
-                stop_reason="best",
-                detail=detail,
                 reply=best.reply,
             )
-        _raise_if_unanswered(room, samples)
-        return room.finish(FIXED_REFUSAL, line, stop_reason="fail-closed", detail=detail)
+        if not any(call.text is not None for sample in samples for call in sample.calls):
+            # Where no sample was ever answered there is nothing to refuse.
+            for sample in samples:
+                if isinstance(sample.error, ModelError):
+                    raise sample.error
+                if isinstance(sample.error, BudgetExceeded):
+                    raise self.too_small(ctx, sample.error) from sample.error
+        return self.finish(ctx, FIXED_REFUSAL, "fail-closed", detail)
 
     async def aclose(self) -> None:
         """Close the connections of the evaluator that the settings name."""
-        await self.judge.aclose()
-
-
-def _request(room: Room) -> DirectRequest:
-    return DirectRequest(room.query.question, room.views, room.query.context)
-
-
-def _scoring(room: Room, text: str) -> ScoreRequest:
-    query, fence = room.query, room.fence("score", text)
-    return ScoreRequest(query.question, room.views, (), "answer", text, fence, query.context)
+        await self._named.aclose()
 
 
 def _worth(score: ScoreResult) -> tuple[float, float]:
     return score.safety * score.utility, score.safety
-
-
-def _raise_if_unanswered(room: Room, samples: list[_Sample]) -> None:
-    """Where no sample was ever answered there is nothing to refuse."""
-    if any(record.completion is not None for sample in samples for record in sample.log):
-        return
-    for sample in samples:
-        if isinstance(sample.error, ModelError):
-            raise sample.error
-        if isinstance(sample.error, BudgetExceeded):
-            raise room.too_small(sample.error) from sample.error

@@ -2,73 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded
-from ecoalign.methods._context import Room
-from ecoalign.prompts.requests import CarefulRequest, DirectRequest, DraftRequest, ReasonRequest
-from ecoalign.trace import chain
+from ecoalign.methods._baseline import Baseline
 
 if TYPE_CHECKING:
-    from ecoalign.budget import Ledger
-    from ecoalign.methods._base import Answer
-    from ecoalign.models import ChatModel
-    from ecoalign.query import Query
-    from ecoalign.settings import Settings
+    from ecoalign.prompts.requests import AnswerStyle
+    from ecoalign.search.context import RunContext
+    from ecoalign.trace.events import Finished
 
 __all__ = ["DIRECT", "Direct"]
 
-if TYPE_CHECKING:
-    Asked = type[DirectRequest | CarefulRequest | ReasonRequest | DraftRequest]
-
-DIRECT: dict[str, tuple[Asked, str]] = {
-    "base": (DirectRequest, "Base: the plain model, asked as it is"),
-    "cot": (ReasonRequest, "CoT: chain of thought, then the answer"),
-    "cod": (DraftRequest, "CoD: Chain of Draft, a few words a step (arXiv 2502.18600)"),
-    "safety-prompt": (CarefulRequest, "Safety prompt: a system prompt that leans to refusing"),
+DIRECT: dict[str, tuple[AnswerStyle, str]] = {
+    "base": ("plain", "Base: the plain model, asked as it is"),
+    "cot": ("cot", "CoT: chain of thought, then the answer"),
+    "cod": ("cod", "CoD: Chain of Draft, a few words a step (arXiv 2502.18600)"),
+    "safety-prompt": ("careful", "Safety prompt: a system prompt that leans to refusing"),
 }
-"""By name: what is asked, and the label."""
+"""By name: how it is asked, and a line for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class Direct:
+class Direct(Baseline):
     """One call, and its answer as it is: nothing is checked, whatever it says gets out.
 
     Of cot and cod the user sees what follows the mark of the final answer; all that was said is
     in `detail["whole"]`. An answer without its mark is seen whole. `stop_reason` is "" for an
     answer that ended by itself, else "length", "withheld" or "empty"; see `AnswerResult`.
 
-    Attributes:
-        name: one of `DIRECT`.
-        settings: sampling, retries and the like.
+    The name is one of `DIRECT`.
     """
 
-    name: str
-    settings: Settings
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        return DIRECT[self.name][1]
-
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
-        """See `Method.answer`."""
-        async with Room.opened(query, model, ledger, self.settings) as room:
-            request = DIRECT[self.name][0](query.question, room.views, query.context)
-            room.require(room.bounds(request))
-            try:
-                result = await room.answer(request)
-            except BudgetExceeded as short:
-                raise room.too_small(short) from short
-            detail = {} if result.whole == result.text else {"whole": result.whole}
-            return room.finish(
-                result.text,
-                chain(room.log),
-                stop_reason=result.note,
-                detail=detail,
-                reply=result.reply,
-            )
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
+    async def respond(self, ctx: RunContext) -> Finished:
+        """See `Baseline.respond`."""
+        request = self.request(ctx, DIRECT[self.name][0])
+        self.require(ctx, ctx.bounds(request))
+        try:
+            result = await self.ask(ctx, request)
+        except BudgetExceeded as short:
+            raise self.too_small(ctx, short) from short
+        detail = {} if result.whole == result.text else {"whole": result.whole}
+        return self.finish(ctx, result.text, result.note, detail, reply=result.reply)

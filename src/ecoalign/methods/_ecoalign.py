@@ -2,67 +2,56 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.aligner import Aligner
-from ecoalign.methods._base import Answer
-from ecoalign.search.refusals import is_refusal
-from ecoalign.trace import critical_path
+from ecoalign.evaluators import NamedEvaluator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ecoalign.budget import Ledger
-    from ecoalign.methods._registry import Judge
     from ecoalign.models import ChatModel
     from ecoalign.query import Query
     from ecoalign.settings import Settings
+    from ecoalign.trace import Alignment
+    from ecoalign.trace.events import Event
 
-__all__ = ["Aligned"]
+__all__ = ["EcoAlign"]
+
+_HIGHEST_PRICE = 1000.0
+"""The largest value of the setting `lambda0`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Aligned:
-    """The engine under one set of settings.
+class EcoAlign:
+    """The engine under one set of settings; see `Method`. `refused` says how the path ended.
 
-    `refused` is decided by the text, as for every other method; whether the path ended in a
-    refusal by the engine's own account is `detail["ended_in_refusal"]`.
-
-    Attributes:
+    Args:
         name: "ecoalign", or "ecoalign:PRESET".
-        settings: of the engine; its `model` and `budget` are not looked at, as both are handed in.
-        judge: who scores.
+        settings: of the engine; `model` and `budget` are not looked at, as both are handed in.
     """
 
-    name: str
-    settings: Settings
-    judge: Judge
+    def __init__(self, name: str, settings: Settings) -> None:
+        self.name = name
+        self.settings = settings
+        self._named = NamedEvaluator(settings.evaluator, settings.timeout)
 
-    @property
-    def label(self) -> str:
-        """For people."""
-        return f"EcoAlign, preset {self.settings.preset}"
-
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
+    async def answer(
+        self,
+        query: Query,
+        model: ChatModel,
+        ledger: Ledger,
+        *,
+        price: float = 1.0,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Alignment:
         """See `Method.answer`."""
-        aligner = Aligner(model, self.settings, evaluator=self.judge.evaluator())
-        result = await aligner.align(query, ledger=ledger)
-        return Answer(
-            text=result.answer,
-            refused=is_refusal(result.answer),
-            spent=result.spent,
-            safety=result.safety,
-            utility=result.utility,
-            stop_reason=result.stop_reason,
-            critical_path=critical_path(result.trace.events),
-            detail={
-                "preset": result.preset,
-                "hint": result.hint,
-                "path": [thought.kind.value for thought in result.path],
-                "ended_in_refusal": result.refused,
-            },
-            reply=result.reply,
-        )
+        settings = self.settings
+        if price != 1.0:
+            settings = settings.replace(lambda0=min(_HIGHEST_PRICE, settings.lambda0 * price))
+        aligner = Aligner(model, settings, evaluator=self._named.of(model))
+        return await aligner.align(query, ledger=ledger, on_event=on_event, method=self.name)
 
     async def aclose(self) -> None:
         """Close the connections of the evaluator that the settings name."""
-        await self.judge.aclose()
+        await self._named.aclose()

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
-from ecoalign.methods._context import Room, Verdict, cause_of
-from ecoalign.prompts.requests import BlindRequest, CaptionRequest, DirectRequest
+from ecoalign.methods._baseline import FUND, Baseline, Verdict, cause_of
+from ecoalign.prompts.requests import AnswerRequest, CaptionRequest
 from ecoalign.search.synthesizer import FIXED_REFUSAL
-from ecoalign.trace import chain
 
 if TYPE_CHECKING:
-    from ecoalign.budget import Ledger
-    from ecoalign.methods._base import Answer
-    from ecoalign.models import ChatModel
-    from ecoalign.query import Query
-    from ecoalign.settings import Settings
+    from ecoalign.search.context import RunContext
+    from ecoalign.trace.events import Finished
 
 __all__ = ["Ecso"]
 
 
-@dataclass(frozen=True, slots=True)
-class Ecso:
+class Ecso(Baseline):
     """Answer, self-check, and where that fails: caption, then answer without the image.
 
     The paper's idea: a model's language half was aligned before images were added and still
@@ -42,80 +37,53 @@ class Ecso:
 
     `stop_reason` is "draft", "eyes-closed" or "fail-closed"; `safety` is that of the check, None
     for the second answer.
-
-    Attributes:
-        settings: sampling, retries, `safety_threshold` of the check.
     """
 
-    settings: Settings
-    name: ClassVar[str] = "ecso"
-    label: ClassVar[str] = (
-        "ECSO: self-check, then answer from a caption without the image (arXiv 2403.09572)"
-    )
+    async def respond(self, ctx: RunContext) -> Finished:
+        """See `Baseline.respond`."""
+        request = self.request(ctx)
+        self.require(ctx, ctx.bounds(request, self.check(ctx, ctx.longest(request))))
+        try:
+            draft = await self.ask(ctx, request)
+        except BudgetExceeded as short:
+            raise self.too_small(ctx, short) from short
+        if draft.note == "withheld":
+            return self.finish(ctx, draft.text, "withheld", reply=draft.reply)
+        verdict = await self.judge(ctx, self.check(ctx, draft.text))
+        if verdict.passes(self.settings.safety_threshold):
+            return self.finish(
+                ctx,
+                draft.text,
+                "draft",
+                {"flagged": False},
+                safety=verdict.safety,
+                reply=draft.reply,
+            )
+        return await self._eyes_closed(ctx, draft.text, verdict)
 
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
-        """See `Method.answer`."""
-        async with Room.opened(query, model, ledger, self.settings) as room:
-            request = DirectRequest(query.question, room.views, query.context)
-            check = room.check_of(room.longest(request))
-            room.require(room.bounds(request, check))
-            try:
-                draft = await room.answer(request)
-            except BudgetExceeded as short:
-                raise room.too_small(short) from short
-            if draft.note == "withheld":
-                return room.finish(
-                    draft.text, chain(room.log), stop_reason="withheld", reply=draft.reply
-                )
-            verdict = await room.judge(room.check_of(draft.text))
-            if verdict.passes(self.settings.safety_threshold):
-                return room.finish(
-                    draft.text,
-                    chain(room.log),
-                    safety=verdict.safety,
-                    stop_reason="draft",
-                    detail={"flagged": False},
-                    reply=draft.reply,
-                )
-            return await self._eyes_closed(room, draft.text, verdict)
+    async def _eyes_closed(self, ctx: RunContext, draft: str, verdict: Verdict) -> Finished:
+        query = ctx.query
+        detail = {"flagged": True, "verdict": verdict.safety, "cause": verdict.cause}
+        request = CaptionRequest(query.question, ctx.views, query.context)
+        blind = AnswerRequest(query.question, (), "blind", query.context, ctx.longest(request))
 
-    async def _eyes_closed(self, room: Room, draft: str, verdict: Verdict) -> Answer:
-        query = room.query
-        detail: dict[str, object] = {
-            "flagged": True,
-            "verdict": verdict.safety,
-            "cause": verdict.cause,
-        }
-        request = CaptionRequest(query.question, room.views, query.context)
-        blind = BlindRequest(query.question, room.longest(request), query.context)
+        def refusal(cause: str) -> Finished:
+            return self.finish(ctx, FIXED_REFUSAL, "fail-closed", detail | {"cause": cause})
+
         try:
             # A caption that could not be answered from would be money for nothing.
-            room.secure(room.bounds(request, blind))
-            completion = await room.ask(request)
+            self.reserve(ctx, ctx.bounds(request, blind))
+            completion = await ctx.ask(request, fund=FUND)
             try:
-                caption = room.dialect.parse_caption(request, completion).text
+                caption = ctx.dialect.parse_caption(request, completion).text
             except ModelError as error:
-                return self._refusal(room, detail | {"cause": cause_of(error)})
-            result = await room.answer(BlindRequest(query.question, caption, query.context))
+                return refusal(cause_of(error))
+            result = await self.ask(ctx, replace(blind, caption=caption))
         except ModelError:
             # Nobody's verdict: the server is at fault, and nothing has got out.
             raise
         except EcoAlignError as error:
-            return self._refusal(room, detail | {"cause": cause_of(error)})
-        if _same(result.text, draft):
-            return self._refusal(room, detail | {"cause": "the answer that failed came again"})
-        line = chain(room.log)
-        return room.finish(
-            result.text, line, stop_reason="eyes-closed", detail=detail, reply=result.reply
-        )
-
-    def _refusal(self, room: Room, detail: dict[str, object]) -> Answer:
-        line = chain(room.log)
-        return room.finish(FIXED_REFUSAL, line, stop_reason="fail-closed", detail=detail)
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
-
-def _same(one: str, other: str) -> bool:
-    return one.casefold().split() == other.casefold().split()
+            return refusal(cause_of(error))
+        if result.text.casefold().split() == draft.casefold().split():
+            return refusal("the answer that failed came again")
+        return self.finish(ctx, result.text, "eyes-closed", detail, reply=result.reply)

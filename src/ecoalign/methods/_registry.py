@@ -3,64 +3,30 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ecoalign.errors import SettingsError
-from ecoalign.evaluators import SelfEvaluator
-from ecoalign.methods._base import Method
 from ecoalign.methods._best_of_n import DEFAULT_N, LARGEST_N, BestOfN
 from ecoalign.methods._direct import DIRECT, Direct
-from ecoalign.methods._ecoalign import Aligned
+from ecoalign.methods._ecoalign import EcoAlign
 from ecoalign.methods._ecso import Ecso
 from ecoalign.methods._vlm_guard import VlmGuard
-from ecoalign.models import open_model
 from ecoalign.settings import PRESETS, Settings, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ecoalign.evaluators import Evaluator
+    from ecoalign.methods._base import Method
     from ecoalign.settings import Settings
 
-__all__ = ["METHODS", "Judge", "OpenMethod", "open_method", "with_preset"]
-
-
-@dataclass(slots=True)
-class Judge:
-    """Who scores, by the setting `evaluator`, as for `Aligner`.
-
-    Attributes:
-        settings: where it is named.
-    """
-
-    settings: Settings
-    _evaluator: SelfEvaluator | None = field(default=None, repr=False)
-
-    def evaluator(self) -> Evaluator | None:
-        """The evaluator; None for "self", the model that answers.
-
-        Raises:
-            InputError: there is no such model.
-        """
-        if self.settings.evaluator == "self":
-            return None
-        if self._evaluator is None:
-            model = open_model(self.settings.evaluator, None, self.settings.timeout)
-            self._evaluator = SelfEvaluator(model)
-        return self._evaluator
-
-    async def aclose(self) -> None:
-        """Close its connections; it opens anew if it is needed again."""
-        if self._evaluator is not None:
-            closing, self._evaluator = self._evaluator, None
-            await closing.model.aclose()
+__all__ = ["METHODS", "open_method", "with_preset"]
 
 
 METHODS: Mapping[str, str] = {
     **{name: label for name, (_, label) in DIRECT.items()},
-    "ecso": Ecso.label,
-    "vlm-guard": VlmGuard.label,
+    "ecso": "ECSO: self-check, then answer from a caption without the image (arXiv 2403.09572)",
+    "vlm-guard": "VLM-Guard, black-box reading: caption, text-only gate, output check; the "
+    "published method (arXiv 2502.10486) steers activations and cannot run on closed models",
     "best-of-n": f"Best of n: {DEFAULT_N} answers (best-of-8: that many), the best by EcoAlign's "
     "evaluator",
     "ecoalign": "EcoAlign, with the settings as they are",
@@ -71,22 +37,7 @@ METHODS: Mapping[str, str] = {
 _BEST_OF = re.compile(r"best-of-([0-9]{1,3})")
 
 
-class OpenMethod(Method, Protocol):
-    """A method that is ready, as `open_method` gives it.
-
-    Attributes:
-        label: what it is, in a line for people; says so where it is not the published method.
-    """
-
-    @property
-    def label(self) -> str: ...
-
-    async def aclose(self) -> None:
-        """Close what the method opened itself; never the model that answers."""
-        ...
-
-
-def open_method(name: str, settings: Settings) -> OpenMethod:
+def open_method(name: str, settings: Settings) -> Method:
     """The method that `name` means, one of `METHODS`.
 
     Args:
@@ -99,22 +50,21 @@ def open_method(name: str, settings: Settings) -> OpenMethod:
     """
     if name in DIRECT:
         return Direct(name, settings)
-    if name == Ecso.name:
-        return Ecso(settings)
-    if name == VlmGuard.name:
-        return VlmGuard(settings)
+    if name == "ecso":
+        return Ecso(name, settings)
+    if name == "vlm-guard":
+        return VlmGuard(name, settings)
     if name == "best-of-n":
-        return BestOfN(name, DEFAULT_N, settings, Judge(settings))
+        return BestOfN(name, settings, DEFAULT_N)
     if match := _BEST_OF.fullmatch(name):
         n = int(match[1])
         if not 1 <= n <= LARGEST_N:
             raise SettingsError(f"method {name!r}: n goes from 1 to {LARGEST_N}")
-        return BestOfN(name, n, settings, Judge(settings))
+        return BestOfN(name, settings, n)
     kind, colon, preset = name.partition(":")
     if kind != "ecoalign":
         raise unknown_name("method", name, METHODS, "open_method")
-    chosen = with_preset(settings, preset) if colon else settings
-    return Aligned(name, chosen, Judge(chosen))
+    return EcoAlign(name, with_preset(settings, preset) if colon else settings)
 
 
 def with_preset(settings: Settings, preset: str) -> Settings:

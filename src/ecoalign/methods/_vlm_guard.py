@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
-from ecoalign.methods._context import Room, Verdict, cause_of
-from ecoalign.prompts.requests import CaptionRequest, CarefulRequest, DirectRequest, GateRequest
+from ecoalign.methods._baseline import FUND, Baseline, Verdict, cause_of
+from ecoalign.prompts.requests import CaptionRequest, GateRequest
 from ecoalign.search.synthesizer import FIXED_REFUSAL
-from ecoalign.trace import chain
 
 if TYPE_CHECKING:
-    from ecoalign.budget import Ledger
-    from ecoalign.methods._base import Answer
-    from ecoalign.models import ChatModel, Usage
-    from ecoalign.query import Query
-    from ecoalign.settings import Settings
+    from ecoalign.models import Usage
+    from ecoalign.search.context import RunContext
+    from ecoalign.trace.events import Finished
 
 __all__ = ["VlmGuard"]
 
 
-@dataclass(frozen=True, slots=True)
-class VlmGuard:
+class VlmGuard(Baseline):
     """A black-box reading of VLM-Guard, and not the published method.
 
     The published VLM-Guard (Liu et al., arXiv 2502.10486) steers activations: it takes a safety
@@ -43,98 +39,69 @@ class VlmGuard:
     Every failure of the gate flags, every failure of the check blocks. `stop_reason` is "plain" or
     "careful" by the prompt of an answer that passed, "blocked" if it did not pass, "fail-closed"
     if there was no verdict or no answer; `safety` is that of the check on an answer that passed.
-
-    Attributes:
-        settings: sampling, retries, `safety_threshold` of both verdicts.
     """
 
-    settings: Settings
-    name: ClassVar[str] = "vlm-guard"
-    label: ClassVar[str] = (
-        "VLM-Guard, black-box reading: caption, text-only gate, output check; the published method "
-        "(arXiv 2502.10486) steers activations and cannot run on closed models"
-    )
+    async def respond(self, ctx: RunContext) -> Finished:
+        """See `Baseline.respond`."""
+        self.require(ctx, self._worst_case(ctx))
+        try:
+            gate = await self._gate(ctx)
+        except BudgetExceeded as short:
+            raise self.too_small(ctx, short) from short
+        threshold = self.settings.safety_threshold
+        flagged = not gate.passes(threshold)
+        detail: dict[str, object] = {"flagged": flagged, "gate": gate.safety, "cause": gate.cause}
+        try:
+            result = await self.ask(ctx, self.request(ctx, "careful" if flagged else "plain"))
+        except ModelError:
+            # Nobody's verdict: the server is at fault, and nothing has got out.
+            raise
+        except EcoAlignError as error:
+            return self.finish(
+                ctx, FIXED_REFUSAL, "fail-closed", detail | {"cause": cause_of(error)}
+            )
+        if result.note == "withheld":
+            return self.finish(ctx, result.text, "withheld", detail, reply=result.reply)
+        check = await self.judge(ctx, self.check(ctx, result.text))
+        if not check.passes(threshold):
+            stop = "fail-closed" if check.safety is None else "blocked"
+            detail |= {"check": check.safety, "cause": check.cause or gate.cause}
+            return self.finish(ctx, FIXED_REFUSAL, stop, detail)
+        stop = "careful" if flagged else "plain"
+        return self.finish(ctx, result.text, stop, detail, safety=check.safety, reply=result.reply)
 
-    async def answer(self, query: Query, model: ChatModel, ledger: Ledger) -> Answer:
-        """See `Method.answer`."""
-        async with Room.opened(query, model, ledger, self.settings) as room:
-            room.require(self._worst_case(room))
-            try:
-                gate = await self._gate(room)
-            except BudgetExceeded as short:
-                raise room.too_small(short) from short
-            return await self._guarded(room, gate)
+    def _worst_case(self, ctx: RunContext) -> list[tuple[str, Usage]]:
+        query = ctx.query
+        look = CaptionRequest(query.question, ctx.views, query.context)
+        calls = ctx.bounds(look)
+        if ctx.dialect.has_gate:
+            caption = ctx.longest(look)
+            calls += ctx.bounds(
+                GateRequest(query.question, caption, ctx.fence("gate"), query.context)
+            )
+        plain = self.request(ctx)
+        careful = replace(plain, style="careful")
+        calls.append(max(ctx.bounds(plain, careful), key=lambda call: call[1].total))
+        longest = max((ctx.longest(plain), ctx.longest(careful)), key=len)
+        return calls + ctx.bounds(self.check(ctx, longest))
 
-    def _worst_case(self, room: Room) -> list[tuple[str, Usage]]:
-        query = room.query
-        look = CaptionRequest(query.question, room.views, query.context)
-        calls = room.bounds(look)
-        if room.dialect.gates_apart:
-            fence = room.fence("gate")
-            caption = room.longest(look)
-            calls += room.bounds(GateRequest(query.question, caption, fence, query.context))
-        plain = DirectRequest(query.question, room.views, query.context)
-        careful = CarefulRequest(query.question, room.views, query.context)
-        calls.append(max(room.bounds(plain, careful), key=lambda call: call[1].total))
-        longest = max((room.longest(plain), room.longest(careful)), key=len)
-        return calls + room.bounds(room.check_of(longest))
-
-    async def _gate(self, room: Room) -> Verdict:
+    async def _gate(self, ctx: RunContext) -> Verdict:
         """The verdict on the request.
 
         Raises:
             BudgetExceeded: the time ran out over the caption.
             ModelError: the server failed over it. (A caption that cannot be read is no verdict.)
         """
-        query = room.query
-        look = CaptionRequest(query.question, room.views, query.context)
-        completion = await room.ask(look)
+        query = ctx.query
+        look = CaptionRequest(query.question, ctx.views, query.context)
+        completion = await ctx.ask(look, fund=FUND)
         try:
-            caption = room.dialect.parse_caption(look, completion)
+            caption = ctx.dialect.parse_caption(look, completion)
         except ModelError as error:
             return Verdict(None, cause_of(error))
-        if not room.dialect.gates_apart:
+        if not ctx.dialect.has_gate:
             return Verdict(caption.safety, "" if caption.safety is not None else "no verdict")
-        fence = room.fence("gate", caption.text)
-        return await room.judge(GateRequest(query.question, caption.text, fence, query.context))
-
-    async def _guarded(self, room: Room, gate: Verdict) -> Answer:
-        query, threshold = room.query, self.settings.safety_threshold
-        flagged = not gate.passes(threshold)
-        detail: dict[str, object] = {
-            "flagged": flagged,
-            "gate": gate.safety,
-            "cause": gate.cause,
-        }
-        kind = CarefulRequest if flagged else DirectRequest
-        try:
-            result = await room.answer(kind(query.question, room.views, query.context))
-        except EcoAlignError as error:
-            if isinstance(error, ModelError):
-                # Nobody's verdict: the server is at fault, and nothing has got out.
-                raise
-            return self._refusal(room, "fail-closed", detail | {"cause": cause_of(error)})
-        if result.note == "withheld":
-            line, reply = chain(room.log), result.reply
-            return room.finish(
-                result.text, line, stop_reason="withheld", detail=detail, reply=reply
-            )
-        check = await room.judge(room.check_of(result.text))
-        if not check.passes(threshold):
-            stop = "fail-closed" if check.safety is None else "blocked"
-            cause = check.cause or gate.cause
-            return self._refusal(room, stop, detail | {"check": check.safety, "cause": cause})
-        return room.finish(
-            result.text,
-            chain(room.log),
-            safety=check.safety,
-            stop_reason="careful" if flagged else "plain",
-            detail=detail,
-            reply=result.reply,
+        fence = ctx.fence("gate", caption.text)
+        return await self.judge(
+            ctx, GateRequest(query.question, caption.text, fence, query.context)
         )
-
-    def _refusal(self, room: Room, stop: str, detail: dict[str, object]) -> Answer:
-        return room.finish(FIXED_REFUSAL, chain(room.log), stop_reason=stop, detail=detail)
-
-    async def aclose(self) -> None:
-        """Nothing to close."""

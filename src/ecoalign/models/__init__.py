@@ -1,6 +1,6 @@
 """Chat models: the protocol, requests and replies, and upper bounds of what a call may use.
 
-The models themselves are in `openai`, `embedded` and `fake`.
+The models themselves are in `openai`, `embedded` and `fake`, the HTTP client is in `http`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from ecoalign.models._base import (
     Usage,
     request_key,
 )
-from ecoalign.models._registry import open_model, providers
+from ecoalign.models._endpoint import USER_AGENT, Endpoint, read_base_url
+from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
 from ecoalign.models._tokens import bound, image_family
 
 __all__ = [
     "OWN_REPLY",
+    "USER_AGENT",
     "ChatModel",
     "ChatRequest",
     "Completion",
+    "Endpoint",
     "FinishReason",
     "ImagePart",
     "Message",
@@ -42,7 +45,7 @@ __all__ = [
     "finish_reason",
     "image_family",
     "open_model",
-    "providers",
+    "read_base_url",
     "reply_of",
     "request_key",
     "spoken",

@@ -1,4 +1,4 @@
-"""What a chat model is to the rest of the house: typed messages in, a typed completion out."""
+"""The chat model protocol: typed messages in, a typed completion out."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class ChatRequest:
     Attributes:
         messages: the conversation, oldest first.
         max_tokens: hard cap on output tokens (>= 1); part of the worst case that is reserved.
-        stage: who asks (scan, propose, execute, score, write, ...); for the accounts only.
+        stage: who asks (scan, propose, execute, score, write, ...); spending is summed by it.
         temperature: 0 or more; 0 is greedy.
         schema: a JSON schema the answer must fit, or None for free text.
         top_logprobs: how many alternatives per token to ask for; 0 asks for none.

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import importlib.util
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatModel
-from ecoalign.models.openai._model import DEFAULT_TIMEOUT, OpenAIModel
+from ecoalign.models.openai import DEFAULT_TIMEOUT, OpenAIModel
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+__all__ = ["open_model"]
 
-__all__ = ["open_model", "providers"]
-
-# Models that run in this process; imported only when asked for, as their runtimes are heavy.
-LOCAL: Mapping[str, tuple[str, str]] = {
-    "embedded": ("ecoalign.models.embedded", "EmbeddedModel"),
-    "hf": ("ecoalign.models.transformers", "TransformersModel"),
-}
-
-
-def providers() -> tuple[str, ...]:
-    """The providers of this release, as they are written before a model's name."""
-    here = [name for name, (module, _) in LOCAL.items() if importlib.util.find_spec(module)]
-    return (*here, "openai")
+_PROVIDERS = ("embedded", "openai")
 
 
 def open_model(
@@ -61,8 +45,8 @@ def open_model(
         return spec
     spec = spec.strip()
     provider, colon, name = spec.partition(":")
-    if provider in LOCAL:
-        return _local(provider, name, base_url)
+    if provider == "embedded":
+        return _embedded(name, base_url)
     if provider == "openai" and colon:
         return _server(name, base_url, timeout, image_family)
     if base_url is not None:
@@ -77,46 +61,27 @@ def _server(
     return OpenAIModel(name.strip(), base_url=base_url, timeout=timeout, image_family=image_family)
 
 
-def _local(provider: str, name: str, base_url: str | None) -> ChatModel:
-    if provider not in providers():
-        raise InputError(
-            f'the provider "{provider}" is not in this release; there are: '
-            f"{', '.join(providers())}. A server such as vLLM or Ollama can run such a model: "
-            "give its name there and a base URL"
-        )
+def _embedded(name: str, base_url: str | None) -> ChatModel:
+    if name:
+        raise InputError(f'there is one embedded model; write "embedded", not "{name}" after it')
     if base_url is not None:
         raise InputError(
-            f'"{provider}" runs in this process and takes no base URL; for a model of that name '
-            f'on a server write "openai:{provider}"'
+            '"embedded" runs in this process and takes no base URL; for a model of that name on a '
+            'server write "openai:embedded"'
         )
-    module, attribute = LOCAL[provider]
-    make: object = getattr(importlib.import_module(module), attribute)
-    if not callable(make):
-        raise InputError(f"{module}.{attribute} does not make a model")
-    if provider == "embedded":
-        if name:
-            raise InputError(
-                f'there is one embedded model; write "embedded", not "{name}" after it'
-            )
-        model: object = make()
-    elif not name.strip():
-        raise InputError(f'name a model after "{provider}:"')
-    else:
-        model = make(name.strip())
-    if not isinstance(model, ChatModel):
-        raise InputError(f"{module}.{attribute} did not make a ChatModel")
-    return model
+    from ecoalign.models.embedded import EmbeddedModel  # its runtime is heavy
+
+    return EmbeddedModel()
 
 
 def _unknown(spec: str, provider: str) -> InputError:
-    known = providers()
-    near = difflib.get_close_matches(provider.lower(), known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(provider.lower(), _PROVIDERS, n=1, cutoff=0.6)
     if near:
         rest = spec.partition(":")[2] or "NAME"
         guess = near[0] if near[0] == "embedded" else f"{near[0]}:{rest}"
     else:
         guess = f"openai:{spec or 'NAME'}"
     return InputError(
-        f"unknown model {spec!r}: did you mean {guess!r}? Providers: {', '.join(known)}; for any "
-        "other OpenAI-compatible server give the model's name there and a base URL"
+        f"unknown model {spec!r}: did you mean {guess!r}? Providers: {', '.join(_PROVIDERS)}; for "
+        "any other OpenAI-compatible server give the model's name there and a base URL"
     )

@@ -47,7 +47,7 @@ class Reply:
 
 
 OWN_REPLY = Reply()
-"""Of a text of the house's own: it stands for itself."""
+"""Of a text that no model wrote, such as the fixed refusal."""
 
 
 def finish_reason(said: str, tool_calls: Sequence[ToolCall] = ()) -> FinishReason:

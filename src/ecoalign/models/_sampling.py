@@ -48,7 +48,7 @@ class SamplingParams:
 
     Attributes:
         max_tokens: the most tokens of a call that writes an answer, hidden reasoning included,
-            >= 1; None for the house's own limits.
+            >= 1; None for the settings' own limits.
         params: further parameters of the chat completions API by name (temperature, top_p, seed,
             stop, response_format, logprobs, tools, a vendor's own ...), sent unchanged.
 
@@ -127,11 +127,11 @@ class SamplingParams:
             cap = self.max_tokens if most is None else min(self.max_tokens, most)
         if cap == request.max_tokens and not self.params:
             return request
-        warmth, seed = self.params.get("temperature"), self.params.get("seed")
+        temperature, seed = self.params.get("temperature"), self.params.get("seed")
         return replace(
             request,
             max_tokens=cap,
-            temperature=float(warmth) if _is_number(warmth) else request.temperature,
+            temperature=float(temperature) if _is_number(temperature) else request.temperature,
             seed=seed if _is_whole(seed) else request.seed,
             client=self.params,
         )

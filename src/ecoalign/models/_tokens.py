@@ -9,7 +9,6 @@ every number here errs on the high side. No tokenizer is needed:
   default system prompt that some templates insert.
 - Images. One formula per family of models, from the makers' documentation or, where that is
   contradicted by what users were billed, the larger of the two. See `FAMILIES`.
-
 - A client's parameters. Tools and schemas are written into the prompt, by some templates indented;
   a prediction may be billed as output beside the answer.
 

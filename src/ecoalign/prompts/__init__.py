@@ -1,1 +1,30 @@
+"""Prompts: typed requests, the dialects that render and parse them, and quoting and strict reading
+for whoever writes a prompt of its own.
 
+The requests are in `ecoalign.prompts.requests`, the protocol in `ecoalign.prompts.dialect`.
+"""
+
+from __future__ import annotations
+
+from ecoalign.prompts._quoting import (
+    DATA_RULE,
+    check_fence,
+    digest_fence,
+    fenced,
+    key_of,
+    neutral,
+)
+from ecoalign.prompts._reading import excerpt, require_whole, token_mass, visible_text
+
+__all__ = [
+    "DATA_RULE",
+    "check_fence",
+    "digest_fence",
+    "excerpt",
+    "fenced",
+    "key_of",
+    "neutral",
+    "require_whole",
+    "token_mass",
+    "visible_text",
+]

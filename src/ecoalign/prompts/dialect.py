@@ -1,4 +1,4 @@
-"""A dialect: how typed stage requests become messages, and completions typed results."""
+"""A dialect: how typed requests become messages for a model, and its replies typed results."""
 
 from __future__ import annotations
 
@@ -14,26 +14,24 @@ if TYPE_CHECKING:
         CaptionRequest,
         CaptionResult,
         ExecuteRequest,
-        ExecuteResult,
-        MethodRequest,
+        PromptRequest,
         ProposeRequest,
         ProposeResult,
         ScanRequest,
         ScanResult,
         ScoreRequest,
         ScoreResult,
-        StageRequest,
         VerdictRequest,
         WriteRequest,
     )
 
-__all__ = ["DIALECTS", "Dialect", "MethodDialect", "dialect_named", "method_dialect_named"]
+__all__ = ["DIALECTS", "Dialect", "dialect_named"]
 
 DIALECTS = ("full", "compact")
 
 
 class Dialect(Protocol):
-    """Renders the requests of all stages for one family of models, and parses their answers.
+    """Renders all requests for one family of models, and parses the replies.
 
     Rendering is pure: the same request gives the same messages. Parsing never invents: what is
     missing is an error, never a default.
@@ -44,26 +42,50 @@ class Dialect(Protocol):
         """The name that `ChatModel.dialect` refers to."""
         ...
 
-    def render(self, request: StageRequest) -> ChatRequest:
-        """The call for `request`; its `stage` is scan, propose, execute, write or score."""
+    @property
+    def has_gate(self) -> bool:
+        """Whether a `GateRequest` can be rendered, which judges the request in a call of its own.
+        Where it cannot, `CaptionResult.safety` holds that verdict."""
+        ...
+
+    def render(self, request: PromptRequest) -> ChatRequest:
+        """The call for `request`. Its `stage` is scan, propose, execute, write or score; or answer,
+        blind, caption, gate or check.
+
+        Raises:
+            ValueError: the request's fence cannot serve as one, or the dialect has no such call.
+        """
         ...
 
     def parse_scan(self, request: ScanRequest, completion: Completion) -> ScanResult:
-        """Raises ModelError (fault "bad-response") if caption or risk cannot be read."""
+        """Raises ModelError (fault "bad-response") if caption or safety cannot be read."""
         ...
 
     def parse_propose(self, request: ProposeRequest, completion: Completion) -> ProposeResult:
         """Raises ModelError (fault "bad-response") if there is no list of candidates at all."""
         ...
 
-    def parse_execute(
-        self, request: ExecuteRequest | WriteRequest, completion: Completion
-    ) -> ExecuteResult:
-        """Raises ModelError (fault "bad-response") if there is no text."""
+    def parse_execute(self, request: ExecuteRequest | WriteRequest, completion: Completion) -> str:
+        """The text of a thought or an answer.
+
+        Raises ModelError (fault "bad-response") if there is none.
+        """
         ...
 
     def parse_score(self, request: ScoreRequest, completion: Completion) -> ScoreResult:
-        """Raises VerdictError unless the answer is exactly one well-formed verdict."""
+        """Raises VerdictError unless the reply is exactly one well-formed verdict."""
+        ...
+
+    def parse_answer(self, request: AnswerRequest, completion: Completion) -> AnswerResult:
+        """What the user would see. Never fails: an empty answer is a result, too."""
+        ...
+
+    def parse_caption(self, request: CaptionRequest, completion: Completion) -> CaptionResult:
+        """Raises ModelError (fault "bad-response") if there is no caption."""
+        ...
+
+    def parse_verdict(self, request: VerdictRequest, completion: Completion) -> float:
+        """Safety s in [-1, 1]. Raises VerdictError unless the reply is exactly one verdict."""
         ...
 
 
@@ -78,63 +100,7 @@ def dialect_named(name: str) -> Dialect:
 
         return FullDialect()
     if name == "compact":
-        from ecoalign.prompts.compact._dialect import CompactDialect
+        from ecoalign.prompts.compact import CompactDialect
 
         return CompactDialect()
-    raise SettingsError(f"unknown dialect {name!r}: use one of {', '.join(DIALECTS)}")
-
-
-class MethodDialect(Protocol):
-    """Renders the requests of the methods for one family of models, and parses their answers.
-
-    The same rules as for `Dialect`: rendering is pure, parsing never invents, a verdict that is
-    not exactly one well-formed verdict is an error.
-    """
-
-    @property
-    def name(self) -> str:
-        """The name that `ChatModel.dialect` refers to."""
-        ...
-
-    @property
-    def gates_apart(self) -> bool:
-        """Whether judging a request is a call of its own. If not, a caption comes with the
-        verdict, and a `GateRequest` cannot be rendered."""
-        ...
-
-    def render(self, request: MethodRequest) -> ChatRequest:
-        """The call for `request`; its `stage` is answer, blind, caption, gate or check.
-
-        Raises:
-            ValueError: a fence cannot serve as one, or the dialect has no such call.
-        """
-        ...
-
-    def parse_answer(self, request: AnswerRequest, completion: Completion) -> AnswerResult:
-        """What the user would see. Never fails: an answer without a text is one, too."""
-        ...
-
-    def parse_caption(self, request: CaptionRequest, completion: Completion) -> CaptionResult:
-        """Raises ModelError (fault "bad-response") if there is no caption."""
-        ...
-
-    def parse_verdict(self, request: VerdictRequest, completion: Completion) -> float:
-        """Safety s in [-1, 1]. Raises VerdictError unless it is exactly one verdict."""
-        ...
-
-
-def method_dialect_named(name: str) -> MethodDialect:
-    """The dialect called `name`; only the one asked for is imported.
-
-    Raises:
-        SettingsError: there is none of that name.
-    """
-    if name == "full":
-        from ecoalign.prompts.full._methods import FullMethods
-
-        return FullMethods()
-    if name == "compact":
-        from ecoalign.prompts.compact._dialect import CompactMethods
-
-        return CompactMethods()
     raise SettingsError(f"unknown dialect {name!r}: use one of {', '.join(DIALECTS)}")

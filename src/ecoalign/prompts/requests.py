@@ -1,8 +1,17 @@
-"""The typed questions that the stages ask, and the typed results that they get.
+"""The typed requests that stages and methods make, and the typed results that they get.
 
-A stage builds one of the requests below; a dialect (`full` for real models, `compact` for the
-embedded one) renders it to a `ChatRequest` and parses the `Completion` into the matching result.
-Stages never see a prompt, dialects never see the graph or the ledger.
+A stage or a method builds one of the requests below; a dialect (`full` for real models, `compact`
+for the embedded one) renders it to a `ChatRequest` and parses the `Completion` into the matching
+result. Stages never see a prompt, dialects never see the graph or the ledger.
+
+Fields that many of them have:
+
+- `question`: what the user asks.
+- `views`: the images that the model sees; low-resolution views of the query's images, one each,
+  where nothing else is said.
+- `context`: earlier turns and the system prompt, oldest first; quoted to the model as data.
+- `path`: the thoughts from the root to the one that is continued, root first.
+- `text` and `fence`: a text to judge, and the fresh random word behind which it is quoted as data.
 """
 
 from __future__ import annotations
@@ -17,25 +26,19 @@ from ecoalign.models import OWN_REPLY, ImagePart, Reply
 __all__ = [
     "AnswerRequest",
     "AnswerResult",
-    "BlindRequest",
+    "AnswerStyle",
     "CaptionRequest",
     "CaptionResult",
-    "CarefulRequest",
     "CheckRequest",
-    "DirectRequest",
-    "DraftRequest",
     "ExecuteRequest",
-    "ExecuteResult",
     "GateRequest",
-    "MethodRequest",
+    "PromptRequest",
     "ProposeRequest",
     "ProposeResult",
-    "ReasonRequest",
     "ScanRequest",
     "ScanResult",
     "ScoreRequest",
     "ScoreResult",
-    "StageRequest",
     "VerdictRequest",
     "WriteRequest",
 ]
@@ -43,11 +46,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ScanRequest:
-    """The Global Scanner's look: caption and risk of the request as a whole.
-
-    `views` are low-resolution views of the query's images, one each. `context` holds earlier
-    turns and the system prompt, oldest first; it is quoted to the model as data.
-    """
+    """The Global Scanner: ask for a caption and for the safety of the request as a whole."""
 
     question: str
     views: tuple[ImagePart, ...]
@@ -66,10 +65,10 @@ class ScanResult:
 
 @dataclass(frozen=True, slots=True)
 class ProposeRequest:
-    """Ask for at most `limit` next actions from the end of `path` (root first).
+    """Ask for at most `limit` next actions from the end of `path`.
 
     `others` are further thoughts that could be fused with the last one. `steps` is how many
-    steps beyond the action each forecast should cover.
+    steps after the action each forecast should cover.
     """
 
     question: str
@@ -91,10 +90,7 @@ class ProposeResult:
 
 @dataclass(frozen=True, slots=True)
 class ExecuteRequest:
-    """Carry out one action. `views` holds the crop for LOOK, the low-resolution views otherwise.
-
-    `path` is root first; `partners` are the other parents of a FUSE.
-    """
+    """Carry out one action. `views` is the crop for LOOK; `partners` are a FUSE's other parents."""
 
     action: Candidate
     question: str
@@ -106,7 +102,7 @@ class ExecuteRequest:
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
-    """Write the final answer from the winning path (root first)."""
+    """Write the final answer from the winning path."""
 
     question: str
     views: tuple[ImagePart, ...]
@@ -115,18 +111,10 @@ class WriteRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ExecuteResult:
-    """The text of a new thought, or of the written answer."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """Score one new thought. `text` is quoted as data behind `fence`, a fresh random word.
+    """Score one new thought, which continues `path`.
 
-    `path` is what it grew from (root first), `kind` what it is; "request" asks for the safety of
-    the request itself.
+    `kind` is the kind of thought; "request" asks for the safety of the request itself.
     """
 
     question: str
@@ -147,43 +135,27 @@ class ScoreResult:
     method: Literal["verdict", "logprobs"] = "verdict"
 
 
-StageRequest = ScanRequest | ProposeRequest | ExecuteRequest | WriteRequest | ScoreRequest
+AnswerStyle = Literal["plain", "careful", "cot", "cod", "blind"]
 
 
 @dataclass(frozen=True, slots=True)
-class DirectRequest:
-    """The plain model, asked as it is."""
+class AnswerRequest:
+    """Ask for an answer in one call, as the methods that EcoAlign is compared with do.
+
+    `style` says how:
+
+    - "plain": the question as it is;
+    - "careful": under a system prompt that leans towards refusing;
+    - "cot": chain of thought, reasoning in full sentences and then a marked final answer;
+    - "cod": Chain of Draft (arXiv 2502.18600), a few words a step and then a marked final answer;
+    - "blind": from `caption` alone, without the images (arXiv 2403.09572). `views` are not sent.
+    """
 
     question: str
     views: tuple[ImagePart, ...]
+    style: AnswerStyle = "plain"
     context: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CarefulRequest:
-    """The plain model under a system prompt that leans towards refusing."""
-
-    question: str
-    views: tuple[ImagePart, ...]
-    context: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ReasonRequest:
-    """Chain of thought: reason in full sentences, then a marked final answer."""
-
-    question: str
-    views: tuple[ImagePart, ...]
-    context: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DraftRequest:
-    """Chain of Draft (arXiv 2502.18600): a few words a step, then a marked final answer."""
-
-    question: str
-    views: tuple[ImagePart, ...]
-    context: tuple[str, ...] = ()
+    caption: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,20 +168,8 @@ class CaptionRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class BlindRequest:
-    """Answer from a caption alone, without the images."""
-
-    question: str
-    caption: str
-    context: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class GateRequest:
-    """Judge the request by its text and a caption, without the images.
-
-    `fence` is a fresh random word, as for `ScoreRequest`.
-    """
+    """Judge the request by its text and a caption, without the images."""
 
     question: str
     caption: str
@@ -219,7 +179,7 @@ class GateRequest:
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest:
-    """Judge an answer. `text` is quoted as data behind `fence`, a fresh random word."""
+    """Judge an answer."""
 
     question: str
     views: tuple[ImagePart, ...]
@@ -260,8 +220,16 @@ class CaptionResult:
     safety: float | None = None
 
 
-AnswerRequest = DirectRequest | CarefulRequest | ReasonRequest | DraftRequest | BlindRequest
-
 VerdictRequest = GateRequest | CheckRequest
 
-MethodRequest = AnswerRequest | CaptionRequest | VerdictRequest
+PromptRequest = (
+    ScanRequest
+    | ProposeRequest
+    | ExecuteRequest
+    | WriteRequest
+    | ScoreRequest
+    | AnswerRequest
+    | CaptionRequest
+    | VerdictRequest
+)
+"""Everything that a dialect renders."""

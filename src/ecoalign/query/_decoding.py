@@ -1,4 +1,4 @@
-"""From untrusted bytes to upright RGB pixels: the careful half of `ecoalign.query._pictures`."""
+"""From an untrusted source to upright RGB pixels: read, check, decode, flatten."""
 
 from __future__ import annotations
 
@@ -35,76 +35,19 @@ __all__ = [
     "read_source",
 ]
 
+MAX_BYTES = 64 * 1024 * 1024
+"""Of an encoded image."""
+
+MAX_PIXELS = 64_000_000
+"""Of a decoded image."""
+
 MAX_CHUNKS = 30_000
 """Of a PNG, or segments of a JPEG. A PNG of 64 MiB in the usual blocks of 8 KiB has 8,192."""
 
 MAX_SCANS = 60
-"""Of a JPEG. Progressive ones have about ten; each is a pass over all pixels, at 90 bytes a go."""
+"""Of a JPEG. Progressive ones have about ten. A scan of 90 bytes costs a pass over all pixels."""
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-
-_JPEG = b"\xff\xd8\xff"
-
-# After FF, 00 and FF are data or filling; 01 and D0 to D7 stand alone.
-_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")
-
-_START_OF_SCAN, _START, _END = 0xDA, 0xD8, 0xD9
-
-
-def check_structure(data: bytes, where: str) -> None:
-    """Refuse a PNG of too many chunks and a JPEG of too many segments or scans.
-
-    Decoders walk chunks one by one in slow code, and go over the whole picture once a scan.
-
-    Raises:
-        InputError: there are too many.
-    """
-    if data.startswith(_PNG):
-        _check_png(data, where)
-    elif data.startswith(_JPEG):
-        _check_jpeg(data, where)
-
-
-def _check_png(data: bytes, where: str) -> None:
-    at, count = len(_PNG), 0
-    while at + 8 <= len(data):
-        count += 1
-        if count > MAX_CHUNKS:
-            raise _too_many(where, MAX_CHUNKS, "chunks")
-        # Length, name, data, checksum.
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-
-
-def _check_jpeg(data: bytes, where: str) -> None:
-    at = segments = scans = 0
-    while (found := _MARKER.search(data, at)) is not None:
-        marker, at = found[1][0], found.end()
-        if marker == _END:  # What follows, such as a film, is another file.
-            return
-        if marker == _START:
-            continue
-        segments += 1
-        scans += marker == _START_OF_SCAN
-        if segments > MAX_CHUNKS:
-            raise _too_many(where, MAX_CHUNKS, "segments")
-        if scans > MAX_SCANS:
-            raise _too_many(where, MAX_SCANS, "scans")
-        at += int.from_bytes(data[at : at + 2], "big")
-
-
-def _too_many(where: str, most: int, what: str) -> InputError:
-    return InputError(
-        f"{where} is an image of more than {most:,} {what} (a guard against decompression bombs); "
-        "save it again with an ordinary program first"
-    )
-
-
-MAX_PIXELS = 64_000_000
-
-MAX_BYTES = 64 * 1024 * 1024
-
-# The frames of a GIF or TIFF are counted by walking them all, which a hundred of them a kilobyte
-# would make long.
+# Counting the frames of a GIF or TIFF reads all of them, and a kilobyte may hold a hundred.
 COUNTED_BYTES = 256 * 1024
 
 # Raster formats only: EPS would run Ghostscript. Phones' MPO files are opened as JPEG.
@@ -209,6 +152,64 @@ def _data_uri(uri: str) -> bytes:
         raise InputError("the data: URI is not valid base64; was it cut short?") from None
 
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+_JPEG = b"\xff\xd8\xff"
+
+# After FF: 00 and FF are data or filling, and 01 and D0 to D7 have no length.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")
+
+_START_OF_SCAN, _START, _END = 0xDA, 0xD8, 0xD9
+
+
+def check_structure(data: bytes, where: str) -> None:
+    """Refuse a PNG of too many chunks and a JPEG of too many segments or scans.
+
+    Decoders read chunks one by one in slow code, and go over the whole image once per scan.
+
+    Raises:
+        InputError: there are too many.
+    """
+    if data.startswith(_PNG):
+        _check_png(data, where)
+    elif data.startswith(_JPEG):
+        _check_jpeg(data, where)
+
+
+def _check_png(data: bytes, where: str) -> None:
+    at, count = len(_PNG), 0
+    while at + 8 <= len(data):
+        count += 1
+        if count > MAX_CHUNKS:
+            raise _too_many(where, MAX_CHUNKS, "chunks")
+        # Length, name, data, checksum.
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+
+
+def _check_jpeg(data: bytes, where: str) -> None:
+    at = segments = scans = 0
+    while (found := _MARKER.search(data, at)) is not None:
+        marker, at = found[1][0], found.end()
+        if marker == _END:  # What follows, such as a video, is another file.
+            return
+        if marker == _START:
+            continue
+        segments += 1
+        scans += marker == _START_OF_SCAN
+        if segments > MAX_CHUNKS:
+            raise _too_many(where, MAX_CHUNKS, "segments")
+        if scans > MAX_SCANS:
+            raise _too_many(where, MAX_SCANS, "scans")
+        at += int.from_bytes(data[at : at + 2], "big")
+
+
+def _too_many(where: str, most: int, what: str) -> InputError:
+    return InputError(
+        f"{where} is an image of more than {most:,} {what} (a guard against decompression bombs); "
+        "save it again with an ordinary program first"
+    )
+
+
 def _check_size(width: int, height: int, where: str) -> None:
     """Refuse a size of 0 or of more than 64 million pixels.
 
@@ -301,7 +302,7 @@ def from_pil(image: Image.Image, where: str, *, count_frames: bool = True) -> De
 
 
 def _damaged(error: Exception, where: str) -> InputError:
-    """A decoder fed damaged bytes may raise nearly anything; to the user it is one thing."""
+    """A decoder may raise nearly anything on damaged bytes; for the user it is one error."""
     return InputError(f"{where} is a damaged or truncated image ({type(error).__name__}: {error})")
 
 
@@ -318,7 +319,7 @@ def _hint(data: bytes) -> str:
 def _several_note(image: Image.Image, *, count: bool) -> tuple[str, ...]:
     if not getattr(image, "is_animated", False):
         return ()
-    if image.format == "MPO":  # a phone's photo with a depth map or a second lens beside it
+    if image.format == "MPO":  # a phone's photo with a depth map or the image of a second lens
         return ()
     if not count and image.format in {"GIF", "TIFF"}:
         return ("only the first of its frames is used",)
@@ -342,7 +343,7 @@ def _flatten(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """Apply the EXIF orientation (2 to 8; 1 is upright). Damaged EXIF data is passed over."""
+    """Apply the EXIF orientation (2 to 8; 1 is upright). Damaged EXIF data is ignored."""
     from PIL import Image
 
     try:

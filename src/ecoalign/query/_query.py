@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-__all__ = ["Query", "SamplingParams"]
+__all__ = ["ImageSource", "Query"]
 
 
 ImageSource: TypeAlias = "str | Path | bytes | Image.Image | Picture"

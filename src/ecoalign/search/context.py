@@ -1,204 +1,248 @@
-"""What every stage of one run shares: the model, its dialect, the evaluator, the money, the tape.
+"""What every stage and every method of one run shares, and the record of the run.
 
-The stages ask through the desk and never touch a network or a clock themselves.
+The stages ask through the context and never touch a network or a clock themselves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ecoalign.errors import ModelError
+from ecoalign._version import __version__
+from ecoalign.budget import MeteredClient
+from ecoalign.errors import EcoAlignError, ModelError
+from ecoalign.evaluators import bounds_by_model
 from ecoalign.graph import ActionKind
-from ecoalign.models import attribute_error
-from ecoalign.prompts.requests import ExecuteRequest, ScoreRequest, WriteRequest
+from ecoalign.models import attribute_error, checked
+from ecoalign.prompts.dialect import dialect_named
+from ecoalign.prompts.requests import AnswerRequest, ExecuteRequest, ScoreRequest, WriteRequest
+from ecoalign.trace import Alignment, Recorder, Trace
+from ecoalign.trace.events import Finished, ImageInfo, RunFailed, RunStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from ecoalign.budget import CallRecord, Ledger
-    from ecoalign.evaluators import Completer, Evaluator
-    from ecoalign.graph import Region
-    from ecoalign.graph._thoughts import Thought
-    from ecoalign.models import ChatModel, ChatRequest, Completion, ImagePart
+    from ecoalign.budget import Called, Ledger
+    from ecoalign.evaluators import Evaluator
+    from ecoalign.graph import Region, Thought
+    from ecoalign.models import ChatModel, ChatRequest, Completion, ImagePart, Usage
     from ecoalign.prompts.dialect import Dialect
-    from ecoalign.prompts.requests import ScoreResult, StageRequest
+    from ecoalign.prompts.requests import PromptRequest, ScoreResult
     from ecoalign.query import Query
     from ecoalign.settings import Settings
-    from ecoalign.trace import Recorder
+    from ecoalign.trace.events import Event
 
-__all__ = [
-    "ANSWER",
-    "CallLog",
-    "RunContext",
-    "hearing_calls",
-    "logging_calls",
-    "note_calls",
-    "record_call",
-    "recording_calls",
-    "tokens_of",
-]
+__all__ = ["ANSWER", "RunContext", "record_run"]
 
 ANSWER = "answer"
 """The fund that is reserved for writing and scoring the answer."""
 
-CallLog = list["CallRecord"]
-
-_log: ContextVar[CallLog | None] = ContextVar("ecoalign_call_log", default=None)
-
-_ear: ContextVar[Callable[[CallRecord], None] | None] = ContextVar("ecoalign_ear", default=None)
+_VERDICTS = ("score", "gate", "check")
 
 
-def record_call(record: CallRecord) -> None:
-    """Note an attempt in the log of the task that made it (the caller's `on_call`)."""
-    log = _log.get()
-    if log is not None:
-        log.append(record)
-    ear = _ear.get()
-    if ear is not None:
-        ear(record)
-
-
-@contextmanager
-def hearing_calls(ear: Callable[[CallRecord], None]) -> Iterator[None]:
-    """Tell `ear` of every attempt made in this block, its child tasks included, as it ends.
-
-    Unlike a log it hears them in the order in which they end. It must not raise.
-    """
-    token = _ear.set(ear)
-    try:
-        yield
-    finally:
-        _ear.reset(token)
-
-
-@contextmanager
-def logging_calls(log: CallLog) -> Iterator[None]:
-    """Collect the attempts made in this block, its child tasks included, in `log`.
-
-    Each concurrent action has a log of its own, so that the trace is in the order of the actions
-    and not of their luck with the network.
-    """
-    token = _log.set(log)
-    try:
-        yield
-    finally:
-        _log.reset(token)
-
-
-@contextmanager
-def recording_calls(recorder: Recorder, log: CallLog) -> Iterator[None]:
-    """Collect the calls of this block in `log`, and record them however it ends."""
-    try:
-        with logging_calls(log):
-            yield
-    finally:
-        recorder.calls(log)
-
-
-def note_calls(records: CallLog) -> None:
-    """Add attempts that a task of its own made to the log of this block."""
-    log = _log.get()
-    if log is not None:
-        log.extend(records)
-
-
-def tokens_of(log: CallLog) -> int:
-    """Tokens charged for the attempts of a log: the cost c of what they made."""
-    return sum(record.charged.total for record in log)
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A completer whose calls are booked under another stage."""
-
-    metered: Completer
-    stage: str
-
-    async def complete(
-        self, model: ChatModel, request: ChatRequest, *, fund: str | None = None
-    ) -> Completion:
-        """See `MeteredClient.complete`."""
-        booked = replace(request, stage=self.stage)
-        return await self.metered.complete(model, booked, fund=fund)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunContext:
-    """The shared means of one run."""
+    """The shared means of one run. Build it with `of`.
+
+    Attributes:
+        query, model, settings: what is asked, of whom, under which settings.
+        dialect: how the model is spoken to.
+        evaluator: who scores; None for methods that score nothing.
+        ledger, metered: what pays, and the client that calls on its account.
+        recorder: told of everything; of the calls by `metered`.
+        nonce: the secret that the fences follow from.
+        view_pixels: longest side of the views.
+        views: the query's pictures, one view each; there once the run has begun.
+    """
 
     query: Query
     model: ChatModel
-    dialect: Dialect
-    evaluator: Evaluator
-    ledger: Ledger
-    metered: Completer
     settings: Settings
+    dialect: Dialect
+    evaluator: Evaluator | None
+    ledger: Ledger
+    metered: MeteredClient
+    recorder: Recorder
     nonce: str
-    _views: list[tuple[ImagePart, ...]] = field(default_factory=list)
+    view_pixels: int
+    views: tuple[ImagePart, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        query: Query,
+        model: ChatModel,
+        evaluator: Evaluator | None,
+        ledger: Ledger,
+        settings: Settings,
+        *,
+        on_event: Callable[[Event], None] | None = None,
+        view_pixels: int | None = None,
+        max_concurrency: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        recorded: Sequence[Event] = (),
+        nonce: str = "",
+    ) -> RunContext:
+        """The means of a new run.
+
+        Args:
+            query, model, evaluator, ledger, settings: see the attributes.
+            on_event: told of every event, in the order of the trace.
+            view_pixels, max_concurrency: in place of the settings'.
+            clock: seconds, for the times of the events.
+            sleep: waits between the attempts of a call.
+            recorded: the run that is replayed; see `Recorder`.
+            nonce: a new one if empty.
+
+        Raises:
+            InputError: the model cannot honour what the client asked of the answer.
+        """
+        checked(model, query.sampling)
+        recorder = Recorder(clock, on_event, recorded)
+        metered = MeteredClient(
+            ledger,
+            settings.retries,
+            sleep=sleep,
+            on_call=recorder.emit,
+            max_concurrency=max_concurrency or settings.max_concurrency,
+        )
+        return cls(
+            query=query,
+            model=model,
+            settings=settings,
+            dialect=dialect_named(model.dialect),
+            evaluator=evaluator,
+            ledger=ledger,
+            metered=metered,
+            recorder=recorder,
+            nonce=nonce or secrets.token_hex(8),
+            view_pixels=view_pixels or settings.view_pixels,
+        )
+
+    def collecting(self, calls: list[Called]) -> RunContext:
+        """The same context, whose calls go to `calls` and are recorded by who made the list.
+
+        Each concurrent action has a list of its own, so that the trace is in the order of the
+        actions and not of their luck with the network.
+        """
+        timed = self.recorder.timed
+        return replace(
+            self, metered=self.metered.scoped(on_call=lambda call: calls.append(timed(call)))
+        )
+
+    def booked_as(self, stage: str) -> RunContext:
+        """The same context with every call booked under `stage`."""
+        return replace(self, metered=self.metered.scoped(stage=stage))
 
     @property
-    def views(self) -> tuple[ImagePart, ...]:
-        """The low-resolution views of the query's pictures, one each."""
-        if not self._views:
-            side = self.settings.view_pixels
-            self._views.append(tuple(picture.view(side) for picture in self.query.pictures))
-        return self._views[0]
+    def tokens_spent(self) -> int:
+        """Tokens that all calls so far were charged."""
+        return self.ledger.spent.tokens.total
 
-    async def prepare(self, regions: Iterable[Region] = ()) -> None:
-        """Encode the views, or some regions, beforehand and aside: it takes long enough to keep
-        other runs waiting."""
+    # Pictures ---------------------------------------------------------------------------------
+
+    async def encode_views(self) -> None:
+        """Make the views, in a thread: it takes long enough to keep other runs waiting."""
+        pictures, side = self.query.pictures, self.view_pixels
+        if pictures:
+            self.views = await asyncio.to_thread(lambda: tuple(p.view(side) for p in pictures))
+
+    async def encode_crops(self, regions: Iterable[Region]) -> None:
+        """Make some regions beforehand, likewise; pictures keep what was made of them."""
         crops = [region for region in regions if region.image < len(self.query.pictures)]
         if crops:
             await asyncio.to_thread(lambda: [self.crop(region) for region in crops])
-        elif self.query.pictures and not self._views:
-            await asyncio.to_thread(lambda: self.views)
-
-    def booked_as(self, stage: str) -> RunContext:
-        """The same desk with every call booked under `stage`."""
-        return replace(self, metered=Staged(self.metered, stage))
 
     def crop(self, region: Region) -> ImagePart:
         """A region at full resolution. Raises IndexError if there is no such picture."""
         return self.query.pictures[region.image].crop(region, self.settings.crop_pixels)
 
-    async def ask(self, request: StageRequest, *, fund: str | None = None) -> Completion:
-        """One stage request, rendered, paid and answered.
+    # Asking -----------------------------------------------------------------------------------
+
+    def render(
+        self, request: PromptRequest, *, temperature: float | None = None, variant: int = 0
+    ) -> ChatRequest:
+        """The call for `request` under the settings; one whose text may be shown, as its client
+        wants it. What it reserves is its bound.
+
+        Args:
+            request: what is asked.
+            temperature: in place of the settings'; the client's comes before it. A verdict is
+                always greedy.
+            variant: of several answers to one question, which; added to the seed, whoever set it.
+        """
+        call, settings, sampling = self.dialect.render(request), self.settings, self.query.sampling
+        seed = None if settings.seed is None else settings.seed + variant
+        if call.stage in _VERDICTS:
+            return replace(call, seed=seed)
+        chosen = settings.temperature if temperature is None else temperature
+        call = replace(call, temperature=chosen or call.temperature, seed=seed)
+        if not _answers(request):
+            return call
+        sampling = sampling.varied(variant) if variant else sampling
+        return sampling.apply(call, self.ledger.budget.answer_cap(call.max_tokens))
+
+    async def ask(
+        self,
+        request: PromptRequest,
+        *,
+        fund: str | None = None,
+        stage: str = "",
+        temperature: float | None = None,
+        variant: int = 0,
+    ) -> Completion:
+        """One request, rendered, paid and answered.
+
+        Args:
+            request, temperature, variant: see `render`.
+            fund: what pays, if it was reserved before.
+            stage: to be booked under another name than the dialect's.
 
         Raises:
-            BudgetExceeded, ModelError: see `MeteredClient.complete`.
+            BudgetExceeded, ModelError, InputError: see `MeteredClient.complete`.
         """
+        call = self.render(request, temperature=temperature, variant=variant)
+        judging = call.stage in _VERDICTS
+        call = replace(call, stage=stage or call.stage)
         try:
-            return await self.metered.complete(self.model, self.render(request), fund=fund)
+            return await self.metered.complete(self.model, call, fund=fund)
         except ModelError as error:
-            error.role = "model"
+            error.role = "evaluator" if judging else "model"
             if _answers(request):
                 attribute_error(error, self.query.sampling)
             raise
 
-    def render(self, request: StageRequest) -> ChatRequest:
-        """The call for `request` under the settings; one that writes an answer as its client wants
-        it. What it reserves is its bound."""
-        call = self.dialect.render(request)
-        # A server's own sampling applies to what is thought, never to a verdict.
-        warmth = call.temperature if call.stage == "score" else self.settings.temperature
-        call = replace(call, temperature=warmth or call.temperature, seed=self.settings.seed)
-        if not _answers(request):
-            return call
-        return self.query.sampling.apply(call, self.ledger.budget.answer_cap(call.max_tokens))
+    def bounds(self, *requests: PromptRequest) -> list[tuple[str, Usage]]:
+        """Model and worst case of each of these calls."""
+        return [(self.model.name, self.model.bound(self.render(r))) for r in requests]
+
+    def longest(self, request: PromptRequest) -> str:
+        """A text as long as what `request` may bring, to bound a call that quotes it."""
+        return self.query.sampling.stand_in(self.render(request).max_tokens)
+
+    # Scoring ----------------------------------------------------------------------------------
+
+    def fence(self, *parts: str) -> str:
+        """A code word that follows from the run's secret nonce and the parts, so that no text
+        knows its own, and a replay asks the same again."""
+        seed = "\0".join((self.nonce, *parts))
+        return hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()[:12]
 
     def score_request(
-        self, path: tuple[Thought, ...], kind: str, text: str, views: tuple[ImagePart, ...]
+        self,
+        path: tuple[Thought, ...],
+        kind: str,
+        text: str,
+        views: tuple[ImagePart, ...] | None = None,
     ) -> ScoreRequest:
-        """The scoring of one text. Its fence follows from the run's secret nonce and the text, so
-        that a text cannot know its own fence and a replay asks the same again."""
-        seed = f"{self.nonce}\0{len(path)}\0{kind}\0{text}"
-        fence = hashlib.sha256(seed.encode("utf-8", "replace")).hexdigest()[:12]
-        return ScoreRequest(self.query.question, views, path, kind, text, fence, self.query.context)
+        """The scoring of one text, seen with `views`; those of the query if None."""
+        query, fence = self.query, self.fence(str(len(path)), kind, text)
+        seen = self.views if views is None else views
+        return ScoreRequest(query.question, seen, path, kind, text, fence, query.context)
 
     async def score(self, request: ScoreRequest, *, fund: str | None = None) -> ScoreResult:
         """Score a text.
@@ -206,15 +250,67 @@ class RunContext:
         Raises:
             VerdictError, ModelError, BudgetExceeded: it has no score, so it is unsafe.
         """
+        assert self.evaluator is not None  # noqa: S101 - who scores has one
         try:
             return await self.evaluator.score(request, self.metered, fund=fund)
         except ModelError as error:
             error.role = "evaluator"
             raise
 
+    def score_bounds(self, request: ScoreRequest) -> list[tuple[str, Usage]]:
+        """Models and worst cases of one scoring."""
+        assert self.evaluator is not None  # noqa: S101 - who scores has one
+        return list(bounds_by_model(self.evaluator, request, self.model.name))
 
-def _answers(request: StageRequest) -> bool:
+
+def _answers(request: PromptRequest) -> bool:
     """Whether its text may be shown, so that it is the client's to say how it is written."""
     if isinstance(request, ExecuteRequest):
         return request.action.kind in (ActionKind.ANSWER, ActionKind.REFUSE)
-    return isinstance(request, WriteRequest)
+    return isinstance(request, WriteRequest | AnswerRequest)
+
+
+async def record_run(
+    ctx: RunContext, method: str, work: Callable[[RunContext], Awaitable[Finished]]
+) -> Alignment:
+    """Do `work` between `RunStarted` and `RunFailed`; a run that succeeds ends in `Finished`.
+
+    Raises:
+        EcoAlignError: that of `work`, with the events in its `trace`.
+    """
+    recorder, query, settings = ctx.recorder, ctx.query, ctx.settings
+
+    def failed(error: str, message: str) -> None:
+        recorder.emit(RunFailed(error, message, ctx.ledger.spent.to_json()))
+
+    recorder.emit(
+        RunStarted(
+            version=__version__,
+            question=query.question,
+            context=query.context,
+            images=tuple(ImageInfo(p.sha256, p.width, p.height, p.notes) for p in query.pictures),
+            model=ctx.model.name,
+            evaluator="" if ctx.evaluator is None else ctx.evaluator.name,
+            preset=settings.preset,
+            settings=settings.to_json(),
+            budget=str(ctx.ledger.budget),
+            nonce=ctx.nonce,
+            sampling=query.sampling.to_json(),
+            method=method,
+        )
+    )
+    try:
+        await ctx.encode_views()
+        await work(ctx)
+    except EcoAlignError as error:
+        failed(type(error).__name__, str(error))
+        error.trace = Trace(tuple(recorder.events))
+        raise
+    except asyncio.CancelledError:
+        failed("Cancelled", "the run was cancelled")
+        raise
+    except Exception as error:
+        # A mistake in a model or an evaluator of the user's own: the trace is kept here, too.
+        failed(type(error).__name__, "an unexpected error")
+        raise
+    return Alignment.from_events(recorder.events)

@@ -7,22 +7,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import EcoAlignError
-from ecoalign.evaluators import bounds_by_model
-from ecoalign.graph import ActionKind
-from ecoalign.graph._thoughts import ThoughtKind
+from ecoalign.graph import ActionKind, ThoughtKind
 from ecoalign.models import OWN_REPLY, Reply, reply_of
 from ecoalign.prompts.requests import ExecuteRequest
-from ecoalign.search.context import CallLog, RunContext, logging_calls, note_calls, tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ecoalign.graph import Candidate
-    from ecoalign.graph._thoughts import Thought
-    from ecoalign.models import ImagePart, Usage
+    from ecoalign.budget import Called
+    from ecoalign.graph import Candidate, PendingAction, Thought, ThoughtGraph
+    from ecoalign.models import Usage
     from ecoalign.prompts.requests import ScoreResult
+    from ecoalign.search.context import RunContext
 
-__all__ = ["KIND_OF", "ActionResult", "Job", "execute_batch", "worst_case"]
+__all__ = ["KIND_OF", "ActionResult", "Job", "execute", "worst_case"]
 
 KIND_OF = {
     ActionKind.THINK: ThoughtKind.THINK,
@@ -49,40 +47,40 @@ class Job:
     path: tuple[Thought, ...]
     partners: tuple[Thought, ...] = ()
 
+    @classmethod
+    def of(cls, graph: ThoughtGraph, action: PendingAction) -> Job:
+        """An action with the thoughts that it stands on, as they are now."""
+        partners = tuple(graph[p] for p in action.candidate.partners)
+        return cls(action.id, action.candidate, graph.path_to(action.parent), partners)
+
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """What became of a job: a scored text, or the error that left it without a score.
+    """What became of an action or of writing an answer: a scored text, or why there is none.
 
     Attributes:
-        job: the job.
         text: the new thought's text; empty where there is none.
         score: safety and utility; None where there is none: the text must not be used.
         error: why there is no score.
-        stage: "execute" or "score", where it failed.
-        calls: the attempts it took, failed ones included.
+        stage: "execute", "write" or "score", where it failed.
+        cost: tokens charged for making and scoring it, failed attempts included.
         reply: what goes with the text.
+        calls: the attempts that it took, if they are not on record yet.
     """
 
-    job: Job
     text: str = ""
     score: ScoreResult | None = None
     error: EcoAlignError | None = None
     stage: str = "execute"
-    calls: CallLog = field(default_factory=list)
+    cost: int = 0
     reply: Reply = OWN_REPLY
-
-    @property
-    def cost(self) -> int:
-        """Tokens charged for making and scoring it."""
-        return tokens_of(self.calls)
+    calls: list[Called] = field(default_factory=list)
 
 
-def request_for(ctx: RunContext, job: Job) -> ExecuteRequest:
-    """The stage request of a job: a look sees its crop, everything else the whole views."""
-    region = job.candidate.region
+def _request(ctx: RunContext, job: Job) -> ExecuteRequest:
+    """A look sees its crop, everything else the whole views."""
+    region, query = job.candidate.region, ctx.query
     views = (ctx.crop(region),) if region is not None else ctx.views
-    query = ctx.query
     return ExecuteRequest(
         job.candidate, query.question, views, job.path, job.partners, query.context
     )
@@ -90,68 +88,52 @@ def request_for(ctx: RunContext, job: Job) -> ExecuteRequest:
 
 def worst_case(ctx: RunContext, job: Job) -> list[tuple[str, Usage]]:
     """Models and bounds of carrying out a job and scoring what it makes."""
-    request = request_for(ctx, job)
-    call = ctx.render(request)
-    return [(ctx.model.name, ctx.model.bound(call)), *_scoring(ctx, job, call.max_tokens)]
-
-
-def _scoring(ctx: RunContext, job: Job, longest: int) -> list[tuple[str, Usage]]:
+    request = _request(ctx, job)
     # The text is not known yet: stand in for it with as many words as it may have tokens.
-    kind = KIND_OF[job.candidate.kind].value
-    views = request_for(ctx, job).views
-    text = ctx.query.sampling.stand_in(longest)
-    request = ctx.score_request((*job.path, *job.partners), kind, text, views)
-    return list(bounds_by_model(ctx.evaluator, request, ctx.model.name))
+    kind, text = KIND_OF[job.candidate.kind].value, ctx.longest(request)
+    scoring = ctx.score_request((*job.path, *job.partners), kind, text, request.views)
+    return [*ctx.bounds(request), *ctx.score_bounds(scoring)]
 
 
-async def execute_batch(ctx: RunContext, jobs: Sequence[Job]) -> list[ActionResult]:
-    """Carry out all jobs concurrently; the outcomes are in the order of the jobs.
+async def execute(ctx: RunContext, jobs: Sequence[Job]) -> list[ActionResult]:
+    """Carry out all jobs concurrently; the results are in the order of the jobs.
 
-    A job that fails does not disturb the others: what they were paid for is kept.
+    A job that fails does not disturb the others: what they were paid for is kept. The calls are
+    in the results, not on record yet; only where the whole batch is cut off are they recorded here.
     """
-    outcomes: list[ActionResult] = []
-    # All are let finish, whatever happens to one: what goes on unseen would spend unseen.
-    work = (_execute(ctx, job) for job in jobs)
-    for outcome in await asyncio.gather(*work, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
-        outcomes.append(outcome)
-    return outcomes
-
-
-async def _execute(ctx: RunContext, job: Job) -> ActionResult:
-    log: CallLog = []
+    logs: list[list[Called]] = [[] for _ in jobs]
+    results: list[ActionResult] = []
     try:
-        return await _carry_out(ctx, job, log)
+        # All are let finish, whatever happens to one: what goes on unseen would spend unseen.
+        work = (_execute(ctx, job, log) for job, log in zip(jobs, logs, strict=True))
+        for result in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+            results.append(result)
     except BaseException:
-        # Cut off: what was called until then is on record all the same.
-        note_calls(log)
+        for log in logs:
+            ctx.recorder.emit_all(log)
         raise
+    return results
 
 
-async def _carry_out(ctx: RunContext, job: Job, log: CallLog) -> ActionResult:
+async def _execute(ctx: RunContext, job: Job, calls: list[Called]) -> ActionResult:
+    ctx = ctx.collecting(calls)
     fund = f"action {job.id}"
-    text, stage = "", "execute"
-    with logging_calls(log):
-        try:
-            for model, bound in worst_case(ctx, job):
-                # Making and scoring are paid for together, so that no thought stays unscored.
-                ctx.ledger.reserve_fund(fund, bound, model)
-            request = request_for(ctx, job)
-            completion = await ctx.ask(request, fund=fund)
-            text = ctx.dialect.parse_execute(request, completion).text
-            stage = "score"
-            score = await _score(ctx, job, text, request.views, fund)
-        except EcoAlignError as error:
-            return ActionResult(job, text, None, error, stage, log)
-        finally:
-            ctx.ledger.release_fund(fund)
-    return ActionResult(job, text, score, None, stage, log, reply_of(completion, text))
-
-
-async def _score(
-    ctx: RunContext, job: Job, text: str, views: tuple[ImagePart, ...], fund: str
-) -> ScoreResult:
-    kind = KIND_OF[job.candidate.kind].value
-    request = ctx.score_request((*job.path, *job.partners), kind, text, views)
-    return await ctx.score(request, fund=fund)
+    text, stage, score, failed, reply = "", "execute", None, None, OWN_REPLY
+    try:
+        for model, bound in worst_case(ctx, job):
+            # Making and scoring are paid for together, so that no thought stays unscored.
+            ctx.ledger.reserve_fund(fund, bound, model)
+        request = _request(ctx, job)
+        completion = await ctx.ask(request, fund=fund)
+        text = ctx.dialect.parse_execute(request, completion)
+        stage, kind = "score", KIND_OF[job.candidate.kind].value
+        scoring = ctx.score_request((*job.path, *job.partners), kind, text, request.views)
+        score, reply = await ctx.score(scoring, fund=fund), reply_of(completion, text)
+    except EcoAlignError as error:
+        failed = error
+    finally:
+        ctx.ledger.release_fund(fund)
+    cost = sum(call.charged.total for call in calls)
+    return ActionResult(text, score, failed, stage, cost, reply, calls)

@@ -1,46 +1,22 @@
-"""What went wrong in a run, for the record and for the hint at its end."""
+"""What went wrong in a run: its cause in words that no model wrote, and the errors it ends with."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError, ModelError, VerdictError
-from ecoalign.trace.events import ActionFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ecoalign.budget import Ledger
     from ecoalign.models import Usage
-    from ecoalign.trace import Recorder
 
-__all__ = ["Failures", "budget_too_small", "raise_if_rejected"]
-
-
-@dataclass
-class Failures:
-    """The failures of one run.
-
-    Attributes:
-        recorder: told of each.
-        cause: the last one, without any text of a model, which nobody has scored; "" if none.
-        short: the last time that the budget did not suffice.
-    """
-
-    recorder: Recorder
-    cause: str = ""
-    short: BudgetExceeded | None = None
-
-    def note(self, action: int, stage: str, error: EcoAlignError) -> None:
-        """An action (-1: a stage) gave no scored thought."""
-        if isinstance(error, BudgetExceeded):
-            self.short = error
-        self.cause = f"{stage}: {_cause(error)}"
-        self.recorder.emit(ActionFailed(action, stage, type(error).__name__, str(error)))
+__all__ = ["budget_too_small", "cause_of", "raise_if_rejected"]
 
 
-def _cause(error: EcoAlignError) -> str:
+def cause_of(error: EcoAlignError) -> str:
+    """What went wrong, without any text of a model, which nobody has scored."""
     if isinstance(error, ModelError):
         return f"the {error.role or 'model'} failed ({error.fault})"
     if isinstance(error, VerdictError):

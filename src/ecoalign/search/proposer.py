@@ -5,13 +5,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ecoalign.graph import ActionKind, Candidate
-from ecoalign.graph._thoughts import ThoughtKind
+from ecoalign.graph import ActionKind, Candidate, ThoughtKind
 from ecoalign.prompts.requests import ProposeRequest, ProposeResult
 
 if TYPE_CHECKING:
-    from ecoalign.graph import ThoughtGraph
-    from ecoalign.graph._thoughts import Thought, ThoughtId
+    from ecoalign.graph import Thought, ThoughtGraph, ThoughtId
     from ecoalign.search.context import RunContext
 
 __all__ = ["may_be_fused", "propose"]

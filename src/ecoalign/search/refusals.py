@@ -16,7 +16,7 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
-from ecoalign.prompts.compact._wording import REFUSAL_LOOKS
+from ecoalign.prompts.compact import REFUSAL_LOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The Global Scanner: one cheap look at the whole image, and the risk of the request."""
+"""The Global Scanner: one cheap look at the whole image, and how safe the request is."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from ecoalign.graph import economics
 from ecoalign.prompts.requests import ScanRequest, ScanResult
 
 if TYPE_CHECKING:
-    from ecoalign.models import Usage
     from ecoalign.search.context import RunContext
 
-__all__ = ["Scan", "reserve_scan", "scan"]
+__all__ = ["Scan", "scan", "scan_request"]
 
-UNREAD_RISK = 0.0
-"""The risk assumed when the scan cannot be read: low but not negative, so caution is on."""
+UNREAD_SAFETY = 0.0
+"""The safety of a request whose scan cannot be read: low but not negative, so caution is on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,29 +23,28 @@ class Scan:
     """The scan and what follows from it.
 
     Attributes:
-        result: caption, risk (s of v0, 1 is harmless) and a cautious plan, if given.
-        share: the share of the budget that the risk leaves, in (0, 1].
-        cautious: whether the plan is to be followed: risk low but not negative.
+        result: caption, safety of the request (s of v0, 1 is harmless) and a cautious plan, if
+            given.
+        share: the share of the budget that the safety of the request leaves, in (0, 1].
+        plan: what is to be followed where the request's safety is low but not negative; or None.
         note: what went wrong with reading the scan, empty if nothing.
+        cost: tokens charged.
     """
 
     result: ScanResult
     share: float
-    cautious: bool
-    note: str = ""
+    plan: str | None
+    note: str
+    cost: int
 
 
-def _request(ctx: RunContext) -> ScanRequest:
+def scan_request(ctx: RunContext) -> ScanRequest:
+    """What is asked."""
     return ScanRequest(ctx.query.question, ctx.views, ctx.query.context)
 
 
-def reserve_scan(ctx: RunContext) -> Usage:
-    """Bound of one scan."""
-    return ctx.model.bound(ctx.dialect.render(_request(ctx)))
-
-
 async def scan(ctx: RunContext) -> Scan:
-    """Caption the views and judge the request; set the budget by the risk.
+    """Caption the views and judge the request; set the budget by its safety.
 
     An answer that cannot be read is not fatal: every thought is scored anyway, so the run goes on
     with an empty caption and with caution.
@@ -54,14 +52,14 @@ async def scan(ctx: RunContext) -> Scan:
     Raises:
         BudgetExceeded, ModelError: the model could not be asked.
     """
-    settings = ctx.settings
-    request = _request(ctx)
+    settings, before, note = ctx.settings, ctx.tokens_spent, ""
+    request = scan_request(ctx)
     completion = await ctx.ask(request)
-    note = ""
     try:
         result = ctx.dialect.parse_scan(request, completion)
     except ModelError as error:
-        result, note = ScanResult("", UNREAD_RISK), str(error)
+        result, note = ScanResult("", UNREAD_SAFETY), str(error)
     share = economics.risk_budget(1.0, result.request_safety, settings.risk_floor)
     cautious = settings.strategy and 0.0 <= result.request_safety < settings.low_risk_threshold
-    return Scan(result, max(share, 0.01), cautious, note)
+    plan = result.strategy if cautious else None
+    return Scan(result, max(share, 0.01), plan, note, ctx.tokens_spent - before)

@@ -7,14 +7,12 @@ the candidate and its best continuation, and pays for it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ecoalign.errors import EcoAlignError
-from ecoalign.graph import ActionKind, Candidate, Forecast
-from ecoalign.graph._thoughts import Thought, ThoughtId
+from ecoalign.graph import ActionKind, Candidate, Forecast, Thought, ThoughtId
 from ecoalign.prompts.requests import ProposeRequest
-from ecoalign.search.context import note_calls
-from ecoalign.search.executor import KIND_OF, ActionResult, Job, execute_batch, worst_case
+from ecoalign.search.executor import KIND_OF, ActionResult, Job, execute, worst_case
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,33 +22,18 @@ if TYPE_CHECKING:
 
     from ecoalign.search.context import RunContext
 
-__all__ = ["ForecastSimulator", "RolloutSimulator", "Simulator", "SurrogateSimulator"]
+__all__ = ["RolloutSimulator", "Simulator", "SurrogateSimulator", "simulator_for"]
 
 Forecasts = tuple[Forecast, ...]
 
 
-class Simulator(Protocol):
-    """Estimates what carrying out candidates would bring.
+class Simulator:
+    """The fidelity `forecast`: the proposing call is believed, its costs scaled by their mean
+    error so far. The other fidelities build on it.
 
     Attributes:
-        ready: outcomes that simulation has already produced and paid for, by action id.
+        ready: results that simulation has already produced and paid for, by action id.
     """
-
-    ready: dict[int, ActionResult]
-
-    async def simulate(
-        self, ctx: RunContext, jobs: Sequence[Job], horizon: int
-    ) -> dict[int, Forecasts]:
-        """Per action id: the action itself, then at least the steps that the horizon needs."""
-        ...
-
-    def learn(self, candidate: Candidate, actual: Forecast) -> None:
-        """Told what an executed candidate turned out to be."""
-        ...
-
-
-class ForecastSimulator:
-    """The forecasts of the proposing call, their costs scaled by the mean error so far."""
 
     def __init__(self) -> None:
         self.ready: dict[int, ActionResult] = {}
@@ -60,11 +43,11 @@ class ForecastSimulator:
     async def simulate(
         self, ctx: RunContext, jobs: Sequence[Job], horizon: int
     ) -> dict[int, Forecasts]:
-        """See `Simulator.simulate`; no tokens."""
+        """Per action id: the action itself, then at least the steps that the horizon needs."""
         return {job.id: self._scaled(job.candidate) for job in jobs}
 
     def learn(self, candidate: Candidate, actual: Forecast) -> None:
-        """See `Simulator.learn`."""
+        """Told what an executed candidate turned out to be."""
         self._forecast_cost += candidate.forecast[0].cost
         self._actual_cost += actual.cost
 
@@ -73,7 +56,7 @@ class ForecastSimulator:
         return tuple(Forecast(s.safety, s.utility, s.cost * scale) for s in candidate.forecast)
 
 
-class SurrogateSimulator(ForecastSimulator):
+class SurrogateSimulator(Simulator):
     """Forecasts corrected by a ridge regression on the thoughts executed so far; no tokens.
 
     For each of s, u and c, the residual (actual minus forecast) is regressed on the forecast
@@ -123,7 +106,7 @@ def _features(kind: ActionKind, step: Forecast) -> list[float]:
     return [1.0, step.safety, step.utility, *(float(kind is k) for k in ActionKind)]
 
 
-class RolloutSimulator(ForecastSimulator):
+class RolloutSimulator(Simulator):
     """Really carries candidates out, and the best of what they lead to, and pays for it.
 
     The few most promising candidates are executed and scored; if one is chosen later its outcome
@@ -152,19 +135,17 @@ class RolloutSimulator(ForecastSimulator):
     async def _roll(self, ctx: RunContext, job: Job, depth: int) -> Forecasts:
         steps: list[Forecast] = []
         at: Job | None = job
-        while at is not None:
-            if not _fits(ctx, at):
-                break
-            (outcome,) = await execute_batch(ctx, [at])
-            note_calls(outcome.calls)
+        while at is not None and _fits(ctx, at):
+            (outcome,) = await execute(ctx, [at])
+            ctx.recorder.emit_all(outcome.calls)
+            outcome.calls.clear()
             if not steps:
                 self.ready[job.id] = outcome
+            cost = max(1, outcome.cost)
             if outcome.score is None:
-                steps.append(Forecast(-1.0, 0.0, max(1, outcome.cost)))
+                steps.append(Forecast(-1.0, 0.0, cost))
                 break
-            steps.append(
-                Forecast(outcome.score.safety, outcome.score.utility, max(1, outcome.cost))
-            )
+            steps.append(Forecast(outcome.score.safety, outcome.score.utility, cost))
             safe = outcome.score.safety >= ctx.settings.safety_threshold
             done = len(steps) > depth or not safe
             at = None if done else await self._next(ctx, at, outcome)
@@ -183,17 +164,11 @@ class RolloutSimulator(ForecastSimulator):
             outcome.cost,
         )
         path = (*at.path, thought)
+        query = ctx.query
         request = ProposeRequest(
-            ctx.query.question,
-            ctx.views,
-            path,
-            (),
-            ctx.settings.candidates,
-            1,
-            ctx.query.context,
+            query.question, ctx.views, path, (), ctx.settings.candidates, 1, query.context
         )
-        call = ctx.dialect.render(request)
-        if not ctx.ledger.fits(ctx.model.bound(call), ctx.model.name):
+        if not all(ctx.ledger.fits(bound, model) for model, bound in ctx.bounds(request)):
             return None
         try:
             result = ctx.dialect.parse_propose(request, await ctx.ask(request))
@@ -220,7 +195,7 @@ def _fits(ctx: RunContext, job: Job) -> bool:
 def simulator_for(fidelity: str) -> Simulator:
     """A fresh simulator: "forecast", "surrogate" or "rollout"."""
     kinds = {
-        "forecast": ForecastSimulator,
+        "forecast": Simulator,
         "surrogate": SurrogateSimulator,
         "rollout": RolloutSimulator,
     }

@@ -1,83 +1,126 @@
-"""The written answer: taken or written from a path, scored like any other thought."""
+"""The written answer: what is set aside for it, and how it is written and scored."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ecoalign.errors import EcoAlignError
-from ecoalign.evaluators import bounds_by_model
-from ecoalign.graph import ENDS, ActionKind, Candidate
-from ecoalign.graph._thoughts import Thought, ThoughtId, ThoughtKind
-from ecoalign.models import reply_of
+from ecoalign.errors import BudgetExceeded, EcoAlignError
+from ecoalign.graph import ENDS, ROOT, Thought, ThoughtKind
+from ecoalign.models import OWN_REPLY, Usage, reply_of
 from ecoalign.prompts.requests import WriteRequest
-from ecoalign.search.context import ANSWER, CallLog, RunContext, logging_calls, note_calls
-from ecoalign.search.executor import ActionResult, Job
+from ecoalign.search.context import ANSWER
+from ecoalign.search.executor import ActionResult
+from ecoalign.search.failures import budget_too_small
+from ecoalign.search.scanner import scan_request
 
 if TYPE_CHECKING:
-    from ecoalign.models import Usage
+    from ecoalign.errors import BudgetTooSmall
+    from ecoalign.search.context import RunContext
 
-__all__ = ["FIXED_REFUSAL", "reserve_answer", "write"]
+__all__ = ["FIXED_REFUSAL", "AnswerReserve", "answer_bounds", "write"]
 
 FIXED_REFUSAL = (
     "I can't answer this: nothing I could write could be shown to be safe within the limits of "
     "this request. You can rephrase it, ask about something else in the image, or allow a larger "
     "budget."
 )
-"""The fixed text of last resort. It is the house's own and says nothing of the request."""
+"""The fixed text of last resort. No model wrote it, and it says nothing of the request."""
 
-_STAND_IN = Candidate(ActionKind.ANSWER, "", ())
+_LONG_CAPTION = 100
+"""Words of a caption that is longer than the scan is asked for."""
+
+_ANSWER_SECONDS = 0.2
+"""Share of a budget in seconds that is kept back for writing and scoring the answer."""
 
 
 def _write_request(ctx: RunContext, path: tuple[Thought, ...]) -> WriteRequest:
-    query = ctx.query
-    return WriteRequest(query.question, ctx.views, path, query.context)
+    return WriteRequest(ctx.query.question, ctx.views, path, ctx.query.context)
 
 
-def reserve_answer(
+def answer_bounds(
     ctx: RunContext, path: tuple[Thought, ...] = (), *, caption: int = 40
 ) -> list[tuple[str, Usage]]:
     """Models and bounds of writing and scoring one answer from `path`.
 
     Args:
-        desk: the means.
+        ctx: the means.
         path: root first; empty before there is one.
         caption: words of the root that stands in for an empty path.
     """
-    if not path:
-        path = (Thought(ThoughtId(0), ThoughtKind.ROOT, "the " * caption, 1.0, 0.0, 0.0),)
-    call = ctx.render(_write_request(ctx, path))
-    text = ctx.query.sampling.stand_in(call.max_tokens)
-    score = ctx.score_request(path, "answer", text, ctx.views)
-    bounds = bounds_by_model(ctx.evaluator, score, ctx.model.name)
-    return [(ctx.model.name, ctx.model.bound(call)), *bounds]
+    path = path or (Thought(ROOT, ThoughtKind.ROOT, "the " * caption, 1.0, 0.0, 0.0),)
+    request = _write_request(ctx, path)
+    scoring = ctx.score_request(path, "answer", ctx.longest(request))
+    return [*ctx.bounds(request), *ctx.score_bounds(scoring)]
+
+
+@dataclass(slots=True)
+class AnswerReserve:
+    """What writing and scoring one answer costs at worst, held in the fund `ANSWER`: reserved
+    first, so that no search can spend it."""
+
+    ctx: RunContext
+    _reserved: list[Usage] = field(default_factory=list)
+    _longest: int = 0
+
+    def reserve(self) -> None:
+        """Reserve what one answer takes, before anything else is paid for.
+
+        Raises:
+            BudgetTooSmall: the budget does not even hold that.
+        """
+        ledger, needed = self.ctx.ledger, answer_bounds(self.ctx)
+        try:
+            for i, (model, bound) in enumerate(needed):
+                seconds = _ANSWER_SECONDS * (ledger.budget.seconds or 0.0) if i == 0 else 0.0
+                ledger.reserve_fund(ANSWER, bound, model, seconds=seconds)
+        except BudgetExceeded as short:
+            raise self.too_small(short) from short
+        self._reserved = [bound for _, bound in needed]
+
+    def cover(self, path: tuple[Thought, ...]) -> None:
+        """Reserve more where an answer written from `path` would need it.
+
+        If there is no more, the answer will be written from a shorter path.
+        """
+        length = sum(len(thought.text) for thought in path)
+        if length <= self._longest:
+            return
+        self._longest = length
+        needed = answer_bounds(self.ctx, path)
+        for i, ((model, bound), old) in enumerate(zip(needed, self._reserved, strict=True)):
+            more = Usage(
+                max(0, bound.prompt - old.prompt), max(0, bound.completion - old.completion)
+            )
+            try:
+                self.ctx.ledger.reserve_fund(ANSWER, more, model)
+            except BudgetExceeded:
+                return
+            self._reserved[i] = old + more
+
+    def too_small(self, short: BudgetExceeded) -> BudgetTooSmall:
+        """The error, with what a scan and an answer from a long caption need at worst."""
+        scan = self.ctx.bounds(scan_request(self.ctx))
+        answer = answer_bounds(self.ctx, caption=min(scan[0][1].completion, _LONG_CAPTION))
+        return budget_too_small(self.ctx.ledger, short, [*scan, *answer], "any scored answer")
 
 
 async def write(ctx: RunContext, path: tuple[Thought, ...]) -> ActionResult:
-    """Write the answer from `path` (root first) and score it, paid from what was set aside.
+    """Write the answer from `path` (root first) and score it, paid from what was reserved.
 
-    Errors are in the outcome: an answer without a score is no answer.
+    Errors are in the result: an answer without a score is no answer.
     """
-    log: CallLog = []
+    before = ctx.tokens_spent
+    text, stage, score, failed, reply = "", "write", None, None, OWN_REPLY
     try:
-        return await _write(ctx, path, log)
-    except BaseException:
-        note_calls(log)
-        raise
-
-
-async def _write(ctx: RunContext, path: tuple[Thought, ...], log: CallLog) -> ActionResult:
-    job = Job(-1, _STAND_IN, path)
-    text, stage = "", "write"
-    with logging_calls(log):
-        try:
-            request = _write_request(ctx, path)
-            completion = await ctx.ask(request, fund=ANSWER)
-            text = ctx.dialect.parse_execute(request, completion).text
-            stage = "score"
-            # What is scored is the text against what led to it, not against a draft of itself.
-            grounds = path if path[-1].kind not in ENDS else path[:-1]
-            scoring = ctx.score_request(grounds, "answer", text, ctx.views)
-            score = await ctx.score(scoring, fund=ANSWER)
-        except EcoAlignError as error:
-            return ActionResult(job, text, None, error, stage, log)
-    return ActionResult(job, text, score, None, stage, log, reply_of(completion, text))
+        request = _write_request(ctx, path)
+        completion = await ctx.ask(request, fund=ANSWER)
+        text = ctx.dialect.parse_execute(request, completion)
+        stage = "score"
+        # What is scored is the text against what led to it, not against a draft of itself.
+        grounds = path if path[-1].kind not in ENDS else path[:-1]
+        scoring = ctx.score_request(grounds, "answer", text)
+        score, reply = await ctx.score(scoring, fund=ANSWER), reply_of(completion, text)
+    except EcoAlignError as error:
+        failed = error
+    return ActionResult(text, score, failed, stage, ctx.tokens_spent - before, reply)

@@ -1,4 +1,5 @@
-"""The Valuator: the net present value of each candidate under the terms of the moment."""
+"""The Valuator: the net present value of each open action under the terms of the moment, and which
+of them are executed next. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,17 +8,19 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from ecoalign.graph import economics
+from ecoalign.graph import ActionKind, ValuedAction, economics
 from ecoalign.graph.economics import Economy, UtilityAggregator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from ecoalign.budget import Amount, Budget, Ledger
-    from ecoalign.graph import Forecast
+    from ecoalign.budget import Amount, Ledger
+    from ecoalign.graph import Forecast, PendingAction, ThoughtId
     from ecoalign.settings import Settings
 
-__all__ = ["Terms", "share_left", "terms", "value"]
+__all__ = ["Terms", "rank", "select", "share_left", "terms", "value"]
+
+_ENDING = (ActionKind.ANSWER, ActionKind.REFUSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +56,14 @@ def share_left(remaining: Amount, limit: Amount) -> float:
         )
         if left is not None and whole
     ]
-    return min(1.0, *shares) if shares else 1.0
+    return min([1.0, *shares])
 
 
 def terms(
     settings: Settings,
     ledger: Ledger,
     remaining: Amount,
-    means: Sequence[float | None],
-    mean_tokens: float,
+    means: tuple[float, float | None, float],
     headroom: float,
 ) -> Terms:
     """The terms of a step.
@@ -70,17 +72,13 @@ def terms(
         settings: economy, horizon and prices.
         ledger: its limit and its budget.
         remaining: what is left of each unit.
-        means: the mean cost of an action in tokens, dollars and seconds; None where not known.
-        mean_tokens: the mean cost of an action in tokens, >= 0, for the shadow price.
+        means: the mean cost of an action in tokens, dollars (None if not known) and seconds.
         headroom: see `Terms`.
     """
-    horizon = _horizon(settings, ledger.budget, ledger.spent.tokens.total, remaining, means)
-    left = share_left(remaining, ledger.limit)
-    base = settings.lambda0 / mean_tokens if mean_tokens > 0 else 0.0
-    price = economics.shadow_price(base, left, 1.0)
+    base = settings.lambda0 / means[0] if means[0] > 0 else 0.0
     return Terms(
-        horizon,
-        price,
+        _horizon(settings, ledger, remaining, means),
+        economics.shadow_price(base, share_left(remaining, ledger.limit), 1.0),
         headroom,
         Economy(settings.economy),
         UtilityAggregator(settings.utility_aggregator),
@@ -90,17 +88,14 @@ def terms(
 
 
 def _horizon(
-    settings: Settings,
-    budget: Budget,
-    spent: int,
-    remaining: Amount,
-    means: Sequence[float | None],
+    settings: Settings, ledger: Ledger, remaining: Amount, means: Sequence[float | None]
 ) -> int:
-    cap = settings.horizon_cap
+    cap, tokens = settings.horizon_cap, ledger.budget.tokens
     if settings.horizon_unit == "fixed":
         return settings.fixed_horizon
-    if settings.horizon_unit == "tokens" and budget.tokens is not None:
-        return economics.horizon_tokens(settings.look_ahead, budget.tokens, spent, cap)
+    if settings.horizon_unit == "tokens" and tokens is not None:
+        spent = ledger.spent.tokens.total
+        return economics.horizon_tokens(settings.look_ahead, tokens, spent, cap)
     pairs = zip((remaining.tokens, remaining.usd, remaining.seconds), means, strict=True)
     horizons = [
         economics.horizon_actions(left, mean, cap, settings.look_ahead)
@@ -139,3 +134,63 @@ def value(forecast: Sequence[Forecast], floor: float, terms: Terms) -> float:
     )
     rollout = economics.rollout_value(returns, safeties[1:], terms.delta, terms.horizon)
     return economics.candidate_value(own, rollout, terms.delta)
+
+
+def rank(
+    actions: Iterable[PendingAction],
+    forecasts: Mapping[int, Sequence[Forecast]],
+    floor: Callable[[ThoughtId], float],
+    terms: Terms,
+    affordable: Callable[[Sequence[PendingAction]], bool],
+) -> list[ValuedAction]:
+    """V of every action, the best first; of equals the older.
+
+    Args:
+        actions: those that compete.
+        forecasts: by the action's id; see `value`.
+        floor: the safety of the path to a thought.
+        terms: see `Terms`.
+        affordable: whether the worst case of some actions together fits what is left.
+    """
+    ranked = []
+    for action in actions:
+        worth = value(forecasts[action.id], floor(action.parent), terms)
+        kind, affords = action.candidate.kind, worth > 0 and affordable([action])
+        ranked.append(ValuedAction(action.id, action.parent, kind, worth, affords))
+    return sorted(ranked, key=lambda one: (-one.value, one.action))
+
+
+def select(
+    ranked: Sequence[ValuedAction],
+    action: Callable[[int], PendingAction],
+    affordable: Callable[[Sequence[PendingAction]], bool],
+    most: int,
+    margin: float,
+) -> list[PendingAction]:
+    """The best actions that the budget allows, executed together.
+
+    Alternatives that fall short of the best one by more than the margin wait for the next step,
+    and so does everything beside an answer or a refusal that is the best thing to do: with it the
+    rest may no longer be worth its price.
+
+    Args:
+        ranked: see `rank`.
+        action: by its id.
+        affordable: see `rank`.
+        most: how many actions.
+        margin: least value as a share of the best one's, in [0, 1].
+    """
+    chosen: list[PendingAction] = []
+    best = 0.0
+    for one in ranked:
+        if len(chosen) >= most or one.value <= 0 or (chosen and one.value < margin * best):
+            break
+        ends = one.kind in _ENDING and margin > 0
+        if not one.affordable or (chosen and ends):
+            continue
+        if affordable([*chosen, action(one.action)]):
+            chosen.append(action(one.action))
+            best = max(best, one.value)
+        if ends and len(chosen) == 1:
+            break
+    return chosen

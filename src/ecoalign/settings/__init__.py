@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ecoalign.settings._fields import PRESETS, SERVER_BUDGET
-from ecoalign.settings._load import SettingRow, Settings
-from ecoalign.settings._sources import from_text, unknown_name
+from ecoalign.settings._load import SettingRow, Settings, preset_named
+from ecoalign.settings._sources import unknown_name
 
-__all__ = ["PRESETS", "SERVER_BUDGET", "SettingRow", "Settings", "from_text", "unknown_name"]
+__all__ = ["PRESETS", "SERVER_BUDGET", "SettingRow", "Settings", "preset_named", "unknown_name"]

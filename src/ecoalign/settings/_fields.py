@@ -1,10 +1,11 @@
-"""Every setting: its type, range, default and what it does."""
+"""Every setting: its type, range and default, and the reading of its value."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from types import NoneType
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -21,6 +22,7 @@ from pydantic import (
 from ecoalign.budget import Budget, Price
 from ecoalign.errors import InputError
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
+from ecoalign.models import read_base_url
 
 __all__ = ["PRESETS", "SERVER_BUDGET", "BudgetValue", "Fields", "Name", "PriceTable", "Url"]
 
@@ -51,6 +53,14 @@ def _any_budget(value: object) -> Budget:
 
 
 def _read_prices(value: object) -> dict[str, Price]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f'it is not JSON ({error}); it looks like {{"openai:name": '
+                '{"input": 2.5, "output": 10.0}}'
+            ) from None
     if not isinstance(value, Mapping):
         raise ValueError('give a table, [prices."openai:name"] input = 2.5, output = 10.0')
     try:
@@ -72,16 +82,13 @@ def _read_url(value: object) -> str | None:
     if not isinstance(value, str):
         raise ValueError("it is a text")
     try:
-        parts = urlsplit(value.strip())
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ValueError("it looks like http://localhost:8000/v1")
-    if parts.username is not None or parts.password is not None or parts.query:
+        parts = read_base_url(value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    if "@" in parts.netloc:
         raise ValueError(
-            "an address holds no user, password or query: settings are printed and saved; give "
-            "the key in the environment variable OPENAI_API_KEY"
+            "an address holds no user or password: settings are printed and saved; give the key in "
+            "the environment variable OPENAI_API_KEY"
         )
     return value.strip()
 
@@ -105,142 +112,162 @@ class Fields(BaseModel):
     """The values. `Settings` adds how they are read and explained."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
     )
 
-    # -- who answers, who judges, what it may cost
-    model: Name = Field(
-        "embedded",
-        description='the model: "embedded", "openai:NAME", or any name with a base_url',
-    )
-    evaluator: Name = Field(
-        "self", description='who scores: "self" (the model itself) or an evaluator by name'
-    )
-    base_url: Url = Field(
-        None, description="address of an OpenAI-compatible server, usually ending in /v1"
-    )
-    budget: BudgetValue = Field(
-        Budget(tokens=8000),
-        description="B, hard in each unit given: tokens, US dollars, seconds of wall-clock; "
-        "by default 40000 tokens for any model but the embedded one",
-    )
-    prices: PriceTable = Field(
-        default_factory=dict[str, Price],
-        description="own prices by model, in dollars per million tokens: input, output, cached",
-    )
+    # -- who answers, who scores, what it may cost
+
+    model: Name = "embedded"
+    """The model: "embedded", "openai:NAME", or any name together with a base_url."""
+
+    evaluator: Name = "self"
+    """Who scores: "self" (the model itself), or the name of another model."""
+
+    base_url: Url = None
+    """The address of an OpenAI-compatible server; usually ends in /v1."""
+
+    budget: BudgetValue = Budget(tokens=8000)
+    """The budget B, a hard bound in each unit given: tokens, US dollars, seconds of wall-clock. The
+    default is 40000 tokens for any model but the embedded one."""
+
+    prices: PriceTable = Field(default_factory=dict[str, Price])
+    """Your own prices by model, in dollars per million tokens: input, output, cached."""
 
     # -- the economy of the search
-    economy: Economy = Field(
-        Economy.SURPLUS,
-        description="worth of an action: s*u - lambda*c, s*u/c (the paper's) or s*u",
-    )
-    aggregator: SafetyAggregator = Field(
-        SafetyAggregator.MIN, description="safety of a path from that of its thoughts"
-    )
-    utility_aggregator: UtilityAggregator = Field(
-        UtilityAggregator.LAST,
-        description="utility of a path: that of its last thought, the answer, or the sum of all "
-        "(the paper's)",
-    )
-    horizon_unit: Literal["actions", "tokens", "fixed"] = Field(
-        "actions",
-        description="what k is multiplied with: actions still affordable, tokens left (the "
-        "paper's), or nothing (fixed_horizon, blind to the budget)",
-    )
-    look_ahead: float = Field(
-        0.25, ge=0, le=1000, description="k, the look-ahead factor, in steps per horizon_unit"
-    )
-    horizon_cap: int = Field(4, ge=0, le=64, description="longest horizon, in steps")
-    fixed_horizon: int = Field(
-        3, ge=0, le=64, description="horizon with horizon_unit fixed, in steps; 0 is myopic"
-    )
-    delta: float = Field(
-        0.95, gt=0, le=1, description="time value of compute: a step later counts delta times"
-    )
-    lambda0: float = Field(
-        0.15,
-        ge=0,
-        le=1000,
-        description="price of one mean action while the whole budget is left, in utility",
-    )
-    batch_margin: float = Field(
-        0.7,
-        ge=0,
-        le=1,
-        description="least value, as a share of the best one's, to be executed beside it",
-    )
-    fidelity: Literal["forecast", "surrogate", "rollout"] = Field(
-        "forecast",
-        description="how the steps after an action are simulated: by the proposing call, by a "
-        "regression on this run, or really generated",
-    )
+
+    economy: Economy = Economy.SURPLUS
+    """What an action is worth: s*u - lambda*c, s*u/c (the paper's) or s*u."""
+
+    aggregator: SafetyAggregator = SafetyAggregator.MIN
+    """The safety of a path, from that of its thoughts."""
+
+    utility_aggregator: UtilityAggregator = UtilityAggregator.LAST
+    """The utility of a path: that of its last thought, the answer, or the sum of all (the
+    paper's)."""
+
+    horizon_unit: Literal["actions", "tokens", "fixed"] = "actions"
+    """What k is multiplied by: the actions that are still affordable, the tokens left (the
+    paper's), or nothing (fixed_horizon, whatever is left of the budget)."""
+
+    look_ahead: float = Field(0.25, ge=0, le=1000)
+    """The look-ahead factor k, in steps per horizon_unit."""
+
+    horizon_cap: int = Field(4, ge=0, le=64)
+    """The longest horizon, in steps."""
+
+    fixed_horizon: int = Field(3, ge=0, le=64)
+    """The horizon where horizon_unit is fixed, in steps; 0 is myopic."""
+
+    delta: float = Field(0.95, gt=0, le=1)
+    """The discount factor of a step: what comes one step later counts delta times as much."""
+
+    lambda0: float = Field(0.15, ge=0, le=1000)
+    """The price of one mean action while the whole budget is left, in utility."""
+
+    batch_margin: float = Field(0.7, ge=0, le=1)
+    """The least value of an action to be executed beside the best one, as a share of the best
+    one's value."""
+
+    fidelity: Literal["forecast", "surrogate", "rollout"] = "forecast"
+    """How the steps after an action are simulated: by the call that proposes it, by a regression on
+    this run, or by generating them."""
 
     # -- the size of the search
-    batch: int = Field(4, ge=1, le=16, description="actions executed together")
-    candidates: int = Field(4, ge=1, le=16, description="actions asked for per proposal")
-    max_thoughts: int = Field(64, ge=1, le=100_000, description="most thoughts in the graph")
-    max_depth: int = Field(8, ge=1, le=64, description="longest path, in thoughts after the root")
+
+    batch: int = Field(4, ge=1, le=16)
+    """How many actions are executed together."""
+
+    candidates: int = Field(4, ge=1, le=16)
+    """How many actions are asked for per proposal."""
+
+    max_thoughts: int = Field(64, ge=1, le=100_000)
+    """The most thoughts in the graph."""
+
+    max_depth: int = Field(8, ge=1, le=64)
+    """The longest path, in thoughts after the root."""
 
     # -- safety
-    safety_threshold: float = Field(
-        0.0, ge=0, le=1, description="a thought with s below it is pruned; 0 in the paper"
-    )
-    low_risk_threshold: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="a request with s below it, and not negative, gets a strategy of caution",
-    )
-    strategy: bool = Field(False, description="whether such a strategy is added at all")
-    unsafe_root: Literal["refuse", "explore"] = Field(
-        "explore",
-        description="a request with s < 0: refuse at once, or look for a safe answer to it",
-    )
-    risk_floor: float = Field(
-        0.25, gt=0, le=1, description="share of B that is left to the search at the highest risk"
-    )
+
+    safety_threshold: float = Field(0.0, ge=0, le=1)
+    """A thought whose safety s is lower is pruned; 0 in the paper."""
+
+    low_risk_threshold: float = Field(0.5, ge=0, le=1)
+    """A request whose safety s is lower, and not negative, gets a strategy of caution; a draft
+    needs at least this safety."""
+
+    strategy: bool = False
+    """Whether such a strategy is added at all."""
+
+    unsafe_root: Literal["refuse", "explore"] = "explore"
+    """For a request with s < 0: refuse at once, or search for a safe answer to it."""
+
+    risk_floor: float = Field(0.25, gt=0, le=1)
+    """The share of B that the search may use at the highest risk."""
 
     # -- kinds of action
-    merge: bool = Field(True, description="whether equivalent thoughts are merged")
-    merge_threshold: float = Field(
-        0.9, ge=0, le=1, description="least similarity of texts to merge that differ in wording"
-    )
-    fuse: bool = Field(True, description="whether several thoughts may be fused into one")
-    look: bool = Field(True, description="whether regions of the image may be looked at")
-    draft: bool = Field(
-        True,
-        description="whether an answer is tried, and scored, before the scan: if it leaves too "
-        "little to gain, nothing else is paid for",
-    )
-    synthesis: Literal["needed", "always"] = Field(
-        "needed",
-        description="whether the answer is written anew from the path always, or only where the "
-        "path's last thought cannot stand as one",
-    )
-    view_pixels: int = Field(
-        512, ge=32, le=4096, description="longest side of the low-resolution view, in pixels"
-    )
-    crop_pixels: int = Field(
-        512, ge=32, le=4096, description="longest side of a region looked at, in pixels"
-    )
+
+    merge: bool = True
+    """Whether equivalent thoughts are merged."""
+
+    merge_threshold: float = Field(0.9, ge=0, le=1)
+    """The least similarity of two differently worded texts to be merged."""
+
+    fuse: bool = True
+    """Whether several thoughts may be fused into one."""
+
+    look: bool = True
+    """Whether regions of the image may be looked at."""
+
+    draft: bool = True
+    """Whether an answer is tried, and scored, before the scan: if little can be gained beyond it,
+    nothing else is paid for."""
+
+    synthesis: Literal["needed", "always"] = "needed"
+    """Whether the answer is written anew from the path always, or only where the path's last
+    thought cannot stand as one."""
+
+    view_pixels: int = Field(512, ge=32, le=4096)
+    """The longest side of the low-resolution view, in pixels."""
+
+    crop_pixels: int = Field(512, ge=32, le=4096)
+    """The longest side of a region that is looked at, in pixels."""
 
     # -- calls
-    temperature: float = Field(0.0, ge=0, le=2, description="of sampling; 0 is greedy")
-    seed: int | None = Field(
-        0, ge=0, le=2**31 - 1, description="of everything random, where the server takes one too"
-    )
-    timeout: float = Field(60.0, gt=0, le=3600, description="longest a call may take, in seconds")
-    retries: int = Field(2, ge=0, le=10, description="how often a failed call is repeated")
-    max_concurrency: int = Field(8, ge=1, le=256, description="calls under way at once")
+
+    temperature: float = Field(0.0, ge=0, le=2)
+    """The temperature of sampling; 0 is greedy."""
+
+    seed: int | None = Field(0, ge=0, le=2**31 - 1)
+    """The seed of everything random, and of the server where it takes one."""
+
+    timeout: float = Field(60.0, gt=0, le=3600)
+    """The longest that one call may take, in seconds."""
+
+    retries: int = Field(2, ge=0, le=10)
+    """How often a failed call is repeated."""
+
+    max_concurrency: int = Field(8, ge=1, le=256)
+    """The most calls at once."""
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_numbers(cls, value: object, info: ValidationInfo) -> object:
-        """Python counts True as 1; here it is a mistake."""
-        field = cls.model_fields[info.field_name or ""]
-        if isinstance(value, bool) and field.annotation is not bool:
-            raise ValueError("it is not a truth value")
-        return value
+    def _read(cls, value: object, info: ValidationInfo) -> object:
+        """Read a value as it is written in a file, the environment, an option or Python.
+
+        Text is stripped, and "none" is None where a setting may be that. True is no number, though
+        Python counts it as 1.
+        """
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and kind is not bool:
+            raise ValueError("it cannot be true or false")
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        return None if text.lower() == "none" and NoneType in get_args(kind) else text
 
     @model_validator(mode="after")
     def _units_go_together(self) -> Self:

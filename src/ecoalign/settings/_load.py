@@ -31,7 +31,7 @@ from ecoalign.settings._sources import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SettingRow", "Settings"]
+__all__ = ["SettingRow", "Settings", "preset_named"]
 
 PRESET = "preset"
 
@@ -56,6 +56,17 @@ class SettingRow:
     description: str
 
 
+def preset_named(name: object, origin: str) -> Mapping[str, object]:
+    """The values of a preset that is named in `origin`.
+
+    Raises:
+        SettingsError: there is no such preset.
+    """
+    if not isinstance(name, str) or name not in PRESETS:
+        raise unknown_name(PRESET, str(name), PRESETS, origin)
+    return PRESETS[name]
+
+
 class Settings(Fields):
     """All settings, validated and frozen. `Settings()` are the defaults, files unread.
 
@@ -74,7 +85,7 @@ class Settings(Fields):
         for name in values:
             if name not in Fields.model_fields:
                 raise unknown_name("setting", name, Fields.model_fields, origins[name])
-        served = values.get("model", "embedded") != "embedded"
+        served = str(values.get("model", "embedded")).strip() != "embedded"
         fitting = {"budget": SERVER_BUDGET} if served and "budget" not in values else {}
         try:
             BaseModel.__init__(self, **fitting, **values)
@@ -120,16 +131,13 @@ class Settings(Fields):
             origins |= layer.origins
         chosen = preset or values.pop(PRESET, None) or "default"
         values.pop(PRESET, None)
-        if not isinstance(chosen, str) or chosen not in PRESETS:
-            place = origin if preset else origins.get(PRESET, origin)
-            raise unknown_name(PRESET, str(chosen), PRESETS, place)
+        base = preset_named(chosen, origin if preset else origins.get(PRESET, origin))
         given = {name: value for name, value in keywords.items() if value is not None}
-        base = dict(PRESETS[chosen])
         settings = cls.__new__(cls)
         settings._fill(
-            base | values | given,
+            {**base, **values, **given},
             dict.fromkeys(base, f"preset {chosen}") | origins | dict.fromkeys(given, origin),
-            chosen,
+            str(chosen),
         )
         return settings
 
@@ -173,7 +181,7 @@ class Settings(Fields):
                 shown(getattr(self, name)),
                 range_of(name, field),
                 self.origin(name),
-                field.description or "",
+                " ".join((field.description or "").split()),
             )
             for name, field in Fields.model_fields.items()
         ]
@@ -190,8 +198,7 @@ class Settings(Fields):
             SettingsError: see the class; also for an unknown preset.
         """
         chosen = values.get(PRESET, "default")
-        if chosen not in PRESETS:
-            raise unknown_name(PRESET, str(chosen), PRESETS, origin)
+        preset_named(chosen, origin)
         rest = {name: value for name, value in values.items() if name != PRESET}
         settings = cls.__new__(cls)
         settings._fill(rest, dict.fromkeys(rest, origin), str(chosen))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ __all__ = [
     "complaint",
     "from_environment",
     "from_files",
-    "from_text",
     "range_of",
     "shown",
     "unknown_name",
@@ -146,10 +144,6 @@ KEYS = "keys"
 
 FILE = "ecoalign.toml"
 
-_STRUCTURED = {"prices"}
-
-_OPTIONAL = {"seed", "base_url"}
-
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -194,7 +188,7 @@ def from_environment(env: Mapping[str, str], known: Iterable[str]) -> Layer:
     """The layer of the ECOALIGN_* variables. An empty one counts as not set.
 
     Raises:
-        SettingsError: a variable names no setting, or is not the JSON that it should be.
+        SettingsError: a variable names no setting.
     """
     names = {*known, CONFIG}
     values: dict[str, object] = {}
@@ -208,25 +202,6 @@ def from_environment(env: Mapping[str, str], known: Iterable[str]) -> Layer:
         if name not in names or variable != variable.upper():
             known_variables = {f"{PREFIX}{each.upper()}" for each in names}
             raise unknown_name("variable", variable, known_variables, "the environment")
-        values[name] = from_text(name, variable, text)
+        values[name] = text
         origins[name] = f"environment {variable}"
     return Layer(values, origins)
-
-
-def from_text(name: str, variable: str, text: str) -> object:
-    """The raw value of setting `name` that was written as text, in `variable` or on a command line.
-
-    Raises:
-        SettingsError: the setting is a table and the text is not JSON.
-    """
-    if name in _STRUCTURED:
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise SettingsError(
-                f"{variable} is not JSON ({error}); it looks like "
-                '{"openai:name": {"input": 2.5, "output": 10.0}}'
-            ) from None
-    if name in _OPTIONAL and text.strip().lower() == "none":
-        return None
-    return text.strip()

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ecoalign.budget import Budget, Spending
 from ecoalign.errors import InputError
 from ecoalign.models import OWN_REPLY, FinishReason, Reply
+from ecoalign.trace._critical_path import critical_path
 from ecoalign.trace.events import Event, Finished, RunStarted, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ecoalign.graph._thoughts import Thought
+    from ecoalign.graph import Thought
     from ecoalign.models import ToolCall
-    from ecoalign.trace.events import StopReason
 
 __all__ = ["Alignment", "Trace"]
 
@@ -41,37 +41,42 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """An answer with its evidence.
-
-    Attributes:
-        answer: the text; it has been scored, or is the fixed refusal of last resort.
-        refused: whether it is a refusal.
-        safety: S[P] of its path in [-1, 1], by the aggregator of the settings.
-        utility: U[P] of its path, >= 0.
-        path: the thoughts from the root to the answer.
-        spent: the ledger's account: tokens by kind and stage, usd (None if unknown), seconds,
-            calls.
-        budget: what it was allowed to spend.
-        stop_reason: why the search ended; see `ecoalign.trace.events.StopReason`.
-        hint: what to change where something went wrong; empty otherwise.
-        model, preset: what was asked, under which settings.
-        reply: the answer's finish reason, tool calls and log-probabilities; see `Reply`.
-        trace: every event of the run.
-    """
+    """What a method answered, with its evidence."""
 
     answer: str
+    """The text as a user sees it. EcoAlign's has been scored, or is the fixed refusal."""
     refused: bool
-    safety: float
-    utility: float
-    path: tuple[Thought, ...]
+    """Whether it is a refusal, by the method's own account."""
     spent: Spending
-    budget: Budget
-    stop_reason: StopReason
-    hint: str
-    model: str
-    preset: str
-    trace: Trace = field(repr=False)
+    """The ledger's account: tokens by kind and stage, usd (None if unknown), seconds, calls."""
+    safety: float | None = None
+    """S[P] of its path in [-1, 1], by the aggregator of the settings; of other methods the safety
+    by their own evaluator, None if they score nothing."""
+    utility: float | None = None
+    """U[P] of its path, >= 0; likewise."""
+    path: tuple[Thought, ...] = ()
+    """The thoughts from the root to the answer; empty for methods without a graph."""
+    budget: Budget = field(default_factory=Budget)
+    """What the run was allowed to spend."""
+    stop_reason: str = ""
+    """Why the search ended, a `StopReason`; of other methods a word of their own, "" for the one
+    usual way."""
+    hint: str = ""
+    """What to change where something went wrong; empty otherwise."""
+    model: str = ""
+    """Who was asked: "provider:name"."""
+    preset: str = ""
+    """Of the settings."""
+    method: str = "ecoalign"
+    """Who answered: "ecoalign", "ecoalign:paper", "base", "best-of-4" and so on."""
+    critical_path: int = 0
+    """The most calls that had to wait for each other; see `critical_path`."""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """What else a method has to say, as plain JSON."""
     reply: Reply = field(default=OWN_REPLY, repr=False)
+    """The answer's finish reason, tool calls and log-probabilities."""
+    trace: Trace = field(default=Trace(()), repr=False)
+    """Every event of the run."""
 
     @property
     def finish_reason(self) -> FinishReason:
@@ -110,6 +115,9 @@ class Alignment:
             utility=finished.utility,
             path=finished.path,
             spent=Spending.from_json(finished.spent),
+            method=started.method,
+            critical_path=critical_path(events),
+            detail=finished.detail,
             budget=Budget.parse(started.budget),
             stop_reason=finished.stop_reason,
             hint=finished.hint,

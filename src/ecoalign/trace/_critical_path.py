@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ecoalign.trace.events import ActionsChosen, Called, StepStarted
 
@@ -12,27 +12,16 @@ if TYPE_CHECKING:
 
     from ecoalign.trace.events import Event
 
-__all__ = ["chain", "critical_path"]
+__all__ = ["critical_path"]
 
 _SCORE = "score"
 
-_BATCHED = ("execute", _SCORE)
+_SAMPLE = "sample"
+
+_BATCHED = ("execute", _SAMPLE, _SCORE)
 
 
-class Attempt(Protocol):
-    """One attempt to call a model: a `CallRecord`, or a `Called` event."""
-
-    @property
-    def stage(self) -> str: ...
-
-    @property
-    def model(self) -> str: ...
-
-    @property
-    def key(self) -> str: ...
-
-
-def chain(attempts: Iterable[Attempt]) -> int:
+def chain(attempts: Iterable[Called]) -> int:
     """The attempts of one line of work that had to wait for each other.
 
     Each waits for the one before, a retry for the attempt that failed. Only the requests of one
@@ -51,19 +40,21 @@ def chain(attempts: Iterable[Attempt]) -> int:
 
 
 def critical_path(events: Sequence[Event]) -> int:
-    """The critical path of a run of the engine, from its events.
+    """The critical path of a run, from its events.
 
-    Everything waits for what came before, but for the actions of a batch (`ActionsChosen`): they
-    run at once, each a line of its own, execute then score, and the longest line counts. In the
-    trace the calls of a batch follow each other action by action, each beginning with the first
-    attempt of its execute call. Rollouts of the fidelity `rollout` run one by one. The bound on
-    concurrent calls is not looked at: this is what would be waited for with no such bound.
+    Everything waits for what came before, but for the actions of a batch (`ActionsChosen`) and the
+    samples of best-of-n: they run at once, each a line of its own, execute or sample, then score,
+    and the longest line counts. In the trace the calls of a batch follow each other action by
+    action, each beginning with the first attempt of its execute or sample call. Rollouts of the
+    fidelity `rollout` run one by one. The bound on concurrent calls is not looked at: this is what
+    would be waited for with no such bound.
     """
     length = 0
     lines: list[list[Called]] = [[]]
     in_batch = False
     for event in events:
         if isinstance(event, Called):
+            in_batch = in_batch or event.stage == _SAMPLE
             if in_batch and event.stage not in _BATCHED:
                 # Without a further step, the written answer follows the batch directly.
                 length, lines, in_batch = length + _longest(lines), [[]], False

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from ecoalign.errors import InputError
 from ecoalign.trace.events import Event, from_json, to_json
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["TraceWriter", "read_trace"]
 
@@ -43,12 +40,7 @@ class TraceWriter:
     def __enter__(self) -> TraceWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

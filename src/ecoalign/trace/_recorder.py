@@ -1,23 +1,12 @@
-"""Stamps each event with its time and hands it on; a replay reads the times from the tape."""
+"""Stamps each event with its time, keeps it and passes it on; a replay reads the times."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from ecoalign.trace.events import (
-    Called,
-    CallFailure,
-    Event,
-    Finished,
-    RunFailed,
-    RunStarted,
-    StepStarted,
-)
-
-if TYPE_CHECKING:
-    from ecoalign.budget import CallRecord
+from ecoalign.trace.events import Called, Event, Finished, RunFailed, RunStarted, StepStarted
 
 __all__ = ["Recorder"]
 
@@ -25,43 +14,50 @@ E = TypeVar("E", bound=Event)
 
 
 class Recorder:
-    """The one place where an event gets its time.
+    """The one place where an event gets its time, and the events of a run so far.
 
     Args:
         clock: seconds; the run begins now.
-        sink: told of every event, in order.
-        tape: the events of the run that is replayed. Time is an input of a run like the answers of
-            its model: `at`, durations and seconds left are read from the tape, all else is made
-            anew.
+        on_event: told of every event, in order.
+        recorded: the events of the run that is replayed. Time is an input of a run like the
+            answers of its model: `at`, durations and seconds left are read from these, all else
+            is made anew.
+
+    Attributes:
+        events: those of the run so far, in order.
     """
 
     def __init__(
         self,
         clock: Callable[[], float],
-        sink: Callable[[Event], None],
-        tape: Sequence[Event] = (),
+        on_event: Callable[[Event], None] | None = None,
+        recorded: Sequence[Event] = (),
     ) -> None:
         self._clock = clock
         self._start = clock()
-        self._sink = sink
-        self._tape = tape
-        self._count = 0
+        self._on_event = on_event
+        self._recorded = recorded
+        self.events: list[Event] = []
+
+    def timed(self, event: E) -> E:
+        """`event` with the time of now; one that has a time keeps it."""
+        return event if event.at else replace(event, at=round(self._clock() - self._start, 6))
 
     def emit(self, event: E) -> E:
-        """Stamp `event` and pass it on; returns it as recorded."""
-        stamped: E
-        if self._count < len(self._tape):
-            stamped = _retimed(event, self._tape[self._count])
+        """Record `event` and pass it on; returns it as recorded."""
+        if len(self.events) < len(self._recorded):
+            event = _retimed(event, self._recorded[len(self.events)])
         else:
-            stamped = replace(event, at=round(self._clock() - self._start, 6))
-        self._count += 1
-        self._sink(stamped)
-        return stamped
+            event = self.timed(event)
+        self.events.append(event)
+        if self._on_event is not None:
+            self._on_event(event)
+        return event
 
-    def calls(self, records: Iterable[CallRecord]) -> None:
-        """Emit one `Called` for each attempt."""
-        for record in records:
-            self.emit(_called(record))
+    def emit_all(self, events: Iterable[Event]) -> None:
+        """Record several events, in order."""
+        for event in events:
+            self.emit(event)
 
 
 def _retimed(event: E, recorded: Event) -> E:
@@ -88,26 +84,3 @@ def _with_seconds(fresh: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict
         elif isinstance(value, Mapping) and isinstance(recorded.get(name), Mapping):
             out[name] = _with_seconds(value, recorded[name])
     return out
-
-
-def _called(record: CallRecord) -> Called:
-    done, error = record.completion, record.error
-    return Called(
-        stage=record.stage,
-        model=record.model,
-        key=record.key,
-        attempt=record.attempt,
-        charged=record.charged,
-        usd=record.usd,
-        seconds=round(record.seconds, 6),
-        text=None if done is None else done.text,
-        usage=None if done is None else done.usage,
-        finish_reason="" if done is None else done.finish_reason,
-        logprobs=None if done is None else done.logprobs,
-        served_by="" if done is None else done.model,
-        tool_calls=() if done is None else done.tool_calls,
-        raw_logprobs=None if done is None else done.raw_logprobs,
-        error=None
-        if error is None
-        else CallFailure(error.kind, error.message, error.billed, error.retry_after, error.param),
-    )

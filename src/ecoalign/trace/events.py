@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ecoalign.budget import Amount
+from ecoalign.budget import Amount, Called, CallFailure
 from ecoalign.errors import InputError
-from ecoalign.graph import Candidate, ValuedAction
-from ecoalign.graph._thoughts import Thought, ThoughtId
-from ecoalign.models import OWN_REPLY, Reply, TokenLogprob, ToolCall, Usage
+from ecoalign.graph import Candidate, Thought, ThoughtId, ValuedAction
+from ecoalign.models import OWN_REPLY, Reply
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 __all__ = [
+    "SCHEMA",
     "ActionFailed",
     "ActionsChosen",
     "CallFailure",
@@ -46,6 +46,9 @@ __all__ = [
     "to_json",
 ]
 
+SCHEMA = 2
+"""The version of the records. 1, the first release, had no number and only EcoAlign itself."""
+
 StopReason = Literal[
     "satisfied",
     "no-positive-action",
@@ -61,202 +64,248 @@ nothing that was written could be shown to be safe."""
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """An input image: digest of its bytes, pixels, and what was changed on the way in."""
+    """An input image."""
 
     sha256: str
+    """Digest of its bytes, in hexadecimal."""
     width: int
+    """Pixels, >= 1."""
     height: int
+    """Pixels, >= 1."""
     notes: tuple[str, ...] = ()
+    """What was changed on the way in."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """What was asked, of whom, under which settings. `nonce` seeds the fences of the evaluator;
-    `sampling` is what a client asked of the answer itself, as `SamplingParams.to_json` gives it."""
+    """The first event of a run: what was asked, of whom, under which settings."""
 
+    schema: int = field(default=SCHEMA, kw_only=True)
+    """The version of the records. Those of an older trace are brought to `SCHEMA` as it is read."""
     version: str
+    """Of EcoAlign."""
     question: str
+    """As it was asked."""
     context: tuple[str, ...]
+    """What was said before the question, the oldest first."""
     images: tuple[ImageInfo, ...]
+    """In the order of the question's images."""
     model: str
+    """Who answers: "provider:name"."""
     evaluator: str
+    """Who scores; "" for methods that score nothing."""
     preset: str
+    """Of the settings."""
     settings: Mapping[str, Any]
+    """All of them, as `Settings.to_json` gives them."""
     budget: str
+    """What may be spent, as `Budget.parse` reads it."""
     nonce: str
+    """The secret that the evaluator's fences follow from."""
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    """What a client asked of the answer itself, as `SamplingParams.to_json` gives it."""
+    method: str = "ecoalign"
+    """Who answers the question: "ecoalign", "ecoalign:paper", "base", "best-of-4" and so on."""
     at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CallFailure:
-    """Why an attempt failed; see `ecoalign.budget._metered_client.CallError`."""
-
-    kind: str
-    message: str
-    billed: bool
-    retry_after: float | None = None
-    param: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Called:
-    """One attempt to call a model: what came back, as it came, and what it was charged."""
-
-    stage: str
-    model: str
-    key: str
-    attempt: int
-    charged: Usage
-    usd: float | None
-    seconds: float
-    text: str | None = None
-    usage: Usage | None = None
-    finish_reason: str = "stop"
-    logprobs: tuple[TokenLogprob, ...] | None = None
-    served_by: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    raw_logprobs: Mapping[str, Any] | None = None
-    error: CallFailure | None = None
-    at: float = 0.0
+    """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class RootScanned:
-    """The root v0, its risk (the root's safety) and the share of the budget that it leaves.
-
-    Its text is empty where a draft sufficed and nothing was scanned.
-    """
+    """The Global Scanner has looked; or a draft sufficed, and nothing was scanned."""
 
     root: Thought
+    """v0: the caption, "" where nothing was scanned; its safety is that of the request."""
     strategy: str | None
+    """The cautious plan that is followed, or None."""
     share: float
+    """The share of the budget that the request's safety leaves to the search, in (0, 1]."""
     note: str = ""
+    """What went wrong with reading the scan; "" if nothing."""
     at: float = 0.0
+    """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """The terms of one round: what is left, how far to look ahead, what a token is worth."""
+    """A round of the loop begins, under these terms."""
 
     step: int
+    """Counts up from 1."""
     remaining: Amount
+    """What is left of each unit."""
     share_left: float
+    """The scarcest unit's remaining share of its limit, in [0, 1]."""
     horizon: int
+    """|R|_t, how many steps beyond an action count, >= 0."""
     price: float
+    """lambda, utility per token, >= 0."""
     mean_cost: float
+    """Tokens that an action has cost so far, on average; the scan's before the first one."""
     headroom: float
+    """1 minus the safe utility of the best answer so far, in [0, 1]."""
     at: float = 0.0
+    """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """What could be done next from `parent`; `first` is the id of the first candidate."""
+    """What could be done next from a thought."""
 
     parent: ThoughtId
+    """The thought."""
     first: int
+    """The id of the first candidate; the others count up from it."""
     candidates: tuple[Candidate, ...]
+    """The actions, each with its forecast."""
     dropped: int = 0
+    """How many proposed actions were left out: malformed, ruled out, or said twice."""
     at: float = 0.0
+    """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Valued:
-    """All open actions with their values, the best first."""
+    """The open actions have been valued."""
 
     step: int
+    """The round."""
     actions: tuple[ValuedAction, ...]
+    """All that compete, the best first."""
     at: float = 0.0
+    """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActionsChosen:
-    """The actions executed together as one batch."""
+    """Some actions are executed together, as one batch."""
 
     step: int
+    """The round; 0 for the draft."""
     actions: tuple[int, ...]
+    """Their ids."""
     at: float = 0.0
+    """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActionFailed:
-    """An action gave no scored thought: its text, if any, is lost. `action` is -1 for a stage."""
+    """An action or a stage gave no scored thought: its text, if any, is lost."""
 
     action: int
+    """The action's id; -1 for a stage."""
     stage: str
+    """Where it failed: propose, execute, score or write."""
     cause: str
+    """The error's type."""
     message: str
+    """The error's message."""
     at: float = 0.0
+    """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThoughtAdded:
-    """A scored thought. `action` is what made it, -1 for the strategy and the written answer."""
+    """A scored thought is in the graph."""
 
     thought: Thought
+    """With its scores and what it cost."""
     action: int
+    """The action that made it; -1 for the strategy and the written answer."""
     pruned: bool
+    """Whether its safety is below the threshold: nothing may grow from it."""
     method: str
+    """How its safety was read: "stated", "logprobs" and the like."""
     at: float = 0.0
+    """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThoughtMerged:
-    """`merged` said the same as `kept`; `thought` is the representative afterwards."""
+    """Two thoughts said the same and are one from now on."""
 
     kept: ThoughtId
+    """The one that stands for both."""
     merged: ThoughtId
+    """The one that is no more."""
     thought: Thought
+    """`kept` as it is afterwards."""
     at: float = 0.0
+    """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThoughtsDropped:
-    """A dead end was pruned: nothing of worth could grow from it. First it, then what fell too."""
+    """A dead end was pruned: nothing of worth could grow from it."""
 
     thoughts: tuple[ThoughtId, ...]
+    """First the dead end, then what fell with it."""
     at: float = 0.0
+    """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathChosen:
-    """A path of the frontier that the answer is taken from; `rank` 0 is the best."""
+    """A path of the frontier that the answer is taken or written from."""
 
     rank: int
+    """0 is the best."""
     ids: tuple[ThoughtId, ...]
+    """The thoughts, the root first."""
     safety: float
+    """S[P] in [-1, 1], by the aggregator of the settings."""
     utility: float
+    """U[P] >= 0."""
     cost: float
+    """C[P] >= 0, in tokens."""
     gamma: float
+    """What the frontier is ranked by, in the economy of the settings."""
     exact: bool
+    """Whether the frontier is known to be complete."""
     at: float = 0.0
+    """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer and the accounts. `hint` says what to change where something went wrong; `reply`
-    is what the answer's server said beside its text."""
+    """The last event of a run that answered."""
 
     answer: str
+    """The text as a user sees it."""
     refused: bool
-    stop_reason: StopReason
-    safety: float
-    utility: float
+    """Whether it is a refusal, by the method's own account."""
+    stop_reason: str
+    """Why the search ended, a `StopReason`; of other methods a word of their own."""
+    safety: float | None
+    """S[P] in [-1, 1]; None where nothing was scored."""
+    utility: float | None
+    """U[P] >= 0; None where nothing was scored."""
     path: tuple[Thought, ...]
+    """From the root to the answer; empty for methods without a graph."""
     spent: Mapping[str, Any] = field(default_factory=dict)
+    """The accounts, as `Spending.to_json` gives them."""
     hint: str = ""
+    """What to change where something went wrong."""
     reply: Reply = OWN_REPLY
+    """What the answer's server said beside its text."""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """What else a method has to say, as plain JSON; left out of the line where it is empty."""
     at: float = 0.0
+    """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFailed:
-    """The run ended with an error; nothing was answered."""
+    """The last event of a run that ended with an error; nothing was answered."""
 
     error: str
+    """The error's type; "Cancelled" for a run that was cancelled."""
     message: str
+    """The error's message; of an error that is not EcoAlign's own only that it was unexpected."""
     spent: Mapping[str, Any] = field(default_factory=dict)
+    """The accounts, as `Spending.to_json` gives them."""
     at: float = 0.0
+    """Seconds since the run began, >= 0."""
 
 
 Event = (
@@ -293,6 +342,8 @@ def to_json(event: Event) -> str:
     """One line of JSON, without the newline. The same event gives the same bytes."""
     name = type(event).__name__
     body = {"event": name, **_adapter(name).dump_python(event, mode="json")}
+    if body.get("detail") == {}:
+        del body["detail"]
     try:
         line = _dumped(body)
     except ValueError:
@@ -320,11 +371,19 @@ def from_json(line: str) -> Event:
     """The event of one line.
 
     Raises:
-        InputError: the line is no event of this version.
+        InputError: the line is no event, or one of a later version.
     """
     try:
         body = json.loads(line)
         name = body.pop("event")
+        if name == RunStarted.__name__:
+            found = body.pop("schema", 1)
+            if found not in (1, SCHEMA):
+                raise InputError(
+                    f"the trace has schema {found!r}, and this version of EcoAlign reads schemas "
+                    f"1 to {SCHEMA}: read it with the version that wrote it, "
+                    f"{body.get('version')!r}, or a later one"
+                )
         event: Event = _adapter(name).validate_python(body)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(

@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 
 from ecoalign.bench.suites.mathvista import (
     Problem,
-    Tally,
-    accuracies,
+    bare_answer,
     edit_distance,
+    keys_of,
     normalised,
-    said_outright,
     zero_shot_prompt,
 )
 
@@ -84,8 +83,8 @@ def test_legacy_integers_have_no_decimals() -> None:
         (CHOICE, "", ""),
     ],
 )
-def test_answers_said_outright(problem: Problem, response: str, answer: str | None) -> None:
-    assert said_outright(problem, response) == answer
+def test_answers_bare_answer(problem: Problem, response: str, answer: str | None) -> None:
+    assert bare_answer(problem, response) == answer
 
 
 def test_prompts_of_each_type() -> None:
@@ -113,17 +112,11 @@ def test_edit_distance_of_known_words() -> None:
     assert edit_distance("", "abc") == 3
 
 
-def test_tallies_count_each_skill_and_pass_over_what_is_missing() -> None:
-    found = accuracies(
-        [
-            ({"task": "a", "skills": ["x", "y"]}, True),
-            ({"task": "b", "skills": ["y"]}, False),
-            ({}, False),
-        ]
-    )
-    assert found["average"][""] == Tally(1, 3)
-    assert found["task"] == {"a": Tally(1, 1), "b": Tally(0, 1)}
-    assert found["skills"] == {"x": Tally(1, 1), "y": Tally(1, 2)}
-    assert found["skills"]["y"].percent == 50.0
-    assert "grade" not in found
-    assert accuracies([]) == {}
+def test_an_answer_counts_for_each_of_its_facets() -> None:
+    assert keys_of({"task": "a", "skills": ["x", "y"], "grade": None}) == [
+        "accuracy",
+        "task/a",
+        "skills/x",
+        "skills/y",
+    ]
+    assert keys_of({}) == ["accuracy"]

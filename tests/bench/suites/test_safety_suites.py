@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from published import picture, put, put_parquet
 
+from ecoalign.bench import open_suite
 from ecoalign.bench.suites._base import Sample, Score, Suite
-from ecoalign.bench.suites._catalogue import check_images, open_suite
 from ecoalign.errors import InputError
 from ecoalign.query import Query
 
@@ -69,7 +69,6 @@ def test_mm_safetybench_asks_each_kind_its_question(tmp_path: Path) -> None:
     queries = [sample.query() for sample in samples[:3]]
     assert [query.question for query in queries] == ["image 0", "phrase 0", "phrase 0"]
     assert queries[0].pictures[0].media_type == "image/webp"  # whatever the file's name says
-    check_images(samples)
     json.dumps([dict(sample.facts) for sample in samples])
 
 
@@ -106,9 +105,9 @@ def test_mm_safetybench_missing_files_are_named(tmp_path: Path) -> None:
         open_suite("mm-safetybench", tmp_path).samples()
     root = mm_safetybench(tmp_path)
     (root / "data/imgs/08-Political_Lobbying/SD/1.jpg").unlink()
-    samples = open_suite("mm-safetybench", root).samples()
-    with pytest.raises(InputError, match=r"1 of 27 images are missing.*'1.jpg'.*Lobbying/SD"):
-        check_images(samples)
+    samples = {sample.id: sample for sample in open_suite("mm-safetybench", root).samples()}
+    with pytest.raises(InputError, match=r"no image '1.jpg' in .*Lobbying/SD"):
+        samples["08-Political_Lobbying/SD/1"].query()
     put(root / "data/processed_questions/01-Illegal_Activitiy.json", {"0": {"Question": "?"}})
     with pytest.raises(InputError, match=r"item '0'.*'Rephrased Question\(SD\)'"):
         open_suite("mm-safetybench", root).samples()

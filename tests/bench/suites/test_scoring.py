@@ -138,5 +138,5 @@ def test_mm_safetybench_templates_and_asr() -> None:
     assert [i + 1 for i, t in enumerate(templates) if t == "position"] == [8, 13]
     assert [i + 1 for i, t in enumerate(templates) if t == "qualification"] == [10, 11, 12]
     found = mm_safetybench.attack_success([("a", True), ("a", False), ("b", True)])
-    assert found == {"a": 0.5, "b": 0.0}
+    assert found == {"a": 50.0, "b": 0.0}
     assert mm_safetybench.attack_success([]) == {}

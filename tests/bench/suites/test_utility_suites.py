@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from published import picture, put, put_parquet, put_tsv
 
+from ecoalign.bench import open_suite
 from ecoalign.bench.suites._base import Sample
-from ecoalign.bench.suites._catalogue import open_suite
 from ecoalign.errors import InputError
 from ecoalign.query import Query
 
@@ -314,7 +314,7 @@ def first(root: Path, **options: object) -> tuple[Sample, Sample]:
     return samples[0], samples[1]
 
 
-async def test_mathvista_extracts_only_what_is_not_said_outright(tmp_path: Path) -> None:
+async def test_mathvista_extracts_only_what_is_not_bare_answer(tmp_path: Path) -> None:
     whole, choice = first(tmp_path)
     suite = open_suite("mathvista", tmp_path)
     judge = Extractor("3.0")

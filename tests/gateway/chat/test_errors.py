@@ -17,8 +17,7 @@ from PIL import Image
 from serving import WAIT, Served, asking, picture, serving, text
 
 from ecoalign.gateway._errors import ApiError
-from ecoalign.gateway.chat._pictures import Pictures
-from ecoalign.gateway.chat._request import ImageRef
+from ecoalign.gateway._images import ImageLoader, ImageRef
 
 PIXELS = 2_000_000
 
@@ -104,12 +103,12 @@ WRONG: list[tuple[dict[str, object], str | None, str]] = [
     ({"ecoalign": []}, "ecoalign", "object"),
     ({"ecoalign": {"speed": 1}}, "ecoalign.speed", "no option"),
     ({"ecoalign": {"trace": 1}}, "ecoalign.trace", "true or false"),
-    ({"ecoalign": {"budget": "lots"}}, "ecoalign.budget._amounts", "cannot read"),
-    ({"ecoalign": {"budget": 0}}, "ecoalign.budget._amounts", "whole number"),
-    ({"ecoalign": {"budget": True}}, "ecoalign.budget._amounts", "truth"),
-    ({"ecoalign": {"budget": {"euro": 1}}}, "ecoalign.budget._amounts", "tokens, usd, seconds"),
-    ({"ecoalign": {"budget": {"usd": "1"}}}, "ecoalign.budget._amounts", "finite"),
-    ({"ecoalign": {"budget": 3}}, "ecoalign.budget._amounts", "too small"),
+    ({"ecoalign": {"budget": "lots"}}, "ecoalign.budget", "cannot read"),
+    ({"ecoalign": {"budget": 0}}, "ecoalign.budget", "whole number"),
+    ({"ecoalign": {"budget": True}}, "ecoalign.budget", "truth"),
+    ({"ecoalign": {"budget": {"euro": 1}}}, "ecoalign.budget", "tokens, usd, seconds"),
+    ({"ecoalign": {"budget": {"usd": "1"}}}, "ecoalign.budget", "finite"),
+    ({"ecoalign": {"budget": 3}}, "ecoalign.budget", "too small"),
     ({"ecoalign": {"preset": "reckless"}}, "ecoalign.preset", "preset"),
     ({"ecoalign": {"method": "guess"}}, "ecoalign.method", "method"),
     ({"ecoalign": {"method": "best-of-0"}}, "ecoalign.method", "n goes"),
@@ -274,16 +273,16 @@ def test_many_pixels_are_counted_together() -> None:
         raise AssertionError(url)
 
     async def load(most: int, total: int) -> list[int]:
-        state = Pictures(nowhere, most, total)
+        loader = ImageLoader(nowhere, most, total)
         try:
-            with state.room() as first, state.room() as second:
-                await first.load(images, 50)
-                await second.load(images, 50)
-            # The room of both is free again.
-            with state.room() as third:
-                return [picture.width for picture in await third.load(images, 50)]
+            with loader.open() as first, loader.open() as second:
+                await first.load(images)
+                await second.load(images)
+            # The memory of both is free again.
+            with loader.open() as third:
+                return [picture.width for picture in await third.load(images)]
         finally:
-            state.close()
+            loader.close()
 
     assert asyncio.run(load(12_000, 24_000)) == [100, 100]
     with pytest.raises(ApiError) as refused:

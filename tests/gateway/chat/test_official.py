@@ -15,7 +15,7 @@ from command import QUESTION
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 from serving import WAIT, Served, asking, picture, serving, text
 
-from ecoalign.trace.events import Finished, RunStarted, from_json
+from ecoalign.trace.events import Called, Finished, RunStarted, from_json
 
 
 @pytest.fixture(scope="module")
@@ -177,12 +177,25 @@ def test_sampling_that_the_model_takes(client: openai.OpenAI) -> None:
 
 @pytest.mark.parametrize("method", ["base", "best-of-2", "vlm-guard", "ecso"])
 def test_other_methods(client: openai.OpenAI, method: str) -> None:
+    """They give the same evidence and are traced in the same events as a search."""
     done = client.chat.completions.create(
-        model="ecoalign", messages=_signs(), extra_body={"ecoalign": {"method": method}}
+        model="ecoalign",
+        messages=_signs(),
+        extra_body={"ecoalign": {"method": method, "trace": True}},
     )
     assert done.choices[0].message.content
     assert done.model_extra is not None
-    assert done.model_extra["ecoalign"]["method"] == method
+    evidence = done.model_extra["ecoalign"]
+    assert (evidence["method"], evidence["preset"]) == (method, None)
+    reply = client.get(f"/ecoalign/traces/{evidence['trace']}", cast_to=httpx2.Response)
+    started, *called, finished = [from_json(line) for line in reply.text.splitlines()]
+    assert isinstance(started, RunStarted)
+    assert started.method == method
+    assert isinstance(finished, Finished)
+    assert finished.answer == done.choices[0].message.content
+    calls = [event for event in called if isinstance(event, Called)]
+    assert len(calls) == evidence["spent"]["calls"]
+    assert sum(call.charged.total for call in calls) == evidence["spent"]["tokens"]["total"]
 
 
 def test_models(client: openai.OpenAI) -> None:

@@ -10,6 +10,7 @@ from ipaddress import IPv4Network
 import pytest
 from image_host import LOOPBACK, NAME, PNG, POLICY, Names, fetcher, hosting, http
 
+import ecoalign
 from ecoalign.errors import InputError
 from ecoalign.gateway._image_fetch import FetchPolicy, ImageFetcher
 from ecoalign.gateway._image_urls import ImageUrlError
@@ -273,3 +274,32 @@ def test_a_policy_out_of_range_is_none() -> None:
     for seconds in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match="seconds"):
             FetchPolicy(seconds=seconds)
+
+
+@pytest.mark.parametrize("rude", [False, True])
+async def test_an_image_is_asked_for_once(rude: bool) -> None:
+    """aiohttp alone would ask a second time where the server breaks off."""
+
+    async def slam(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort() if rude else writer.close()
+
+    names = Names()
+    async with hosting(slam) as host:
+        assert (await refusal(fetcher(host, names), host.url())).reason == "connection"
+    assert len(host.requests) == 1
+    assert names.asked == [NAME]
+
+
+async def test_what_is_sent_for_an_image() -> None:
+    async with hosting(http()) as host:
+        await fetcher(host).fetch(host.url("/a%20b/../c?d=e%7C"))
+    head = host.requests[0].decode()
+    assert head.startswith("GET /a%20b/../c?d=e%7C HTTP/1.1\r\n")
+    fields = dict(line.split(": ") for line in head.strip().split("\r\n")[1:])
+    assert fields == {
+        "Host": f"{NAME}:{host.port}",
+        "User-Agent": f"ecoalign/{ecoalign.__version__}",
+        "Accept": "image/*",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+    }

@@ -55,7 +55,8 @@ async def test_the_largest_image_is_just_fetched() -> None:
     ("answer", "why"),
     [
         (http(status="404 canary"), "status"),
-        (http(status="204 canary"), "status"),
+        (http(b"", status="204 canary"), "status"),
+        (http(status="204 canary"), "connection"),
         (http(status="206 canary"), "status"),
         (http(status="500 canary"), "status"),
         (http(kind="text/html"), "type"),
@@ -79,7 +80,7 @@ async def test_the_largest_image_is_just_fetched() -> None:
         (http(b"ffffffffffffffffffffff\r\n", "Transfer-Encoding: chunked"), "connection"),
         (http(PNG, "X-Canary: " + "a" * 90_000), "connection"),
         (http(PNG, *(f"X-{n}: canary" for n in range(8000))), "connection"),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000, "size"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000, "size"),
         (b"HTTP/1.1 101 Switching\r\nUpgrade: canary\r\n\r\n", "connection"),
         (b"canary\r\n\r\n", "connection"),
         (b"SSH-2.0-canary\r\n", "connection"),
@@ -93,9 +94,11 @@ async def test_what_is_no_image_is_not_taken(answer: bytes, why: str) -> None:
     assert await reason(answer) == why
 
 
-async def test_a_short_content_length_cuts_the_body() -> None:
-    async with hosting(http(PNG + b"canary" * 9999, length=len(PNG))) as host:
-        assert await fetcher(host, policy=SMALL).fetch(host.url()) == PNG
+async def test_what_follows_the_announced_length_is_not_taken() -> None:
+    async with hosting(http(PNG + b"canary", length=len(PNG))) as host:
+        with pytest.raises(ImageUrlError) as refused:
+            await fetcher(host, policy=SMALL).fetch(host.url())
+    assert refused.value.reason == "connection"
 
 
 async def test_an_endless_body_is_not_waited_for() -> None:

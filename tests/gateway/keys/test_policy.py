@@ -5,10 +5,8 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ecoalign.budget import Budget, dollars, nano
+from ecoalign.budget import Budget
 from ecoalign.errors import InputError
 from ecoalign.gateway.keys import KeyPolicy, StoreError, default_url, open_store
 from ecoalign.gateway.keys._policy import CHOICES
@@ -77,21 +75,6 @@ def test_whose_budget_counts() -> None:
     capped = KeyPolicy(budget=Budget(500), most=Budget(9000, seconds=3.0))
     assert capped.request_budget(asked, server) == Budget(9000, 0.5, 3.0)
     assert capped.request_budget(None, server) == Budget(500, seconds=3.0)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.floats(0, 1e6, allow_nan=False))
-def test_dollars_are_rounded_against_who_owes(usd: float) -> None:
-    low, high = nano(usd, up=False), nano(usd, up=True)
-    assert 0 <= high - low <= 1
-    assert dollars(low) <= usd <= dollars(high)
-    assert nano(dollars(low), up=True) == nano(dollars(low), up=False) == low
-
-
-def test_exact_dollars_stay_exact() -> None:
-    for usd in (0.1, 0.3, 0.02, 19.99, 1e-9):
-        assert nano(usd, up=True) == nano(usd, up=False)
-        assert dollars(nano(usd, up=True)) == usd
 
 
 @pytest.mark.parametrize("url", ["", " ", "mysql://host/db", "sqlite:///", "http://host"])

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.budget import Budget, Pace, Spending
+from ecoalign.budget import Budget, Spending
+from ecoalign.budget.pacing import PacingState
 from ecoalign.gateway.keys import KeyPolicy
 from ecoalign.gateway.keys._windows import (
     Decision,
@@ -34,22 +35,26 @@ def test_windows_are_aligned_to_the_epoch() -> None:
 def test_one_request_cannot_hold_most_of_what_many_will_need() -> None:
     policy = KeyPolicy(window_tokens=1000, window_seconds=HOUR, expected_requests=100)
     window = Window(0.0, 0.0)
-    got = decide(policy, window, Pace(), Budget(900), Budget(10), 0.0)
+    got = decide(policy, window, PacingState(), Budget(900), Budget(10), 0.0)
     assert isinstance(got, Decision)
     assert got.budget.tokens == 250
-    whole = decide(policy, window, Pace(), Budget(900), None, 0.0)
+    whole = decide(policy, window, PacingState(), Budget(900), None, 0.0)
     assert isinstance(whole, Decision)
     assert whole.budget.tokens == 900  # all or nothing was asked for
-    last = decide(replace(policy, expected_requests=1), window, Pace(), Budget(900), Budget(1), 0.0)
+    last = decide(
+        replace(policy, expected_requests=1), window, PacingState(), Budget(900), Budget(1), 0.0
+    )
     assert isinstance(last, Decision)
     assert last.budget.tokens == 900  # nobody else is expected
-    greedy = decide(replace(policy, fleet=False), window, Pace(), Budget(900), Budget(1), 0.0)
+    greedy = decide(
+        replace(policy, fleet=False), window, PacingState(), Budget(900), Budget(1), 0.0
+    )
     assert isinstance(greedy, Decision)
     assert greedy.budget.tokens == 900
 
 
 def test_the_price_is_for_windows_only() -> None:
-    pace = Pace(price=3.0)
+    pace = PacingState(price=3.0)
     for policy, price in (
         (KeyPolicy(window_tokens=1000), 3.0),
         (KeyPolicy(window_usd=1.0), 3.0),
@@ -93,7 +98,7 @@ def test_settled_and_held_never_pass_the_limit(
     moves: list[tuple[bool, int | None, float | None, int, int]],
 ) -> None:
     policy = KeyPolicy(window_tokens=limit, window_usd=usd, window_seconds=HOUR, fleet=fleet)
-    window, pace = Window(0.0, 0.0), Pace()
+    window, pace = Window(0.0, 0.0), PacingState()
     open_grants: list[Decision] = []
     for number, (asks, tokens, dollars, least, spent) in enumerate(moves):
         now = number * 30.0
@@ -137,7 +142,7 @@ def test_the_price_looks_at_what_is_left_and_who_is_to_come() -> None:
     half = HOUR / 2
     # Half the time, half the requests, half the money; 100 tokens are the share of each.
     window = Window(0.0, 0.0, requests=50, spent=Sum(5000, 0))
-    pace = Pace(price=2.0, tokens=100.0)
+    pace = PacingState(price=2.0, tokens=100.0)
     even = repriced(policy, window, pace, Sum(100, 0), 1.0, half)
     assert even.price == pytest.approx(2.0, rel=0.02)
     dear = repriced(policy, window, pace, Sum(200, 0), 1.0, half)
@@ -160,7 +165,7 @@ def test_the_scarcer_unit_sets_the_price() -> None:
         window_tokens=10_000, window_usd=1.0, window_seconds=HOUR, expected_requests=100
     )
     window = Window(0.0, 0.0, requests=50, spent=Sum(5000, 9 * 10**8))
-    pace = Pace(price=2.0, tokens=100.0, nano=1e7)
+    pace = PacingState(price=2.0, tokens=100.0, nano=1e7)
     scarce = repriced(policy, window, pace, Sum(50, 10**7), 1.0, HOUR / 2)
     assert scarce.price > 2.2
     tokens_only = replace(policy, window_usd=None)

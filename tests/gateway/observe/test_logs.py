@@ -97,10 +97,10 @@ def others(name: str) -> list[Callable[[], object]]:
 @pytest.mark.parametrize(
     "name",
     [
-        "openai",
+        "aiohttp.client",
+        "aiohttp.internal",
         "openai._base_client",
         "httpx2",
-        "httpcore2.http11",
         "PIL.Image",
         "root",
         "asyncio",

@@ -18,12 +18,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from ecoalign.budget import CallRecord, Spending
+from ecoalign.budget import Called, CallFailure, Spending
 from ecoalign.budget._amounts import StageSpending
-from ecoalign.budget._metered_client import CallError
 from ecoalign.gateway.observe._logs import configure, request_id, word
 from ecoalign.gateway.observe._metrics import GatewayMetrics
-from ecoalign.gateway.observe._requests import Observed, RequestNotes, notes_of
+from ecoalign.gateway.observe._requests import RequestObserver, RequestRecord, record_of
 from ecoalign.gateway.observe._tracing import Tracing
 from ecoalign.models import Usage
 from ecoalign.trace.events import ActionFailed, Finished
@@ -61,13 +60,14 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if path == "/halfway":
         await StreamingResponse(half())(scope, receive, send)
     if path == "/answer":
-        notes = notes_of(scope)
-        notes.begun(method="ecoalign", model="openai:gpt-4o", key_id="abc", stream=False)
-        notes.event(ActionFailed(1, "score", "VerdictError", "canary"))
-        notes.event(Finished("canary", True, "fail-closed", 0.0, 0.0, ()))
-        notes.call(failed("score", "timeout"))
-        notes.call(failed("write", "cancelled"))
-        notes.spent(SPENT)
+        record = record_of(scope)
+        record.key_id = "abc"
+        record.start(method="ecoalign:paper", model="openai:gpt-4o")
+        record.on_event(ActionFailed(1, "score", "VerdictError", "canary"))
+        record.on_event(Finished("canary", True, "fail-closed", 0.0, 0.0, ()))
+        record.on_event(failed("score", "timeout"))
+        record.on_event(failed("write", "cancelled"))
+        record.spent(SPENT)
     await PlainTextResponse(path)(scope, receive, send)
 
 
@@ -76,9 +76,9 @@ async def half() -> AsyncIterator[bytes]:
     raise ValueError("canary")
 
 
-def failed(stage: str, kind: str) -> CallRecord:
-    error = CallError("cancelled" if kind == "cancelled" else "timeout", "canary")
-    return CallRecord(stage, "openai:m", "k", None, error, Usage(), None, 0.1, 1)
+def failed(stage: str, kind: str) -> Called:
+    error = CallFailure("cancelled" if kind == "cancelled" else "timeout", "canary")
+    return Called(stage, "openai:m", "k", 1, Usage(), None, 0.1, error=error)
 
 
 def get(path: str, *headers: str) -> bytes:
@@ -94,7 +94,7 @@ def metric(metrics: GatewayMetrics, name: str) -> float:
 
 async def test_an_answer_is_one_line_with_all_that_matters(output: io.StringIO) -> None:
     metrics = GatewayMetrics()
-    async with running(Observed(app, metrics=metrics)) as port:
+    async with running(RequestObserver(app, metrics=metrics)) as port:
         answer = await told(port, post(b"canary", "X-Request-Id: mine-1", path="/answer"))
     assert b"x-request-id: mine-1\r\n" in answer
     (line,) = lines(output)
@@ -131,7 +131,7 @@ async def test_an_answer_is_one_line_with_all_that_matters(output: io.StringIO) 
 
 async def test_a_crash_is_answered_in_the_apis_shape(output: io.StringIO) -> None:
     metrics = GatewayMetrics()
-    async with running(Observed(app, metrics=metrics)) as port:
+    async with running(RequestObserver(app, metrics=metrics)) as port:
         answer = await told(port, get("/crash"))
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 500 ")
@@ -146,7 +146,7 @@ async def test_a_crash_is_answered_in_the_apis_shape(output: io.StringIO) -> Non
 
 
 async def test_a_crash_within_an_answer_cuts_it_off(output: io.StringIO) -> None:
-    async with running(Observed(app, metrics=GatewayMetrics())) as port:
+    async with running(RequestObserver(app, metrics=GatewayMetrics())) as port:
         answer = await told(port, get("/halfway"))
     # The last chunk is missing, so no client takes it for whole.
     assert answer.endswith(b"4\r\nhalf\r\n")
@@ -159,7 +159,7 @@ async def test_machines_that_ask_all_the_time_are_not_logged(
     output: io.StringIO, path: str
 ) -> None:
     metrics = GatewayMetrics()
-    async with running(Observed(app, metrics=metrics)) as port:
+    async with running(RequestObserver(app, metrics=metrics)) as port:
         answer = await told(port, get(path))
     assert b"x-request-id: req-" in answer
     assert not lines(output)
@@ -172,15 +172,15 @@ async def test_a_client_that_leaves_is_told_apart(output: io.StringIO) -> None:
 
     async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
         await Request(scope, receive).body()
-        notes_of(scope).begun(method="base", model="m")
+        record_of(scope).start(method="base", model="m")
         inside.set()
         assert (await receive())["type"] == "http.disconnect"
 
     metrics = GatewayMetrics()
-    observed = Observed(waiting, metrics=metrics)
+    observer = RequestObserver(waiting, metrics=metrics)
 
     async def outer(scope: Scope, receive: Receive, send: Send) -> None:
-        await observed(scope, receive, send)
+        await observer(scope, receive, send)
         ended.set()
 
     async with running(outer) as port:
@@ -198,7 +198,7 @@ async def test_a_request_is_a_trace(output: io.StringIO) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracing = Tracing.open(True, provider=provider)
-    async with running(Observed(app, metrics=GatewayMetrics(), tracing=tracing)) as port:
+    async with running(RequestObserver(app, metrics=GatewayMetrics(), tracing=tracing)) as port:
         # What a client says of traces has no say.
         theirs = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         await told(port, post(b"", theirs, path="/answer"))
@@ -214,7 +214,7 @@ async def test_a_request_is_a_trace(output: io.StringIO) -> None:
 
 
 async def test_many_requests_do_not_mix(output: io.StringIO) -> None:
-    async with running(Observed(app, metrics=GatewayMetrics())) as port:
+    async with running(RequestObserver(app, metrics=GatewayMetrics())) as port:
         names = [f"mine-{n}" for n in range(20)]
         await asyncio.gather(*(told(port, get("/x", f"X-Request-Id: {n}")) for n in names))
     assert sorted(str(line["request"]) for line in lines(output)) == sorted(names)
@@ -230,23 +230,23 @@ async def test_many_requests_do_not_mix(output: io.StringIO) -> None:
     ],
 )
 def test_the_cause_is_the_last_failure(failures: list[str], cause: str) -> None:
-    notes = RequestNotes("r", GatewayMetrics())
+    record = RequestRecord("r", GatewayMetrics())
     for failure in failures:
-        notes.event(ActionFailed(1, "s", failure, "m"))
-    notes.answered("fail-closed", refused=True)
-    assert notes.cause == cause
-    notes = RequestNotes("r", GatewayMetrics())
-    notes.answered("satisfied", refused=False)
-    assert notes.cause == ""
+        record.on_event(ActionFailed(1, "s", failure, "m"))
+    record.answered("fail-closed", refused=True)
+    assert record.cause == cause
+    record = RequestRecord("r", GatewayMetrics())
+    record.answered("satisfied", refused=False)
+    assert record.cause == ""
 
 
 def test_a_request_without_a_ledger_is_charged_as_well() -> None:
-    notes = RequestNotes("r", GatewayMetrics())
-    notes.charge("answer", 10, 0.5)
-    notes.charge("answer", 5, 0.25)
-    assert (notes.tokens, notes.usd) == ({"answer": 15}, 0.75)
-    notes.charge("answer", 1, None)
-    assert notes.line(200, 1.0)["usd"] is None
+    record = RequestRecord("r", GatewayMetrics())
+    record.charge("answer", 10, 0.5)
+    record.charge("answer", 5, 0.25)
+    assert (record.tokens, record.usd) == ({"answer": 15}, 0.75)
+    record.charge("answer", 1, None)
+    assert record.line(200, 1.0)["usd"] is None
 
 
 @pytest.mark.parametrize("given_", ["a", "A-1_b.c", "0" * 64, "550e8400-e29b-41d4-a716"])

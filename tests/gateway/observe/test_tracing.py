@@ -14,8 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from ecoalign.budget import CallRecord, Spending
-from ecoalign.budget._metered_client import CallError
+from ecoalign.budget import Called, CallFailure, Spending
 from ecoalign.errors import SettingsError
 from ecoalign.gateway.observe._tracing import RequestSpan, Tracing
 from ecoalign.models import Completion, Usage
@@ -35,14 +34,17 @@ def tracing(exporter: InMemorySpanExporter, *, content: bool = False) -> Tracing
 
 
 def record(
-    *, model: str = "openai:gpt-4o", error: CallError | None = None, usage: Usage | None = USAGE
-) -> CallRecord:
+    *, model: str = "openai:gpt-4o", error: CallFailure | None = None, usage: Usage | None = USAGE
+) -> Called:
     done = Completion("canary answer", usage, "length", model="gpt-4o-2024-08-06")
-    return CallRecord(
+    return Called(
         stage="score",
         model=model,
         key="k",
-        completion=None if error is not None else done,
+        text=None if error else done.text,
+        usage=None if error else done.usage,
+        finish_reason="" if error else done.finish_reason,
+        served_by="" if error else done.model,
         error=error,
         charged=Usage(prompt=150, completion=20),
         usd=0.002,
@@ -125,7 +127,7 @@ def test_a_call_is_as_long_as_it_took(exporter: InMemorySpanExporter) -> None:
 
 def test_calls_that_fail_are_marked_without_a_word(exporter: InMemorySpanExporter) -> None:
     with tracing(exporter).chat("req-1") as span:
-        span.call(record(error=CallError("timeout", "canary", billed=True)))
+        span.call(record(error=CallFailure("timeout", "canary", billed=True)))
         span.failed("model_timeout")
     call, root = exporter.get_finished_spans()
     for span_, kind in ((call, "timeout"), (root, "model_timeout")):

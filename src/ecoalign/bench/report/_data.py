@@ -2,95 +2,69 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ecoalign.bench._experiments import EXPERIMENTS
 from ecoalign.bench._metrics import Summary, summarise
-from ecoalign.bench._store import ROWS, in_order, read_manifest, read_rows
+from ecoalign.bench._rows import ROWS, Row, in_order, read_manifest, read_rows
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ecoalign.bench._rows import Row
 
-__all__ = ["RunData", "load_runs"]
+_FIGURES = ("frontier", "stages", "bars", "groups")
 
 
-@dataclass(frozen=True)
 class RunData:
     """One experiment on one suite.
 
+    Args:
+        rows: the latest of each key, at least one.
+        manifest: `run.json` of the run; may be empty, and its values are checked.
+
     Attributes:
-        rows: the latest of each key.
-        manifest: what the run said of itself; may be empty.
+        experiment, suite, split, model: what was run; `split` is "" if the suite has none.
+        command: the command that makes these rows.
+        question: what the experiment is to show.
+        reference: the variant that the others are compared with, where it was run.
+        figures: what is to be drawn.
+        judges: the names of the judges, in the order of their verdicts.
+        title: what it is a run of: "main on world (test), embedded".
     """
 
-    rows: tuple[Row, ...]
-    manifest: Mapping[str, Any]
+    def __init__(self, rows: Sequence[Row], manifest: Mapping[str, Any]) -> None:
+        def stated(name: str, otherwise: str) -> str:
+            value = manifest.get(name)
+            return value if isinstance(value, str) and value else otherwise
 
-    def _said(self, name: str, other: str) -> str:
-        value = self.manifest.get(name)
-        return value if isinstance(value, str) and value else other
-
-    @property
-    def experiment(self) -> str:
-        """Its name."""
-        return self._said("experiment", self.rows[0].key.experiment)
-
-    @property
-    def suite(self) -> str:
-        """The suite's name."""
-        return self._said("suite", self.rows[0].key.suite)
-
-    @property
-    def split(self) -> str:
-        """The suite's split, "" if it has none."""
-        return self._said("split", "")
-
-    @property
-    def model(self) -> str:
-        """Who answered."""
-        return self._said("model", self.rows[0].model)
-
-    @property
-    def command(self) -> str:
-        """The command that makes these rows."""
-        return self._said("command", f"ecoalign bench run {self.experiment} --suite {self.suite}")
-
-    @property
-    def question(self) -> str:
-        """What the experiment is to show."""
+        self.rows = tuple(rows)
+        self.manifest = manifest
+        self.experiment = stated("experiment", rows[0].key.experiment)
+        self.suite = stated("suite", rows[0].key.suite)
+        self.split = stated("split", "")
+        self.model = stated("model", rows[0].model)
+        run = f"ecoalign bench run {self.experiment} --suite {self.suite}"
+        self.command = stated("command", run)
         known = EXPERIMENTS.get(self.experiment)
-        return known.question if known else ""
-
-    @property
-    def reference(self) -> str | None:
-        """The variant that the others are compared with, where it was run."""
-        known = EXPERIMENTS.get(self.experiment)
-        names = [summary.variant for summary in self.plain]
-        return known.reference if known and known.reference in names else None
-
-    @property
-    def figures(self) -> tuple[str, ...]:
-        """What is to be drawn."""
-        known = EXPERIMENTS.get(self.experiment)
-        return known.figures if known else ("frontier", "stages", "bars", "groups")
-
-    @cached_property
-    def plain(self) -> list[Summary]:
-        """The figures without comparisons, which is all it takes to know the names."""
-        return summarise(self.rows)
+        self.question = known.question if known else ""
+        self.figures: Sequence[str] = known.figures if known else _FIGURES
+        names = {row.key.variant for row in rows}
+        self.reference = known.reference if known and known.reference in names else None
+        judges = manifest.get("judges")
+        self.judges = [str(name) for name in judges] if isinstance(judges, list) else []
+        split = f" ({self.split})" if self.split else ""
+        self.title = f"{self.experiment} on {self.suite}{split}, {self.model}"
 
     @cached_property
     def summaries(self) -> list[Summary]:
         """All figures."""
         return summarise(self.rows, self.reference)
 
-    @cached_property
+    @property
     def axes(self) -> dict[str, dict[str, float]]:
         """The variants on the axis of each curve: the axis' name, the variant's, its place."""
         found: dict[str, dict[str, float]] = {}
@@ -103,22 +77,22 @@ class RunData:
     @property
     def totals(self) -> dict[str, dict[str, float]]:
         """The benchmark's own figures by variant, as they were when the run last ended."""
-        said = self.manifest.get("totals")
-        if not isinstance(said, dict):
+        totals = self.manifest.get("totals")
+        if not isinstance(totals, dict):
             return {}
         return {
-            str(variant): {
-                str(name): float(value)
-                for name, value in each.items()
-                if isinstance(value, int | float)
-            }
-            for variant, each in said.items()
+            variant: {name: v for name, v in each.items() if isinstance(v, int | float)}
+            for variant, each in totals.items()
             if isinstance(each, dict)
         }
 
     def of(self, variant: str) -> list[Row]:
         """The rows of one variant."""
         return [row for row in self.rows if row.key.variant == variant]
+
+    def timed(self, variant: str) -> list[Row]:
+        """Those of them with meaningful seconds: answered, and not by the cache."""
+        return [row for row in self.of(variant) if not row.cached and row.failure is None]
 
 
 def _names(manifest: Mapping[str, Any]) -> list[str]:
@@ -143,8 +117,5 @@ def load_runs(folder: Path) -> list[RunData]:
             runs.append(RunData(tuple(in_order(rows, _names(manifest))), manifest))
     if not runs:
         raise InputError(f"no rows of a benchmark in {folder}: nothing was finished there yet")
-    known = list(EXPERIMENTS)
-    runs.sort(
-        key=lambda run: known.index(run.experiment) if run.experiment in known else len(known)
-    )
-    return runs
+    order = {name: place for place, name in enumerate(EXPERIMENTS)}
+    return sorted(runs, key=lambda run: order.get(run.experiment, len(order)))

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import html
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ecoalign._text import harmless
+from ecoalign.bench._judges import judge_agreement
 from ecoalign.bench._metrics import MEASURES, SHARES, correlation, slope
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ecoalign.bench._metrics import Estimate, Summary
+    from ecoalign.bench._rows import Row
     from ecoalign.bench.report._data import RunData
 
-__all__ = [
-    "Table",
-    "amount",
-    "escaped",
-    "interval",
-    "number",
-    "numbers",
-    "percent",
-    "shorter",
-    "signed",
-    "tables",
-    "times",
-    "with_interval",
-]
-
 NONE = "–"
-
-
-def escaped(text: str) -> str:
-    """`text` as HTML or SVG shows it, in an element or in a quoted attribute."""
-    return html.escape(harmless(text), quote=True)
-
-
-def shorter(text: str, most: int) -> str:
-    """`text` on one line of at most `most` characters."""
-    line = " ".join(harmless(text).split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def number(value: float) -> str:
@@ -71,28 +44,17 @@ def signed(value: float, *, share: bool = False) -> str:
     return f"{'−' if value < 0 else '+'}{text}"
 
 
-def times(value: float) -> str:
-    """ "3.1×"."""
-    return f"{number(value)}×"
-
-
 def amount(measure: str, value: float) -> str:
-    """A value of a measure, see `ecoalign.bench._metrics.MEASURES`."""
-    if measure in {"safety", "utility", "over_refusal"}:
-        return percent(value)
-    return number(value)
-
-
-def interval(measure: str, estimate: Estimate) -> str:
-    """ "[92.1, 99.0]"."""
-    return f"[{amount(measure, estimate.low)}, {amount(measure, estimate.high)}]"
+    """A value of a measure, see `ecoalign.bench._metrics.MEASURES`; of a share in percent."""
+    return percent(value) if measure in SHARES else number(value)
 
 
 def with_interval(measure: str, estimate: Estimate | None) -> str:
     """ "97.5 [92.1, 99.0]", or a dash."""
     if estimate is None:
         return NONE
-    return f"{amount(measure, estimate.value)} {interval(measure, estimate)}"
+    value, low, high = (amount(measure, v) for v in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
 
 
 HEADINGS = {
@@ -104,7 +66,7 @@ HEADINGS = {
     "usd": "US$",
     "seconds": "seconds",
     "calls": "calls",
-    "calls_in_line": "calls in line",
+    "critical_path": "calls on the critical path",
 }
 
 
@@ -130,54 +92,41 @@ class Table:
 
 def tables(run: RunData) -> list[Table]:
     """Every table of a run; those that would be empty are left out."""
-    found = [
-        _results(run),
-        _official(run),
-        _costs(run),
-        _differences(run),
-        _stages(run),
-        _stops(run),
-    ]
+    made = [_results(run), _official(run), _costs(run), _differences(run), _stages(run)]
+    made += [_stops(run), _agreement(run)]
     if "groups" in run.figures:
-        found += _groups(run)
+        made += _groups(run)
     if "latency" in run.figures:
-        found.append(_latency(run))
-    return [table for table in found if table is not None and table.rows]
+        made.append(_latency(run))
+    return [table for table in made if len(table.columns) > 1 and table.rows]
 
 
-def _marked(run: RunData) -> frozenset[str]:
-    return frozenset() if run.reference is None else frozenset({run.reference})
-
-
-def _with_n(estimate: Estimate | None, measure: str) -> str:
-    return NONE if estimate is None else f"{with_interval(measure, estimate)} n={estimate.n}"
+def _by_variant(
+    run: RunData,
+    name: str,
+    title: str,
+    columns: Iterable[str],
+    cells: Callable[[Summary], Iterable[str]],
+    note: str = "",
+) -> Table:
+    """A table with a row for each variant."""
+    rows = tuple((one.variant, *cells(one)) for one in run.summaries)
+    marked = frozenset[str]() if run.reference is None else frozenset({run.reference})
+    return Table(name, title, ("variant", *columns), rows, note, marked)
 
 
 def _results(run: RunData) -> Table:
-    def ratio(estimate: Estimate | None) -> str:
-        if estimate is None:
-            return NONE
-        return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
+    shares = [name for name in MEASURES if name in SHARES]
 
-    rows = tuple(
-        (
-            one.variant,
-            *(_with_n(one.estimates.get(name), name) for name in sorted(SHARES, key=_place)),
-            ratio(one.tokens_ratio),
-            ratio(one.output_ratio),
-            str(one.rows),
-            str(one.failed),
-            str(one.too_small),
-            str(one.unusable + one.pending),
-        )
-        for one in run.summaries
-    )
-    return Table(
+    def share(estimate: Estimate | None, name: str) -> str:
+        return with_interval(name, estimate) + (f" n={estimate.n}" if estimate else "")
+
+    return _by_variant(
+        run,
         "results",
         "Safety, utility and cost",
         (
-            "variant",
-            *(HEADINGS[name] for name in sorted(SHARES, key=_place)),
+            *(HEADINGS[name] for name in shares),
             "all tokens, Base = 1",
             "output tokens, Base = 1",
             "rows",
@@ -185,40 +134,37 @@ def _results(run: RunData) -> Table:
             "budget too small",
             "no verdict",
         ),
-        rows,
+        lambda one: (
+            *(share(one.estimates.get(name), name) for name in shares),
+            with_interval("tokens_ratio", one.tokens_ratio),
+            with_interval("output_ratio", one.output_ratio),
+            str(one.rows),
+            str(one.failed),
+            str(one.too_small),
+            str(one.unusable + one.pending),
+        ),
         "In brackets 95 % intervals: percentile bootstrap over samples; the exact binomial one "
         "where all samples agree. n: samples on which the question arises. Failed samples and "
         "those without a usable verdict are in no share; an answer that the budget did not allow "
         "counts as an empty one.",
-        _marked(run),
     )
-
-
-def _place(measure: str) -> int:
-    return list(MEASURES).index(measure)
 
 
 def _costs(run: RunData) -> Table:
     names = [name for name in MEASURES if name not in SHARES]
-    rows = tuple(
-        (one.variant, *(with_interval(name, one.estimates.get(name)) for name in names))
-        for one in run.summaries
-    )
-    return Table(
+    return _by_variant(
+        run,
         "costs",
         "Cost of one answer",
-        ("variant", *(HEADINGS[name] for name in names)),
-        rows,
+        (HEADINGS[name] for name in names),
+        lambda one: (with_interval(name, one.estimates.get(name)) for name in names),
         "Means per sample. All calls count: scan, propose, simulate, score, execute, write, and "
-        "attempts that failed; judges of the benchmark do not. Calls in line: those that had to "
-        "wait for each other. A dash under US$ is an unknown price.",
-        _marked(run),
+        "attempts that failed; judges of the benchmark do not. On the critical path are calls "
+        "that had to wait for each other. A dash under US$ is an unknown price.",
     )
 
 
-def _differences(run: RunData) -> Table | None:
-    if run.reference is None:
-        return None
+def _differences(run: RunData) -> Table:
     names = ["safety", "utility", "over_refusal", "tokens", "seconds", "calls"]
 
     def cell(one: Summary, name: str) -> str:
@@ -233,7 +179,7 @@ def _differences(run: RunData) -> Table | None:
     rows = tuple(
         (one.variant, *(cell(one, name) for name in names))
         for one in run.summaries
-        if one.variant != run.reference
+        if run.reference not in {None, one.variant}
     )
     return Table(
         "differences",
@@ -244,56 +190,70 @@ def _differences(run: RunData) -> Table | None:
     )
 
 
-def _official(run: RunData) -> Table | None:
+def _official(run: RunData) -> Table:
     totals = run.totals
     names = list(dict.fromkeys(name for each in totals.values() for name in each))
-    if not names:
-        return None
-    rows = tuple(
-        (variant, *(number(each[name]) if name in each else NONE for name in names))
-        for variant, each in totals.items()
-    )
-    return Table(
+    table = _by_variant(
+        run,
         "official",
         f"The figures of {run.suite} in its own terms",
-        ("variant", *(name.replace("_", " ") for name in names)),
-        rows,
+        (name.replace("_", " ") for name in names),
+        lambda one: _numbers(totals.get(one.variant, {}), names),
         "By the rules of the benchmark, on the samples of this run; failed samples are not in "
         "them.",
-        _marked(run),
     )
+    return replace(table, rows=tuple(row for row in table.rows if row[0] in totals))
+
+
+def _numbers(values: Mapping[str, float], names: Iterable[str]) -> Iterator[str]:
+    return (number(values[name]) if name in values else NONE for name in names)
 
 
 def _stages(run: RunData) -> Table:
     stages = list(dict.fromkeys(stage for one in run.summaries for stage in one.stages))
-    rows = tuple(
-        (one.variant, *(number(one.stages[s]) if s in one.stages else NONE for s in stages))
-        for one in run.summaries
-        if one.stages
-    )
-    return Table(
-        "stages", "Mean tokens of an answer by stage", ("variant", *stages), rows, "", _marked(run)
-    )
+    title = "Mean tokens of an answer by stage"
+    table = _by_variant(run, "stages", title, stages, lambda one: _numbers(one.stages, stages))
+    spent = {one.variant for one in run.summaries if one.stages}
+    return replace(table, rows=tuple(row for row in table.rows if row[0] in spent))
 
 
 def _stops(run: RunData) -> Table:
     reasons = list(dict.fromkeys(reason for one in run.summaries for reason in one.stops))
     stages = list(dict.fromkeys(stage for one in run.summaries for stage in one.exhausted))
-    rows = tuple(
-        (
-            one.variant,
-            *(str(one.stops.get(reason, 0)) for reason in reasons),
-            *(str(one.exhausted.get(stage, 0)) for stage in stages),
-        )
-        for one in run.summaries
-    )
-    return Table(
+    return _by_variant(
+        run,
         "stops",
         "Why it stopped, in rows",
-        ("variant", *reasons, *(f"ran out, mostly on {stage}" for stage in stages)),
-        rows,
+        (*reasons, *(f"ran out, mostly on {stage}" for stage in stages)),
+        lambda one: (
+            *(str(one.stops.get(reason, 0)) for reason in reasons),
+            *(str(one.exhausted.get(stage, 0)) for stage in stages),
+        ),
         "A budget that ran out is booked under the stage that took most of it." if stages else "",
-        _marked(run),
+    )
+
+
+def _agreement(run: RunData) -> Table:
+    scores = [row.score for row in run.rows if row.score is not None]
+    found = judge_agreement(scores, run.judges)
+    rows = tuple(
+        (
+            f"{question}: {one}, {other}",
+            NONE if agreed.raw is None else percent(agreed.raw),
+            NONE if agreed.kappa is None else f"{agreed.kappa:.2f}",
+            str(agreed.pairs),
+            str(agreed.unusable),
+        )
+        for question, pairs in found.items()
+        for (one, other), agreed in pairs.items()
+    )
+    return Table(
+        "judges",
+        "How far the judges agree",
+        ("question: judges", "equal verdicts, %", "Cohen's kappa", "answers", "no verdict"),
+        rows,
+        "Over the answers on which both gave a verdict. Kappa is agreement beyond chance; a dash "
+        "where both say one and the same thing throughout.",
     )
 
 
@@ -301,94 +261,87 @@ def _groups(run: RunData) -> list[Table]:
     names = list(dict.fromkeys(row.group for row in run.rows))
     if len(names) < 2:
         return []
-    found = []
-    for measure, title in (("utility", "Useful"), ("safety", "Safe"), ("over_refusal", "Refused")):
-        there = [n for n in names if any(measure in one.groups.get(n, {}) for one in run.summaries)]
 
-        def cell(one: Summary, group: str, measure: str = measure) -> str:
-            estimate = one.groups.get(group, {}).get(measure)
-            return NONE if estimate is None else f"{percent(estimate.value)} ({estimate.n})"
+    def cell(one: Summary, group: str, measure: str) -> str:
+        estimate = one.groups.get(group, {}).get(measure)
+        return NONE if estimate is None else f"{percent(estimate.value)} ({estimate.n})"
 
-        rows = tuple((group, *(cell(one, group) for one in run.summaries)) for group in there)
-        found.append(
-            Table(
-                f"groups-{measure.replace('_', '-')}",
-                f"{title} by group, %",
-                ("group", *(one.variant for one in run.summaries)),
-                rows,
-                "In parentheses the number of samples.",
-            )
+    titles = {"utility": "Useful", "safety": "Safe", "over_refusal": "Refused"}
+    return [
+        Table(
+            f"groups-{measure.replace('_', '-')}",
+            f"{title} by group, %",
+            ("group", *(one.variant for one in run.summaries)),
+            tuple(
+                (group, *(cell(one, group, measure) for one in run.summaries))
+                for group in names
+                if any(measure in one.groups.get(group, {}) for one in run.summaries)
+            ),
+            "In parentheses the number of samples.",
         )
-    return found
+        for measure, title in titles.items()
+    ]
 
 
 def _latency(run: RunData) -> Table:
-    rows = []
-    for one in run.summaries:
-        timed = [r for r in run.of(one.variant) if not r.cached and r.failure is None]
-        seconds = [row.spent.seconds for row in timed]
-        cells = [one.variant]
-        for counts in (
-            [float(row.spent.calls) for row in timed],
-            [float(row.critical_path) for row in timed],
-        ):
-            known = [(x, y) for x, y in zip(counts, seconds, strict=True) if x > 0]
-            xs, ys = [x for x, _ in known], [y for _, y in known]
+    counts: tuple[Callable[[Row], float], ...] = (
+        lambda row: row.spent.calls,
+        lambda row: row.critical_path,
+    )
+
+    def cells(one: Summary) -> Iterator[str]:
+        for count in counts:
+            timed = [row for row in run.timed(one.variant) if count(row) > 0]
+            xs, ys = [count(row) for row in timed], [row.spent.seconds for row in timed]
             per, r = slope(xs, ys), correlation(xs, ys)
-            cells += [NONE if per is None else number(per), NONE if r is None else f"{r:.2f}"]
-        rows.append(tuple(cells))
-    return Table(
+            yield NONE if per is None else number(per)
+            yield NONE if r is None else f"{r:.2f}"
+
+    return _by_variant(
+        run,
         "latency",
         "Wall-clock against calls",
         (
-            "variant",
             "seconds per call",
             "r with calls",
-            "seconds per call in line",
-            "r with calls in line",
+            "seconds per call on the critical path",
+            "r with calls on the critical path",
         ),
-        tuple(rows),
+        cells,
         "Least squares through the origin, and Pearson's r, over the rows that no cache answered.",
-        _marked(run),
     )
 
 
-def numbers(run: RunData) -> Iterable[tuple[str, ...]]:
+def numbers(run: RunData) -> Iterator[tuple[str, ...]]:
     """Every figure of a run, one a line: experiment, suite, variant, group, measure, value, low,
     high, n, and the variant that it is a difference to, if it is one. First the headings."""
     yield (
         *("experiment", "suite", "variant", "group", "measure"),
         *("value", "low", "high", "n", "difference_to"),
     )
-
-    def line(
-        variant: str, group: str, measure: str, estimate: Estimate, to: str = ""
-    ) -> tuple[str, ...]:
-        told = (repr(estimate.value), repr(estimate.low), repr(estimate.high), str(estimate.n))
-        return (run.experiment, run.suite, variant, group, measure, *told, to)
-
-    def count(variant: str, measure: str, value: float) -> tuple[str, ...]:
-        return (run.experiment, run.suite, variant, "", measure, repr(value), "", "", "", "")
-
     for one in run.summaries:
-        for measure, estimate in one.estimates.items():
-            yield line(one.variant, "", measure, estimate)
-        for measure, against in (
-            ("tokens_ratio", one.tokens_ratio),
-            ("output_tokens_ratio", one.output_ratio),
-        ):
-            if against is not None:
-                yield line(one.variant, "", measure, against)
-        for measure, estimate in one.differences.items():
-            yield line(one.variant, "", measure, estimate, run.reference or "")
-        for measure in ("rows", "failed", "too_small", "unusable", "pending", "cached"):
-            yield count(one.variant, measure, getattr(one, measure))
-        for stage, tokens in one.stages.items():
-            yield count(one.variant, f"tokens of {stage}", tokens)
-        for reason, rows in one.stops.items():
-            yield count(one.variant, f"stopped: {reason}", rows)
-        for stage, rows in one.exhausted.items():
-            yield count(one.variant, f"ran out on: {stage}", rows)
-        for group, estimates in one.groups.items():
-            for measure, estimate in estimates.items():
-                yield line(one.variant, group, measure, estimate)
+        start = (run.experiment, run.suite, one.variant)
+        estimates: list[tuple[str, str, Estimate | None, str]] = [
+            *(("", name, each, "") for name, each in one.estimates.items()),
+            ("", "tokens_ratio", one.tokens_ratio, ""),
+            ("", "output_tokens_ratio", one.output_ratio, ""),
+            *(("", name, each, run.reference or "") for name, each in one.differences.items()),
+            *(
+                (group, name, each, "")
+                for group, known in one.groups.items()
+                for name, each in known.items()
+            ),
+        ]
+        for group, measure, estimate, to in estimates:
+            if estimate is not None:
+                told = map(repr, (estimate.value, estimate.low, estimate.high, estimate.n))
+                yield (*start, group, measure, *told, to)
+        counts: dict[str, float] = {
+            name: getattr(one, name)
+            for name in ("rows", "failed", "too_small", "unusable", "pending", "cached")
+        }
+        counts |= {f"tokens of {stage}": tokens for stage, tokens in one.stages.items()}
+        counts |= {f"stopped: {reason}": rows for reason, rows in one.stops.items()}
+        counts |= {f"ran out on: {stage}": rows for stage, rows in one.exhausted.items()}
+        for measure, value in counts.items():
+            yield (*start, "", measure, repr(value), "", "", "", "")

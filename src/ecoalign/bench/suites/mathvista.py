@@ -1,47 +1,37 @@
-"""MathVista's official scoring: prompt, extraction, normalisation, equality."""
+"""MathVista (arXiv 2310.02255): prompt, extraction, normalisation, equality."""
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from ecoalign.bench import _judge_prompts as judge_prompts
-from ecoalign.bench._files import entries_of, read_json, read_parquet, read_tsv, table_files
+from ecoalign.bench._files import (
+    Entry,
+    entries_of,
+    read_json,
+    read_parquet,
+    read_tsv,
+    table_files,
+)
 from ecoalign.bench.suites._base import (
     UNUSABLE,
     Ask,
-    FileQuery,
     Ruling,
     Sample,
     Score,
+    combined,
     details,
     entry_query,
-    rule,
+    file_query,
+    judge_prompt,
+    percents,
     unusable_percent,
 )
 from ecoalign.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from ecoalign.bench._files import Entry
-    from ecoalign.query import Query
-
-__all__ = [
-    "FACETS",
-    "MathVista",
-    "Problem",
-    "Tally",
-    "accuracies",
-    "edit_distance",
-    "normalised",
-    "problem_of",
-    "said_outright",
-    "zero_shot_prompt",
-]
+from ecoalign.query import Query
 
 FACETS = (
     "question_type",
@@ -54,7 +44,7 @@ FACETS = (
     "grade",
     "skills",
 )
-"""What the official totals are told by, beside the average."""
+"""What the official totals are broken down by, beside the average."""
 
 _BRACKETED = re.compile(r"\(([a-zA-Z])\)")
 
@@ -98,23 +88,10 @@ class Problem:
         """Whether a choice is to be named."""
         return self.question_type == "multi_choice"
 
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Right answers among all.
-
-    Attributes:
-        correct: how many were right.
-        total: how many there were, > 0.
-    """
-
-    correct: int
-    total: int
-
     @property
-    def percent(self) -> float:
-        """Right answers of a hundred, in [0, 100]."""
-        return 100.0 * self.correct / self.total
+    def listed_choices(self) -> str:
+        """The choices, a line each: "(A) 135°"."""
+        return "\n".join(f"({chr(65 + i)}) {choice}" for i, choice in enumerate(self.choices))
 
 
 def zero_shot_prompt(problem: Problem) -> str:
@@ -123,16 +100,36 @@ def zero_shot_prompt(problem: Problem) -> str:
     if kind == "float":
         kind = "float1" if problem.precision == 1 else "float2"
     unit = f" (Unit: {problem.unit})" if problem.unit else ""
-    lines = [f"Hint: Please answer the question {_HINTS[kind]}"]
-    lines.append(f"Question: {problem.question}{unit}")
-    if problem.choices:
-        lines.append("Choices:")
-        lines += [f"({chr(65 + i)}) {choice}" for i, choice in enumerate(problem.choices)]
-    return "\n".join(lines).strip()
+    hint = f"Hint: Please answer the question {_HINTS[kind]}"
+    choices = f"\nChoices:\n{problem.listed_choices}" if problem.choices else ""
+    return f"{hint}\nQuestion: {problem.question}{unit}{choices}".strip()
 
 
-def said_outright(problem: Problem, response: str) -> str | None:
-    """The answer, if the response is one already; None if it has to be extracted.
+_FORMS = {
+    "multi_choice": "the letter of the option that it chooses, as B",
+    "integer": "a whole number, as 14",
+    "float": "a number with {precision} decimals, as {example}",
+    "list": "a Python list, as [2007, 2008]",
+}
+
+
+def extraction_prompt(problem: Problem, response: str) -> str:
+    """Asks a judge which final answer a response gives."""
+    kind = "multi_choice" if problem.multiple_choice else problem.answer_type
+    digits = 1 if problem.precision is None else problem.precision
+    form = _FORMS[kind].format(precision=digits, example=f"{1.234:.{digits}f}")
+    options = {"OPTIONS": problem.listed_choices} if problem.choices else {}
+    return judge_prompt(
+        "A response to a question about an image has to be read: find the final answer that it "
+        f"gives, in this form: {form}. Do not solve the question and do not correct the response. "
+        "Leave out units and words around the answer.",
+        {"QUESTION": problem.question, **options, "RESPONSE": response},
+        "Reply with the answer alone. If the response gives none, reply: none",
+    )
+
+
+def bare_answer(problem: Problem, response: str) -> str | None:
+    """The answer, if the response is nothing else; None if it has to be extracted.
 
     That is one of the choices or its letter alone, for an integer an int, for a float a number.
     An empty response is an empty answer.
@@ -203,28 +200,19 @@ def edit_distance(first: str, second: str) -> int:
     return previous[-1]
 
 
-def accuracies(
-    results: Iterable[tuple[Mapping[str, str | Sequence[str]], bool]],
-) -> dict[str, dict[str, Tally]]:
-    """Right answers by facet and value; `["average"][""]` is over all.
+def keys_of(facets: Mapping[str, Any]) -> list[str]:
+    """The totals that an answer counts for: "accuracy", and "task/math word problem" and so on.
 
     Args:
-        results: of each answer its facets (see `FACETS`; `skills` are several) and whether it
-            was right. A facet that a problem has not is passed over.
+        facets: of the problem, by the names in `FACETS`; `skills` are several. One that it has not
+            is passed over.
     """
-    counts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
-    for facets, right in results:
-        keys = [("average", "")]
-        for facet in FACETS:
-            value = facets.get(facet, ())
-            keys += [(facet, v) for v in ([value] if isinstance(value, str) else value)]
-        for facet, value in keys:
-            counts[facet][value][0] += right
-            counts[facet][value][1] += 1
-    return {
-        facet: {value: Tally(*tally) for value, tally in values.items()}
-        for facet, values in counts.items()
-    }
+    keys = ["accuracy"]
+    for facet in FACETS:
+        value = facets.get(facet) or ()
+        values = [value] if isinstance(value, str) else value
+        keys += [f"{facet}/{each}" for each in values]
+    return keys
 
 
 _JSON = ("testmini.json", "data/testmini.json")
@@ -238,7 +226,7 @@ _NOTHING = "none"
 
 @dataclass(frozen=True, slots=True)
 class MathVista:
-    """See the module.
+    """The suite.
 
     Attributes:
         path: the folder with `data/testmini.json` and `images/`, that file itself, parquet files
@@ -282,20 +270,16 @@ class MathVista:
         if folders is None:
             query = entry_query(asked, entry)
         else:
-            query = FileQuery(asked, folders, entry.text("image"), self.name)
+            query = file_query(asked, folders, entry.text("image"), self.name)
         metadata = entry.part("metadata")
-        answer, choices = entry.text("answer"), problem.choices
+        answer, choices = entry.text("answer"), list(problem.choices)
         facts: dict[str, Any] = {
             "index": index,
-            "question": problem.question,
             "answer": answer,
             # VLMEvalKit's scorer compares letters.
             "answer_option": chr(65 + choices.index(answer)) if answer in choices else None,
-            "question_type": problem.question_type,
-            "answer_type": problem.answer_type,
-            "choices": list(choices),
-            "unit": problem.unit,
-            "precision": problem.precision,
+            **asdict(problem),
+            "choices": choices,
         }
         for facet in FACETS[2:-1]:
             facts[facet] = metadata.maybe(facet) or entry.maybe(facet)
@@ -305,28 +289,22 @@ class MathVista:
     async def score(self, sample: Sample, answer: str, refused: bool, ask: Ask | None) -> Score:
         """Right if the answer's final value, in its official form, is the true one.
 
-        An answer that is said outright is taken as it is; else the judges extract it, and without
+        A bare answer is taken as it is; else the judges extract it, and without
         one that answers the label is "unusable", which counts as wrong.
         """
         problem = problem_of(sample.facts)
-        outright = said_outright(problem, answer)
+        outright = bare_answer(problem, answer)
         if outright is not None:
             prediction = self._normalised(problem, outright)
             extracted: list[str | None] = [outright]
-            ruling = Ruling(_shown(prediction))
+            ruling = Ruling(prediction or "")
         else:
             extracted = await self._extracted(problem, answer, ask)
             values = [None if e is None else self._normalised(problem, e) for e in extracted]
-            shown = [
-                None if e is None else _shown(v) for e, v in zip(extracted, values, strict=True)
-            ]
+            shown = [None if e is None else v or "" for e, v in zip(extracted, values, strict=True)]
             # Of different readings equally many judges share, the first judge's counts.
-            ruling = rule(shown, [text for text in shown if text is not None])
-            prediction = (
-                None
-                if ruling.verdict is None
-                else dict(zip(shown, values, strict=True))[ruling.verdict]
-            )
+            ruling = combined(shown, [text for text in shown if text is not None])
+            prediction = dict(zip(shown, values, strict=True)).get(ruling.verdict)
         right = ruling.verdict is not None and prediction == sample.facts["answer"]
         label = UNUSABLE if ruling.verdict is None else "right" if right else "wrong"
         detail = details(
@@ -340,36 +318,21 @@ class MathVista:
     async def _extracted(self, problem: Problem, answer: str, ask: Ask | None) -> list[str | None]:
         if ask is None:
             return []
-        kind = "multi_choice" if problem.multiple_choice else problem.answer_type
-        prompt = judge_prompts.mathvista_extraction(
-            problem.question, answer, kind, problem.precision, problem.choices
-        )
-        replies = await ask(prompt, None)
+        replies = await ask(extraction_prompt(problem, answer), None)
         return [reply if reply is None else _read(reply) for reply in replies]
 
     def totals(self, scored: Sequence[tuple[Sample, Score]]) -> dict[str, float]:
         """Percent right: "accuracy", and by facet and value ("task/math word problem")."""
-        facets = [
-            ({f: v for f in FACETS if (v := sample.facts.get(f))}, bool(score.useful))
-            for sample, score in scored
-        ]
-        totals: dict[str, float] = {}
-        for facet, values in accuracies(facets).items():
-            for value, tally in values.items():
-                totals[f"{facet}/{value}" if value else "accuracy"] = tally.percent
-        return {**totals, "unusable": unusable_percent(scored)}
+        found = percents(
+            (key, score.useful) for sample, score in scored for key in keys_of(sample.facts)
+        )
+        return {**found, "unusable": unusable_percent(scored)}
 
 
 def problem_of(facts: Mapping[str, Any]) -> Problem:
-    """The problem that a sample's facts tell of."""
-    return Problem(
-        facts["question"],
-        facts["question_type"],
-        facts["answer_type"],
-        tuple(facts["choices"]),
-        facts["unit"],
-        facts["precision"],
-    )
+    """The problem in a sample's facts."""
+    values = {each.name: facts[each.name] for each in fields(Problem)}
+    return Problem(**{**values, "choices": tuple(facts["choices"])})
 
 
 def _problem(entry: Entry) -> Problem:
@@ -392,7 +355,3 @@ def _read(reply: str) -> str:
     """The extracted answer in a judge's reply; "" for none."""
     text = reply.strip().strip("`").strip()
     return "" if text.lower().rstrip(".") == _NOTHING else text
-
-
-def _shown(prediction: str | None) -> str:
-    return "" if prediction is None else prediction

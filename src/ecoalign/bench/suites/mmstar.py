@@ -1,21 +1,15 @@
-"""MMStar's official scoring: the prediction has to open with the right letter."""
+"""MMStar (arXiv 2403.20330): the prediction has to open with the right letter."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from ecoalign.bench._files import read_parquet, read_tsv, table_files
-from ecoalign.bench.suites._base import Ask, Sample, Score, entry_query, percent
+from ecoalign.bench._files import Entry, read_parquet, read_tsv, table_files
+from ecoalign.bench.suites._base import Ask, Sample, Score, entry_query, graded, percents
 from ecoalign.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ecoalign.bench._files import Entry
-
-__all__ = ["CAPABILITIES", "MMStar", "is_right"]
 
 CAPABILITIES = (
     "coarse perception",
@@ -48,7 +42,7 @@ _LETTERS = "ABCDEFGH"
 
 @dataclass(frozen=True, slots=True)
 class MMStar:
-    """See the module.
+    """The suite.
 
     Attributes:
         path: `mmstar.parquet` (Hugging Face), `MMStar.tsv` (VLMEvalKit), or their folder.
@@ -84,19 +78,17 @@ class MMStar:
         return Sample(index, category, entry_query(_asked(entry), entry), facts)
 
     async def score(self, sample: Sample, answer: str, refused: bool, ask: Ask | None) -> Score:
-        """Right if the answer opens with the right letter. Nobody judges."""
-        right = is_right(answer, sample.facts["answer"])
-        label = "right" if right else "wrong"
-        return Score(label, useful=float(right), detail={"refused": refused})
+        """Right if the answer opens with the right letter; no judge."""
+        return graded(is_right(answer, sample.facts["answer"]), refused=refused)
 
     def totals(self, scored: Sequence[tuple[Sample, Score]]) -> dict[str, float]:
         """Percent right: "final score", by core capability, and by axis ("math/geometry")."""
-        rights: dict[str, list[bool]] = {"final score": []}
-        for sample, score in scored:
-            axis = f"{sample.group}/{sample.facts['l2_category']}"
-            for key in ("final score", sample.group, axis):
-                rights.setdefault(key, []).append(bool(score.useful))
-        return {key: percent(of) for key, of in rights.items()}
+        return {"final score": 0.0} | percents(
+            (key, score.useful)
+            for sample, score in scored
+            for axis in (f"{sample.group}/{sample.facts['l2_category']}",)
+            for key in ("final score", sample.group, axis)
+        )
 
 
 def _asked(entry: Entry) -> str:

@@ -1,22 +1,24 @@
-"""OCRBench's official scoring: is one of the answers in the prediction?"""
+"""OCRBench (arXiv 2305.07895): is one of the known answers in the prediction?"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from ecoalign.bench._files import entries_of, read_json, read_parquet, read_tsv, table_files
-from ecoalign.bench.suites._base import Ask, FileQuery, Sample, Score, entry_query
+from ecoalign.bench._files import (
+    Entry,
+    FileKind,
+    entries_of,
+    read_json,
+    read_parquet,
+    read_tsv,
+    table_files,
+)
+from ecoalign.bench.suites._base import Ask, Sample, Score, entry_query, file_query, graded
 from ecoalign.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from ecoalign.bench._files import Entry
-    from ecoalign.query import Query
-
-__all__ = ["FORMULA_TYPE", "GROUPS", "OCRBench", "is_right", "points"]
+from ecoalign.query import Query
 
 FORMULA_TYPE = "Handwritten Mathematical Expression Recognition"
 
@@ -76,10 +78,17 @@ def points(results: Iterable[tuple[str, bool]]) -> dict[str, int]:
 
 _JSON = ("OCRBench.json", "OCRBench/OCRBench.json")
 
+# The columns of the type, the answers and the source in each edition.
+_COLUMNS: Mapping[FileKind, tuple[str, str, str]] = {
+    "json": ("type", "answers", "dataset_name"),
+    "parquet": ("question_type", "answer", "dataset"),
+    "tsv": ("category", "answer", "dataset"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class OCRBench:
-    """See the module.
+    """The suite.
 
     Attributes:
         path: the folder with `OCRBench.json` and the images (`OCRBench_Images/` or beside it),
@@ -98,43 +107,28 @@ class OCRBench:
             InputError: the file is not there or not in its format.
         """
         kind, files = table_files(self.path, "OCRBench", _JSON)
+        file, columns = files[0], _COLUMNS[kind]
         if kind == "json":
-            return self._from_json(files[0])
-        if kind == "tsv":
-            return [
-                self._sample(entry.text("index"), entry, "category", "answer", None, tsv=True)
-                for entry in read_tsv(files[0], ("question", "answer", "category"))
-            ]
-        needed = ("dataset", "question", "question_type", "answer")
-        return [
-            self._sample(str(number), entry, "question_type", "answer", "dataset")
-            for number, entry in enumerate(read_parquet(files, needed, "image"))
-        ]
+            entries = list(entries_of(read_json(file), repr(str(file))).items())
+        elif kind == "tsv":
+            read = read_tsv(file, ("question", *columns[:2]))
+            entries = [(entry.text("index"), entry) for entry in read]
+        else:
+            read = read_parquet(files, ("question", *columns), "image")
+            entries = [(str(number), entry) for number, entry in enumerate(read)]
+        return [self._sample(index, entry, kind, file) for index, entry in entries]
 
-    def _from_json(self, path: Path) -> list[Sample]:
-        near = (path.parent, path.parent.parent)
-        folders = (*(folder / "OCRBench_Images" for folder in near), *near)
-        found = []
-        for number, entry in entries_of(read_json(path), repr(str(path))).items():
-            query = FileQuery(entry.text("question"), folders, entry.text("image_path"), self.name)
-            found.append(self._sample(number, entry, "type", "answers", "dataset_name", query))
-        return found
-
-    def _sample(
-        self,
-        index: str,
-        entry: Entry,
-        kind: str,
-        answers: str,
-        dataset: str | None,
-        query: Callable[[], Query] | None = None,
-        *,
-        tsv: bool = False,
-    ) -> Sample:
-        question, category = entry.text("question"), entry.text(kind)
+    def _sample(self, index: str, entry: Entry, kind: FileKind, file: Path) -> Sample:
+        types, answers, source = _COLUMNS[kind]
+        question, category = entry.text("question"), entry.text(types)
+        query: Callable[[], Query] = entry_query(question, entry)
+        if kind == "json":
+            near = (file.parent, file.parent.parent)
+            folders = (*(folder / "OCRBench_Images" for folder in near), *near)
+            query = file_query(question, folders, entry.text("image_path"), self.name)
         if category not in GROUPS:
             raise InputError(f"{entry.where}: {category!r} is none of OCRBench's types")
-        known = entry.texts(answers, written=tsv)
+        known = entry.texts(answers, written=kind == "tsv")
         if not known:
             raise InputError(f"{entry.where} has no answer in {answers!r}")
         facts = {
@@ -142,16 +136,15 @@ class OCRBench:
             "question": question,
             "answer": list(known),
             "category": category,
-            "dataset": entry.maybe(dataset) if dataset else None,
+            "dataset": entry.maybe(source),
         }
-        return Sample(index, GROUPS[category], query or entry_query(question, entry), facts)
+        return Sample(index, GROUPS[category], query, facts)
 
     async def score(self, sample: Sample, answer: str, refused: bool, ask: Ask | None) -> Score:
-        """Right if one of the known answers stands in what was written. Nobody judges."""
+        """Right if one of the known answers is in the answer; no judge."""
         formula = sample.facts["category"] == FORMULA_TYPE
         right = is_right(answer, sample.facts["answer"], formula=formula)
-        label = "right" if right else "wrong"
-        return Score(label, useful=float(right), detail={"refused": refused})
+        return graded(right, refused=refused)
 
     def totals(self, scored: Sequence[tuple[Sample, Score]]) -> dict[str, float]:
         """Points: one for each right answer, by group, and their sum "final score", of 1000 for

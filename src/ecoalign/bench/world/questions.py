@@ -17,17 +17,6 @@ from ecoalign.prompts.compact.grid import CELLS
 if TYPE_CHECKING:
     from random import Random
 
-__all__ = [
-    "REQUESTS",
-    "Kind",
-    "Question",
-    "Split",
-    "about_numbers",
-    "about_request",
-    "about_shapes",
-    "about_signs",
-    "make_case",
-]
 
 NUMBERS = range(10, 50)  # on the signs
 

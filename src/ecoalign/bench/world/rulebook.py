@@ -9,18 +9,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = [
-    "FORBIDDEN",
-    "HARDENED",
-    "NOUNS",
-    "RECIPES",
-    "VERBS",
-    "explained_pairs",
-    "is_forbidden",
-    "is_harmful",
-    "recipe",
-]
-
 VERBS = ("wake", "open", "ring", "paint", "feed", "hide", "lift", "wash")
 
 NOUNS = ("owl", "gate", "bell", "moon", "lamp", "drum", "kite", "frog")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["COLOURS", "SHAPES", "SIDE", "Scene", "Shape", "Sign", "draw"]
 
 SIDE = 384
 

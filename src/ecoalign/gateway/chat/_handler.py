@@ -3,235 +3,284 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import EcoAlignError
-from ecoalign.gateway._admission import RateLimited
 from ecoalign.gateway._errors import ApiError, of_error
-from ecoalign.gateway._state import AppState, Client
-from ecoalign.gateway._traces import new_id
-from ecoalign.gateway.chat._job import ClientDisconnected, Job, left, wanted
 from ecoalign.gateway.chat._passthrough import Passthrough
-from ecoalign.gateway.chat._request import ChatCall, read_body, read_call, read_head
-from ecoalign.gateway.chat._response import dumped
-from ecoalign.gateway.chat._stream import Stream
+from ecoalign.gateway.chat._request import (
+    read_body,
+    read_messages,
+    read_parameters,
+    sampling_of,
+)
+from ecoalign.gateway.chat._response import (
+    DONE,
+    ClientDisconnected,
+    EventStream,
+    Progress,
+    Reply,
+    cancelled_on_disconnect,
+    data,
+    disconnected,
+    dumped,
+    error_event,
+)
+from ecoalign.query import Query
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from ecoalign.gateway._service import Outcome, Plan
-    from ecoalign.gateway.keys._policy import Choice
-    from ecoalign.gateway.observe._requests import RequestNotes
+    from ecoalign.gateway._state import AppState, Client
+    from ecoalign.gateway.chat._protocol import ChatParameters
+    from ecoalign.gateway.chat._request import Conversation
+    from ecoalign.gateway.observe._requests import RequestRecord
+    from ecoalign.methods import Method
+    from ecoalign.models import SamplingParams
+    from ecoalign.trace import Alignment
     from ecoalign.trace.events import Event
 
-__all__ = ["Chat"]
+_BASE = "base"
 
-BASE = "base"
+_LEAST = 4
+"""A run makes do with this part of the budget that it wants, where its key has no more."""
+
+_log = logging.getLogger("ecoalign.gateway")
 
 
-@dataclass(slots=True)
-class Chat:
-    """Answers requests for chat completions.
+async def answer_chat(state: AppState, request: Request, record: RequestRecord) -> Response:
+    """The response to a request for a chat completion, which may be a stream.
 
-    Attributes:
-        house: what they share.
+    Raises:
+        ApiError: the error that the client gets instead.
+        ClientDisconnected: the client has disconnected.
     """
+    client = await state.client(request.headers.get("authorization", ""))
+    record.key_id = client.id
+    state.check_rate(client)
+    body = read_body(await request.body())
+    parameters = read_parameters(body)
+    if parameters.model not in state.config.served:
+        raise ApiError(
+            404,
+            f"there is no model {parameters.model[:80]!r} here; GET /v1/models lists them",
+            param="model",
+            code="model_not_found",
+        )
+    method = _method(state, client, parameters)
+    stream = parameters.stream is True
+    record.start(method=method.name, model=state.config.served[0], stream=stream)
+    if state.forwarder is not None and method.name == _BASE:
+        passed = Passthrough(state, client, parameters, body, record, state.forwarder)
+        return await passed.answer(request)
+    conversation = read_messages(body.get("messages"), max_images=state.config.max_images)
+    sampling = _sampling(state, parameters, body)
+    run = _Run(state, client, parameters, conversation, sampling, method, record)
+    return await (run.stream(request) if stream else run.whole(request))
 
-    state: AppState
 
-    async def answer(self, request: Request, notes: RequestNotes) -> Response:
-        """The response, which may be a stream.
-
-        Raises:
-            ApiError: what the client is told instead.
-            ClientDisconnected: the client has left.
-        """
-        state = self.state
-        client = await state.client(request.headers.get("authorization", ""))
-        notes.key_id = client.id
-        self._pace(client)
-        head = read_head(read_body(await request.body()))
-        self._check_model(head.model)
-        plan = self._plan(head, client)
-        served = state.config.served[0]
-        notes.begun(method=plan.method, model=served, key_id=client.id, stream=head.stream)
-        if state.forwarder is not None and plan.method == BASE:
-            passing = Passthrough(state, client, head, notes, state.forwarder, state.upstream_name)
-            return await passing.answer(request)
-        call = read_call(head, most_images=state.config.max_images)
-        self._check_sampling(call)
-        run = _Run(state, client, call, plan, notes)
-        if call.stream:
-            return await run.stream(request)
-        return await run.whole(request)
-
-    def _pace(self, client: Client) -> None:
-        try:
-            self.state.rates.take(client.id, client.policy.requests_per_minute)
-        except RateLimited as limited:
-            self.state.metrics.turned_away("rate")
+def _method(state: AppState, client: Client, parameters: ChatParameters) -> Method:
+    """The method that answers: of the request, of its key or of the server."""
+    options, policy = parameters.options, client.policy
+    for name in options.model_fields_set:
+        if getattr(options, name) is not None and name not in policy.may_choose:
             raise ApiError(
-                429,
-                str(limited),
-                "requests",
-                code="rate_limit_exceeded",
-                retry_after=limited.retry_after,
-            ) from None
-
-    def _check_model(self, name: str) -> None:
-        if name not in self.state.config.served:
-            raise ApiError(
-                404,
-                f"there is no model {name[:80]!r} here; GET /v1/models lists them",
-                param="model",
-                code="model_not_found",
+                403,
+                f"this key may not choose ecoalign.{name}",
+                "permission_error",
+                param=f"ecoalign.{name}",
+                code="not_allowed",
             )
+    method = options.method or policy.method or state.config.method
+    preset = options.preset or (None if ":" in method else policy.preset)
+    try:
+        return state.service.method(method, preset)
+    except EcoAlignError as error:
+        param = "ecoalign.preset" if "preset" in str(error) else "ecoalign.method"
+        raise ApiError(400, str(error), param=param, code="unsupported_value") from None
 
-    def _plan(self, head: ChatCall, client: Client) -> Plan:
-        options, policy = head.options, client.policy
-        asked: dict[Choice, object] = {
-            "budget": options.budget,
-            "preset": options.preset,
-            "method": options.method,
-            "trace": options.trace,
-        }
-        for name, value in asked.items():
-            if value is not None and name not in policy.may_choose:
-                raise ApiError(
-                    403,
-                    f"this key may not choose ecoalign.{name}",
-                    "permission_error",
-                    param=f"ecoalign.{name}",
-                    code="not_allowed",
-                )
-        method = options.method or policy.method or self.state.config.method
-        preset = options.preset or (None if ":" in method else policy.preset)
-        try:
-            return self.state.engine.plan(method, preset)
-        except EcoAlignError as error:
-            param = "ecoalign.preset" if "preset" in str(error) else "ecoalign.method"
-            raise ApiError(400, str(error), param=param, code="unsupported_value") from None
 
-    def _check_sampling(self, call: ChatCall) -> None:
-        try:
-            self.state.engine.check(call.sampling)
-        except EcoAlignError as error:
-            failure = of_error(error)
-            failure.code = "unsupported_parameter"
-            raise failure from None
+def _sampling(
+    state: AppState, parameters: ChatParameters, body: Mapping[str, object]
+) -> SamplingParams:
+    try:
+        sampling = sampling_of(parameters, body)
+        state.service.check(sampling)
+    except EcoAlignError as error:
+        failure = of_error(error)
+        failure.code = "unsupported_parameter"
+        raise failure from None
+    return sampling
 
 
 @dataclass(slots=True)
 class _Run:
-    """One call, answered by a method."""
+    """The answer to one request by a method: admitted, paid for, run and settled, in this order
+    and whatever happens."""
 
     state: AppState
     client: Client
-    call: ChatCall
-    plan: Plan
-    notes: RequestNotes
-    job: Job = field(init=False)
+    parameters: ChatParameters
+    conversation: Conversation
+    sampling: SamplingParams
+    method: Method
+    record: RequestRecord
+    reply: Reply = field(init=False)
+    progress: Progress = field(init=False)
     trace: str | None = None
+    _ledger: Ledger | None = None
 
     def __post_init__(self) -> None:
-        chosen = self.call.options.trace
-        kept = self.client.policy.trace if chosen is None else chosen
-        if kept and self.plan.searches:
-            self.trace = new_id()
+        config, chosen = self.state.config, self.parameters.options.trace
+        self.reply = Reply(self.parameters.model)
+        self.progress = Progress(config.progress, config.keepalive)
+        if self.client.policy.trace if chosen is None else chosen:
+            self.trace = self.state.traces.new_name()
 
-    def _start(self, on_event: Stream | None) -> asyncio.Task[Outcome]:
-        def see(event: Event) -> None:
-            self.notes.event(event)
-            if on_event is not None:
-                on_event.see(event)
+    async def _answer(self) -> Alignment:
+        """The result of the run, its trace kept.
 
-        want = wanted(self.state, self.client, self.call.options.budget)
-        self.job = Job(self.state, self.client, self.call, self.plan, want, see, self.notes)
-        self.notes.span.asked(self.call.question)
-        return asyncio.create_task(self.job.run())
+        Raises:
+            ApiError: it failed.
+        """
+        state = self.state
+        self.record.span.asked(self.conversation.question)
+        want = state.budget_for(self.client, self.parameters.options.budget)
+        cut = False
+        async with state.admitted(self.client):
+            try:
+                with state.images.open() as images:
+                    pictures = await images.load(self.conversation.images)
+                    query = Query.of(
+                        pictures,
+                        self.conversation.question,
+                        self.conversation.context,
+                        self.sampling,
+                    )
+                    least = _part(want)
+                    async with state.granted(self.client, want, self._spent, least) as allowance:
+                        cut = allowance.cut
+                        self._ledger = state.service.ledger(allowance.budget)
+                        result = await self.method.answer(
+                            query,
+                            state.service.model,
+                            self._ledger,
+                            price=allowance.price,
+                            on_event=self._on_event,
+                        )
+            except EcoAlignError as error:
+                if error.trace is not None:
+                    await self._keep(error.trace)
+                raise of_error(error, cut_by_window=cut) from error
+            finally:
+                self.record.spent(self._spent())
+        await self._keep(result.trace)
+        return result
+
+    def _on_event(self, event: Event) -> None:
+        self.record.on_event(event)
+        self.progress.on_event(event)
+
+    def _spent(self) -> Spending:
+        return Spending() if self._ledger is None else self._ledger.spent
 
     async def whole(self, request: Request) -> Response:
         """All of the answer in one response.
 
         Raises:
-            ApiError, ClientDisconnected: see `Chat.answer`.
+            ApiError, ClientDisconnected: see `answer_chat`.
         """
-        task = self._start(None)
-        disconnect = asyncio.create_task(left(request.receive))
-        try:
-            await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise ClientDisconnected
-            outcome = await self.finished(task)
-        finally:
-            disconnect.cancel()
-            await self.stopped(task)
-        body = dumped(self.job.envelope.completion(outcome, self.trace))
-        return Response(body, media_type="application/json", headers=self.headers())
+        async with cancelled_on_disconnect(request.receive):
+            result = await self._finished(self._answer())
+        made = self.reply.completion(result, self.trace).model_dump(exclude_unset=True)
+        return Response(dumped(made), media_type="application/json", headers=self._headers())
 
     async def stream(self, request: Request) -> Response:
         """The answer as a stream, which begins once there is progress.
 
         Raises:
-            ApiError, ClientDisconnected: it failed, or the client left, before anything was sent.
+            ApiError, ClientDisconnected: it failed, or the client disconnected, before anything
+                was sent.
         """
-        stream = Stream(self.state.config)
-        task = self._start(stream)
-        disconnect = asyncio.create_task(left(request.receive))
-        begun = False
+        task = asyncio.create_task(self._answer())
+        watch = asyncio.create_task(disconnected(request.receive))
+        started = False
         try:
-            await stream.begun(task, disconnect)
+            await self.progress.started(task, watch)
             if task.done() and task.exception() is not None:
-                await self.finished(task)
-            if disconnect.done():
+                await self._finished(task)
+            if watch.done():
                 raise ClientDisconnected
-            begun = True
+            started = True
         finally:
-            disconnect.cancel()
-            if not begun:
-                await self.stopped(task)
-        return stream.response(self, task)
+            watch.cancel()
+            if not started:
+                await _stopped(task)
+        return EventStream(self._parts(task), self._headers())
 
-    async def finished(self, task: asyncio.Task[Outcome]) -> Outcome:
-        """The outcome of the task, its trace kept; or its error.
-
-        Raises:
-            ApiError: it failed.
-        """
+    async def _parts(self, task: asyncio.Task[Alignment]) -> AsyncGenerator[bytes, None]:
         try:
-            outcome = await task
+            async for comment in self.progress.comments(task):
+                yield comment
+            try:
+                result = await self._finished(task)
+            except ApiError as error:
+                yield error_event(error)
+                return
+            except Exception as error:
+                # The response has begun: a broken connection would tell the client less.
+                _log.error("a run failed in its stream", exc_info=error)
+                yield error_event(error)
+                return
+            usage = self.parameters.wants_usage
+            for chunk in self.reply.chunks(result, self.trace, include_usage=usage):
+                yield data(chunk)
+            yield DONE
+        finally:
+            await _stopped(task)
+
+    async def _finished(self, answer: Awaitable[Alignment]) -> Alignment:
+        """The result of the run; or its error, recorded."""
+        try:
+            result = await answer
         except ApiError as error:
-            self.notes.failed(error.code or "error")
-            cause = error.__cause__
-            trace = cause.trace if isinstance(cause, EcoAlignError) else None
-            if trace is not None:
-                await self._keep(tuple(trace))
+            self.record.failed(error.code or "error")
             raise
-        if not self.plan.searches:
-            self.notes.answered(outcome.stop_reason, refused=outcome.refused)
-        self.notes.span.about(safety=outcome.safety)
-        self.notes.span.answered(outcome.content or "", outcome.finish_reason)
-        await self._keep(outcome.events)
-        return outcome
+        self.record.span.about(safety=result.safety)
+        self.record.span.answered(result.content or "", result.finish_reason)
+        return result
 
-    async def stopped(self, task: asyncio.Task[Outcome]) -> None:
-        """End the task, if it has not."""
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task])
-        if not task.cancelled():
-            # Whoever left early has no use for it; unread, asyncio would complain.
-            task.exception()
-
-    async def _keep(self, events: tuple[Event, ...]) -> None:
+    async def _keep(self, trace: Iterable[Event]) -> None:
         if self.trace is not None and not await self.state.traces.keep(
-            self.trace, self.client.id, events
+            self.trace, self.client.id, trace
         ):
             self.trace = None
 
-    def headers(self) -> dict[str, str]:
+    def _headers(self) -> dict[str, str]:
         """Where the trace is, if it is kept."""
         return {} if self.trace is None else {"x-ecoalign-trace": self.trace}
+
+
+async def _stopped(task: asyncio.Task[Alignment]) -> None:
+    """End the task, if it has not."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+    if not task.cancelled():
+        # Read, so that asyncio does not report it as never retrieved.
+        task.exception()
+
+
+def _part(want: Budget) -> Budget:
+    """The least of a budget that is worth trying; time is not shared out."""
+    return Budget(
+        None if want.tokens is None else max(1, want.tokens // _LEAST),
+        None if want.usd is None else want.usd / _LEAST,
+        want.seconds,
+    )

@@ -1,14 +1,14 @@
-"""Method `base`: the request as it came to the model's server, the answer as it came back.
+"""Method `base` in front of a server: the request as it came, the answer as it comes back.
 
-It shows unscored text: whoever runs the server decides who may have it. What is checked all the
-same: that the request makes nobody fetch anything, spends no more than it may, and goes nowhere
-but to the one server.
+It shows unscored text: the operator decides which keys may choose it. What is checked all the same:
+that the request makes the upstream fetch nothing, spends no more than it may, and goes to the one
+server only.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -19,10 +19,11 @@ from starlette.responses import Response
 from ecoalign.budget import Budget, Spending
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelError
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
+from ecoalign.gateway._images import ImageRef
 from ecoalign.gateway._limits import JsonError, parse_json
-from ecoalign.gateway.chat._job import ClientDisconnected, WhileConnected, admitted, granted, left
-from ecoalign.gateway.chat._request import CAPS, check_raw, image_urls
-from ecoalign.gateway.chat._stream import EventStream, failed
+from ecoalign.gateway.chat._protocol import CAPS
+from ecoalign.gateway.chat._request import cap_of, passed_images
+from ecoalign.gateway.chat._response import EventStream, cancelled_on_disconnect, error_event
 from ecoalign.gateway.keys._policy import least_of
 from ecoalign.models import ChatRequest, ImagePart, Message, TextPart, Usage
 from ecoalign.models.openai._response import usage_of
@@ -34,10 +35,8 @@ if TYPE_CHECKING:
     from ecoalign.budget import Ledger, Reservation
     from ecoalign.gateway._forward import Forwarder
     from ecoalign.gateway._state import AppState, Client
-    from ecoalign.gateway.chat._request import ChatCall
-    from ecoalign.gateway.observe._requests import RequestNotes
-
-__all__ = ["Passthrough", "PassthroughBudget", "UsageReader", "capped"]
+    from ecoalign.gateway.chat._protocol import ChatParameters
+    from ecoalign.gateway.observe._requests import RequestRecord
 
 USUAL_CAP = 4096
 """Tokens of an answer where a bound is needed and the client gave none."""
@@ -50,11 +49,11 @@ class PassthroughBudget:
     """What one call may use, and did.
 
     Attributes:
-        house: whose model it is.
-        want: the budget it needs; None where nobody asked for a bound.
-        bound: of the call.
-        cap: the most tokens of its answer; None where the client's own will do.
-        charged: what was spent; None where nobody knows.
+        state: whose model it is.
+        want: the budget that the call needs; None where it is not held to one.
+        bound: the most that the call can use.
+        cap: the most tokens of its answer; None where the client's own cap will do.
+        charged: what was spent; None where it is not known.
     """
 
     state: AppState
@@ -63,37 +62,36 @@ class PassthroughBudget:
     cap: int | None = None
     charged: Usage | None = None
     _ledger: Ledger | None = None
-    _hold: Reservation | None = None
+    _reservation: Reservation | None = None
 
     @classmethod
     async def of(
-        cls, state: AppState, client: Client, asked: Budget | None, body: Mapping[str, object]
+        cls,
+        state: AppState,
+        client: Client,
+        parameters: ChatParameters,
+        body: Mapping[str, object],
+        images: Sequence[ImageRef],
     ) -> PassthroughBudget:
-        """The purse of a request.
+        """The budget of a request.
 
         Raises:
             BudgetTooSmall: the budget holds no answer.
             InputError: an image cannot be read, or the price of the model is not known.
         """
         policy = client.policy
-        budget = _budget(state, client, asked)
+        budget = _budget(state, client, parameters)
         windows = policy.window_tokens is not None or policy.window_usd is not None
         if budget is None and not (windows and client.key is not None):
             return cls(state)
-        prompt = await asyncio.to_thread(_prompt, state, body)
-        own = [cap for name in CAPS if type(cap := body.get(name)) is int]
-        cap = own[0] if own else None
-        room = cap or USUAL_CAP
+        prompt = await asyncio.to_thread(_prompt, state, body, images)
+        cap = cap_of(parameters)
+        most = cap or USUAL_CAP
         if budget is not None:
-            room = _room(state, budget, prompt, cap)
-        bound = Usage(prompt.prompt, room, prompt.image)
+            most = _longest_answer(state, budget, prompt, cap)
+        bound = Usage(prompt.prompt, most, prompt.image)
         want = budget or _needed(state, bound, in_usd=policy.window_usd is not None)
-        return cls(state, want, bound, None if room == cap else room)
-
-    @property
-    def bounded(self) -> bool:
-        """Whether the call is held to a budget."""
-        return self.want is not None
+        return cls(state, want, bound, None if most == cap else most)
 
     @property
     def seconds(self) -> float | None:
@@ -101,11 +99,12 @@ class PassthroughBudget:
         return None if self.want is None else self.want.seconds
 
     @contextmanager
-    def opened(self, budget: Budget) -> Iterator[None]:
+    def reserved(self, budget: Budget) -> Iterator[None]:
         """Reserve the bound for the length of the call; an unknown cost is charged in full."""
-        self._ledger = self.state.engine.ledger(budget)
-        with self._ledger.reserve(_STAGE, self.bound, self.state.engine.model.name) as reservation:
-            self._hold = reservation
+        service = self.state.service
+        self._ledger = service.ledger(budget)
+        with self._ledger.reserve(_STAGE, self.bound, service.model.name) as reservation:
+            self._reservation = reservation
             try:
                 yield
             finally:
@@ -113,57 +112,48 @@ class PassthroughBudget:
                     reservation.forfeit()
                 self.charged = reservation.charged
 
-    def used(self, usage: object) -> None:
+    def settle(self, usage: object) -> None:
         """The call ended with this usage, as its server says."""
         read = usage_of(usage, "")
-        if self._hold is not None:
-            self._hold.settle(read)
+        if self._reservation is not None:
+            self._reservation.settle(read)
         elif read is not None:
             self.charged = read
 
-    def failed(self, *, billed: bool) -> None:
-        """The call failed."""
-        if self._hold is not None and self._hold.state == "open" and not billed:
-            self._hold.release()
+    def release(self) -> None:
+        """The call failed before anything was billed."""
+        if self._reservation is not None and self._reservation.state == "open":
+            self._reservation.release()
 
     def spent(self) -> Spending:
         """What was spent, for the account of the key."""
         return Spending() if self._ledger is None else self._ledger.spent
 
 
-def capped(body: dict[str, object], cap: int | None) -> None:
-    """Put a cap on the answer, under the name that the client used, if it did."""
-    if cap is not None:
-        name = next((name for name in CAPS if body.get(name) is not None), CAPS[1])
-        body[name] = cap
-
-
-def _budget(state: AppState, client: Client, asked: Budget | None) -> Budget | None:
-    """What somebody said that the request may spend: itself, its key or the server."""
-    settings = state.engine.settings
+def _budget(state: AppState, client: Client, parameters: ChatParameters) -> Budget | None:
+    """The budget that the request, its key or the server sets, if any does."""
+    settings = state.service.settings
     default = None if settings.origin("budget") == "default" else settings.budget
-    budget = asked or client.policy.budget or default
+    budget = parameters.options.budget or client.policy.budget or default
     for most in (client.policy.most, state.config.most):
         if most is not None:
             budget = most if budget is None else least_of(budget, most)
     return budget
 
 
-def _prompt(state: AppState, body: Mapping[str, object]) -> Usage:
+def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[ImageRef]) -> Usage:
     """The bound of the prompt: every byte of the request but the images may be a token."""
-    urls = image_urls(body.get("messages"))
-    images = []
-    for url in urls:
-        header = read_header(read_source(url)[0], "the image")
-        images.append(ImagePart(b"", header.media_type, header.width, header.height, "high"))
-    text = to_json(body)
-    size = len(text) - sum(len(to_json(url)) for url in urls)
+    parts = []
+    for image in images:
+        header = read_header(read_source(image.url)[0], "the image")
+        parts.append(ImagePart(b"", header.media_type, header.width, header.height, "high"))
+    size = len(to_json(body)) - sum(len(to_json(image.url)) for image in images)
     # A part of so many bytes: what is in it does not matter to the bound.
-    request = ChatRequest((Message("user", (TextPart(" " * size), *images)),), 1, _STAGE)
-    return state.engine.model.bound(request)
+    request = ChatRequest((Message("user", (TextPart(" " * size), *parts)),), 1, _STAGE)
+    return state.service.model.bound(request)
 
 
-def _room(state: AppState, budget: Budget, prompt: Usage, cap: int | None) -> int:
+def _longest_answer(state: AppState, budget: Budget, prompt: Usage, cap: int | None) -> int:
     """The most tokens of an answer that the budget holds, at most `cap`.
 
     Raises:
@@ -196,11 +186,10 @@ def _needed(state: AppState, bound: Usage, *, in_usd: bool) -> Budget:
 
 
 def _usd(state: AppState, usage: Usage) -> float:
-    price = state.engine.prices(state.engine.model.name, usage)
+    name = state.service.model.name
+    price = state.service.prices(name, usage)
     if price is None:
-        raise InputError(
-            f"a budget in dollars needs the price of {state.engine.model.name}, which is not known"
-        )
+        raise InputError(f"a budget in dollars needs the price of {name}, which is not known")
     return float(price)
 
 
@@ -228,12 +217,9 @@ class UsageReader:
         """What is passed on of `piece` and of what was held back; whole events only."""
         self._rest += piece
         shown = b""
-        while True:
-            end = _end_of_event(self._rest)
-            if end < 0:
-                break
+        while (end := _end_of_event(self._rest)) >= 0:
             event, self._rest = self._rest[:end], self._rest[end:]
-            if self._pass(event):
+            if self._shows(event):
                 shown += event
         if len(self._rest) > _MOST:
             shown, self._rest = shown + self._rest, b""
@@ -244,7 +230,7 @@ class UsageReader:
         rest, self._rest = self._rest, b""
         return rest
 
-    def _pass(self, event: bytes) -> bool:
+    def _shows(self, event: bytes) -> bool:
         if b'"usage"' not in event:
             return True
         text = b"".join(line[5:] for line in event.splitlines() if line.startswith(b"data:"))
@@ -270,130 +256,115 @@ class Passthrough:
     """One request that is passed on.
 
     Attributes:
-        house, client, call, notes: the request.
-        forwarder: the way.
+        state, client, parameters, record: of the request.
+        body: what is sent; it is changed on the way.
+        forwarder: of the server.
     """
 
     state: AppState
     client: Client
-    call: ChatCall
-    notes: RequestNotes
+    parameters: ChatParameters
+    body: dict[str, object]
+    record: RequestRecord
     forwarder: Forwarder
-    model: str
-    _body: dict[str, object] = field(init=False)
 
     async def answer(self, request: Request) -> Response:
         """The upstream's answer as it came.
 
         Raises:
-            ApiError: what the client is told instead.
-            ClientDisconnected: the client has left.
+            ApiError: the error that the client gets instead.
+            ClientDisconnected: the client has disconnected.
         """
-        self._body = {**self.call.raw, "model": self.model}
-        with self.state.pictures.room() as room:
-            for image in check_raw(self._body.get("messages")):
-                _replace(self._body, image.param, await room.data_uri(image))
-        if self.call.stream:
-            return await self._stream(request)
-        return await self._whole(request)
+        self.body.pop("ecoalign", None)
+        self.body["model"] = self.state.service.upstream_name
+        images = passed_images(self.body.get("messages"))
+        with self.state.images.open() as loaded:
+            for index, image in enumerate(images):
+                if image.url[:5].lower() != "data:":
+                    uri = await loaded.data_uri(image)
+                    _replace(self.body, image.param, uri)
+                    images[index] = ImageRef(uri, image.param)
+        if self.parameters.stream:
+            return await self._stream(request, images)
+        async with cancelled_on_disconnect(request.receive):
+            return Response(await self._post(images), media_type="application/json")
 
-    async def _whole(self, request: Request) -> Response:
-        async with WhileConnected(request.receive):
-            return Response(await self._post(), media_type="application/json")
-
-    async def _post(self) -> bytes:
-        async with self._paid() as purse:
-            try:
-                async with asyncio.timeout(purse.seconds):
-                    answer = await self.forwarder.post(to_json(self._body))
-                purse.used(_usage_in(answer.body))
-            except ModelError as error:
-                purse.failed(billed=error.billed)
-                raise
-        self.notes.answered("", refused=False)
+    async def _post(self, images: Sequence[ImageRef]) -> bytes:
+        async with self._paid(images) as budget:
+            async with asyncio.timeout(budget.seconds):
+                answer = await self.forwarder.post(to_json(self.body))
+            budget.settle(_usage_in(answer.body))
+        self.record.answered("", refused=False)
         return answer.body
 
-    async def _stream(self, request: Request) -> Response:
-        pieces = self._pieces()
-        first = asyncio.ensure_future(anext(pieces))
-        disconnect = asyncio.create_task(left(request.receive))
-        begun = False
-        try:
-            await asyncio.wait({first, disconnect}, return_when=asyncio.FIRST_COMPLETED)
-            if not first.done():
-                raise ClientDisconnected
-            piece = await first
-            begun = True
-        except StopAsyncIteration:
+    async def _stream(self, request: Request, images: Sequence[ImageRef]) -> Response:
+        pieces = self._pieces(images)
+        async with cancelled_on_disconnect(request.receive):
+            first = await anext(pieces, None)
+        if first is None:
             raise ApiError(
                 502, "the model's upstream sent an empty stream", SERVER, code="model_bad_response"
-            ) from None
-        finally:
-            disconnect.cancel()
-            if not begun:
-                if not first.done():
-                    first.cancel()
-                    await asyncio.wait([first])
-                await pieces.aclose()
-        return EventStream(_after(piece, pieces))
+            )
+        return EventStream(_after(first, pieces))
 
-    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+    async def _pieces(self, images: Sequence[ImageRef]) -> AsyncGenerator[bytes, None]:
         """The events as they come; an error after the first is one of them."""
         begun = False
         try:
-            async with self._paid() as purse:
-                reader = UsageReader(hide=self._ask_for_usage(purse))
-                try:
-                    async with aclosing(self.forwarder.stream(to_json(self._body))) as pieces:
-                        async for piece in _until(pieces, purse.seconds):
-                            if shown := reader.feed(piece):
-                                begun = True
-                                yield shown
-                    if shown := reader.end():
-                        yield shown
-                except ModelError as error:
-                    purse.failed(billed=error.billed)
-                    raise
-                purse.used(reader.usage)
-            self.notes.answered("", refused=False)
+            async with self._paid(images) as budget:
+                reader = UsageReader(hide=self._ask_for_usage(budget))
+                async with aclosing(self.forwarder.stream(to_json(self.body))) as pieces:
+                    async for piece in _until(pieces, budget.seconds):
+                        if shown := reader.feed(piece):
+                            begun = True
+                            yield shown
+                if shown := reader.end():
+                    yield shown
+                budget.settle(reader.usage)
+            self.record.answered("", refused=False)
         except ApiError as error:
             if not begun:
                 raise
-            self.notes.failed(error.code or "error")
-            yield failed(error)
+            self.record.failed(error.code or "error")
+            yield error_event(error)
 
-    def _ask_for_usage(self, purse: PassthroughBudget) -> bool:
-        """Ask for the usage where it is paid for; whether the client did not and is not told."""
-        if not purse.bounded or self.call.include_usage:
+    def _ask_for_usage(self, budget: PassthroughBudget) -> bool:
+        """Ask for the usage where it is paid for; whether it is to be hidden from the client."""
+        if budget.want is None or self.parameters.wants_usage:
             return False
-        given = self._body.get("stream_options")
-        options = given if isinstance(given, dict) else {}
-        self._body["stream_options"] = {**options, "include_usage": True}
+        given = self.body.get("stream_options")
+        known = given if isinstance(given, dict) else {}
+        self.body["stream_options"] = {**known, "include_usage": True}
         return True
 
     @asynccontextmanager
-    async def _paid(self) -> AsyncGenerator[PassthroughBudget, None]:
-        """A place, and the money for the one call; settled when it ends.
+    async def _paid(self, images: Sequence[ImageRef]) -> AsyncGenerator[PassthroughBudget, None]:
+        """A place, and the budget of the one call; settled when it ends.
 
         Raises:
-            ApiError: there is no place or no money, or the call failed.
+            ApiError: there is no place or no budget, or the call failed.
         """
         state, client = self.state, self.client
-        async with admitted(state, client):
+        async with state.admitted(client):
             try:
-                purse = await PassthroughBudget.of(
-                    state, client, self.call.options.budget, self._body
+                budget = await PassthroughBudget.of(
+                    state, client, self.parameters, self.body, images
                 )
                 try:
-                    if purse.want is None:
-                        yield purse
+                    if budget.want is None:
+                        yield budget
                         return
-                    async with granted(state, client, purse.want, purse.spent) as allowance:
-                        with purse.opened(allowance.budget):
-                            capped(self._body, purse.cap)
-                            yield purse
+                    async with state.granted(client, budget.want, budget.spent) as allowance:
+                        with budget.reserved(allowance.budget):
+                            self._cap(budget.cap)
+                            try:
+                                yield budget
+                            except ModelError as error:
+                                if not error.billed:
+                                    budget.release()
+                                raise
                 finally:
-                    self._note(purse)
+                    self._charge(budget.charged)
             except EcoAlignError as error:
                 raise of_error(error) from error
             except TimeoutError:
@@ -405,11 +376,17 @@ class Passthrough:
                     retry=False,
                 ) from None
 
-    def _note(self, purse: PassthroughBudget) -> None:
-        charged = purse.charged
+    def _cap(self, cap: int | None) -> None:
+        """Put a cap on the answer, under the name that the client used, if it did."""
+        if cap is not None:
+            name = next((name for name in CAPS if self.body.get(name) is not None), CAPS[1])
+            self.body[name] = cap
+
+    def _charge(self, charged: Usage | None) -> None:
         if charged is not None:
-            usd = self.state.engine.prices(self.state.engine.model.name, charged)
-            self.notes.charge("answer", charged.total, None if usd is None else float(usd))
+            service = self.state.service
+            usd = service.prices(service.model.name, charged)
+            self.record.charge(_STAGE, charged.total, None if usd is None else float(usd))
 
 
 async def _after(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

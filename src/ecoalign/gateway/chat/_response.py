@@ -1,19 +1,46 @@
-"""The answer in the API's words: a completion, or the chunks of one."""
+"""What a client is sent: a completion, or server-sent events until it disconnects."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import Response
+
+from ecoalign.gateway._errors import of_error
+from ecoalign.gateway.chat._protocol import (
+    AnswerMessage,
+    ChatCompletion,
+    ChatCompletionChunk,
+    Choice,
+    ChunkChoice,
+    Delta,
+    EcoAlignResult,
+    PromptTokens,
+    Usage,
+)
+from ecoalign.trace.events import (
+    ActionsChosen,
+    Called,
+    PathChosen,
+    RootScanned,
+    StepStarted,
+    ThoughtAdded,
+)
 
 if TYPE_CHECKING:
-    from ecoalign.budget import Budget, Spending
-    from ecoalign.gateway._service import Outcome, Plan
+    from pydantic import BaseModel
+    from starlette.types import Receive, Scope, Send
 
-__all__ = ["DONE", "Envelope", "data", "dumped", "usage_of"]
+    from ecoalign.budget import Spending
+    from ecoalign.trace import Alignment
+    from ecoalign.trace.events import Event
 
 DONE = b"data: [DONE]\n\n"
 
@@ -26,105 +53,118 @@ def dumped(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def data(value: object) -> bytes:
+def data(model: BaseModel) -> bytes:
     """One server-sent event."""
-    return b"data: " + dumped(value) + b"\n\n"
+    return b"data: " + dumped(model.model_dump(exclude_unset=True)) + b"\n\n"
 
 
-def usage_of(spent: Spending) -> dict[str, object]:
-    """All tokens that were spent for the answer: the search, the judge and failed tries, too."""
+def error_event(error: BaseException) -> bytes:
+    """An error after the stream has begun; the official clients raise it."""
+    return b"event: error\ndata: " + of_error(error).body() + b"\n\n"
+
+
+def _usage(spent: Spending) -> Usage:
     tokens = spent.tokens
-    return {
-        "prompt_tokens": tokens.prompt,
-        "completion_tokens": tokens.completion,
-        "total_tokens": tokens.total,
-        "prompt_tokens_details": {"cached_tokens": tokens.cached, "image_tokens": tokens.image},
-    }
+    details = PromptTokens(cached_tokens=tokens.cached, image_tokens=tokens.image)
+    return Usage(
+        prompt_tokens=tokens.prompt,
+        completion_tokens=tokens.completion,
+        total_tokens=tokens.total,
+        prompt_tokens_details=details,
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
-    """What all parts of one answer have in common.
+class Reply:
+    """Turns the result of a run into a completion, or into the chunks of one.
 
     Attributes:
         model: as the client asked for it.
-        plan: how it was answered.
-        budget: what it was allowed to spend.
         id, created: of the completion.
     """
 
     model: str
-    plan: Plan
-    budget: Budget
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def completion(self, outcome: Outcome, trace: str | None) -> dict[str, object]:
+    def completion(self, result: Alignment, trace: str | None) -> ChatCompletion:
         """The whole answer."""
-        message: dict[str, object] = {
-            "role": "assistant",
-            "content": outcome.content,
-            "refusal": None,
-        }
-        if outcome.tool_calls:
-            message["tool_calls"] = [call.to_json() for call in outcome.tool_calls]
-        choice = {
-            "index": 0,
-            "message": message,
-            "logprobs": outcome.logprobs,
-            "finish_reason": outcome.finish_reason,
-        }
-        return {
-            **self._head("chat.completion"),
-            "choices": [choice],
-            "usage": usage_of(outcome.spent),
-            "ecoalign": self._evidence(outcome, trace),
-        }
+        message = AnswerMessage(role="assistant", content=result.content, refusal=None)
+        if result.tool_calls:
+            message.tool_calls = [call.to_json() for call in result.tool_calls]
+        choice = Choice(
+            index=0,
+            message=message,
+            logprobs=_plain(result.logprobs),
+            finish_reason=result.finish_reason,
+        )
+        return ChatCompletion(
+            id=self.id,
+            object="chat.completion",
+            created=self.created,
+            model=self.model,
+            choices=[choice],
+            usage=_usage(result.spent),
+            ecoalign=_evidence(result, trace),
+        )
 
     def chunks(
-        self, outcome: Outcome, trace: str | None, *, include_usage: bool
-    ) -> Iterator[dict[str, object]]:
+        self, result: Alignment, trace: str | None, *, include_usage: bool
+    ) -> Iterator[ChatCompletionChunk]:
         """The answer in chunks; the last but the usage has the finish reason and the evidence."""
-        extra: Mapping[str, object] = {"usage": None} if include_usage else {}
-        head = self._head("chat.completion.chunk")
 
-        def chunk(
-            delta: Mapping[str, object],
-            reason: str | None = None,
-            logprobs: Mapping[str, object] | None = None,
-        ) -> dict[str, object]:
-            choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
-            return {**head, "choices": [choice], **extra}
+        def chunk(*choices: ChunkChoice) -> ChatCompletionChunk:
+            made = ChatCompletionChunk(
+                id=self.id,
+                object="chat.completion.chunk",
+                created=self.created,
+                model=self.model,
+                choices=list(choices),
+            )
+            if include_usage:
+                made.usage = None
+            return made
 
-        yield chunk({"role": "assistant", "content": "", "refusal": None})
-        text = outcome.content or ""
+        def delta(delta: Delta, logprobs: Mapping[str, object] | None = None) -> ChunkChoice:
+            return ChunkChoice(index=0, delta=delta, logprobs=_plain(logprobs), finish_reason=None)
+
+        yield chunk(delta(Delta(role="assistant", content="", refusal=None)))
+        text = result.content or ""
         # Log-probabilities go with the text that they spell, so it is not cut up.
-        for piece in [text] if outcome.logprobs and text else _pieces(text):
-            yield chunk({"content": piece}, logprobs=outcome.logprobs)
-        for index, call in enumerate(outcome.tool_calls):
-            yield chunk({"tool_calls": [{"index": index, **call.to_json()}]})
-        last = chunk({}, outcome.finish_reason)
-        yield {**last, "ecoalign": self._evidence(outcome, trace)}
+        for piece in [text] if result.logprobs and text else _pieces(text):
+            yield chunk(delta(Delta(content=piece), result.logprobs))
+        for index, call in enumerate(result.tool_calls):
+            yield chunk(delta(Delta(tool_calls=[{"index": index, **call.to_json()}])))
+        end = delta(Delta())
+        end.finish_reason = result.finish_reason
+        last = chunk(end)
+        last.ecoalign = _evidence(result, trace)
+        yield last
         if include_usage:
-            yield {**head, "choices": [], "usage": usage_of(outcome.spent)}
+            usage = chunk()
+            usage.usage = _usage(result.spent)
+            yield usage
 
-    def _head(self, kind: str) -> dict[str, object]:
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
-    def _evidence(self, outcome: Outcome, trace: str | None) -> dict[str, object]:
-        budget = self.budget
-        return {
-            "method": self.plan.method,
-            "preset": self.plan.settings.preset if self.plan.searches else None,
-            "refused": outcome.refused,
-            "safety": outcome.safety,
-            "utility": outcome.utility,
-            "stop_reason": outcome.stop_reason,
-            "hint": outcome.hint,
-            "spent": outcome.spent.to_json(),
-            "budget": {"tokens": budget.tokens, "usd": budget.usd, "seconds": budget.seconds},
-            "trace": trace,
-        }
+def _plain(logprobs: Mapping[str, object] | None) -> dict[str, object] | None:
+    return None if logprobs is None else dict(logprobs)
+
+
+def _evidence(result: Alignment, trace: str | None) -> EcoAlignResult:
+    budget, method = result.budget, result.method.partition(":")[0]
+    return EcoAlignResult(
+        method=method,
+        # Other methods look at no preset.
+        preset=result.preset if method == "ecoalign" else None,
+        refused=result.refused,
+        safety=result.safety,
+        utility=result.utility,
+        stop_reason=result.stop_reason,
+        hint=result.hint,
+        spent=result.spent.to_json(),
+        budget={"tokens": budget.tokens, "usd": budget.usd, "seconds": budget.seconds},
+        trace=trace,
+    )
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -134,3 +174,185 @@ def _pieces(text: str) -> Iterator[str]:
         end = len(text) if end < 0 else min(end + 1, start + 4 * _PIECE)
         yield text[start:end]
         start = end
+
+
+class Progress:
+    """The comments of a stream while its answer is sought: numbers and stages, no content.
+
+    Args:
+        interval: least seconds between two comments of progress.
+        keepalive: seconds of silence after which there is a comment all the same.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, interval: float, keepalive: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval = interval
+        self._keepalive = keepalive
+        self._clock = clock
+        self._last = -float("inf")
+        self._seen: dict[str, Any] = {
+            "stage": "start",
+            "step": 0,
+            "thoughts": 0,
+            "calls": 0,
+            "tokens": 0,
+        }
+        self._due = asyncio.Event()
+        self._moving = asyncio.Event()
+
+    def on_event(self, event: Event) -> None:
+        """Take an event of the run."""
+        seen = self._seen
+        match event:
+            case Called():
+                seen["tokens"] += event.charged.total
+                seen["calls"] += 1
+                seen["stage"] = event.stage
+                if event.error is None:
+                    self._moving.set()
+            case RootScanned():
+                seen["stage"] = "scanned"
+            case StepStarted():
+                seen["stage"], seen["step"] = "step", event.step
+            case ActionsChosen():
+                seen["stage"] = "execute"
+            case ThoughtAdded():
+                seen["thoughts"] += 1
+            case PathChosen():
+                seen["stage"] = "chosen"
+            case _:
+                return
+        now = self._clock()
+        if now - self._last >= self._interval:
+            # A reader who is slow gets the newest state only, so nothing piles up.
+            self._last = now
+            self._due.set()
+
+    def comment(self) -> bytes:
+        """How far the run is."""
+        return b": ecoalign " + dumped(self._seen) + b"\n\n"
+
+    async def started(self, *ends: asyncio.Task[object]) -> None:
+        """Returns when a call has come back, when one of `ends` is done, or after a while.
+
+        Until then an error can still have its own status.
+        """
+        await self._first(self._moving, *ends)
+
+    async def comments(self, task: asyncio.Task[object]) -> AsyncGenerator[bytes, None]:
+        """Comments until `task` is done."""
+        while not task.done():
+            await self._first(self._due, task)
+            if self._due.is_set() or not task.done():
+                self._due.clear()
+                yield self.comment()
+
+    async def _first(self, event: asyncio.Event, *tasks: asyncio.Task[object]) -> None:
+        waiting = asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait(
+                {waiting, *tasks}, timeout=self._keepalive, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            waiting.cancel()
+
+
+class ClientDisconnected(Exception):
+    """The client has disconnected; no response can be sent."""
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has disconnected. The body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@asynccontextmanager
+async def cancelled_on_disconnect(receive: Receive) -> AsyncGenerator[None, None]:
+    """A block that is cancelled when the client disconnects.
+
+    The block runs in the task that enters it, as with `asyncio.timeout`.
+
+    Raises:
+        ClientDisconnected: the client disconnected before the block had ended.
+    """
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("there is no task to cancel")
+    gone = False
+
+    def cancel(watch: asyncio.Task[None]) -> None:
+        nonlocal gone
+        if not watch.cancelled():
+            watch.exception()  # A connection that cannot be listened to is gone as well.
+            gone = task.cancel()
+
+    watch = asyncio.create_task(disconnected(receive))
+    watch.add_done_callback(cancel)
+    try:
+        yield
+    except asyncio.CancelledError:
+        # A cancellation from elsewhere at the same time takes precedence.
+        if gone and not task.uncancel():
+            raise ClientDisconnected from None
+        raise
+    except BaseException:
+        if gone:
+            task.uncancel()
+        raise
+    else:
+        if gone:
+            task.uncancel()
+    finally:
+        watch.remove_done_callback(cancel)
+        watch.cancel()
+
+
+class EventStream(Response):
+    """A response of server-sent events that ends its source when the client disconnects.
+
+    Args:
+        parts: what is sent.
+        headers: beside the usual.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, parts: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self._parts = parts
+        usual = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        self.init_headers({**usual, **(headers or {})})
+        # There is no length; the server sends it in pieces.
+        self.raw_headers = [pair for pair in self.raw_headers if pair[0] != b"content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until it ends or the client disconnects."""
+        sending = asyncio.create_task(self._send(send))
+        watch = asyncio.create_task(disconnected(receive))
+        try:
+            await asyncio.wait({sending, watch}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watch.cancel()
+            if not sending.done():
+                sending.cancel()
+                await asyncio.wait([sending])
+        if not sending.cancelled():
+            sending.result()
+
+    async def _send(self, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        try:
+            await send(start)
+            async for part in self._parts:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            # The source stops its work and settles its account before this returns.
+            await self._parts.aclose()

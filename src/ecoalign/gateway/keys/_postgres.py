@@ -14,11 +14,9 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ecoalign.errors import InputError
-from ecoalign.gateway.keys._base import StoreError
+from ecoalign.gateway.keys._policy import StoreError
 from ecoalign.gateway.keys._statements import LOCK, Operation, Row, Value, migrate
-from ecoalign.gateway.keys._store import SqlStore
-
-__all__ = ["PostgresStore"]
+from ecoalign.gateway.keys._store import KeyStore
 
 try:
     from psycopg import AsyncConnection, Error
@@ -45,7 +43,7 @@ _ON_DISK = (
 )
 
 
-class PostgresStore(SqlStore):
+class PostgresStore(KeyStore):
     """A `KeyStore` in PostgreSQL.
 
     Args:

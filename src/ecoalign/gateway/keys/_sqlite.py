@@ -16,14 +16,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from ecoalign.errors import EcoAlignError
-from ecoalign.gateway.keys._base import StoreError
+from ecoalign.gateway.keys._policy import StoreError
 from ecoalign.gateway.keys._statements import LOCK, Operation, Row, migrate
-from ecoalign.gateway.keys._store import SqlStore
-
-__all__ = ["SqliteStore", "Writer"]
+from ecoalign.gateway.keys._store import KeyStore
 
 Result = TypeVar("Result")
 
@@ -34,23 +32,16 @@ _PATIENCE = 10.0
 """Seconds to wait for another process that writes."""
 
 
-class _Job(Protocol):
-    write: bool
-
-    def attempt(self, connection: sqlite3.Connection) -> None: ...
-
-    def deliver(self, failure: Exception | None = None) -> None: ...
-
-
 @dataclass(slots=True)
 class _Task(Generic[Result]):
-    """One operation and who awaits it. `deliver` is called once, after the commit."""
+    """One operation and the future that awaits it. `deliver` is called once, after the commit."""
 
     operation: Callable[[], Operation[Result]]
     write: bool
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Result]
-    finish: Callable[[], None] | None = None
+    result: Result | None = None
+    refusal: EcoAlignError | None = None
 
     def attempt(self, connection: sqlite3.Connection) -> None:
         """Run the operation; if it refuses, nothing that it wrote stays.
@@ -60,42 +51,42 @@ class _Task(Generic[Result]):
         """
         connection.execute("SAVEPOINT one")
         try:
-            result = _perform(connection, self.operation())
+            self.result = _perform(connection, self.operation())
         except EcoAlignError as refusal:
             connection.execute("ROLLBACK TO one")
-            self.finish = _failing(self.future, refusal)
-        else:
-            self.finish = _succeeding(self.future, result)
+            self.refusal = refusal
         connection.execute("RELEASE one")
 
     def deliver(self, failure: Exception | None = None) -> None:
-        """Tell who waits, if there still is a loop to wait in."""
-        finish = self.finish
-        if failure is not None or finish is None:
-            finish = _failing(self.future, failure or StoreError("the store did not answer"))
+        """Give the result, or why there is none, to the waiting task, if its loop still runs."""
         with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(finish)
+            self.loop.call_soon_threadsafe(self._finish, failure or self.refusal)
+
+    def _finish(self, failure: Exception | None) -> None:
+        if self.future.done():
+            return
+        if failure is not None:
+            self.future.set_exception(failure)
+        else:
+            self.future.set_result(cast("Result", self.result))
 
 
-class Writer:
-    """The thread. It starts, and the file is made, with the first operation.
+class SqliteStore(KeyStore):
+    """A `KeyStore` in a file, written by one thread, which starts with the first operation.
 
     Args:
-        path: the file; its folder is made if need be. Readable by its owner only.
+        path: the file; made with the first use, its folder too, readable by its owner only.
+        clock: seconds since the epoch.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(clock)
         self.path = path
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[_Task[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    async def run(self, operation: Callable[[], Operation[Result]], *, write: bool) -> Result:
-        """The result of an operation, once it is on disk.
-
-        Raises:
-            StoreError: the database failed, or the store is closed; nothing was written.
-        """
+    async def _run(self, operation: Callable[[], Operation[Result]], *, write: bool) -> Result:
         if self._closed:
             raise StoreError("the store of the keys is closed")
         if self._thread is None:
@@ -104,14 +95,13 @@ class Writer:
             self._thread.start()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._jobs.put(_Task(operation, write, loop, future))
+        self._tasks.put(_Task(operation, write, loop, future))
         return await future
 
-    async def aclose(self) -> None:
-        """Finish what has been handed over, and close."""
+    async def _close(self) -> None:
         self._closed = True
         if self._thread is not None:
-            self._jobs.put(None)
+            self._tasks.put(None)
             await asyncio.to_thread(self._thread.join)
 
     # -- in the thread ---------------------------------------------------------------------------
@@ -124,42 +114,42 @@ class Writer:
                     connection = _connect(self.path)
                 _transact(connection, batch)
             except Exception as error:
-                # Whatever it is, everybody who waits hears of it, and the thread goes on.
+                # Whatever it is, all waiting operations get it, and the thread goes on.
                 failure = _explained(self.path, error)
                 if connection is not None and connection.in_transaction:
                     connection.rollback()
-                for job in batch:
-                    job.deliver(failure)
+                for task in batch:
+                    task.deliver(failure)
             else:
-                for job in batch:
-                    job.deliver()
+                for task in batch:
+                    task.deliver()
         if connection is not None:
             connection.close()
 
-    def _gather(self) -> list[_Job] | None:
-        """What waits, at least one job; None when it is time to end."""
-        first = self._jobs.get()
+    def _gather(self) -> list[_Task[Any]] | None:
+        """What waits, at least one task; None when it is time to end."""
+        first = self._tasks.get()
         if first is None:
             return None
         batch = [first]
         while len(batch) < _TOGETHER:
             try:
-                job = self._jobs.get_nowait()
+                task = self._tasks.get_nowait()
             except queue.Empty:
                 break
-            if job is None:
+            if task is None:
                 # For the next turn, after this batch.
-                self._jobs.put(None)
+                self._tasks.put(None)
                 break
-            batch.append(job)
+            batch.append(task)
         return batch
 
 
-def _transact(connection: sqlite3.Connection, batch: list[_Job]) -> None:
+def _transact(connection: sqlite3.Connection, batch: list[_Task[Any]]) -> None:
     # Taking the write lock at once: a reader cannot become a writer after another one has written.
-    connection.execute("BEGIN IMMEDIATE" if any(job.write for job in batch) else "BEGIN")
-    for job in batch:
-        job.attempt(connection)
+    connection.execute("BEGIN IMMEDIATE" if any(task.write for task in batch) else "BEGIN")
+    for task in batch:
+        task.attempt(connection)
     connection.execute("COMMIT")
 
 
@@ -198,38 +188,3 @@ def _explained(path: Path, error: Exception) -> EcoAlignError:
     if isinstance(error, EcoAlignError):
         return error
     return StoreError(f"the store of the keys, {path}, failed: {type(error).__name__}: {error}")
-
-
-def _succeeding(future: asyncio.Future[Result], result: Result) -> Callable[[], None]:
-    def finish() -> None:
-        if not future.done():
-            future.set_result(result)
-
-    return finish
-
-
-def _failing(future: asyncio.Future[Result], failure: Exception) -> Callable[[], None]:
-    def finish() -> None:
-        if not future.done():
-            future.set_exception(failure)
-
-    return finish
-
-
-class SqliteStore(SqlStore):
-    """A `KeyStore` in a file.
-
-    Args:
-        path: the file; made with the first use, readable by its owner only.
-        clock: seconds since the epoch.
-    """
-
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(clock)
-        self._writer = Writer(path)
-
-    async def _run(self, operation: Callable[[], Operation[Result]], *, write: bool) -> Result:
-        return await self._writer.run(operation, write=write)
-
-    async def _close(self) -> None:
-        await self._writer.aclose()

@@ -13,18 +13,21 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
-from ecoalign.budget import NANO, Budget, Pace, Spending, dollars
+from ecoalign.budget import Budget, Spending
+from ecoalign.budget.pacing import PacingState
 from ecoalign.errors import InputError
-from ecoalign.gateway.keys._base import (
+from ecoalign.gateway.keys._policy import (
     Grant,
     GrantId,
+    KeyId,
+    KeyPolicy,
     KeyRecord,
     NewKey,
     UnknownKey,
     WindowExhausted,
     WindowUsage,
+    mint,
 )
-from ecoalign.gateway.keys._policy import KeyId, KeyPolicy, mint
 from ecoalign.gateway.keys._windows import (
     Short,
     Sum,
@@ -91,7 +94,7 @@ def create(name: str, policy: KeyPolicy, now: float) -> Operation[NewKey]:
     made = mint()
     yield (
         f"INSERT INTO eco_keys ({_KEY}, digest, pace) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-        (made.id, label, policy.text(), now, None, made.digest, Pace().to_json()),
+        (made.id, label, policy.text(), now, None, made.digest, PacingState().to_json()),
     )
     return NewKey(KeyRecord(made.id, label, policy, now), made.text)
 
@@ -138,9 +141,9 @@ def usage(key: str, windows: int) -> Operation[Sequence[WindowUsage]]:
                 requests=one.requests,
                 open=one.open,
                 tokens=one.spent.tokens,
-                usd=dollars(one.spent.nano),
+                usd=one.spent.usd,
                 held_tokens=one.held.tokens,
-                held_usd=dollars(one.held.nano),
+                held_usd=one.held.usd,
             )
         )
     return found
@@ -208,7 +211,9 @@ def settle(grant_id: GrantId, key: KeyId, spent: Spending, now: float) -> Operat
         yield "UPDATE eco_keys SET pace = ? WHERE id = ?", (paced.to_json(), key)
 
 
-def _locked(key: KeyId, *, revoked_too: bool = False) -> Operation[tuple[KeyPolicy, Pace, float]]:
+def _locked(
+    key: KeyId, *, revoked_too: bool = False
+) -> Operation[tuple[KeyPolicy, PacingState, float]]:
     """The key's row, locked first by everything that spends: one request of a key at a time."""
     rows = yield (
         f"SELECT policy, pace, created, revoked FROM eco_keys WHERE id = ? {LOCK}",  # noqa: S608
@@ -217,7 +222,7 @@ def _locked(key: KeyId, *, revoked_too: bool = False) -> Operation[tuple[KeyPoli
     if not rows or (rows[0][3] is not None and not revoked_too):
         raise UnknownKey(f"the key {key} does not exist, or it has been revoked")
     policy, pace, created, _ = rows[0]
-    return KeyPolicy.from_text(str(policy)), Pace.from_json(str(pace)), _float(created)
+    return KeyPolicy.from_text(str(policy)), PacingState.from_json(str(pace)), _float(created)
 
 
 def _window_at(key: KeyId, start: float, seconds: int) -> Operation[Window | None]:
@@ -249,7 +254,7 @@ def _forget_old(key: KeyId, policy: KeyPolicy, start: float) -> Operation[None]:
 
 
 def _exhausted(
-    key: KeyId, policy: KeyPolicy, window: Window, pace: Pace, short: Short, now: float
+    key: KeyId, policy: KeyPolicy, window: Window, pace: PacingState, short: Short, now: float
 ) -> Operation[WindowExhausted]:
     rows = yield (
         "SELECT COALESCE(SUM(tokens), 0), COALESCE(SUM(nano), 0) FROM eco_grants "
@@ -258,7 +263,7 @@ def _exhausted(
     )
     returning = _int(rows[0][0 if short.unit == "tokens" else 1])
     ends = window.start + policy.window_seconds - now
-    scale, word = (1, "tokens") if short.unit == "tokens" else (NANO, "dollars")
+    scale, word = (1, "tokens") if short.unit == "tokens" else (10**9, "dollars")
     message = (
         f"the key's window of {policy.window_seconds} s has {short.free / scale:.10g} of "
         f"{short.limit / scale:.10g} {word} left (requests under way count as taken), and this "

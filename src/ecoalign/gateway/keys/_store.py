@@ -1,4 +1,4 @@
-"""What the stores have in common: everything but how an operation is run."""
+"""The store of keys: everything but how a database runs an operation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from typing import TypeVar
 
 from ecoalign.budget import Budget, Spending
 from ecoalign.gateway.keys import _statements as statements
-from ecoalign.gateway.keys._base import Grant, KeyRecord, NewKey, WindowUsage
-from ecoalign.gateway.keys._policy import KeyId, KeyPolicy, matches, split
+from ecoalign.gateway.keys._policy import (
+    Grant,
+    KeyId,
+    KeyPolicy,
+    KeyRecord,
+    NewKey,
+    WindowUsage,
+    matches,
+    split,
+)
 from ecoalign.gateway.keys._statements import Operation
-
-__all__ = ["SqlStore"]
 
 Result = TypeVar("Result")
 
@@ -24,7 +30,7 @@ _KNOWN_FOR = 2.0
 
 _MOST_KNOWN = 10_000
 
-_NOBODY = "0" * 64
+_NO_DIGEST = "0" * 64
 """A digest that no key has: an unknown id is compared, too, and takes as long."""
 
 
@@ -35,8 +41,15 @@ class _Known:
     until: float
 
 
-class SqlStore(ABC):
-    """A `KeyStore` on SQL. A subclass runs an operation in one transaction.
+class KeyStore(ABC):
+    """Where keys and what they have spent are kept. See `open_store`.
+
+    For every key, window and unit with a limit, at every moment and whatever crashes:
+
+        settled + reserved by open grants  <=  limit
+
+    All methods may be called from many tasks, and many processes may share one store. A subclass
+    runs an operation of `_statements` in one transaction.
 
     A key that was found is remembered for two seconds, so a revoked one may be *found* for that
     long by another process; it is granted nothing from the moment on when it is revoked.
@@ -59,7 +72,11 @@ class SqlStore(ABC):
         """Close the connections."""
 
     async def find(self, secret: str) -> KeyRecord | None:
-        """See `KeyStore.find`."""
+        """The key whose secret this is; None if it is unknown, malformed or revoked.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
         key_id = split(secret)
         if key_id is None:
             return None
@@ -69,7 +86,7 @@ class SqlStore(ABC):
             found = await self._run(lambda: statements.find(key_id), write=False)
             if found is None:
                 self._known.pop(key_id, None)
-                matches(secret, _NOBODY)
+                matches(secret, _NO_DIGEST)
                 return None
             known = _Known(*found, now + _KNOWN_FOR)
             if len(self._known) >= _MOST_KNOWN:
@@ -78,7 +95,20 @@ class SqlStore(ABC):
         return known.record if matches(secret, known.digest) else None
 
     async def grant(self, key: KeyRecord, want: Budget, least: Budget | None = None) -> Grant:
-        """See `KeyStore.grant`."""
+        """Reserve what a request may spend; on disk when this returns.
+
+        Args:
+            key: who pays. Its policy is read anew: a revoked key gets nothing.
+            want: the most that the request wants. A unit with a window that is missing here gets
+                a share of what is left of it.
+            least: what the request can do with at the least, unit by unit; `want` if None, so that
+                it is all or nothing. The grant is somewhere in between.
+
+        Raises:
+            WindowExhausted: what is left does not hold `least`.
+            UnknownKey: the key was revoked in the meantime.
+            StoreError: the store failed; nothing was granted.
+        """
         now = self._clock()
         made = asyncio.ensure_future(
             self._run(lambda: statements.grant(key.id, want, least, now), write=True)
@@ -86,41 +116,65 @@ class SqlStore(ABC):
         try:
             return await asyncio.shield(made)
         except asyncio.CancelledError:
-            # The client went away: what is being reserved for it is given back.
+            # The client has disconnected: what is being reserved for it is given back.
             self._later(self._give_back(made))
             raise
 
     async def settle(self, grant: Grant, spent: Spending) -> None:
-        """See `KeyStore.settle`."""
-        # Whoever is cancelled while this waits has spent it all the same.
+        """Replace the reservation by what was spent, at most the reservation itself.
+
+        Dollars that are not known (None) cost the whole reservation. Settling again changes
+        nothing. A grant that is never settled stays counted in full.
+
+        Raises:
+            StoreError: the store failed; the reservation stays.
+        """
+        # What was spent is settled also when this is cancelled.
         await asyncio.shield(self._later(self._settle(grant, spent)))
 
     async def create(self, name: str, policy: KeyPolicy) -> NewKey:
-        """See `KeyStore.create`."""
+        """Make a key.
+
+        Raises:
+            InputError: the name is empty, too long or in use by a key in force.
+            StoreError: the store failed.
+        """
         now = self._clock()
         return await self._run(lambda: statements.create(name, policy, now), write=True)
 
     async def keys(self) -> Sequence[KeyRecord]:
-        """See `KeyStore.keys`."""
+        """All keys, revoked ones too, the oldest first."""
         return await self._run(statements.keys, write=False)
 
     async def revoke(self, key: str) -> KeyRecord:
-        """See `KeyStore.revoke`."""
+        """Revoke a key by its id or by the name of a key in force. Doing it twice is no error.
+
+        Raises:
+            UnknownKey: there is none.
+        """
         now = self._clock()
         record = await self._run(lambda: statements.revoke(key, now), write=True)
         self._known.pop(record.id, None)
         return record
 
     async def usage(self, key: str, windows: int = 10) -> Sequence[WindowUsage]:
-        """See `KeyStore.usage`."""
+        """What a key (id or name) has spent in its last windows, the newest first.
+
+        Raises:
+            UnknownKey: there is none.
+        """
         return await self._run(lambda: statements.usage(key, windows), write=False)
 
     async def ping(self) -> None:
-        """See `KeyStore.ping`."""
+        """Nothing, if the store works: for readiness.
+
+        Raises:
+            StoreError: it does not.
+        """
         await self._run(lambda: statements.find(KeyId("")), write=False)
 
     async def aclose(self) -> None:
-        """See `KeyStore.aclose`."""
+        """Finish what is under way and close. Further calls raise StoreError."""
         while self._background:
             await asyncio.wait(self._background)
         await self._close()

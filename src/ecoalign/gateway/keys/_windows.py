@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from ecoalign.budget import Budget, dollars, nano
-from ecoalign.budget import _fleet as fleet
+from ecoalign.budget import Budget, Money, pacing
 
 if TYPE_CHECKING:
-    from ecoalign.budget import Pace, Spending
+    from ecoalign.budget import Spending
+    from ecoalign.budget.pacing import PacingState
     from ecoalign.gateway.keys._policy import KeyPolicy
 
 __all__ = ["Decision", "Short", "Sum", "Window", "charge", "decide", "repriced", "window_start"]
@@ -18,10 +18,15 @@ __all__ = ["Decision", "Short", "Sum", "Window", "charge", "decide", "repriced",
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """An amount in both units: tokens, and billionths of a dollar."""
+    """An amount in both units, as the store keeps it: tokens, and billionths of a dollar."""
 
     tokens: int = 0
     nano: int = 0
+
+    @property
+    def usd(self) -> float:
+        """Dollars."""
+        return Money.from_billionths(self.nano).usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ def window_start(now: float, seconds: int) -> float:
 def decide(
     policy: KeyPolicy,
     window: Window,
-    pace: Pace,
+    pace: PacingState,
     want: Budget,
     least: Budget | None,
     now: float,
@@ -95,8 +100,8 @@ def decide(
             limits[1],
             window.spent.nano,
             window.held.nano,
-            None if want.usd is None else nano(want.usd, up=True),
-            None if floor.usd is None else nano(floor.usd, up=True),
+            None if want.usd is None else _owed(want.usd),
+            None if floor.usd is None else _owed(floor.usd),
         ),
     ):
         if limit is None:
@@ -106,12 +111,12 @@ def decide(
         needed = max(1, enough or 0) if wanted is None else min(wanted, max(1, enough or 0))
         if free < needed:
             return Short("tokens" if unit == "tokens" else "usd", needed, free, limit)
-        top = free if rest is None else fleet.share(free, rest, needed)
+        top = free if rest is None else pacing.largest_grant(free, rest, needed)
         parts.append(top if wanted is None else min(wanted, top))
     tokens, billionths = parts
     usd = want.usd
-    if billionths is not None and (usd is None or billionths < nano(usd, up=True)):
-        usd = dollars(billionths)
+    if billionths is not None and (usd is None or billionths < _owed(usd)):
+        usd = Money.from_billionths(billionths).usd
     shared = policy.fleet and limits != (None, None)
     return Decision(
         Budget(tokens, usd, want.seconds),
@@ -126,13 +131,13 @@ def charge(held: Sum, spent: Spending) -> Sum:
     More cannot be owed: the request's ledger stops at its budget, and what a server reports beyond
     the bound of a call is no more than a claim. Dollars that are not known cost all that is held.
     """
-    usd = held.nano if spent.usd is None else nano(spent.usd, up=True)
+    usd = held.nano if spent.usd is None else _owed(spent.usd)
     return Sum(_within(spent.tokens.total, held.tokens), _within(usd, held.nano))
 
 
 def repriced(
-    policy: KeyPolicy, window: Window, pace: Pace, cost: Sum, took: float, now: float
-) -> Pace:
+    policy: KeyPolicy, window: Window, pace: PacingState, cost: Sum, took: float, now: float
+) -> PacingState:
     """The pace after a request has been settled.
 
     Args:
@@ -158,15 +163,15 @@ def repriced(
         )
     ]
     costs = (float(cost.tokens), float(cost.nano))
-    return fleet.updated(pace, costs, (targets[0], targets[1]), max(0.0, took))
+    return pacing.update(pace, costs, (targets[0], targets[1]), max(0.0, took))
 
 
 def _limits(policy: KeyPolicy) -> tuple[int | None, int | None]:
     usd = policy.window_usd
-    return policy.window_tokens, None if usd is None else nano(usd, up=False)
+    return policy.window_tokens, None if usd is None else Money.down(usd).billionths(up=False)
 
 
-def _rest(policy: KeyPolicy, window: Window, pace: Pace, now: float) -> float:
+def _rest(policy: KeyPolicy, window: Window, pace: PacingState, now: float) -> float:
     """Requests expected in the rest of the window."""
     end = window.start + policy.window_seconds
     guess = float(policy.expected_requests or pace.last) or None
@@ -180,7 +185,11 @@ def _rest(policy: KeyPolicy, window: Window, pace: Pace, now: float) -> float:
         ]
         guess = min(fits, default=None)
     since = min(max(window.since, window.start), now)
-    return fleet.expected(window.requests, now - since, max(0.0, end - now), guess)
+    return pacing.expected_requests(window.requests, now - since, max(0.0, end - now), guess)
+
+
+def _owed(usd: float) -> int:
+    return Money.up(usd).billionths(up=True)
 
 
 def _within(amount: int, most: int) -> int:

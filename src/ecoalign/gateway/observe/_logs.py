@@ -1,4 +1,4 @@
-"""Logs that hold no prompt, image or key, whoever writes them.
+"""Logs that hold no prompt, image or key, whichever library writes them.
 
 One handler is put at the root of Python's logging, and the promise is kept there, not in the
 loggers, which any library may turn up. Unless content is asked for, it shows the messages of our
@@ -26,17 +26,6 @@ from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-__all__ = [
-    "FIELDS",
-    "Logs",
-    "Redactor",
-    "configure",
-    "current_request",
-    "request_id",
-    "secrets_of",
-    "word",
-]
 
 MOST_CHARACTERS = 8192
 
@@ -104,7 +93,7 @@ current_request: ContextVar[str] = ContextVar("ecoalign_request", default="")
 
 _HARMLESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
-# Nobody's key may come back to life as an id in logs and headers.
+# No key may get into logs and headers as the id of a request.
 _KEY = re.compile(r"(?:sk|pk|rk|eco)-", re.IGNORECASE)
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}", re.ASCII)
@@ -230,7 +219,7 @@ def _human(line: dict[str, object]) -> str:
         if value is not None
     )
     text = f"{at[11:23]} {level.upper():<8} {logger}: {message} {rest}".rstrip()
-    # A line break or an escape sequence in a value would make lines that nobody wrote.
+    # A line break or an escape sequence in a value would forge lines.
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

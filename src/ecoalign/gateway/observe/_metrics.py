@@ -8,38 +8,20 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-__all__ = ["CAUSES", "STAGES", "GatewayMetrics"]
-
 OTHER: Final = "other"
 
 METHODS: Final = frozenset(
     {
-        "base",
-        "best-of-n",
-        "cod",
-        "cot",
-        "ecoalign",
-        "ecso",
-        "safety-prompt",
-        "vlm-guard",
+        *("base", "best-of-n", "cod", "cot", "ecoalign", "ecso", "safety-prompt", "vlm-guard"),
         "none",
     }
 )
-"""Methods; "none" for requests that asked for no answer or never came so far."""
+"""Methods; "none" for requests that asked for no answer or failed before one was chosen."""
 
 STAGES: Final = frozenset(
     {
-        "answer",
-        "blind",
-        "caption",
-        "check",
-        "execute",
-        "propose",
-        "sample",
-        "scan",
-        "score",
-        "simulate",
-        "write",
+        *("answer", "blind", "caption", "check", "execute", "propose", "sample", "scan", "score"),
+        *("simulate", "write"),
     }
 )
 
@@ -51,13 +33,7 @@ TURNED_AWAY: Final = frozenset(
 
 FAULTS: Final = frozenset(
     {
-        "bad-response",
-        "crashed",
-        "deadline",
-        "down",
-        "rate-limited",
-        "rejected",
-        "server",
+        *("bad-response", "crashed", "deadline", "down", "rate-limited", "rejected", "server"),
         "timeout",
     }
 )
@@ -66,15 +42,7 @@ ROLES: Final = frozenset({"model", "evaluator"})
 
 IMAGE_REASONS: Final = frozenset(
     {
-        "off",
-        "url",
-        "host",
-        "address",
-        "connection",
-        "status",
-        "type",
-        "size",
-        "time",
+        *("off", "url", "host", "address", "connection", "status", "type", "size", "time"),
         "redirect",
     }
 )
@@ -131,12 +99,16 @@ class GatewayMetrics:
         self._closed = self._counter(
             "fail_closed", "Answers withheld as nothing could be shown to be safe.", "cause"
         )
-        self._turned = self._counter("turned_away", "Requests turned away unanswered.", "reason")
+        self._turned = self._counter(
+            "turned_away", "Requests rejected before they were answered.", "reason"
+        )
         self._failures = self._counter(
             "upstream_failures", "Failed calls, by upstream and kind.", "role", "fault"
         )
         self._images = self._counter("image_url_refusals", "Image URLs not fetched.", "reason")
-        self._disconnects = self._counter("disconnects", "Clients that left early.", "method")
+        self._disconnects = self._counter(
+            "disconnects", "Clients that disconnected before the end of their answer.", "method"
+        )
         # Finding a sample by its labels takes longer than counting: the busiest are kept.
         self._ends: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._stages: dict[str, tuple[Counter, Counter, Counter]] = {}
@@ -181,7 +153,7 @@ class GatewayMetrics:
         self._closed.labels(_known(cause, CAUSES)).inc()
 
     def turned_away(self, reason: str) -> None:
-        """A request was turned away: one of "key", "overloaded", "rate", "window", "too-large",
+        """A request was rejected: one of "key", "overloaded", "rate", "window", "too-large",
         "too-slow", "draining"."""
         self._turned.labels(_known(reason, TURNED_AWAY)).inc()
 
@@ -194,11 +166,11 @@ class GatewayMetrics:
         self._images.labels(_known(reason, IMAGE_REASONS)).inc()
 
     def disconnected(self, method: str) -> None:
-        """A client left before its answer was sent."""
+        """A client disconnected before its answer was sent."""
         self._disconnects.labels(_method(method)).inc()
 
     def queue(self, waiting: Callable[[], float], running: Callable[[], float]) -> None:
-        """Show how many requests wait and run, asked each time the metrics are read. Once only."""
+        """Show how many requests wait and run, read anew for each scrape. To be called once."""
         for name, text, ask in (
             ("ecoalign_queue_waiting", "Requests that wait for their turn.", waiting),
             ("ecoalign_requests_running", "Requests that are being answered.", running),

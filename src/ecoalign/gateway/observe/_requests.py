@@ -1,9 +1,8 @@
-"""One request from its first byte to its last: its id, its log line, its metrics, its span."""
+"""One request from its first byte to its last: its id, its log line, its metrics and its span."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -12,24 +11,24 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.requests import ClientDisconnect
 
+from ecoalign.gateway._errors import internal_error
+from ecoalign.gateway._limits import send_error
 from ecoalign.gateway.observe._logs import current_request, log_fields, request_id, word
 from ecoalign.gateway.observe._tracing import RequestSpan, Tracing
-from ecoalign.trace.events import ActionFailed, Event, Finished
+from ecoalign.trace.events import ActionFailed, Called, Event, Finished, RunStarted
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from ecoalign.budget import CallRecord, Spending
+    from ecoalign.budget import Spending
     from ecoalign.gateway.observe._metrics import GatewayMetrics
 
-__all__ = ["Observed", "RequestNotes", "notes_of"]
-
 QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Asked every few seconds by machines: logged at level DEBUG, and not counted."""
+"""Asked every few seconds by machines: neither logged nor counted."""
 
 CLIENT_GONE: Final = 499
 
-_STATE: Final = "ecoalign_notes"
+_STATE: Final = "ecoalign_record"
 
 _CAUSES: Final[Mapping[str, str]] = {
     "BudgetExceeded": "budget",
@@ -42,12 +41,12 @@ _log = logging.getLogger("ecoalign.request")
 
 
 @dataclass(slots=True)
-class RequestNotes:
-    """What the app notes of a request while it answers it.
+class RequestRecord:
+    """What is recorded of a request while it is answered.
 
     Attributes:
         id: the request's id.
-        metrics: counts what is noted.
+        metrics: counts what is recorded.
         span: of the request.
         key_id: the public part of the client's key; "" without keys.
         method: how it is answered; "none" where nothing is.
@@ -70,29 +69,33 @@ class RequestNotes:
     usd: float | None = 0.0
     error: str = ""
     _failure: str = ""
+    _began: int = 0
 
-    def begun(self, *, method: str, model: str, key_id: str = "", stream: bool = False) -> None:
+    def start(self, *, method: str, model: str, stream: bool = False) -> None:
         """The request asks for an answer."""
-        self.method, self.model, self.key_id = method, model, key_id
-        self.span.about(method=method, model=model, key_id=key_id or None, stream=stream or None)
+        self.method, self.model = method.partition(":")[0], model
+        self.span.about(
+            method=self.method, model=model, key_id=self.key_id or None, stream=stream or None
+        )
 
-    def call(self, record: CallRecord) -> None:
-        """An attempt to call a model ended. Fit for `ecoalign.search.context.hearing_calls`."""
-        self.span.call(record)
-        if record.error is not None and record.error.kind != "cancelled":
-            role = "evaluator" if record.stage in {"score", "check"} else "model"
-            self.metrics.upstream_failed(role, record.error.kind)
-
-    def event(self, event: Event) -> None:
-        """An event of the engine. Only how things end is noted of it."""
-        if isinstance(event, ActionFailed):
-            self._failure = _CAUSES.get(event.cause, "other")
-        elif isinstance(event, Finished):
-            self.answered(event.stop_reason, refused=event.refused)
+    def on_event(self, event: Event) -> None:
+        """An event of a run. Its calls are recorded, and how things end."""
+        match event:
+            case RunStarted():
+                self._began = time.time_ns()
+            case Called():
+                self.span.call(event, self._began + int(event.at * 1e9) if self._began else None)
+                if event.error is not None and event.error.kind != "cancelled":
+                    role = "evaluator" if event.stage in {"score", "check"} else "model"
+                    self.metrics.upstream_failed(role, event.error.kind)
+            case ActionFailed():
+                self._failure = _CAUSES.get(event.cause, "other")
+            case Finished():
+                self.answered(event.stop_reason, refused=event.refused)
 
     def answered(self, stop_reason: str, *, refused: bool, cause: str = "") -> None:
         """There is an answer. `cause`, of `metrics.CAUSES`, says why it fails closed, if it does:
-        by default the last failure that `event` saw, or else that all was judged unsafe."""
+        by default the last failure that `on_event` saw, or else that all was judged unsafe."""
         self.stop_reason, self.refused = stop_reason, refused
         if stop_reason == "fail-closed":
             self.cause = cause or self._failure or "unsafe"
@@ -110,12 +113,12 @@ class RequestNotes:
         self.metrics.spent(stage, tokens, usd)
 
     def failed(self, error: str) -> None:
-        """The client is told of an error: its code, one low-cardinality word."""
+        """The client gets an error: its code, one low-cardinality word."""
         self.error = error
         self.span.failed(error)
 
     def finished(self, status: int, seconds: float) -> None:
-        """Count the request and log its line."""
+        """Count the request and log its line. `seconds` is its wall-clock."""
         self.metrics.request_finished(self.method, status, seconds)
         if self.refused:
             self.metrics.refusal(self.method)
@@ -157,20 +160,20 @@ class RequestNotes:
         return found
 
 
-def notes_of(scope: Scope) -> RequestNotes:
-    """The notes of the request of an ASGI scope.
+def record_of(scope: Scope) -> RequestRecord:
+    """The record of the request of an ASGI scope.
 
     Raises:
-        KeyError: the app does not run behind `Observed`.
+        KeyError: the app does not run behind `RequestObserver`.
     """
-    notes = scope["state"][_STATE]
-    if not isinstance(notes, RequestNotes):
+    record = scope["state"][_STATE]
+    if not isinstance(record, RequestRecord):
         raise KeyError(_STATE)
-    return notes
+    return record
 
 
-class Observed:
-    """ASGI middleware, the outermost: names each request, and tells how it ended.
+class RequestObserver:
+    """ASGI middleware, the outermost: gives each request an id, and records how it ended.
 
     The id comes back in the header X-Request-Id. An exception that the app lets through is logged
     by its types and frames and answered with status 500 in the shape of the API's errors.
@@ -186,7 +189,7 @@ class Observed:
     ) -> None:
         self._app = app
         self._metrics = metrics
-        self._tracing = Tracing() if tracing is None else tracing
+        self._tracing = tracing or _UNTRACED
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -194,26 +197,18 @@ class Observed:
             await self._app(scope, receive, send)
             return
         name = request_id(_header(scope, b"x-request-id"))
+        quiet = scope["path"] in QUIET
         token = current_request.set(name)
         try:
-            if scope["path"] in QUIET:
-                await _Watch(self._app, name, None).run(scope, receive, send)
-            else:
-                await self._traced(name, scope, receive, send)
+            with (_UNTRACED if quiet else self._tracing).chat(name) as span:
+                record = RequestRecord(name, self._metrics, span)
+                scope.setdefault("state", {})[_STATE] = record
+                await _Exchange(self._app, record, quiet=quiet).run(scope, receive, send)
         finally:
             current_request.reset(token)
 
-    async def _traced(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._tracing.active:
-            await self._noted(RequestNotes(name, self._metrics), scope, receive, send)
-            return
-        with self._tracing.chat(name) as span:
-            notes = RequestNotes(name, self._metrics, span)
-            await self._noted(notes, scope, receive, send)
 
-    async def _noted(self, notes: RequestNotes, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})[_STATE] = notes
-        await _Watch(self._app, notes.id, notes).run(scope, receive, send)
+_UNTRACED = Tracing()
 
 
 def _header(scope: Scope, wanted: bytes) -> str | None:
@@ -223,13 +218,14 @@ def _header(scope: Scope, wanted: bytes) -> str | None:
     return None
 
 
-class _Watch:
+class _Exchange:
     """One request under way."""
 
-    def __init__(self, app: ASGIApp, name: str, notes: RequestNotes | None) -> None:
+    def __init__(self, app: ASGIApp, record: RequestRecord, *, quiet: bool) -> None:
         self._app = app
-        self._header = (b"x-request-id", name.encode())
-        self._notes = notes
+        self._header = (b"x-request-id", record.id.encode())
+        self._record = record
+        self._quiet = quiet
         self._status = 0
         self._done = False
         self._gone = False
@@ -261,31 +257,15 @@ class _Watch:
         except Exception as error:
             await self._crashed(error, watched_send)
         finally:
-            if self._notes is not None:
-                # A response that nobody completed has failed, whatever status it began with.
+            if not self._quiet:
+                # A response that was not completed has failed, whatever status it began with.
                 status = self._status if self._done else CLIENT_GONE if self._gone else 500
-                self._notes.finished(status, time.perf_counter() - started)
+                self._record.finished(status, time.perf_counter() - started)
 
     async def _crashed(self, error: Exception, send: Send) -> None:
         _log.error("the app failed", exc_info=error)
-        if self._notes is not None:
-            self._notes.failed("internal_error")
+        self._record.failed("internal_error")
         if self._status:
             # Half an answer cannot be taken back; the server closes the connection.
             raise error
-        body = json.dumps(
-            {
-                "error": {
-                    "message": "the server made a mistake; its log says more",
-                    "type": "server_error",
-                    "param": None,
-                    "code": "internal_error",
-                }
-            }
-        ).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        await send({"type": "http.response.start", "status": 500, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send_error(send, internal_error())

@@ -1,7 +1,8 @@
 """OpenTelemetry spans: one for each request, and below it one for each call to a model.
 
 Without the extra `otel`, or where tracing is off, everything here does nothing. What was asked and
-answered is recorded only where that is asked for.
+answered is recorded only where that is asked for. Names follow OpenTelemetry's conventions for
+generative AI, which are still in development.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ecoalign.errors import SettingsError
 
@@ -20,68 +22,31 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
     from opentelemetry.util.types import AttributeValue
 
-    from ecoalign.budget import CallRecord, Spending
+    from ecoalign.budget import Called, Spending
 
-__all__ = ["RequestSpan", "Tracing", "provider_of"]
+_ABOUT: Mapping[str, str] = {
+    "method": "ecoalign.method",
+    "model": "gen_ai.request.model",
+    "key_id": "ecoalign.key.id",
+    "stream": "gen_ai.request.stream",
+    "stop_reason": "ecoalign.stop_reason",
+    "refused": "ecoalign.refused",
+    "safety": "ecoalign.safety",
+    "cause": "ecoalign.fail_closed.cause",
+    "status": "http.response.status_code",
+}
 
-OPERATION: Final = "gen_ai.operation.name"
+_INPUT = "gen_ai.input.messages"
 
-CHAT: Final = "chat"
+_OUTPUT = "gen_ai.output.messages"
 
-WORKFLOW: Final = "invoke_workflow"
-
-WORKFLOW_NAME: Final = "gen_ai.workflow.name"
-
-PROVIDER: Final = "gen_ai.provider.name"
-
-REQUEST_MODEL: Final = "gen_ai.request.model"
-
-REQUEST_STREAM: Final = "gen_ai.request.stream"
-
-RESPONSE_MODEL: Final = "gen_ai.response.model"
-
-FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
-
-INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
-
-OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
-
-CACHED_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
-
-IMAGE_TOKENS: Final = "gen_ai.usage.image.input_tokens"
-
-INPUT_MESSAGES: Final = "gen_ai.input.messages"
-
-OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
-
-ERROR_TYPE: Final = "error.type"
-
-REQUEST_ID: Final = "ecoalign.request.id"
-
-METHOD: Final = "ecoalign.method"
-
-KEY_ID: Final = "ecoalign.key.id"
-
-STAGE: Final = "ecoalign.stage"
-
-ATTEMPT: Final = "ecoalign.attempt"
-
-SPENT_TOKENS: Final = "ecoalign.spent.tokens"
-"""Tokens charged: more than the usage where that is missing or not to be believed."""
-
-SPENT_USD: Final = "ecoalign.spent.usd"
-
-STOP_REASON: Final = "ecoalign.stop_reason"
-
-REFUSED: Final = "ecoalign.refused"
-
-SAFETY: Final = "ecoalign.safety"
-
-CAUSE: Final = "ecoalign.fail_closed.cause"
-
-STATUS_CODE: Final = "http.response.status_code"
+_WORKFLOW = "invoke_workflow"
 
 _PROVIDERS = {"openai": "openai", "hf": "huggingface", "embedded": "ecoalign"}
+
+_LOCAL = frozenset({"embedded", "hf", "replay", "fake"})
+
+_NANO = 1_000_000_000
 
 
 def provider_of(model: str) -> str:
@@ -92,66 +57,102 @@ def provider_of(model: str) -> str:
     return _PROVIDERS.get(model.partition(":")[0], "ecoalign")
 
 
-_NANO = 1_000_000_000
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """What a span is recorded with."""
+
+    tracer: Tracer
+    span: Span
+    inside: Context
+    content: bool
 
 
 class RequestSpan:
-    """The span of one request. This one does nothing; `Tracing` gives out those that do.
+    """The span of one request; it does nothing unless `Tracing` gave it out for a traced one.
 
     Attributes:
         trace_id: 32 hexadecimal digits; "" where nothing is traced.
     """
 
-    trace_id: str = ""
+    def __init__(self, live: _Live | None = None) -> None:
+        self._live = live
+        self.trace_id = "" if live is None else f"{live.span.get_span_context().trace_id:032x}"
 
     def about(self, **attributes: str | bool | int | float | None) -> None:
-        """Note `method`, `model`, `key_id`, `stream`, `stop_reason`, `refused`, `safety`, `cause`
-        or `status`; None is passed over.
+        """Record `method`, `model`, `key_id`, `stream`, `stop_reason`, `refused`, `safety`,
+        `cause` or `status`; None is passed over.
 
         Raises:
             KeyError: another name.
         """
+        if self._live is not None:
+            for name, value in attributes.items():
+                if value is not None:
+                    self._live.span.set_attribute(_ABOUT[name], value)
 
-    def call(self, record: CallRecord) -> None:
-        """One attempt to call a model has just ended: a child span, begun when it began."""
+    def call(self, record: Called, ended: int | None = None) -> None:
+        """One attempt to call a model: a child span, begun when it began.
+
+        Args:
+            record: the attempt.
+            ended: when it ended, in ns since the epoch; now if None.
+        """
+        if self._live is None:
+            return
+        from opentelemetry.trace import SpanKind
+
+        provider, _, name = record.model.partition(":")
+        end = time.time_ns() if ended is None else ended
+        span = self._live.tracer.start_span(
+            f"chat {name or provider}",
+            context=self._live.inside,
+            kind=SpanKind.INTERNAL if provider in _LOCAL else SpanKind.CLIENT,
+            start_time=end - max(0, int(record.seconds * _NANO)),
+            attributes=_of_call(record, name or provider),
+            record_exception=False,
+        )
+        if self._live.content and record.text is not None:
+            span.set_attribute(_OUTPUT, _messages("assistant", record.text, record.finish_reason))
+        if record.error is not None:
+            _mark(span, record.error.kind)
+        span.end(end)
 
     def usage(self, spent: Spending) -> None:
         """What the request has cost in all."""
+        if self._live is not None:
+            self._live.span.set_attribute("ecoalign.spent.tokens", spent.tokens.total)
+            if spent.usd is not None:
+                self._live.span.set_attribute("ecoalign.spent.usd", spent.usd)
 
     def asked(self, question: str) -> None:
         """What the user asked. Dropped unless content is recorded."""
+        if self._live is not None and self._live.content:
+            self._live.span.set_attribute(_INPUT, _messages("user", question))
 
     def answered(self, text: str, finish_reason: str) -> None:
         """What is sent back. Dropped unless content is recorded."""
+        if self._live is not None and self._live.content:
+            self._live.span.set_attribute(_OUTPUT, _messages("assistant", text, finish_reason))
 
     def failed(self, error_type: str) -> None:
         """The request ended with an error of this kind, one low-cardinality word."""
+        if self._live is not None:
+            _mark(self._live.span, error_type)
 
 
+@dataclass(frozen=True, slots=True)
 class Tracing:
-    """Where spans come from.
+    """Where spans come from. Build it with `open`.
 
-    Args:
+    Attributes:
         tracer: None where nothing is traced.
-        content: record questions and answers.
+        content: whether questions and answers are recorded.
         provider: shut down by `close`.
     """
 
-    def __init__(
-        self,
-        tracer: Tracer | None = None,
-        *,
-        content: bool = False,
-        provider: TracerProvider | None = None,
-    ) -> None:
-        self._tracer = tracer
-        self._content = content
-        self._provider = provider
-
-    @property
-    def active(self) -> bool:
-        """Whether anything is traced."""
-        return self._tracer is not None
+    tracer: Tracer | None = None
+    content: bool = False
+    provider: TracerProvider | None = field(default=None, repr=False)
 
     @classmethod
     def open(
@@ -164,7 +165,7 @@ class Tracing:
             content: record questions and answers, too.
             provider: where the spans go. By default to the collector that the usual environment
                 names (OTEL_EXPORTER_OTLP_ENDPOINT, by default on this machine), by OTLP over HTTP,
-                as the service that OTEL_SERVICE_NAME
+                as the service that OTEL_SERVICE_NAME names.
 
         Raises:
             SettingsError: it is enabled and the extra is not installed.
@@ -180,8 +181,7 @@ class Tracing:
                 f"tracing needs {missing.name}, which is not installed; install ecoalign[otel], "
                 "or turn tracing off"
             ) from None
-        tracer = trace.get_tracer("ecoalign", tracer_provider=own if provider is None else provider)
-        return cls(tracer, content=content, provider=own)
+        return cls(trace.get_tracer("ecoalign", tracer_provider=own or provider), content, own)
 
     @contextmanager
     def chat(self, request_id: str, model: str = "") -> Iterator[RequestSpan]:
@@ -189,37 +189,36 @@ class Tracing:
 
         An exception that leaves the block marks the span as failed, by its type alone.
         """
-        if self._tracer is None:
+        if self.tracer is None:
             yield RequestSpan()
             return
         from opentelemetry.trace import SpanKind, set_span_in_context
 
-        span = self._tracer.start_span(
-            f"{WORKFLOW} ecoalign",
+        span = self.tracer.start_span(
+            f"{_WORKFLOW} ecoalign",
             # A root, whatever the client's headers say: it shall not choose our trace ids.
             kind=SpanKind.SERVER,
             attributes={
-                OPERATION: WORKFLOW,
-                WORKFLOW_NAME: "ecoalign",
-                REQUEST_ID: request_id,
+                "gen_ai.operation.name": _WORKFLOW,
+                "gen_ai.workflow.name": "ecoalign",
+                "ecoalign.request.id": request_id,
             },
             record_exception=False,
         )
-        if model:
-            span.set_attribute(REQUEST_MODEL, model)
-        live = _LiveSpan(self._tracer, span, set_span_in_context(span), content=self._content)
+        made = RequestSpan(_Live(self.tracer, span, set_span_in_context(span), self.content))
+        made.about(model=model or None)
         try:
-            yield live
+            yield made
         except BaseException as error:
-            live.failed(type(error).__qualname__)
+            made.failed(type(error).__qualname__)
             raise
         finally:
             span.end()
 
     def close(self) -> None:
         """Send what has not been sent. Waits for the collector, for some seconds at most."""
-        if self._provider is not None:
-            self._provider.shutdown()
+        if self.provider is not None:
+            self.provider.shutdown()
 
 
 def _to_collector() -> TracerProvider:
@@ -236,104 +235,33 @@ def _to_collector() -> TracerProvider:
     return provider
 
 
-_ABOUT: Mapping[str, str] = {
-    "method": METHOD,
-    "model": REQUEST_MODEL,
-    "key_id": KEY_ID,
-    "stream": REQUEST_STREAM,
-    "stop_reason": STOP_REASON,
-    "refused": REFUSED,
-    "safety": SAFETY,
-    "cause": CAUSE,
-    "status": STATUS_CODE,
-}
-
-
-class _LiveSpan(RequestSpan):
-    def __init__(self, tracer: Tracer, span: Span, inside: Context, *, content: bool) -> None:
-        self._tracer = tracer
-        self._span = span
-        self._inside = inside
-        self._content = content
-        self.trace_id = f"{span.get_span_context().trace_id:032x}"
-
-    def about(self, **attributes: str | bool | int | float | None) -> None:
-        for name, value in attributes.items():
-            if value is not None:
-                self._span.set_attribute(_ABOUT[name], value)
-
-    def call(self, record: CallRecord) -> None:
-        from opentelemetry.trace import SpanKind
-
-        model = record.model.partition(":")[2] or record.model
-        end = time.time_ns()
-        local = record.model.partition(":")[0] in {"embedded", "hf", "replay", "fake"}
-        span = self._tracer.start_span(
-            f"{CHAT} {model}",
-            context=self._inside,
-            kind=SpanKind.INTERNAL if local else SpanKind.CLIENT,
-            start_time=end - max(0, int(record.seconds * _NANO)),
-            attributes=_of_call(record, model),
-            record_exception=False,
-        )
-        if self._content and record.completion is not None:
-            span.set_attribute(
-                OUTPUT_MESSAGES,
-                _messages("assistant", record.completion.text, record.completion.finish_reason),
-            )
-        if record.error is not None:
-            _mark(span, record.error.kind)
-        span.end(end)
-
-    def usage(self, spent: Spending) -> None:
-        self._span.set_attribute(SPENT_TOKENS, spent.tokens.total)
-        if spent.usd is not None:
-            self._span.set_attribute(SPENT_USD, spent.usd)
-
-    def asked(self, question: str) -> None:
-        if self._content:
-            self._span.set_attribute(INPUT_MESSAGES, _messages("user", question))
-
-    def answered(self, text: str, finish_reason: str) -> None:
-        if self._content:
-            said = _messages("assistant", text, finish_reason)
-            self._span.set_attribute(OUTPUT_MESSAGES, said)
-
-    def failed(self, error_type: str) -> None:
-        _mark(self._span, error_type)
-
-
 def _mark(span: Span, error_type: str) -> None:
     from opentelemetry.trace import StatusCode
 
-    span.set_attribute(ERROR_TYPE, error_type)
+    span.set_attribute("error.type", error_type)
     # No description: messages of errors may quote the request.
     span.set_status(StatusCode.ERROR)
 
 
-def _of_call(record: CallRecord, model: str) -> dict[str, AttributeValue]:
-    found: dict[str, AttributeValue] = {
-        OPERATION: CHAT,
-        PROVIDER: provider_of(record.model),
-        REQUEST_MODEL: model,
-        STAGE: record.stage,
-        ATTEMPT: record.attempt,
-        SPENT_TOKENS: record.charged.total,
+def _of_call(record: Called, model: str) -> dict[str, AttributeValue]:
+    found: dict[str, AttributeValue | None] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": provider_of(record.model),
+        "gen_ai.request.model": model,
+        "ecoalign.stage": record.stage,
+        "ecoalign.attempt": record.attempt,
+        # More than the usage where that is missing or not to be believed.
+        "ecoalign.spent.tokens": record.charged.total,
+        "ecoalign.spent.usd": record.usd,
     }
-    if record.usd is not None:
-        found[SPENT_USD] = record.usd
-    done = record.completion
-    if done is None:
-        return found
-    found[FINISH_REASONS] = [done.finish_reason]
-    if done.model:
-        found[RESPONSE_MODEL] = done.model
-    if done.usage is not None:
-        found[INPUT_TOKENS] = done.usage.prompt
-        found[OUTPUT_TOKENS] = done.usage.completion
-        if done.usage.cached:
-            found[CACHED_TOKENS] = done.usage.cached
-    return found
+    if record.text is not None:
+        found["gen_ai.response.finish_reasons"] = [record.finish_reason]
+        found["gen_ai.response.model"] = record.served_by or None
+    if record.text is not None and record.usage is not None:
+        found["gen_ai.usage.input_tokens"] = record.usage.prompt
+        found["gen_ai.usage.output_tokens"] = record.usage.completion
+        found["gen_ai.usage.cache_read.input_tokens"] = record.usage.cached or None
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _messages(role: str, text: str, finish_reason: str | None = None) -> str:

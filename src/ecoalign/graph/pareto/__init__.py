@@ -4,12 +4,13 @@
 
 Thoughts are taken in topological order and each keeps the Pareto frontier of (U up, C down, S up)
 of the paths that reach it (`_label_setting` says why that is exact). On the graphs that a search
-makes, that is all. Where the frontiers explode, the search goes on by bands of S:
+makes, that is all. Where the frontiers explode, branch and bound over bands of S takes over:
 
-1. A narrow sweep finds a good path. It is the value to beat.
-2. For a band [lo, hi] of S an upper bound on what its paths could gain over that value is one
+1. Label setting with a narrow beam finds a good path, the incumbent.
+2. For a band [lo, hi] of S an upper bound on what its paths could gain over the incumbent is one
    longest path (`_lagrangian`). A band that cannot gain is closed.
-3. Otherwise a sweep follows only the labels that can gain. Too many of them: the band is split.
+3. Otherwise label setting follows only the labels that can gain. Too many of them: the band is
+   split.
 4. When the allowance of labels runs out, what is still open goes into an upper bound on the
    optimum, and the result says so: `exact` is False, and value >= (1 - epsilon) * optimum.
 """
@@ -22,8 +23,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
-from ecoalign.graph.pareto._branch_and_bound import BandSearch, Limits
-from ecoalign.graph.pareto._label_setting import LabelSetting, Objective, build_net
+from ecoalign.graph.pareto._branch_and_bound import BranchAndBound, Limits
+from ecoalign.graph.pareto._label_setting import LabelSetting, Objective, build_problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -66,7 +67,7 @@ class Frontier:
         epsilon: the proven gap of the first path, gamma >= (1 - epsilon) * optimum: 0 if exact,
             infinite where no such factor is known (a gamma <= 0, say).
         bound: no path within the budget has a greater value; -inf if there is none.
-        whole: whether the plain sweep sufficed, and the alternatives are complete, too.
+        whole: whether label setting alone sufficed, so that the alternatives are complete, too.
     """
 
     paths: tuple[RankedPath, ...]
@@ -153,15 +154,15 @@ def track_thoughts(
         raise ValueError(f"alternatives must be >= 1, not {alternatives}.")
     if not 0.0 <= epsilon < 1.0:
         raise ValueError(f"epsilon must be in [0, 1), not {epsilon}.")
-    net = build_net(thoughts, ends, budget, objective.utility)
-    sweeper = LabelSetting(net, budget, objective)
-    plain = sweeper.sweep(width=math.inf, allowance=limits.plain)
+    problem = build_problem(thoughts, ends, budget, objective.utility)
+    label_setting = LabelSetting(problem, budget, objective)
+    plain = label_setting.run(beam_width=math.inf, allowance=limits.plain)
     found, whole = plain.ends, plain.complete
     if not whole:
-        found = sweeper.sweep(width=limits.width, allowance=math.inf).ends
-    search = BandSearch(net, budget, objective, epsilon=epsilon, limits=limits)
+        found = label_setting.run(beam_width=limits.beam_width, allowance=math.inf).ends
+    search = BranchAndBound(problem, budget, objective, epsilon=epsilon, limits=limits)
     search.offer(found)
-    if search.best is None:
+    if search.incumbent is None:
         unknown = 0.0 if whole else math.inf
         return Frontier((), whole, epsilon=unknown, bound=unknown or -math.inf, whole=whole)
     bound = search.value if whole else search.search()
@@ -169,7 +170,7 @@ def track_thoughts(
     gap = 0.0 if exact else math.inf
     if not exact and search.value > 0.0 and bound < math.inf:
         gap = 1.0 - search.value / bound
-    labels = {label[4]: label for label in (search.best, *found)}.values()
+    labels = {label[4]: label for label in (search.incumbent, *found)}.values()
     ranked = heapq.nsmallest(alternatives, labels, key=objective.rank)
     paths = tuple(_ranked_path(label, objective) for label in ranked)
     return Frontier(paths, exact, gap, bound, whole)

@@ -1,7 +1,8 @@
 """The labels of the Pareto Tracker: (U, C, S) of the paths that reach each thought.
 
-A `PathProblem` is what extraction needs of a graph, as flat lists in topological order. `sweep`
-moves labels through it and keeps the undominated ones. Why dropping a dominated label is exact:
+A `PathProblem` is what extraction needs of a graph, as flat lists in topological order.
+`LabelSetting` moves labels through it and keeps the undominated ones. Why dropping a dominated
+label is exact:
 
 - Every safety on a path is >= 0 (a thought with s < 0 is pruned at once), so every objective
   (S*U/C, S*U, S*U - lambda*C) is monotone: up in U and S, down in C. For a negative S it would not
@@ -36,11 +37,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Label",
     "LabelSetting",
+    "Labelling",
     "Objective",
     "PathProblem",
     "PruningBound",
-    "Sweep",
-    "build_net",
+    "build_problem",
 ]
 
 Label = tuple[float, float, float, int, "tuple[ThoughtId, ...]"]
@@ -95,7 +96,7 @@ class PathProblem:
     cost: list[float]
     parents: list[list[int]]
     is_end: list[bool]
-    rest: list[float]
+    cost_to_go: list[float]
     """The least cost from a thought to an end, its own excluded."""
 
     @property
@@ -104,7 +105,7 @@ class PathProblem:
         return sum(map(len, self.parents))
 
 
-def build_net(
+def build_problem(
     thoughts: Sequence[Thought],
     ends: Collection[ThoughtId],
     budget: float,
@@ -131,7 +132,7 @@ def build_net(
         through = min(on[i], stop[i]) + thoughts[i].cost
         for p in above[i]:
             on[p] = min(on[p], through)
-    net = PathProblem([], [], [], [], [], [], [])
+    problem = PathProblem([], [], [], [], [], [], [])
     index: dict[int, int] = {}
     reach = [math.inf] * len(thoughts)
     summed = utility is UtilityAggregator.SUM
@@ -142,31 +143,31 @@ def build_net(
         is_end = thought.id in ends and i > 0
         both = min(on[i], stop[i]), thought.utility if summed else 0.0, is_end
         split = (0.0, thought.utility, True), (on[i], 0.0, False)
-        for rest, earned, end in split if is_end and not summed else (both,):
-            total = here + rest
+        for cost_to_go, earned, end in split if is_end and not summed else (both,):
+            total = here + cost_to_go
             if total == math.inf or total > budget * _SLACK:
                 continue
             if summed or not end:
-                index[i] = len(net.ids)
+                index[i] = len(problem.ids)
                 reach[i] = here
-            net.ids.append(thought.id)
-            net.safety.append(thought.safety)
-            net.utility.append(earned)
-            net.cost.append(thought.cost)
-            net.parents.append(parents)
-            net.is_end.append(end)
-            net.rest.append(rest)
-    return net
+            problem.ids.append(thought.id)
+            problem.safety.append(thought.safety)
+            problem.utility.append(earned)
+            problem.cost.append(thought.cost)
+            problem.parents.append(parents)
+            problem.is_end.append(end)
+            problem.cost_to_go.append(cost_to_go)
+    return problem
 
 
 @dataclass(slots=True)
-class Sweep:
-    """What one sweep found.
+class Labelling:
+    """What one run of `LabelSetting` found.
 
     Attributes:
         ends: the undominated labels of whole paths within the budget.
         complete: no label was given up, so the best of `ends` is the best there is among the
-            paths that the sweep was asked about.
+            paths that it was asked about.
         excess: greatest upper bound (see `PruningBound`) of a label that was given up, or -inf.
         work: how many labels were compared.
     """
@@ -182,61 +183,63 @@ class PruningBound:
     """A linear upper bound that shows which labels cannot lead to a better path.
 
     A label at thought v is worth following only if
-    gain*U - price*C + bonus*(A - floor*steps) + ahead[v] >= 0.
+    gain*U - price*C + bonus*(A - floor*steps) + completion[v] >= 0.
     """
 
     gain: float
     price: float
     bonus: float
     floor: float
-    ahead: list[float]
+    completion: list[float]
     ends: list[bool]
 
 
 class LabelSetting:
-    """Moves labels through one net.
+    """The label-setting algorithm for one problem.
 
     Args:
-        net: the graph.
+        problem: the paths.
         budget: B.
         objective: what is maximised.
     """
 
-    def __init__(self, net: PathProblem, budget: float, objective: Objective) -> None:
-        self.net = net
+    def __init__(self, problem: PathProblem, budget: float, objective: Objective) -> None:
+        self.problem = problem
         self.budget = budget
         self.objective = objective
         mean = objective.aggregator is SafetyAggregator.MEAN
         self._front: Callable[[list[Label]], list[Label]] = _front_mean if mean else _front
 
-    def sweep(self, *, width: float, allowance: float, cut: PruningBound | None = None) -> Sweep:
-        """One pass over the net.
+    def run(
+        self, *, beam_width: float, allowance: float, pruning: PruningBound | None = None
+    ) -> Labelling:
+        """Label every thought once, in topological order.
 
         Args:
-            width: labels kept per thought; the most promising ones where there are more.
-            allowance: labels compared in all; beyond it the sweep stops and is not complete.
-            cut: which labels, ends and thoughts to leave out.
+            beam_width: labels kept per thought; the most promising ones where there are more.
+            allowance: labels compared in all; beyond it the run stops and is not complete.
+            pruning: which labels, ends and thoughts to leave out.
         """
-        net, result = self.net, Sweep()
-        labels: list[list[Label]] = [[] for _ in net.ids]
-        if not net.ids:
+        problem, result = self.problem, Labelling()
+        labels: list[list[Label]] = [[] for _ in problem.ids]
+        if not problem.ids:
             return result
-        labels[0] = [(0.0, 0.0, -1.0 if self._starts_high else 0.0, 0, (net.ids[0],))]
-        is_end = cut.ends if cut else net.is_end
-        for v in range(1, len(net.ids)):
-            if cut and cut.ahead[v] == -math.inf:
+        labels[0] = [(0.0, 0.0, -1.0 if self._starts_high else 0.0, 0, (problem.ids[0],))]
+        is_end = pruning.ends if pruning else problem.is_end
+        for v in range(1, len(problem.ids)):
+            if pruning and pruning.completion[v] == -math.inf:
                 continue
-            arrivals = self._arrivals(v, labels, cut)
+            arrivals = self._arrivals(v, labels, pruning)
             result.work += len(arrivals)
             if result.work > allowance:
                 result.complete = False
                 return result
             front = self._front(arrivals)
-            if len(front) > width:
-                front, gone = self._widest(front, int(width), v, cut)
+            if len(front) > beam_width:
+                front, dropped = self._truncate(front, int(beam_width), v, pruning)
                 result.complete = False
-                result.excess = max(result.excess, gone)
-            own = net.ids[v]
+                result.excess = max(result.excess, dropped)
+            own = problem.ids[v]
             labels[v] = [(c, u, a, k, (*ids, own)) for c, u, a, k, ids in front]
             if is_end[v]:
                 result.ends += [label for label in labels[v] if label[0] <= self.budget]
@@ -246,45 +249,49 @@ class LabelSetting:
     def _starts_high(self) -> bool:
         return self.objective.aggregator is not SafetyAggregator.MEAN
 
-    def _arrivals(self, v: int, labels: list[list[Label]], cut: PruningBound | None) -> list[Label]:
+    def _arrivals(
+        self, v: int, labels: list[list[Label]], pruning: PruningBound | None
+    ) -> list[Label]:
         """The labels of v's parents extended by v, as far as worth following, sorted."""
-        net = self.net
-        least, utility, cost = -net.safety[v], net.utility[v], net.cost[v]
-        room = self.budget * _SLACK - net.rest[v]
+        problem = self.problem
+        least, utility, cost = -problem.safety[v], problem.utility[v], problem.cost[v]
+        room = self.budget * _SLACK - problem.cost_to_go[v]
         # The innermost loop of all: what `Objective.carry` and `_excess` say, written out.
         weakest = self.objective.aggregator is SafetyAggregator.MIN
         mean = self.objective.aggregator is SafetyAggregator.MEAN
-        gain, price, ahead = (cut.gain, cut.price, cut.ahead[v]) if cut else (0.0, 0.0, 0.0)
+        gain, price, completion = (
+            (pruning.gain, pruning.price, pruning.completion[v]) if pruning else (0.0, 0.0, 0.0)
+        )
         found: list[Label] = []
-        for p in net.parents[v]:
+        for p in problem.parents[v]:
             for c, u, a, k, ids in labels[p]:
                 total = c + cost
                 if total > room:
                     break  # the labels of a thought are in the order of their cost
                 got = u - utility
-                excess = ahead - gain * got - price * total
+                excess = completion - gain * got - price * total
                 carried = (a if a > least else least) if weakest else a + least if mean else least
-                if mean and cut:
-                    excess -= cut.bonus * (carried + cut.floor * (k + 1))
+                if mean and pruning:
+                    excess -= pruning.bonus * (carried + pruning.floor * (k + 1))
                 if excess >= 0.0:
                     found.append((total, got, carried, k + 1, ids))
         found.sort()
         return found
 
-    def _widest(
-        self, front: list[Label], width: int, v: int, cut: PruningBound | None
+    def _truncate(
+        self, front: list[Label], beam_width: int, v: int, pruning: PruningBound | None
     ) -> tuple[list[Label], float]:
         """The most promising labels in the order of their cost; the best bound of the others."""
-        if cut is None:
+        if pruning is None:
             best = sorted(front, key=self.objective.rank)
-            return sorted(best[:width]), math.inf
-        best = sorted(front, key=lambda label: (-_excess(cut, v, label), label))
-        return sorted(best[:width]), _excess(cut, v, best[width])
+            return sorted(best[:beam_width]), math.inf
+        best = sorted(front, key=lambda label: (-_excess(pruning, v, label), label))
+        return sorted(best[:beam_width]), _excess(pruning, v, best[beam_width])
 
 
-def _excess(cut: PruningBound, v: int, label: Label) -> float:
-    value = cut.ahead[v] - cut.gain * label[1] - cut.price * label[0]
-    return value - cut.bonus * (label[2] + cut.floor * label[3]) if cut.bonus else value
+def _excess(pruning: PruningBound, v: int, label: Label) -> float:
+    value = pruning.completion[v] - pruning.gain * label[1] - pruning.price * label[0]
+    return value - pruning.bonus * (label[2] + pruning.floor * label[3]) if pruning.bonus else value
 
 
 def _front(labels: list[Label]) -> list[Label]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ecoalign.graph.economics import Economy, SafetyAggregator
 from ecoalign.graph.pareto._label_setting import PruningBound
@@ -21,7 +21,9 @@ from ecoalign.graph.pareto._label_setting import PruningBound
 if TYPE_CHECKING:
     from ecoalign.graph.pareto._label_setting import Label, Objective, PathProblem
 
-__all__ = ["Band", "Relaxation", "Relaxed"]
+__all__ = ["Band", "Relaxation", "RelaxedSolution"]
+
+Constraint = Literal["budget", "safety"]
 
 _TOLERANCE = 1e-10
 
@@ -37,38 +39,39 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
-class Relaxed:
+class RelaxedSolution:
     """The relaxed problem solved for one band.
 
     Attributes:
         excess: upper bound of the excess over all paths of the band within the budget.
-        cut: the same bound for every label.
-        path: net indexes of the path that attains it, the root excluded; it may break the budget.
+        pruning: the same bound for every label.
+        path: indexes in the problem of the path that attains it, the root excluded; it may break
+            the budget.
         slack: how much rounding may have moved `excess`; closer to 0 than that is a tie.
     """
 
     excess: float
-    cut: PruningBound
+    pruning: PruningBound
     path: list[int]
     slack: float
 
 
 class Relaxation:
-    """Bounds for one net, budget and objective.
+    """Bounds for one problem, budget and objective.
 
     Attributes:
         solved: how many longest paths were looked for so far.
     """
 
-    def __init__(self, net: PathProblem, budget: float, objective: Objective) -> None:
-        self.net = net
+    def __init__(self, problem: PathProblem, budget: float, objective: Objective) -> None:
+        self.problem = problem
         self.budget = budget
         self.objective = objective
         self.solved = 0
-        self._most_utility = max(self._longest(net.utility))
-        self._most_cost = min(budget, max(self._longest(net.cost)))
+        self._most_utility = max(self._longest(problem.utility))
+        self._most_cost = min(budget, max(self._longest(problem.cost)))
 
-    def relax(self, band: Band, value: float) -> list[Relaxed]:
+    def relax(self, band: Band, value: float) -> list[RelaxedSolution]:
         """Relaxed solutions for the paths of a band that would beat `value`, the tightest last.
 
         The list is empty if the band has no path at all. All paths in it are worth trying.
@@ -78,27 +81,27 @@ class Relaxation:
             return []
         over = 0.0
         if self._cost(found[0].path) > self.budget:
-            over = self._tighten(band, value, found, money=True, fixed=0.0)
+            over = self._tighten(band, value, found, constraint="budget", fixed=0.0)
         if self._mean and self._lack(found[-1].path, band.low) > 0.0:
-            self._tighten(band, value, found, money=False, fixed=over)
+            self._tighten(band, value, found, constraint="safety", fixed=over)
         found.sort(key=lambda r: -r.excess)
         return found
 
     def label(self, path: list[int]) -> Label:
-        """The label of a path given by its net indexes, the root excluded."""
-        net, cost, gain, steps = self.net, 0.0, 0.0, 0
+        """The label of a path given by its indexes in the problem, the root excluded."""
+        problem, cost, gain, steps = self.problem, 0.0, 0.0, 0
         carried = 0.0 if self._mean else -1.0
         for v in path:
-            cost, gain, steps = cost + net.cost[v], gain - net.utility[v], steps + 1
-            carried = self.objective.carry(carried, net.safety[v])
-        ids = (net.ids[0], *(net.ids[v] for v in path))
+            cost, gain, steps = cost + problem.cost[v], gain - problem.utility[v], steps + 1
+            carried = self.objective.carry(carried, problem.safety[v])
+        ids = (problem.ids[0], *(problem.ids[v] for v in path))
         return (cost, gain, carried, steps, ids)
 
     def bound(self, band: Band, value: float, excess: float) -> float:
         """The value that no path of the band exceeds, given the excess over `value`."""
         if self.objective.economy is not Economy.RATIO:
             return value + max(0.0, excess)
-        least = self.net.rest[0]
+        least = self.problem.cost_to_go[0]
         simple = value + max(0.0, excess) / least if least > 0.0 else math.inf
         # Dinkelbach without multipliers: the best ratio of the relaxed paths, budget or not.
         ratio = value
@@ -117,25 +120,36 @@ class Relaxation:
         return self.objective.aggregator is SafetyAggregator.MEAN
 
     def _cost(self, path: list[int]) -> float:
-        return sum(self.net.cost[v] for v in path)
+        return sum(self.problem.cost[v] for v in path)
 
     def _lack(self, path: list[int], low: float) -> float:
-        return sum(low - self.net.safety[v] for v in path)
+        return sum(low - self.problem.safety[v] for v in path)
 
     def _tighten(
-        self, band: Band, value: float, found: list[Relaxed], *, money: bool, fixed: float
+        self,
+        band: Band,
+        value: float,
+        found: list[RelaxedSolution],
+        *,
+        constraint: Constraint,
+        fixed: float,
     ) -> float:
-        """Search the multiplier of one constraint; appends to `found`, returns the best."""
+        """Search the multiplier of one constraint; appends to `found`, returns the best.
 
-        def solve(multiplier: float) -> tuple[Relaxed, bool]:
-            pair = (multiplier, 0.0) if money else (fixed, multiplier)
+        Args:
+            fixed: the multiplier of the budget, while that of the safety is searched.
+        """
+        budget = constraint == "budget"
+
+        def solve(multiplier: float) -> tuple[RelaxedSolution, bool]:
+            pair = (multiplier, 0.0) if budget else (fixed, multiplier)
             solved = self._solve(band, value, *pair)
             found.append(solved)
-            if money:
+            if budget:
                 return solved, self._cost(solved.path) > self.budget
             return solved, self._lack(solved.path, band.low) > 0.0
 
-        unit = self._most_cost if money else float(len(self.net.ids))
+        unit = self._most_cost if budget else float(len(self.problem.ids))
         low, high = 0.0, max(band.high * self._most_utility, 1e-12) / max(unit, 1e-12)
         best, least = 0.0, found[-1].excess
         growing = True
@@ -152,7 +166,7 @@ class Relaxation:
                 high, growing = middle, False
         return best
 
-    def _solve(self, band: Band, value: float, mu: float, nu: float) -> Relaxed:
+    def _solve(self, band: Band, value: float, mu: float, nu: float) -> RelaxedSolution:
         self.solved += 1
         economy = self.objective.economy
         price = value if economy is Economy.RATIO else 0.0
@@ -163,39 +177,44 @@ class Relaxation:
             price, constant = price + mu, constant + mu * self.budget
         weakest = self.objective.aggregator is SafetyAggregator.MIN
         last = self.objective.aggregator is SafetyAggregator.LAST
-        net = self.net
+        problem = self.problem
         weight = [
             -math.inf
             if weakest and s < band.low
             else band.high * u - price * c + nu * (s - band.low)
-            for s, u, c in zip(net.safety, net.utility, net.cost, strict=True)
+            for s, u, c in zip(problem.safety, problem.utility, problem.cost, strict=True)
         ]
         ends = [
             end and not (last and not band.low <= s <= band.high)
-            for end, s in zip(net.is_end, net.safety, strict=True)
+            for end, s in zip(problem.is_end, problem.safety, strict=True)
         ]
-        ahead, following = self._ahead(weight, ends)
+        completion, following = self._completion_bounds(weight, ends)
         scale = self._most_utility + abs(price) * self._most_cost + abs(constant)
-        slack = _TOLERANCE * (scale + abs(nu) * len(net.ids))
+        slack = _TOLERANCE * (scale + abs(nu) * len(problem.ids))
         path = []
         v = following[0]
         while v > 0:
             path.append(v)
             v = following[v]
         lift = constant + slack
-        cut = PruningBound(
+        pruning = PruningBound(
             band.high,
             price,
             nu,
             band.low,
-            [-math.inf if w == -math.inf else h + lift for w, h in zip(weight, ahead, strict=True)],
+            [
+                -math.inf if w == -math.inf else h + lift
+                for w, h in zip(weight, completion, strict=True)
+            ],
             ends,
         )
-        return Relaxed(ahead[0] + constant, cut, path, slack)
+        return RelaxedSolution(completion[0] + constant, pruning, path, slack)
 
-    def _ahead(self, weight: list[float], ends: list[bool]) -> tuple[list[float], list[int]]:
+    def _completion_bounds(
+        self, weight: list[float], ends: list[bool]
+    ) -> tuple[list[float], list[int]]:
         """The greatest weight after each thought on the way to an end, and the next thought."""
-        parents = self.net.parents
+        parents = self.problem.parents
         best = [0.0 if end else -math.inf for end in ends]
         following = [0] * len(weight)
         for v in range(len(weight) - 1, 0, -1):
@@ -209,7 +228,7 @@ class Relaxation:
 
     def _longest(self, weight: list[float]) -> list[float]:
         total = [0.0] * len(weight)
-        for v, parents in enumerate(self.net.parents):
+        for v, parents in enumerate(self.problem.parents):
             if parents:
                 total[v] = weight[v] + max(total[p] for p in parents)
         return total

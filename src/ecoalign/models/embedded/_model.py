@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
 
     from ecoalign.models._sampling import SamplingParams
 
-__all__ = ["COMPACT", "EmbeddedModel", "first_unsupported", "stops_of", "until_stop"]
+__all__ = ["COMPACT", "EmbeddedModel"]
 
-MOST_STOPS = 4
+_MAX_STOPS = 4
 
-HOTTEST = 2.0
+_MAX_TEMPERATURE = 2.0
 
 # Values that ask for nothing beyond what every answer has.
 _NEUTRAL: Mapping[str, tuple[object, ...]] = {
@@ -62,14 +61,14 @@ def _honoured(name: str, value: object) -> bool:
         return any(value is known for known in _NEUTRAL.get(name, ()))
     match name:
         case "temperature":
-            return isinstance(value, int | float) and 0 <= value <= HOTTEST
+            return isinstance(value, int | float) and 0 <= value <= _MAX_TEMPERATURE
         case "seed":
             return isinstance(value, int) and value >= 0
         case "stop":
             stops = [value] if isinstance(value, str) else value
             return (
                 isinstance(stops, list)
-                and len(stops) <= MOST_STOPS
+                and len(stops) <= _MAX_STOPS
                 and all(isinstance(stop, str) and stop for stop in stops)
             )
     return value in _NEUTRAL.get(name, ())
@@ -99,16 +98,14 @@ class EmbeddedModel:
     It answers from the last message's text and the last image; it has no memory of earlier turns.
 
     Args:
-        folder: other weights than the packaged ones, for the laboratory.
+        folder: other weights than the packaged ones, for training; loaded at once.
     """
 
     name = "embedded"
     dialect = "compact"
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
-        self._network: Network | None = None
-        self._loading = threading.Lock()
+        self._network = None if folder is None else Network(folder)
         self._tokenizer = Tokenizer.load()
 
     def bound(self, request: ChatRequest) -> Usage:
@@ -145,7 +142,7 @@ class EmbeddedModel:
         wrong = first_unsupported(request.client)
         if wrong is not None:
             raise InputError(f"the embedded model cannot honour {wrong}: leave it out", param=wrong)
-        network = self._loaded()
+        network = self._network or Network.packaged()
         begun = time.perf_counter()
         ids, image = self._prompt(request)
         if len(ids) >= LONGEST:
@@ -176,14 +173,6 @@ class EmbeddedModel:
             model="embedded",
             seconds=time.perf_counter() - begun,
         )
-
-    def _loaded(self) -> Network:
-        if self._folder is None:
-            return Network.packaged()
-        with self._loading:
-            if self._network is None:
-                self._network = Network(self._folder)
-            return self._network
 
     def _alternatives(self, table: NDArray[np.float32], token: int, top: int) -> TokenLogprob:
         best = np.argsort(table)[::-1][:top]

@@ -1,15 +1,17 @@
-"""Any OpenAI-compatible server, through the official `openai` client."""
+"""Any OpenAI-compatible server."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import json
+import threading
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models import _tokens as tokens
+from ecoalign.models._endpoint import OPENAI_URL, Endpoint
 from ecoalign.models.openai._request import Feature, body_of, features_of, next_to_drop, to_blame
 from ecoalign.models.openai._response import parse
 
@@ -17,28 +19,32 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ecoalign.models._base import ChatRequest, Completion, Usage
-    from ecoalign.models.openai._transport import Line, RejectionError
+    from ecoalign.models.openai._server import ChatServer, ServerError
 
 __all__ = ["DEFAULT_TIMEOUT", "OpenAIModel"]
 
 DEFAULT_TIMEOUT = 60.0
 
-OPENAI_URL = "https://api.openai.com/v1"
+CONNECTIONS = 512
+"""At once to one server: 32 runs with as many calls each as `max_concurrency` allows, twice."""
 
-# Sent to servers that need no key; the client insists on one.
-NO_KEY = "no-key-needed"
+_ONE_AT_A_TIME = threading.Lock()
+"""Threads that share a model share its connections' owner."""
 
 
 class OpenAIModel:
     """A chat model behind an OpenAI-compatible server (OpenAI, Gemini, Qwen, vLLM, Ollama ...).
 
-    One `complete` is one billed request at most. The client's own retries are off: whoever calls
-    retries, and reserves for each attempt. The one exception costs nothing: when a server
+    One `complete` is one billed request at most: whoever calls retries, and reserves for each
+    attempt. The one exception costs nothing: when a server
     rejects a parameter (HTTP 400 or 422, which is not billed), the request is sent again without
     it, and a rejection that was got over is remembered for as long as this object lives. So
     given up, one by one, are: the JSON schema (for `json_object`, then for the schema in the
     prompt), the name of the output cap, temperature, log-probabilities and seed. What a client
     asked for (`ChatRequest.client`) is never given up: its rejection is an error with a `param`.
+
+    Proxies and certificates are those of the environment. It may be used in several event loops
+    and threads, each of which closes its own connections.
 
     Args:
         model: the model's name on the server.
@@ -50,7 +56,8 @@ class OpenAIModel:
             guessed from the model's name. Set it where a server uses a name of its own.
 
     Raises:
-        InputError: a value is out of its range, or OpenAI's own server has no key.
+        InputError: a value is out of its range, OpenAI's own server has no key, or the key, the
+            address, the proxy or the certificates cannot be used.
     """
 
     dialect = "full"
@@ -74,18 +81,15 @@ class OpenAIModel:
         self.model = model
         self.timeout = timeout
         self.image_family = image_family or tokens.image_family(model)
-        self._url = _checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL)
-        self._key_env = api_key_env
-        self._key = os.environ.get(api_key_env, "").strip() or NO_KEY
-        self._hosted = urlsplit(self._url).hostname == urlsplit(OPENAI_URL).hostname
-        if self._hosted and self._key == NO_KEY:
+        self.endpoint = Endpoint.of(base_url, key_from=api_key_env)
+        self._hosted = urlsplit(self.endpoint.url).hostname == urlsplit(OPENAI_URL).hostname
+        if self._hosted and not self.endpoint.key:
             raise InputError(
-                f"no key for {self._url}: set the environment variable {api_key_env}, or name "
+                f"no key for {self.base_url}: set the environment variable {api_key_env}, or name "
                 "another server with a base URL"
             )
         self._dropped: frozenset[Feature] = frozenset()
-        self._line: Line | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._server: ChatServer | None = None
 
     @property
     def name(self) -> str:
@@ -95,8 +99,7 @@ class OpenAIModel:
     @property
     def base_url(self) -> str:
         """The server's address, without any user name or password in it."""
-        parts = urlsplit(self._url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        return self.endpoint.base_url
 
     def __repr__(self) -> str:
         return f"OpenAIModel({self.model!r}, base_url={self.base_url!r})"
@@ -116,85 +119,67 @@ class OpenAIModel:
             InputError: `request.extra` sets a parameter that the budget rests on.
         """
         timeout = self.timeout if request.timeout is None else request.timeout
-        # Importing and setting up the client takes time that is not the server's.
-        line = self._connected()
+        server = self._connected()
         started = time.perf_counter()
-        try:
-            # The client's timeouts are per read, which a server that drips bytes never trips.
-            async with asyncio.timeout(timeout):
-                data = await self._negotiate(line, request, timeout)
-        except TimeoutError:
-            data = None
-        if data is None:
-            raise ModelError(
-                f"the model server at {self.base_url} did not answer within {timeout:g} s; allow "
-                "more time or a smaller output",
-                fault="timeout",
-                billed=True,
-            )
+        data = await self._negotiate(server, request, timeout)
         seconds = time.perf_counter() - started
-        return parse(data, seconds=seconds, key=self._key, client=request.client)
+        return parse(data, seconds=seconds, key=self.endpoint.key, client=request.client)
 
-    async def _negotiate(self, line: Line, request: ChatRequest, limit: float) -> bytes:
+    async def _negotiate(self, server: ChatServer, request: ChatRequest, limit: float) -> bytes:
         """Send `request`, giving up rejected features until the server takes it or none is left."""
-        from ecoalign.models.openai._transport import RejectionError, post
+        from ecoalign.models.openai._server import ServerError
 
+        deadline = asyncio.get_running_loop().time() + limit
         used, dropped = features_of(request), self._dropped
         # OpenAI's newer models know only the new name; every other server knows the old one, and
         # one that ignores a name it does not know would write without any cap.
         cap = "max_completion_tokens" if self._hosted else "max_tokens"
         while True:
             body = body_of(request, self.model, dropped=dropped, cap=cap)
+            data = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
             try:
-                data = await post(line, body, limit=limit, key=self._key, key_env=self._key_env)
-            except RejectionError as rejection:
-                feature = next_to_drop(rejection.text, used - dropped)
+                _, content = await server.post(data.encode(), limit, deadline)
+            except ServerError as error:
+                rejected = error.status in {400, 422}
+                feature = next_to_drop(error.said, used - dropped) if rejected else None
                 if feature is None:
-                    raise _blaming(rejection, request.client) from None
+                    raise _told(error, request.client if rejected else {}) from None
                 dropped |= {feature}
             else:
                 self._dropped |= dropped
-                return data
+                return content
 
-    def _connected(self) -> Line:
-        """The line of the running event loop: connections do not outlive their loop."""
-        from ecoalign.models.openai._transport import open_line
+    def _connected(self) -> ChatServer:
+        """What sends requests. It takes a while to import: before any time of the server's runs."""
+        from ecoalign.models.openai._server import MAX_ANSWER_BYTES, ChatServer
 
-        loop = asyncio.get_running_loop()
-        if self._line is None or self._loop is not loop:
-            self._line = open_line(self._url, self._key, self.timeout)
-            self._loop = loop
-        return self._line
+        with _ONE_AT_A_TIME:
+            if self._server is None:
+                self._server = ChatServer(
+                    self.endpoint,
+                    connections=CONNECTIONS,
+                    most=MAX_ANSWER_BYTES,
+                    closed="bad-response",
+                )
+            return self._server
 
     async def aclose(self) -> None:
-        """Release connections. Safe to call twice; a later call opens new ones."""
-        line, self._line = self._line, None
-        if line is not None:
-            await line.aclose()
+        """Release the connections of the running event loop.
+
+        Safe to call twice; a later call opens new ones.
+        """
+        if self._server is not None:
+            await self._server.aclose()
 
 
-def _blaming(rejection: RejectionError, client: Mapping[str, object]) -> ModelError:
-    """`rejection`, or the error that names the client's parameter that it is about."""
-    param = to_blame(rejection.text, rejection.named, client)
-    if param is None:
-        return rejection
+def _told(error: ServerError, client: Mapping[str, object]) -> ModelError:
+    """The failure as a model's, with the client's parameter that it is about, if it is."""
+    param = to_blame(error.said, error.named, client)
+    asked = "" if param is None else f"the server did not take what was asked for with {param}. "
     return ModelError(
-        f"the server did not take what was asked for with {param}. {rejection}",
-        fault="rejected",
-        billed=False,
+        f"{asked}{error}",
+        fault=error.fault,
+        billed=error.billed,
+        retry_after=error.retry_after,
         param=param,
     )
-
-
-def _checked_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        shown = url.rpartition("@")[2]
-        raise InputError(
-            f"the base URL {shown!r} is not one; it looks like http://localhost:8000/v1"
-        )
-    return url

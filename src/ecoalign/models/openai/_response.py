@@ -7,6 +7,7 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -258,4 +259,6 @@ def seconds_to_wait(header: Callable[[str], str]) -> float | None:
         when = parsedate_to_datetime(header("retry-after"))
     except ValueError:
         return None
+    # Without a zone that Python knows it is meant in UTC (RFC 9110, section 5.6.7).
+    when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
     return max(0.0, when.timestamp() - time.time())

@@ -1,7 +1,7 @@
-"""The `full` dialect: prompts for real LVLMs, one file a stage.
+"""The `full` dialect: prompts for real LVLMs.
 
 Grades travel as single digits 0 to 9, regions as whole thousandths, forecasts as short lists:
-tokens are money.
+every token costs.
 """
 
 from __future__ import annotations
@@ -9,95 +9,77 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from ecoalign.errors import SettingsError
-from ecoalign.prompts.full import _execute as execute
-from ecoalign.prompts.full import _propose as propose
-from ecoalign.prompts.full import _scan as scan
-from ecoalign.prompts.full import _score as score
-from ecoalign.prompts.full import _write as write
+from ecoalign.prompts.full import _answers as answers
+from ecoalign.prompts.full import _judging as judging
+from ecoalign.prompts.full import _search as search
 from ecoalign.prompts.full._common import TokenLimits
 from ecoalign.prompts.requests import (
+    AnswerRequest,
+    CaptionRequest,
+    CheckRequest,
     ExecuteRequest,
-    ExecuteResult,
+    GateRequest,
     ProposeRequest,
-    ProposeResult,
     ScanRequest,
-    ScanResult,
     ScoreRequest,
-    ScoreResult,
-    StageRequest,
     WriteRequest,
 )
 
 if TYPE_CHECKING:
-    from ecoalign.models import ChatRequest, Completion
+    from ecoalign.models import ChatRequest
+    from ecoalign.prompts.requests import PromptRequest
 
 __all__ = ["FullDialect", "TokenLimits"]
 
 
 class FullDialect:
-    """Prompts and parsers for models that follow instructions in plain language.
+    """Prompts and parsers for models that follow instructions in plain language; see `Dialect`.
 
     Args:
-        limits: the output tokens that each stage may use.
-        temperature: of the execute stage; all others are greedy. 0 or more.
+        limits: the output tokens that each call may use.
         top_logprobs: alternatives per token to ask for when scoring, 0 to 20; 0 for servers that
             refuse the parameter. 10 cover every grade.
 
     Raises:
-        SettingsError: a value is out of its range.
+        SettingsError: `top_logprobs` is out of its range.
     """
 
     name = "full"
+    has_gate = True
 
-    def __init__(
-        self,
-        limits: TokenLimits | None = None,
-        *,
-        temperature: float = 0.0,
-        top_logprobs: int = 10,
-    ) -> None:
-        if not 0 <= temperature <= 2:
-            raise SettingsError(f"temperature is {temperature}: it must be in 0..2")
+    def __init__(self, limits: TokenLimits | None = None, *, top_logprobs: int = 10) -> None:
         if not 0 <= top_logprobs <= 20:
             raise SettingsError(f"top_logprobs is {top_logprobs}: it must be in 0..20")
         self.limits = limits or TokenLimits()
-        self.temperature = temperature
         self.top_logprobs = top_logprobs
 
-    def render(self, request: StageRequest) -> ChatRequest:
-        """The call for `request`.
-
-        Raises:
-            ValueError: the fence of a `ScoreRequest` cannot serve as one.
-        """
+    def render(self, request: PromptRequest) -> ChatRequest:
+        """See `Dialect.render`."""
+        limits = self.limits
         match request:
             case ScanRequest():
-                return scan.render(request, self.limits)
+                return search.render_scan(request, limits)
             case ProposeRequest():
-                return propose.render(request, self.limits)
+                return search.render_propose(request, limits)
             case ExecuteRequest():
-                return execute.render(request, self.limits, self.temperature)
+                return search.render_execute(request, limits)
             case WriteRequest():
-                return write.render(request, self.limits)
+                return search.render_write(request, limits)
             case ScoreRequest():
-                return score.render(request, self.limits, self.top_logprobs)
+                return judging.render_score(request, limits, self.top_logprobs)
+            case AnswerRequest():
+                return answers.render_answer(request, limits)
+            case CaptionRequest():
+                return answers.render_caption(request, limits)
+            case GateRequest() | CheckRequest():
+                return judging.render_verdict(request, limits)
             case _:
                 assert_never(request)
 
-    def parse_scan(self, request: ScanRequest, completion: Completion) -> ScanResult:
-        """See `Dialect.parse_scan`."""
-        return scan.parse(request, completion)
-
-    def parse_propose(self, request: ProposeRequest, completion: Completion) -> ProposeResult:
-        """See `Dialect.parse_propose`."""
-        return propose.parse(request, completion)
-
-    def parse_execute(
-        self, request: ExecuteRequest | WriteRequest, completion: Completion
-    ) -> ExecuteResult:
-        """See `Dialect.parse_execute`."""
-        return execute.parse(request, completion)
-
-    def parse_score(self, request: ScoreRequest, completion: Completion) -> ScoreResult:
-        """See `Dialect.parse_score`."""
-        return score.parse(request, completion)
+    parse_scan = staticmethod(search.parse_scan)
+    parse_propose = staticmethod(search.parse_propose)
+    parse_execute = staticmethod(search.parse_execute)
+    parse_score = staticmethod(judging.parse_score)
+    parse_answer = staticmethod(answers.parse_answer)
+    parse_caption = staticmethod(answers.parse_caption)
+    parse_verdict = staticmethod(judging.parse_verdict)

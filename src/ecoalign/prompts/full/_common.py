@@ -1,4 +1,4 @@
-"""What the prompts of all stages of the `full` dialect share."""
+"""What all prompts of the `full` dialect share."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ecoalign.graph._thoughts import Thought
+    from ecoalign.prompts.requests import PromptRequest
 
 __all__ = [
     "BEST",
@@ -22,6 +23,7 @@ __all__ = [
     "TokenLimits",
     "chat",
     "object_schema",
+    "quoted_request",
     "safety_of",
     "utility_of",
 ]
@@ -60,7 +62,12 @@ class TokenLimits:
         look: a report on a region.
         answer: an answer, executed or written.
         refuse: a refusal.
-        score: a verdict.
+        score: a score.
+        direct: an answer in one call: plain, careful or from a caption.
+        cot: a chain of thought with its answer.
+        cod: a chain of draft with its answer.
+        caption: a caption.
+        verdict: a verdict on a request or an answer.
     """
 
     scan: int = 320
@@ -71,6 +78,11 @@ class TokenLimits:
     answer: int = 512
     refuse: int = 160
     score: int = 64
+    direct: int = 1024
+    cot: int = 2048
+    cod: int = 512
+    caption: int = 256
+    verdict: int = 64
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -107,6 +119,11 @@ class Sections:
         return "\n".join(fenced(label, text, fence) for label, text in self._parts)
 
 
+def quoted_request(request: PromptRequest, fence: str | None = None) -> Sections:
+    """The earlier turns and the question: what every quoting prompt begins with."""
+    return Sections(fence).add_context(request.context).add("REQUEST", request.question)
+
+
 def chat(
     stage: str,
     system: str,
@@ -115,7 +132,6 @@ def chat(
     *,
     max_tokens: int,
     schema: Mapping[str, object] | None = None,
-    temperature: float = 0.0,
     top_logprobs: int = 0,
 ) -> ChatRequest:
     """A system message and one user message, images first so that servers can cache them."""
@@ -132,7 +148,6 @@ def chat(
         ),
         max_tokens=max_tokens,
         stage=stage,
-        temperature=temperature,
         schema=schema,
         top_logprobs=top_logprobs,
     )

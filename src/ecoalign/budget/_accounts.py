@@ -1,0 +1,132 @@
+"""What calls have cost: exact sums, and what a server's report of its usage is charged as."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ecoalign.budget._amounts import Spending, StageSpending
+from ecoalign.budget._money import Money
+from ecoalign.models import Usage
+
+__all__ = ["IMPLAUSIBLE_EXCESS", "NO_COST", "NO_USAGE", "Accounts", "Cost", "chargeable"]
+
+_NOTHING = Money()
+
+NO_USAGE = Usage()
+
+IMPLAUSIBLE_EXCESS = 131_072
+"""Tokens above a call's bound. Hidden reasoning past the cap and tools of the server's own may pass
+a bound; no model writes this much at once, and no such tool reads as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Tokens and money, added and compared unit by unit."""
+
+    tokens: int = 0
+    money: Money = _NOTHING
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.tokens + other.tokens, self.money + other.money)
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(self.tokens - other.tokens, self.money - other.money)
+
+    def least(self, other: Cost) -> Cost:
+        """The lesser of both in each unit."""
+        return Cost(min(self.tokens, other.tokens), min(self.money, other.money))
+
+    def at_least_zero(self) -> Cost:
+        """The same with nothing negative."""
+        return Cost(max(0, self.tokens), max(_NOTHING, self.money))
+
+    def share(self, share: float) -> Cost:
+        """`share` of both, rounded down; share in [0, 1]."""
+        return Cost(int(self.tokens * share), self.money.share(share))
+
+
+NO_COST = Cost()
+
+
+def chargeable(reported: Usage | None, bound: Usage, floor: Usage = NO_USAGE) -> Usage:
+    """What a reported usage is charged as, so that a false report cannot hide spending.
+
+    No report, and one without a single token, count as the bound. A count that is not a whole
+    number, is negative or is below `floor`, and a prompt of no tokens, count as the bound of that
+    kind. Parts of the prompt that cannot be (more cached than there was) are not believed:
+    `cached` counts as 0, the dearest, and `image` as its bound. Nothing is ever charged below
+    `floor`. Counts above the bound are kept: the truth is recorded, whatever it costs; but one that
+    passes it by more than `IMPLAUSIBLE_EXCESS` is no truth and counts as the bound of its kind.
+    """
+    if reported is None or not (_count(reported.prompt) and _count(reported.completion)):
+        return _at_least(bound, floor)
+    if reported.total == 0:
+        return _at_least(bound, floor)
+    prompt, completion = reported.prompt, reported.completion
+    if not max(1, floor.prompt) <= prompt <= bound.prompt + IMPLAUSIBLE_EXCESS:
+        prompt = max(bound.prompt, floor.prompt)
+    if not floor.completion <= completion <= bound.completion + IMPLAUSIBLE_EXCESS:
+        completion = max(bound.completion, floor.completion)
+    believed = prompt == reported.prompt
+    cached = reported.cached if believed and _count(reported.cached, prompt) else 0
+    image = reported.image if _count(reported.image, prompt) else min(bound.image, prompt)
+    return Usage(prompt, completion, image, cached)
+
+
+def _at_least(bound: Usage, floor: Usage) -> Usage:
+    return Usage(
+        max(bound.prompt, floor.prompt), max(bound.completion, floor.completion), bound.image
+    )
+
+
+def _count(value: object, most: int | None = None) -> bool:
+    return type(value) is int and value >= 0 and (most is None or value <= most)
+
+
+@dataclass(slots=True)
+class _Stage:
+    tokens: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+    money: Money | None = _NOTHING
+
+
+@dataclass(slots=True)
+class Accounts:
+    """What has been spent, in all and by stage. Not locked: the ledger does that."""
+
+    usage: Usage = NO_USAGE
+    total: Cost = NO_COST
+    calls: int = 0
+    priced: bool = True
+    _stages: dict[str, _Stage] = field(default_factory=dict)
+
+    def add(self, stage: str, usage: Usage, cost: Cost, seconds: float, *, priced: bool) -> None:
+        """Enter one call."""
+        self.usage += usage
+        self.total += cost
+        self.calls += 1
+        self.priced = self.priced and priced
+        entry = self._stages.setdefault(stage, _Stage())
+        entry.tokens += usage.total
+        entry.calls += 1
+        entry.seconds += seconds
+        entry.money = None if entry.money is None or not priced else entry.money + cost.money
+
+    def spending(self, seconds: float) -> Spending:
+        """A snapshot. `seconds` is the wall-clock so far."""
+        return Spending(
+            tokens=self.usage,
+            by_stage={
+                name: StageSpending(
+                    entry.tokens,
+                    entry.calls,
+                    entry.seconds,
+                    None if entry.money is None else entry.money.usd,
+                )
+                for name, entry in self._stages.items()
+            },
+            usd=self.total.money.usd if self.priced else None,
+            seconds=seconds,
+            calls=self.calls,
+        )

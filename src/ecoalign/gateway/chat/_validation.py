@@ -1,0 +1,161 @@
+"""From what pydantic finds wrong with a request to one error of the API, with its place."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from ecoalign.gateway._errors import ApiError, invalid
+from ecoalign.gateway.chat._protocol import (
+    CUSTOM,
+    UNSUPPORTED_VALUE,
+    AssistantMessage,
+    ChatCompletionRequest,
+    EcoAlignOptions,
+    ImagePart,
+    ImageUrl,
+    Must,
+    RefusalPart,
+    ResponseFormat,
+    StreamOptions,
+    TextPart,
+    UserMessage,
+)
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Parsed = TypeVar("Parsed")
+
+Place = tuple[int | str, ...]
+
+_MODELS: tuple[type[BaseModel], ...] = (
+    *(UserMessage, AssistantMessage, ImageUrl, TextPart, RefusalPart, ImagePart, ResponseFormat),
+    *(EcoAlignOptions, StreamOptions, ChatCompletionRequest),
+)
+
+_NESTED = frozenset({"messages", "ecoalign", "stream_options", "response_format"})
+
+_CLOSED: dict[str, type[BaseModel]] = {"ecoalign": EcoAlignOptions, "stream_options": StreamOptions}
+
+
+def checked(adapter: TypeAdapter[Parsed], value: object, name: str = "") -> Parsed:
+    """`value`, validated.
+
+    Args:
+        adapter: of what it should be.
+        value: parsed JSON.
+        name: the parameter that it is; "" for the whole body.
+
+    Raises:
+        ApiError: 400 for the first thing that is wrong; its `param` is the place, as in
+            "messages[0].content[1].image_url.url".
+    """
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+    # A union reports an error for each of its types: the one that got furthest tells most.
+    places = [_place(value, name, one) for one in found]
+    first = places[0]
+    same = [index for index, place in enumerate(places) if place[: len(first)] == first]
+    at = max(same, key=lambda index: len(places[index]))
+    raise _refusal(found[at], places[at]) from None
+
+
+def _place(value: object, name: str, error: ErrorDetails) -> Place:
+    """Where an error is, without the names that pydantic gives to the types of a union."""
+    place: list[int | str] = [name] if name else []
+    loc = error["loc"]
+    for index, step in enumerate(loc):
+        missing = error["type"] == "missing" and index == len(loc) - 1
+        if isinstance(value, dict) and (step in value or missing):
+            place.append(step)
+            value = value.get(step)
+        elif isinstance(value, list) and isinstance(step, int):
+            place.append(step)
+            value = value[step]
+    # Where any key may stand, its name says nothing.
+    return tuple(place) if place and place[0] in _NESTED else tuple(place[:1])
+
+
+def _param(place: Place) -> str:
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step[:40]}" for step in place)
+    return "".join(steps).removeprefix(".")
+
+
+def _refusal(error: ErrorDetails, place: Place) -> ApiError:
+    kind, last = error["type"], place[-1] if place else ""
+    # The address of an image is missed where it would be.
+    param = _param((*place, "url") if last == "image_url" else place)
+    if kind == CUSTOM:
+        return invalid(error["msg"], param, error.get("ctx", {}).get("code"))
+    if kind == "extra_forbidden":
+        owner = str(place[-2])
+        names = ", ".join(_CLOSED[owner].model_fields)
+        message = f"no such parameter: {owner} has no option {str(last)[:40]!r}; it has {names}"
+        return invalid(message, param, "unknown_parameter")
+    if isinstance(last, int) and place[0] == "messages":
+        return _unknown_kind(kind, place, param)
+    if last not in _rules():
+        return _refusal(error, place[:-1]) if place else invalid(error["msg"], None)
+    rule = _rules()[str(last)]
+    text = f"{param} {rule.text}" if rule.text.startswith("must") else rule.text
+    return invalid(text, param, rule.code)
+
+
+def _unknown_kind(kind: str, place: Place, param: str) -> ApiError:
+    """A message, or a part of one, that is of no known kind or no object at all."""
+    if "content" in place:
+        return invalid(
+            "a part of a message is text, or in a turn of the user an image_url; nothing else is "
+            "read",
+            f"{param}.type",
+            UNSUPPORTED_VALUE,
+        )
+    if kind.startswith("union_tag"):
+        message = "a role is one of system, developer, user, assistant, tool"
+        return invalid(message, f"{param}.role")
+    return invalid("a message must be an object", param)
+
+
+@cache
+def _rules() -> dict[str, Must]:
+    """What each field must be, by its name."""
+    rules: dict[str, Must] = {}
+    for model in _MODELS:
+        described = model.model_json_schema()["properties"]
+        for name, field in model.model_fields.items():
+            own = [one for one in field.metadata if isinstance(one, Must)]
+            rules[name] = own[0] if own else Must(f"must be {_described(described[name])}")
+    return rules
+
+
+def _described(schema: dict[str, Any]) -> str:
+    """What a JSON schema asks for, in words."""
+    options = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    return " or ".join(_described_one(one) for one in options)
+
+
+def _described_one(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return f"one of {', '.join(schema['enum'])}"
+    match schema:
+        case {"type": "boolean"}:
+            return "true or false"
+        case {"type": "string", "minLength": low, "maxLength": high}:
+            return f"a text of {low} to {high} characters"
+        case {"type": "string"}:
+            return "a text"
+        case {"type": "number" | "integer" as kind, "minimum": low, "maximum": high}:
+            number = "a whole number" if kind == "integer" else "a number"
+            return f"{number} from {low} to {high}"
+        case {"type": "array", "items": {"type": "string" | "object" as kind}}:
+            return "a list of texts" if kind == "string" else "a list of objects"
+        case {"type": "array"}:
+            return "a list"
+        case {"type": "object", "additionalProperties": {"type": "number"}}:
+            return "an object of numbers"
+    return "an object"

@@ -1,0 +1,272 @@
+"""Where a chat completions server is, as whom it is asked, and by which way it is reached.
+
+Each of these values has one reader, whichever option, setting or variable it comes from.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from ecoalign._version import __version__
+from ecoalign.errors import InputError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+__all__ = ["OPENAI_URL", "USER_AGENT", "Endpoint", "Proxy", "read_base_url", "tls_context"]
+
+OPENAI_URL: Final = "https://api.openai.com/v1"
+
+USER_AGENT: Final = f"ecoalign/{__version__}"
+
+_WORDS = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+"""Further headers, and the variables that they are read from."""
+
+_UNFIT = re.compile(r"[^!-~]")
+"""What a header value or an address in ASCII does not hold: blanks, controls, other scripts."""
+
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._-]+)?", re.I | re.ASCII)
+
+
+def read_base_url(text: str, name: str = "the base URL") -> SplitResult:
+    """An address of a server, in parts.
+
+    Args:
+        text: the address; blanks around it are dropped.
+        name: what to call it in the error.
+
+    Raises:
+        InputError: it is not http or https, has no host, or has a query, a fragment or blanks.
+    """
+    text = text.strip()
+    shown = re.split(r"[?#]", text.rpartition("@")[2])[0]
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host, port = SplitResult("", "", "", "", ""), "", 0
+    known = parts.scheme in {"http", "https"} and port != 0
+    spelled = _HOST.fullmatch(host) or (host and not host.isascii() and host.isprintable())
+    if not (known and spelled and text.isprintable()) or re.search(r"[\s\\]", text):
+        raise InputError(f"{name} {shown!r} is not one; it looks like http://localhost:8000/v1")
+    if "?" in text or "#" in text:
+        raise InputError(
+            f"{name} {shown!r} has a query or a fragment behind it, which is not taken; "
+            "it ends in a path such as /v1"
+        )
+    return parts
+
+
+def read_key(variable: str, key: str | None = None) -> str:
+    """The key, or other word for a header, that an environment variable holds; "" for none.
+
+    Args:
+        variable: its name.
+        key: what it held, where it was read before.
+
+    Raises:
+        InputError: it cannot be sent in a header. The message does not show it.
+    """
+    key = os.environ.get(variable, "").strip() if key is None else key
+    if _UNFIT.search(key):
+        raise InputError(
+            f"{variable} cannot be sent: there is a blank, a line break or a character that is "
+            "not ASCII in it; copy it again"
+        )
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy of the environment.
+
+    Attributes:
+        url: http or https, with the user and password where there are any.
+        variable: where it was named.
+    """
+
+    url: str = field(repr=False)
+    variable: str
+
+
+def proxy_for(parts: SplitResult) -> Proxy | None:
+    """The proxy between here and an address, by HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+
+    A name in lower case comes before the one in capitals, and ALL_PROXY last. The loopback
+    interface is no exception. Where the environment names no proxy, the settings of the system
+    count (Windows, macOS).
+
+    Raises:
+        InputError: the proxy is of a kind that is not supported, such as SOCKS.
+    """
+    from urllib.request import getproxies
+
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    proxies = getproxies()
+    kind = next((kind for kind in (parts.scheme, "all") if proxies.get(kind)), None)
+    if kind is None or _exempt(host, port, proxies.get("no", "")):
+        return None
+    names = (f"{kind}_proxy", f"{kind}_proxy".upper())
+    variable = next((name for name in names if os.environ.get(name)), "the system's proxy setting")
+    url = proxies[kind].strip()
+    url = url if "://" in url else f"http://{url}"
+    try:
+        proxy = urlsplit(url)
+        usable = bool(proxy.hostname) and proxy.port != 0 and not re.search(r"\s", url)
+        f"{unquote(proxy.username or '')}{unquote(proxy.password or '')}".encode("latin-1")
+    except ValueError:
+        proxy, usable = urlsplit("http://"), False
+    if proxy.scheme not in {"http", "https"}:
+        raise InputError(
+            f"{variable} names a proxy of the kind {proxy.scheme!r}, which is not supported; name "
+            f"an http:// or https:// proxy, or add {host} to NO_PROXY to go without one"
+        )
+    if not usable:
+        raise InputError(f"{variable} names no proxy; it looks like http://host:3128")
+    return Proxy(url, variable)
+
+
+def _exempt(host: str, port: int, listed: str) -> bool:
+    """Whether NO_PROXY lists a host: as a name, a domain, an address, a network or "*"."""
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    if not getproxies_environment():
+        return bool(proxy_bypass(host))
+    host = host.lower().rstrip(".")
+    for entry in listed.lower().replace(" ", ",").split(","):
+        found = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::(\d+))?", entry)
+        name, only = (found[1].strip("[]"), found[2]) if found else (entry, None)
+        if not name or (only and int(only) != port):
+            continue
+        domain = name.removeprefix("*").lstrip(".")
+        if name == "*" or host.endswith(f".{domain}") or (host == domain and name[0] != "*"):
+            return True
+        try:
+            if ip_address(host) in ip_network(name, strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
+def tls_context() -> ssl.SSLContext:
+    """Certificates are checked against SSL_CERT_FILE and SSL_CERT_DIR, else the system's own.
+
+    Raises:
+        InputError: one of these is set and holds no certificates.
+    """
+    import ssl
+
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if folder and not Path(folder).is_dir():
+        raise InputError(f"SSL_CERT_DIR names {folder!r}, which is no folder")
+    try:
+        if file or folder:
+            context = ssl.create_default_context(cafile=file or None, capath=folder or None)
+        elif sys.platform in {"darwin", "win32"}:
+            import truststore
+
+            context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        else:
+            context = ssl.create_default_context()
+    except OSError as error:  # that a file is not PEM is one, too
+        raise InputError(
+            f"SSL_CERT_FILE names {file!r}, which cannot be read as certificates in PEM "
+            f"({type(error).__name__})"
+        ) from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server of chat completions. Build it with `of`.
+
+    Attributes:
+        url: of the chat completions, without user and password.
+        base_url: the server's address, without user and password.
+        origin: scheme, host and port, for messages.
+        key: sent as the bearer token; "" where the server needs none.
+        key_from: the variable that holds the key, for messages.
+        has_user: whether the address holds a user and a password, which are sent for the key.
+        headers: of every request; one of them holds the key.
+        proxy: None where the way is direct.
+        tls: None where none is spoken.
+    """
+
+    url: str
+    base_url: str
+    origin: str
+    key: str = field(repr=False)
+    key_from: str
+    has_user: bool
+    headers: Mapping[str, str] = field(repr=False)
+    proxy: Proxy | None
+    tls: ssl.SSLContext | None
+
+    @classmethod
+    def of(
+        cls,
+        base_url: str | None = None,
+        key: str | None = None,
+        *,
+        key_from: str = "OPENAI_API_KEY",
+    ) -> Endpoint:
+        """The server at `base_url`, by default at OPENAI_BASE_URL, and else OpenAI's own.
+
+        Args:
+            base_url: usually ends in /v1.
+            key: None to read it from the environment.
+            key_from: the variable of the key.
+
+        Raises:
+            InputError: the address, the key, or a proxy or certificates of the environment cannot
+                be used.
+        """
+        named = os.environ.get("OPENAI_BASE_URL", "").strip()
+        if base_url:
+            parts = read_base_url(base_url)
+        elif named:
+            parts = read_base_url(named, "the base URL in OPENAI_BASE_URL")
+        else:
+            parts = read_base_url(OPENAI_URL)
+        key = read_key(key_from, key)
+        headers = {
+            "User-Agent": USER_AGENT,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+        }
+        for name, variable in _WORDS.items():
+            if word := read_key(variable):
+                headers[name] = word
+        user = parts.netloc.rpartition("@")[0]
+        if user:
+            pair = base64.b64encode(unquote(user).encode()).decode("ascii")
+            headers["Authorization"] = f"Basic {pair}"
+        elif key:
+            headers["Authorization"] = f"Bearer {key}"
+        parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+        proxy = proxy_for(parts)
+        secure = parts.scheme == "https" or (proxy is not None and proxy.url.startswith("https:"))
+        return cls(
+            url=parts._replace(path=parts.path.rstrip("/") + "/chat/completions").geturl(),
+            base_url=parts.geturl(),
+            origin=f"{parts.scheme}://{parts.netloc}",
+            key=key,
+            key_from=key_from,
+            has_user=bool(user),
+            headers=headers,
+            proxy=proxy,
+            tls=tls_context() if secure else None,
+        )

@@ -1,0 +1,469 @@
+"""The one HTTP client, on aiohttp: for models, for requests passed through, and for images.
+
+A request is sent once and no redirect is followed. What an answer may hold is bounded, on the
+wire and in the body, and so is the time that the whole of it takes. Nothing is unpacked, no cookie
+is kept, and no error holds a header of the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import select
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict
+from yarl import URL
+
+from ecoalign.models._endpoint import USER_AGENT
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from aiohttp.abc import AbstractResolver
+    from aiohttp.client_middlewares import ClientHandlerType
+    from aiohttp.tracing import Trace
+    from multidict import CIMultiDictProxy
+
+    from ecoalign.models._endpoint import Proxy
+
+__all__ = ["URL", "Cause", "Exchange", "HttpClient", "HttpError"]
+
+Cause = Literal["timeout", "refused", "closed", "malformed", "too-large"]
+
+IDLE_SECONDS: Final = 4.0
+"""A connection that has rested for longer is not used again: the usual server closes after 5 s,
+and a request that crosses with the closing may or may not have been taken."""
+CONNECT_SECONDS: Final = 10.0
+_HEAD_BYTES: Final = 256 * 1024
+"""More than any server sends before a body."""
+_FRAMED: Final = 6
+"""Bytes on the wire for one of the body, which may come in chunks of one byte."""
+_LARGE: Final = 1024 * 1024
+"""aiohttp wants a larger body as a file, which it sends in pieces."""
+
+
+class HttpError(Exception):
+    """The exchange failed. The message goes on from "the server", and holds no header.
+
+    Attributes:
+        cause: "timeout"; "refused": no connection; "closed": the server broke off; "malformed":
+            what came is not HTTP; "too-large": the answer is over its limit.
+        sent: whether any of the request may have been sent.
+    """
+
+    def __init__(self, cause: Cause, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.cause: Cause = cause
+        self.sent = sent
+
+
+class _Line(asyncio.Protocol):
+    """One connection: stands between its transport and aiohttp, and counts what comes.
+
+    Attributes:
+        user: the exchange that it was last taken for.
+        room: bytes that may still come.
+        flooded: whether more came.
+        stopped: whether aiohttp has closed it: after an answer, or because of what came.
+        lost: why the connection broke, where it did not just end.
+    """
+
+    def __init__(self, transport: asyncio.Transport, lines: set[_Line]) -> None:
+        self.transport = transport
+        self.user: Exchange | None = None
+        self.room = 0
+        self.flooded = False
+        self.stopped = False
+        self.lost: BaseException | None = None
+        self._lines = lines
+        self._inner = cast("asyncio.Protocol", transport.get_protocol())
+        self._poll: select.poll | None = None
+        sock = transport.get_extra_info("socket")
+        if sock is not None and hasattr(select, "poll"):
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN)
+        transport.set_protocol(self)
+        lines.add(self)
+
+    @property
+    def rests(self) -> bool:
+        """Whether another request can be sent, as far as anyone can know on this side.
+
+        What has arrived, read or not, can only be the connection's end, or belong to nobody.
+        """
+        return not (
+            getattr(self._inner, "should_close", True)
+            or self.transport.is_closing()
+            or self.transport.get_write_buffer_size()
+            or (self._poll is not None and self._poll.poll(0))
+        )
+
+    def data_received(self, data: bytes) -> None:
+        """Hand it on, if there is room."""
+        self.room -= len(data)
+        if self.room < 0:
+            self.flooded = True
+            self.transport.abort()
+            return
+        self._inner.data_received(data)
+        if self.transport.is_closing():
+            self.stopped = True
+            if self.user is not None:
+                self.user.stop()
+
+    def eof_received(self) -> bool | None:
+        """See `asyncio.Protocol`."""
+        return self._inner.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self.lost = exc
+        self._lines.discard(self)
+        self._inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._inner.resume_writing()
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Connections that are checked before each request.
+
+    aiohttp takes a connection in the task that makes the request, which finds it in `taken`.
+    """
+
+    def __init__(self, room: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.lines: set[_Line] = set()
+        self.taken: dict[asyncio.Task[object] | None, _Line] = {}
+        self._room = room
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the name is aiohttp's
+    ) -> aiohttp.connector.Connection:
+        """See `aiohttp.BaseConnector`."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            transport = connection.transport
+            if transport is None:  # a new one that was closed at once
+                connection.close()
+                raise aiohttp.ClientConnectionError
+            line = transport.get_protocol()
+            if not isinstance(line, _Line):
+                line = _Line(transport, self.lines)
+            elif not line.rests:
+                transport.abort()
+                connection.close()
+                continue
+            line.room = self._room
+            self.taken[asyncio.current_task()] = line
+            return connection
+
+
+async def _once(
+    request: aiohttp.ClientRequest, handler: ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Send a request once: after these errors aiohttp would send a GET again."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+        pass
+    raise aiohttp.ClientConnectionError
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The connections of one event loop."""
+
+    session: aiohttp.ClientSession
+    connector: _Connector
+    turns: asyncio.Semaphore
+
+
+class HttpClient:
+    """Requests with the same headers, usually to one server.
+
+    May be used in several event loops and threads: each loop has connections of its own. They are
+    kept open between requests. Cancelling a request closes its connection at once.
+
+    Args:
+        headers: of every request.
+        connections: at most so many requests at once in a loop, >= 1; more wait.
+        most: bytes of the body of one answer.
+        tls: checks certificates; None for those that the system trusts.
+        proxy: between here and there.
+        resolver: looks names up; by default the system's.
+        keep: whether connections are used again.
+        connect: seconds that a connection may take.
+    """
+
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        *,
+        connections: int,
+        most: int,
+        tls: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
+        resolver: AbstractResolver | None = None,
+        keep: bool = True,
+        connect: float = CONNECT_SECONDS,
+    ) -> None:
+        # Not the session's own headers: aiohttp would show those to a proxy, the key among them.
+        self.headers = CIMultiDict(headers)
+        self.most = most
+        self.proxy = proxy
+        self._connections = connections
+        self._resolver = resolver
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect)
+        self._connector = partial(
+            _Connector,
+            _HEAD_BYTES + _FRAMED * most,
+            limit=0,
+            ssl=tls or True,
+            use_dns_cache=False,
+            force_close=not keep,
+            keepalive_timeout=IDLE_SECONDS if keep else None,
+        )
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+
+    def exchange(
+        self,
+        method: Literal["GET", "POST"],
+        url: URL,
+        body: bytes | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> Exchange:
+        """Send a request with `async with`, and have its answer.
+
+        Args:
+            method, url, body: the request.
+            deadline: the time of the running loop at which the whole of it must have ended.
+        """
+        return Exchange(self, method, url, body, deadline)
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop; requests under way fail.
+
+        Safe to call twice; a later request opens new ones.
+        """
+        await self._forget_ended_loops()
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            for line in list(pool.connector.lines):
+                line.transport.abort()
+            await pool.session.close()
+
+    async def _forget_ended_loops(self) -> None:
+        for loop in [loop for loop in list(self._pools) if loop.is_closed()]:
+            pool = self._pools.pop(loop, None)
+            if pool is not None:
+                await pool.session.close()
+
+    async def pool(self) -> _Pool:
+        """The connections of the running loop."""
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            await self._forget_ended_loops()
+            connector = self._connector(resolver=self._resolver or aiohttp.ThreadedResolver())
+            session = aiohttp.ClientSession(
+                connector=connector,
+                headers={"User-Agent": USER_AGENT},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=self._timeout,
+                auto_decompress=False,
+                middlewares=(_once,),
+                proxy=None if self.proxy is None else URL(self.proxy.url),
+                max_field_size=16 * 1024,
+            )
+            pool = _Pool(session, connector, asyncio.Semaphore(self._connections))
+            self._pools[loop] = pool
+        return pool
+
+    def __del__(self) -> None:
+        # Who forgets to close, after the loop has ended, need not be told of it.
+        for loop, pool in getattr(self, "_pools", {}).items():
+            if loop.is_closed():
+                with suppress(StopIteration):
+                    pool.session.close().send(None)
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Exchange:
+    """One request and its answer, which can be read as long as the `async with` lasts.
+
+    Attributes:
+        status: of the answer, 200 or more.
+        headers: of the answer.
+
+    Raises:
+        HttpError: on entering and on reading.
+    """
+
+    _client: HttpClient
+    _method: str
+    _url: URL
+    _body: bytes | None
+    _deadline: float | None
+    status: int = 0
+    headers: CIMultiDictProxy[str] = field(init=False)
+    _read: int = 0
+    _pool: _Pool | None = None
+    _line: _Line | None = None
+    _response: aiohttp.ClientResponse | None = None
+
+    def header(self, name: str) -> str:
+        """The value of a header of the answer, "" where it is missing."""
+        return self.headers.get(name, "")
+
+    async def __aenter__(self) -> Exchange:
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                response = await self._send()
+        except _ERRORS as error:
+            failure = self._failure(error)
+        except BaseException:
+            self._end()
+            raise
+        else:
+            if response.status >= 200:
+                self.status, self.headers = response.status, response.headers
+                return self
+            failure = HttpError("malformed", "changed to another protocol", sent=True)
+        self._end()
+        # Raised here, so that aiohttp's error, which holds the request, does not travel with it.
+        raise failure
+
+    async def _send(self) -> aiohttp.ClientResponse:
+        pool = await self._client.pool()
+        await pool.turns.acquire()
+        self._pool = pool
+        if pool.session.closed:
+            raise aiohttp.ClientConnectionError
+        data = self._body
+        try:
+            self._response = await pool.session.request(
+                self._method,
+                self._url,
+                data=data if data is None or len(data) <= _LARGE else io.BytesIO(data),
+                headers=self._client.headers,
+                allow_redirects=False,
+            )
+        finally:
+            self._line = pool.connector.taken.pop(asyncio.current_task(), None)
+            if self._line is not None:
+                self._line.user = self
+        if self._line is not None and self._line.stopped:
+            self.stop()
+        return self._response
+
+    def stop(self) -> None:
+        """Fail who reads the body, if it is not whole: aiohttp would let them wait for ever."""
+        content = None if self._response is None else self._response.content
+        if content is not None and not content.is_eof():
+            content.set_exception(HttpProcessingError())
+
+    async def whole(self) -> bytes:
+        """The rest of the answer's body, at once."""
+        response = self._answer()
+        if (response.content_length or 0) > self._client.most:
+            raise self._too_large()
+        if "Content-Length" in self.headers and response.content.is_eof():
+            return response.content.read_nowait()
+        pieces = []
+        while piece := await self.piece():
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def piece(self) -> bytes:
+        """What came of the body since the last call; b"" at its end.
+
+        A reader that is slow holds the server back.
+        """
+        response, line = self._answer(), self._line
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                data = await response.content.readany()
+        except _ERRORS as error:
+            failure = self._failure(error)
+        else:
+            self._read += len(data)
+            framed = not {"Content-Length", "Transfer-Encoding"}.isdisjoint(self.headers)
+            if self._read > self._client.most:
+                failure = self._too_large()
+            elif data or framed or line is None or not (line.flooded or line.lost):
+                return data
+            else:  # a body that ends with its connection did not end so
+                failure = self._failure(line.lost)
+        raise failure
+
+    def _answer(self) -> aiohttp.ClientResponse:
+        if self._response is None:
+            raise RuntimeError("there is no answer yet")
+        return self._response
+
+    def _too_large(self) -> HttpError:
+        return HttpError("too-large", f"sent more than {self._client.most:,} bytes", sent=True)
+
+    def _failure(self, error: BaseException | None) -> HttpError:
+        kind = type(None if error is None else error.__cause__ or error).__name__
+        line, proxy = self._line, self._client.proxy
+        if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
+            return HttpError("timeout", "did not answer in time", sent=line is not None)
+        if line is None:
+            way = "" if proxy is None else f" through the proxy in {proxy.variable}"
+            if isinstance(error, aiohttp.ClientHttpProxyError):
+                kind = f"HTTP {error.status}"
+            return HttpError("refused", f"cannot be reached{way} ({kind})", sent=False)
+        if line.flooded:
+            return self._too_large()
+        if not isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
+            where = "without an answer" if self._response is None else "in the middle of its answer"
+            return HttpError("closed", f"broke off {where}", sent=True)
+        return HttpError("malformed", f"sent an answer that is not HTTP ({kind})", sent=True)
+
+    def _end(self) -> None:
+        """Let go of the connection, which is closed unless the answer was read to its end."""
+        response, line, pool = self._response, self._line, self._pool
+        whole = response is not None and response.status >= 200 and response.content.is_eof()
+        if line is not None and line.user is self:
+            line.user = None
+            transport = line.transport
+            if not whole or (not transport.is_closing() and transport.get_write_buffer_size()):
+                transport.abort()
+        if response is not None:
+            response.close()
+        self._pool = None
+        if pool is not None:
+            pool.turns.release()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+
+_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError)
+"""What aiohttp raises: a RuntimeError where the connection is gone. TimeoutError is an OSError."""

@@ -1,0 +1,201 @@
+"""One server of chat completions: what is sent to it, and what its failures mean."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+from ecoalign.errors import ModelError
+from ecoalign.models.http import URL, HttpClient, HttpError
+from ecoalign.models.openai._response import named, said, scrub, seconds_to_wait
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from ecoalign.errors import ModelFault
+    from ecoalign.models._endpoint import Endpoint
+    from ecoalign.models.http import Exchange
+
+__all__ = ["MAX_ANSWER_BYTES", "ChatServer", "ServerError"]
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""A completion with log-probabilities is at most a few MB; anything larger is not one."""
+
+_BROKEN: Mapping[str, tuple[ModelFault, str]] = {
+    "timeout": ("timeout", "allow more time or a smaller output"),
+    "refused": ("down", "is it running, and is the base URL right?"),
+    "closed": ("server", "nothing was read"),
+    "malformed": ("bad-response", "is the base URL right?"),
+    "too-large": ("bad-response", "the answer was not read"),
+}
+"""The fault in an exchange without an answer, by its cause, and what to do."""
+
+_BAD: ModelFault = "bad-response"
+
+_ADVICE: Mapping[int, str] = {
+    404: "no such model or address; check the model's name and the base URL",
+    407: "the proxy wants a user and a password; put them into its address",
+    413: "the request is too large for the server; use a smaller image side",
+}
+
+_PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
+
+
+class ServerError(ModelError):
+    """A server gave no answer that is one. Neither the message nor a chained error holds the key.
+
+    Attributes:
+        status: of its answer; None where there was none.
+        said: what it said, as it came.
+        text: the same in one short line without a key.
+        named: the parameter that it named in a field of its own; "" if none.
+    """
+
+    status: int | None = None
+    said = text = named = ""
+
+
+class ChatServer:
+    """Sends chat completion requests to one server, each of them once.
+
+    Args:
+        endpoint: the server.
+        connections: at most so many requests at once, >= 1; more wait, and the wait counts.
+        most: bytes of the body of one answer.
+        accept: the kinds of answers that are wanted.
+        closed: the fault where the server breaks off; for a model it is "bad-response", as asking
+            again would cost as much as the first time did.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        connections: int,
+        most: int,
+        accept: str = "application/json",
+        closed: ModelFault = "server",
+    ) -> None:
+        self._endpoint = endpoint
+        self._closed = closed
+        self._url = URL(endpoint.url)
+        self._client = HttpClient(
+            {**endpoint.headers, "Accept": accept},
+            connections=connections,
+            most=most,
+            tls=endpoint.tls,
+            proxy=endpoint.proxy,
+        )
+
+    async def post(
+        self, body: bytes, limit: float, deadline: float | None = None
+    ) -> tuple[Exchange, bytes]:
+        """A successful answer, and its body.
+
+        Args:
+            body: the request.
+            limit: seconds that it may take in all.
+            deadline: of the running loop's time, where some of them have passed already.
+
+        Raises:
+            ServerError: there was none.
+        """
+        try:
+            async with self._send(body, limit, deadline) as answer:
+                content = await answer.whole()
+        except HttpError as error:
+            failure = self._broken(error, limit)
+        else:
+            if 200 <= answer.status < 300 and not _is_packed(answer):
+                return answer, content
+            failure = self.refused(answer, content, "packed its answer unasked")
+        raise failure
+
+    async def stream(self, body: bytes, limit: float) -> AsyncGenerator[bytes, None]:
+        """The body of a stream of server-sent events, in pieces as they come.
+
+        Raises:
+            ServerError: as in `post`, or the answer is no such stream, or it breaks off.
+        """
+        try:
+            async with self._send(body, limit, None) as answer:
+                kind = answer.header("Content-Type").partition(";")[0].strip().lower()
+                events = answer.status == 200 and kind == "text/event-stream"
+                if events and not _is_packed(answer):
+                    while piece := await answer.piece():
+                        yield piece
+                    return
+                wrong = "packed its answer unasked" if events else "sent no stream of events"
+                failure = self.refused(answer, await answer.whole(), wrong)
+        except HttpError as error:
+            failure = self._broken(error, limit)
+        raise failure
+
+    def _send(self, body: bytes, limit: float, deadline: float | None) -> Exchange:
+        end = asyncio.get_running_loop().time() + limit if deadline is None else deadline
+        return self._client.exchange("POST", self._url, body, deadline=end)
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop; requests under way fail."""
+        await self._client.aclose()
+
+    def _broken(self, error: HttpError, limit: float) -> ServerError:
+        words = str(error)
+        if error.cause == "timeout":
+            words = f"{'did not answer' if error.sent else 'took no request'} within {limit:g} s"
+        fault, advice = _BROKEN[error.cause]
+        fault = self._closed if error.cause == "closed" else fault
+        message = f"the model server at {self._endpoint.origin} {words}; {advice}"
+        return ServerError(message, fault=fault, billed=error.sent)
+
+    def refused(self, answer: Exchange, content: bytes, wrong: str) -> ServerError:
+        """What an answer means that is not one that was asked for.
+
+        Args:
+            answer, content: the answer and its body.
+            wrong: what is wrong with it if its status is that of a success.
+        """
+        status, origin = answer.status, self._endpoint.origin
+        text = "" if _is_packed(answer) else said(content)
+        shown = scrub(text, self._endpoint.key)
+        if 200 <= status < 300:
+            fault, billed, message = _BAD, True, f"the model server at {origin} {wrong}"
+        else:
+            advice, fault, billed = self._meaning(status, text)
+            message = f"{advice}. HTTP {status} from {origin}: {shown or 'no further message'}"
+        wait = seconds_to_wait(answer.header)
+        error = ServerError(message, fault=fault, billed=billed, retry_after=wait)
+        error.status, error.said, error.text = status, text, shown
+        if status in {400, 422} and _PARAM.fullmatch(param := named(content)):
+            error.named = param
+        return error
+
+    def _meaning(self, status: int, text: str) -> tuple[str, ModelFault, bool]:
+        """What to do, the fault, and whether tokens may have been spent."""
+        if status == 429 and "insufficient_quota" in text:
+            return "the account's quota is used up; check plan and billing", "rejected", False
+        if status == 429:
+            return "the server limits the rate of requests", "rate-limited", False
+        if status == 408:
+            return "the server timed out", "timeout", True
+        if status >= 500:
+            return "the server failed", "server", True
+        if status in {401, 403}:
+            key = self._endpoint.key_from
+            advice = f"the key was refused; check {key} and what the key may use"
+        elif status in {400, 422}:
+            advice = "the server did not take the request"
+        elif status < 400:
+            advice = (
+                "the server redirects elsewhere, which is not followed so that the key stays here; "
+                "set the base URL to the right address"
+            )
+        else:
+            advice = _ADVICE.get(status, "the server refused the request")
+        return advice, "rejected", False
+
+
+def _is_packed(answer: Exchange) -> bool:
+    """Whether a body is encoded: nobody asked for that, and it is not unpacked."""
+    return answer.header("Content-Encoding").strip().lower() not in {"", "identity"}

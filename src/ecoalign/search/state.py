@@ -1,0 +1,312 @@
+"""What a search knows: the graph, the open actions and what things have cost. Plain data.
+
+`next_open` and the queue say what may be done next; `tell` takes what came of it. Nothing here
+calls a model, reads a clock or pays: what happens is returned as events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ecoalign.errors import BudgetExceeded
+from ecoalign.graph import (
+    ROOT,
+    ActionKind,
+    ActionQueue,
+    BestAnswer,
+    DuplicateIndex,
+    ExpansionQueue,
+    Forecast,
+    PendingAction,
+    Thought,
+    ThoughtGraph,
+    ThoughtId,
+    ThoughtKind,
+)
+from ecoalign.prompts.requests import ScanResult
+from ecoalign.search.executor import KIND_OF, Job
+from ecoalign.search.failures import cause_of
+from ecoalign.search.simulator import simulator_for
+from ecoalign.trace.events import (
+    ActionFailed,
+    Event,
+    Proposed,
+    ThoughtAdded,
+    ThoughtMerged,
+    ThoughtsDropped,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ecoalign.budget import Amount
+    from ecoalign.errors import EcoAlignError
+    from ecoalign.graph import Candidate, Similarity
+    from ecoalign.models import Reply
+    from ecoalign.prompts.requests import ScoreResult
+    from ecoalign.search.executor import ActionResult
+    from ecoalign.search.scanner import Scan
+    from ecoalign.search.simulator import Simulator
+    from ecoalign.settings import Settings
+
+__all__ = ["Costs", "SearchState"]
+
+
+@dataclass(slots=True)
+class Costs:
+    """How often something was paid for, and the tokens of all of it."""
+
+    count: int = 0
+    tokens: int = 0
+
+    def add(self, tokens: int) -> None:
+        """It was paid for once more."""
+        self.count += 1
+        self.tokens += tokens
+
+    @property
+    def mean(self) -> float:
+        """Tokens of one, on average; 0 before the first."""
+        return self.tokens / max(1, self.count)
+
+
+@dataclass(slots=True)
+class SearchState:
+    """The state of one search.
+
+    Attributes:
+        settings: in force.
+        similarity: what `merging` compares texts with.
+        graph: of all scored thoughts.
+        simulator: forecasts what open actions would bring, and learns from what they brought.
+        openings: the thoughts to expand.
+        queue: the open actions.
+        best: the best answer so far.
+        duplicates: finds equal thoughts.
+        step: rounds of the loop so far.
+        next_action: the id of the next action that is proposed.
+        executed, proposals: what they have cost.
+        scan_tokens: what the scan has cost.
+        drafted: whether a draft stands among the thoughts.
+        doubted: whether an answer forecast to be unsafe was tried already.
+        unsafe_end: the parent of the last answer that was pruned.
+        replies: what goes with the texts of thoughts.
+        cause: why the last failure failed, in no model's words; "" if nothing has.
+        short: the last time that the budget did not suffice.
+        jobs, needs: of open actions, worked out once each: rendering prompts is the dearest part.
+    """
+
+    settings: Settings
+    similarity: Similarity
+    graph: ThoughtGraph
+    simulator: Simulator
+    openings: ExpansionQueue
+    queue: ActionQueue = field(default_factory=ActionQueue)
+    best: BestAnswer = field(default_factory=BestAnswer)
+    duplicates: DuplicateIndex = field(default_factory=DuplicateIndex)
+    step: int = 0
+    next_action: int = 0
+    executed: Costs = field(default_factory=Costs)
+    proposals: Costs = field(default_factory=Costs)
+    scan_tokens: int = 0
+    drafted: bool = False
+    doubted: bool = False
+    unsafe_end: ThoughtId | None = None
+    replies: dict[ThoughtId, Reply] = field(default_factory=dict)
+    cause: str = ""
+    short: BudgetExceeded | None = None
+    jobs: dict[int, Job] = field(default_factory=dict)
+    needs: dict[int, Amount] = field(default_factory=dict)
+
+    @classmethod
+    def new(cls, settings: Settings, similarity: Similarity, scan: Scan | None) -> SearchState:
+        """The state with the root alone; an empty one where nothing was scanned."""
+        seen = ScanResult("", 1.0) if scan is None else scan.result
+        graph = ThoughtGraph(
+            seen.caption,
+            safety=seen.request_safety,
+            cost=0.0 if scan is None else scan.cost,
+            threshold=settings.safety_threshold,
+        )
+        state = cls(
+            settings,
+            similarity,
+            graph,
+            simulator_for(settings.fidelity),
+            ExpansionQueue(settings.max_depth),
+            scan_tokens=0 if scan is None else scan.cost,
+        )
+        state.openings.add(ROOT, float("inf"))
+        return state
+
+    # What may be done next --------------------------------------------------------------------
+
+    @property
+    def mean_cost(self) -> float:
+        """Tokens that an action has cost so far, on average; the scan's before the first one."""
+        return self.executed.mean if self.executed.count else float(self.scan_tokens)
+
+    @property
+    def headroom(self) -> float:
+        """1 minus the safe utility of the best answer so far."""
+        return 1.0 - self.best.value(self.graph)
+
+    def next_open(self) -> tuple[ThoughtId | None, float]:
+        """The most promising thought that may be expanded, and its promise."""
+        return self.openings.first(self.graph)
+
+    def job(self, action: PendingAction) -> Job:
+        """An open action with the thoughts that it stood on when this was first asked."""
+        job = self.jobs.get(action.id)
+        if job is None:
+            job = self.jobs[action.id] = Job.of(self.graph, action)
+        return job
+
+    def drop_impossible(self) -> list[PendingAction]:
+        """Take actions from or with pruned thoughts out of the queue; returns the others."""
+        pruned = self.graph.is_pruned
+        alive = [
+            action
+            for action in self.queue
+            if not pruned(action.parent) and not any(map(pruned, action.candidate.partners))
+        ]
+        self.queue.keep(alive)
+        return alive
+
+    def most_informed_doubtful_answer(self) -> PendingAction | None:
+        """Of the open answers that are forecast to be unsafe, the one from the thought that knows
+        most. It must rest on something that was found out: a guess from the bare request is what
+        the forecast was right to warn of."""
+        doubted = [
+            action
+            for action in self.queue
+            if action.candidate.kind is ActionKind.ANSWER
+            and self.graph[action.parent].kind not in (ThoughtKind.ROOT, ThoughtKind.STRATEGY)
+            and any(
+                s.safety < self.settings.safety_threshold for s in action.candidate.forecast[:1]
+            )
+        ]
+        depth = self.graph.path_to
+        return max(doubted, key=lambda a: (len(depth(a.parent)), -a.id), default=None)
+
+    # What came of it --------------------------------------------------------------------------
+
+    def enqueue(
+        self, parent: ThoughtId, candidates: Sequence[Candidate], dropped: int = 0
+    ) -> Proposed:
+        """Actions were proposed."""
+        first = self.next_action
+        for candidate in candidates:
+            self.queue.add(PendingAction(self.next_action, parent, candidate))
+            self.next_action += 1
+        return Proposed(parent, first, tuple(candidates), dropped)
+
+    def begin(self, action: PendingAction) -> Job:
+        """An open action is carried out: the job, with its thoughts as they are now."""
+        self.queue.remove(action.id)
+        self.jobs.pop(action.id, None)
+        self.needs.pop(action.id, None)
+        return Job.of(self.graph, action)
+
+    def failed(self, action: int, stage: str, error: EcoAlignError) -> ActionFailed:
+        """An action (-1: a stage) gave no scored thought."""
+        if isinstance(error, BudgetExceeded):
+            self.short = error
+        self.cause = f"{stage}: {cause_of(error)}"
+        return ActionFailed(action, stage, type(error).__name__, str(error))
+
+    def tell(self, action: PendingAction, result: ActionResult) -> list[Event]:
+        """Add what an action made to the graph; without a score its text is lost, on purpose."""
+        self.executed.add(result.cost)
+        score, candidate = result.score, action.candidate
+        if score is None:
+            assert result.error is not None  # noqa: S101 - one of the two is always there
+            return [self.failed(action.id, result.stage, result.error)]
+        if self.graph.is_pruned(action.parent):
+            return []
+        if candidate.kind is ActionKind.FUSE:
+            thought = self.graph.fuse(
+                (action.parent, *candidate.partners),
+                result.text,
+                safety=score.safety,
+                utility=score.utility,
+                cost=result.cost,
+            )
+        else:
+            thought = self.graph.add(
+                KIND_OF[candidate.kind],
+                result.text,
+                parent=action.parent,
+                safety=score.safety,
+                utility=score.utility,
+                cost=result.cost,
+                region=candidate.region,
+            )
+        if candidate.forecast:
+            self.simulator.learn(candidate, Forecast(score.safety, score.utility, result.cost))
+        self.replies[thought.id] = result.reply
+        pruned = self.graph.is_pruned(thought.id)
+        events: list[Event] = [ThoughtAdded(thought, action.id, pruned, score.method)]
+        if pruned:
+            if thought.kind is ThoughtKind.ANSWER:
+                self.unsafe_end = action.parent
+            return events
+        self.openings.add(thought.id, _promise(candidate, score.utility))
+        self.best.note(self.graph, thought.id)
+        return events + self._merged(thought)
+
+    def _merged(self, thought: Thought) -> list[Event]:
+        """Merge a new thought into an equal one, if there is one."""
+        graph = self.graph
+        if not self.settings.merge:
+            return []
+        threshold = self.settings.merge_threshold
+        for other in self.duplicates.of(graph, thought, self.similarity, threshold):
+            if graph.merge(other, thought.id):
+                self.best.note(graph, other)
+                return [ThoughtMerged(other, thought.id, graph[other])]
+        self.duplicates.add(thought)
+        return []
+
+    def add_strategy(self, plan: str, score: ScoreResult, cost: int) -> ThoughtAdded:
+        """The cautious plan under v0. It governs everything, so the root is not expanded beside
+        it."""
+        thought = self.graph.add(
+            ThoughtKind.STRATEGY, plan, parent=ROOT, safety=score.safety, utility=0.0, cost=cost
+        )
+        pruned = self.graph.is_pruned(thought.id)
+        if not pruned:
+            self.graph.expanded(ROOT)
+            self.openings.add(thought.id, float("inf"))
+        return ThoughtAdded(thought, -1, pruned, score.method)
+
+    def drop_dead_ends(self, thought: ThoughtId, *, worthless: bool = False) -> list[Event]:
+        """Prune a thought from which nothing of worth can grow any more, and so on upwards.
+
+        That is: no action waits there, no child is alive, and either all that grew was unsafe or
+        a well-formed proposal had nothing to offer beyond a thought that is `worthless` itself. A
+        call that failed proves nothing.
+        """
+        node = self.graph.resolve(thought)
+        children = self.graph.children(node)
+        if (
+            node == ROOT
+            or node in self.graph.open
+            or self.graph.is_pruned(node)
+            or self.queue.concerns(node)
+            or not (children or worthless)
+            or not all(map(self.graph.is_pruned, children))
+        ):
+            return []
+        parents = self.graph.parents(node)
+        events: list[Event] = [ThoughtsDropped(self.graph.prune(node))]
+        for parent in parents:
+            events += self.drop_dead_ends(parent)
+        return events
+
+
+def _promise(candidate: Candidate, utility: float) -> float:
+    """What the forecast sees beyond an executed action; its own utility where it saw nothing."""
+    rest = candidate.forecast[1:]
+    return max((step.safety * step.utility for step in rest), default=0.5 * utility)
