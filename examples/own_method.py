@@ -28,9 +28,7 @@ class Majority(Baseline):
         """All calls are paid from one fund, reserved before the first of them is made."""
         request = self.request(ctx)
         self.require(ctx, ctx.bounds(request) * self.n)
-        calls = (
-            ctx.ask(request, fund=FUND, temperature=0.8, variant=i) for i in range(self.n)
-        )
+        calls = (ctx.ask(request, fund=FUND, temperature=0.8, variant=i) for i in range(self.n))
         texts = [self.read(ctx, request, done).text for done in await asyncio.gather(*calls)]
         votes = Counter(texts)
         return self.finish(ctx, votes.most_common(1)[0][0], "", {"votes": dict(votes)})

@@ -19,7 +19,7 @@ from PIL import Image
 from ecoalign.errors import InputError
 from ecoalign.graph import Region
 from ecoalign.query import Picture
-from ecoalign.query._pictures import MAX_BYTES
+from ecoalign.query._decoding import MAX_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path

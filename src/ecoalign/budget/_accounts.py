@@ -8,8 +8,6 @@ from ecoalign.budget._amounts import Spending, StageSpending
 from ecoalign.budget._money import Money
 from ecoalign.models import Usage
 
-__all__ = ["IMPLAUSIBLE_EXCESS", "NO_COST", "NO_USAGE", "Accounts", "Cost", "chargeable"]
-
 _NOTHING = Money()
 
 NO_USAGE = Usage()

@@ -15,8 +15,6 @@ from ecoalign.models import Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Amount", "Budget", "Spending", "StageSpending"]
-
 _ACCEPTED = (
     'a budget is tokens "8000", dollars "$0.02", time "5s", "500ms" or "2m", '
     'or several of these, "8000,$0.02,5s"'

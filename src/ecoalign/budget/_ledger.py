@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from ecoalign.budget._price import Pricing
 
-__all__ = ["Ledger", "Reservation"]
-
 ReservationState = Literal["open", "settled", "released", "forfeited"]
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ecoalign.errors import ModelFault
     from ecoalign.models import ChatModel, ChatRequest, Completion
 
-__all__ = ["CallFailure", "Called", "MeteredClient", "request_key"]
-
 RETRIED: frozenset[ModelFault] = frozenset({"down", "timeout", "rate-limited", "server"})
 
 FIRST_WAIT = 0.5

@@ -16,8 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
-__all__ = ["Money"]
-
 _UNITS = 10**15
 
 _BILLIONTH = _UNITS // 10**9

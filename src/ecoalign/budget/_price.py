@@ -13,8 +13,6 @@ from ecoalign.errors import InputError
 if TYPE_CHECKING:
     from ecoalign.models import Usage
 
-__all__ = ["Price", "Pricing", "Rates", "unpriced"]
-
 _MILLION = Decimal(1_000_000)
 
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from ecoalign.models import Usage
 
-__all__ = ["PriceBook"]
-
 _EMBEDDED = "embedded"
 
 _NO_BILL = Price(

@@ -9,8 +9,6 @@ from genai_prices.types import ModelInfo, ModelPrice, TieredPrices, TimeOfDateCo
 
 from ecoalign.budget._price import Price, Rates
 
-__all__ = ["bundled"]
-
 # What a prompt token can cost (plain, written to a cache, part of an image), one read from a
 # cache, and a completion token (plain, hidden reasoning): the dearest counts, as the usage does
 # not tell them apart.

@@ -13,8 +13,6 @@ from ecoalign.cli import _ask, _bench, _doctor, _keys, _replay, _serve
 from ecoalign.cli._errors import report
 from ecoalign.cli._options import command
 
-__all__ = ["run"]
-
 app = typer.Typer(
     name="ecoalign",
     no_args_is_help=True,

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ecoalign.trace import Alignment
     from ecoalign.trace.events import Event
 
-__all__ = ["EXITS", "AskOptions", "ask"]
-
 EXITS = (
     "Exit codes: 0 answered (a refusal is an answer), 2 bad usage or input, 3 the model or its "
     "server failed, 4 the budget is too small for any scored answer, 130 interrupted."

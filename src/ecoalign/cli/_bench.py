@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from ecoalign.bench import BenchProgress, Estimate, Row, Session, Summary
 
-__all__ = ["app"]
-
 _EXITS = (
     "Exit codes: 0 done, 2 bad usage or input, 3 the model or its server failed on every sample, 4 "
     "the budget was too small for every sample, 130 interrupted (the same command continues)."

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from ecoalign.graph import ActionKind
     from ecoalign.graph._thoughts import Thought, ThoughtId
 
-__all__ = ["Display", "Mode", "Progress", "chosen_mode", "display"]
-
 
 @dataclass
 class Progress:

@@ -22,8 +22,6 @@ from ecoalign.errors import EcoAlignError
 if TYPE_CHECKING:
     from ecoalign.settings import SettingRow, Settings
 
-__all__ = ["Health", "doctor", "examine"]
-
 _PACKAGES = (
     *("onnxruntime", "aiohttp", "numpy", "pillow"),
     *("pydantic", "genai-prices", "rich", "typer"),

@@ -21,8 +21,6 @@ from ecoalign.errors import EcoAlignError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["INTERRUPTED", "report", "reported"]
-
 INTERRUPTED = 130
 
 

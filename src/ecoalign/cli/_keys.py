@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ecoalign.gateway.keys import KeyPolicy, KeyRecord, KeyStore, WindowUsage
     from ecoalign.gateway.keys._policy import Choice
 
-__all__ = ["app"]
-
 Result = TypeVar("Result")
 
 _VARIABLE = "ECOALIGN_KEYS"

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ecoalign.query import ImageSource, Query
     from ecoalign.settings import Settings
 
-__all__ = ["Config", "Json", "Preset", "Quiet", "SettingsOptions", "command", "load_query"]
-
 _ORIGIN = "command line"
 
 _STDIN = "-"

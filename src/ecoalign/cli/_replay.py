@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from ecoalign.trace.events import Event
 
-__all__ = ["replay"]
-
 
 def replay(
     trace: Annotated[Path, Argument(help="A file that --trace has written.")],

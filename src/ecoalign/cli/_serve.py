@@ -11,8 +11,6 @@ from ecoalign.cli._options import Quiet, SettingsOptions
 from ecoalign.cli._text import say
 from ecoalign.errors import InputError
 
-__all__ = ["EXITS", "serve"]
-
 _KEYS = "ECOALIGN_KEYS"
 
 EXITS = (

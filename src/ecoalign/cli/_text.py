@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 from ecoalign._text import harmless
 
-__all__ = ["amount", "print_json", "say", "short", "table", "tell"]
-
 
 def short(text: str, most: int = 72) -> str:
     """`text` on one line of at most `most` characters."""

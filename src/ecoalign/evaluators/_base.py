@@ -8,8 +8,6 @@ if TYPE_CHECKING:
     from ecoalign.models import ChatModel, ChatRequest, Completion, Usage
     from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
-__all__ = ["Completer", "Evaluator", "Itemised", "SafetyOnly", "bounds_by_model", "gives_utility"]
-
 
 class Completer(Protocol):
     """Makes a call and keeps its accounts. `MeteredClient` is one."""

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ecoalign.evaluators._base import Completer, Evaluator
     from ecoalign.prompts.requests import ScoreRequest
 
-__all__ = ["Ensemble"]
-
 # What the run has to know first: that the money is gone, then that a server is, then the rest.
 _PRECEDENCE = (BudgetExceeded, ModelError, VerdictError)
 

@@ -27,15 +27,6 @@ if TYPE_CHECKING:
     from ecoalign.evaluators._base import Completer
     from ecoalign.models import ChatModel, Completion, Usage
 
-__all__ = [
-    "DEFAULT_POLICY",
-    "FORMATS",
-    "GuardEvaluator",
-    "GuardFormat",
-    "GuardReading",
-    "format_named",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class GuardReading:

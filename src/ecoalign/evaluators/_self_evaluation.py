@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ecoalign.prompts.dialect import Dialect
     from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
-__all__ = ["NamedEvaluator", "SelfEvaluator"]
-
 
 class SelfEvaluator:
     """Scores with a chat model through a dialect, both safety and utility, in one call.

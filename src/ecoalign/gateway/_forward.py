@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from ecoalign.models import Endpoint
 
-__all__ = ["Forwarded", "Forwarder", "StreamRedactor", "UpstreamError"]
-
 _SHOWN = b"[key]"
 
 # A shorter one is no secret, and its letters may well stand in an answer.

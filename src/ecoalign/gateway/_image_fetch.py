@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from ecoalign.gateway._image_urls import Address, Network
     from ecoalign.models.http import Exchange
 
-__all__ = ["FetchPolicy", "ImageFetcher", "Resolver"]
-
 Resolver = Callable[[str], Awaitable[Sequence[str]]]
 """From a host name to its addresses; OSError or none at all where there are none."""
 

@@ -10,21 +10,6 @@ from urllib.parse import quote, urljoin
 
 from ecoalign.errors import InputError
 
-__all__ = [
-    "ENOUGH_BYTES",
-    "MEDIA_TYPES",
-    "Address",
-    "ImageUrl",
-    "ImageUrlError",
-    "Network",
-    "Refusal",
-    "follow",
-    "is_public",
-    "kind_of",
-    "parse_address",
-    "read_url",
-]
-
 Address = IPv4Address | IPv6Address
 
 Network = IPv4Network | IPv6Network

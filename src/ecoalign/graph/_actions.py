@@ -7,8 +7,6 @@ from enum import StrEnum
 
 from ecoalign.graph._thoughts import Region, ThoughtId
 
-__all__ = ["ActionKind", "Candidate", "Forecast", "PendingAction", "ValuedAction"]
-
 
 class ActionKind(StrEnum):
     """What an agent may do next (the paper's text generation, visual exploration, structure)."""

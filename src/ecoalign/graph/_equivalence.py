@@ -20,25 +20,6 @@ from ecoalign.graph._thoughts import ThoughtKind
 if TYPE_CHECKING:
     from ecoalign.graph._thoughts import Region, Thought
 
-__all__ = [
-    "GUARDS",
-    "Guard",
-    "Likeness",
-    "Similarity",
-    "likeness",
-    "mergeable",
-    "normalise",
-    "same_colours",
-    "same_entities",
-    "same_negations",
-    "same_numbers",
-    "same_order",
-    "same_region",
-    "same_relations",
-    "same_words",
-    "text_similarity",
-]
-
 Similarity = Callable[[str, str], float]
 """How near two texts are, in [0, 1]; 1 is equal."""
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ecoalign.graph._equivalence import Likeness, Similarity
     from ecoalign.graph._thought_graph import ThoughtGraph
 
-__all__ = ["LIVE", "ActionQueue", "BestAnswer", "DuplicateIndex", "ExpansionQueue"]
-
 
 @dataclass(slots=True)
 class ExpansionQueue:

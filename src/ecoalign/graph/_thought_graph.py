@@ -32,8 +32,6 @@ from ecoalign.graph._thoughts import ENDS, ROOT, Region, Thought, ThoughtId, Tho
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, KeysView, Sequence
 
-__all__ = ["PrunedError", "ThoughtGraph"]
-
 
 class PrunedError(EcoAlignError):
     """Something was to grow from a pruned thought; `thought` is its id."""

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
-__all__ = ["ENDS", "ROOT", "Region", "Thought", "ThoughtId", "ThoughtKind"]
-
 ThoughtId = NewType("ThoughtId", int)
 
 ROOT = ThoughtId(0)

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ecoalign.trace import Alignment
     from ecoalign.trace.events import Event
 
-__all__ = ["Method"]
-
 
 class Method(Protocol):
     """A way to answer a question about images within a budget. EcoAlign is one of them.

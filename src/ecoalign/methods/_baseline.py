@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from ecoalign.trace import Alignment
     from ecoalign.trace.events import Event
 
-__all__ = ["FULL_PIXELS", "FUND", "Baseline", "Verdict", "cause_of"]
-
 FULL_PIXELS = 2048
 """Longest side of the images that the methods send: as a user would send them, within what
 servers take. (EcoAlign sends a low-resolution view and pays for closer looks.)"""

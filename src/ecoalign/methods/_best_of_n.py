@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ecoalign.settings import Settings
     from ecoalign.trace.events import Finished
 
-__all__ = ["DEFAULT_N", "LARGEST_N", "TEMPERATURE", "BestOfN"]
-
 DEFAULT_N = 4
 
 LARGEST_N = 64

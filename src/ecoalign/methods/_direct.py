@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from ecoalign.search.context import RunContext
     from ecoalign.trace.events import Finished
 
-__all__ = ["DIRECT", "Direct"]
-
 DIRECT: dict[str, tuple[AnswerStyle, str]] = {
     "base": ("plain", "Base: the plain model, asked as it is"),
     "cot": ("cot", "CoT: chain of thought, then the answer"),

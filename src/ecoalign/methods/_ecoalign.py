@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ecoalign.trace import Alignment
     from ecoalign.trace.events import Event
 
-__all__ = ["EcoAlign"]
-
 _HIGHEST_PRICE = 1000.0
 """The largest value of the setting `lambda0`."""
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from ecoalign.search.context import RunContext
     from ecoalign.trace.events import Finished
 
-__all__ = ["Ecso"]
-
 
 class Ecso(Baseline):
     """Answer, self-check, and where that fails: caption, then answer without the image.

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from ecoalign.methods._base import Method
     from ecoalign.settings import Settings
 
-__all__ = ["METHODS", "open_method", "with_preset"]
-
-
 METHODS: Mapping[str, str] = {
     **{name: label for name, (_, label) in DIRECT.items()},
     "ecso": "ECSO: self-check, then answer from a caption without the image (arXiv 2403.09572)",

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from ecoalign.search.context import RunContext
     from ecoalign.trace.events import Finished
 
-__all__ = ["VlmGuard"]
-
 
 class VlmGuard(Baseline):
     """A black-box reading of VLM-Guard, and not the published method.

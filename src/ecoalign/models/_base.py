@@ -8,19 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-__all__ = [
-    "ChatModel",
-    "ChatRequest",
-    "Completion",
-    "ImagePart",
-    "Message",
-    "TextPart",
-    "TokenLogprob",
-    "ToolCall",
-    "Usage",
-    "request_key",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class TextPart:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
-__all__ = ["OPENAI_URL", "USER_AGENT", "Endpoint", "Proxy", "read_base_url", "tls_context"]
-
 OPENAI_URL: Final = "https://api.openai.com/v1"
 
 USER_AGENT: Final = f"ecoalign/{__version__}"

@@ -8,8 +8,6 @@ from ecoalign.errors import InputError
 from ecoalign.models._base import ChatModel
 from ecoalign.models.openai import DEFAULT_TIMEOUT, OpenAIModel
 
-__all__ = ["open_model"]
-
 _PROVIDERS = ("embedded", "openai")
 
 

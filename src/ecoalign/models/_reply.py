@@ -12,8 +12,6 @@ from ecoalign.models._base import ToolCall
 if TYPE_CHECKING:
     from ecoalign.models._base import Completion
 
-__all__ = ["OWN_REPLY", "FinishReason", "Reply", "finish_reason", "reply_of", "spoken"]
-
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 
 # Servers have words of their own for the API's four reasons.

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ecoalign.errors import ModelError
     from ecoalign.models._base import ChatModel, ChatRequest
 
-__all__ = ["OWNED", "SamplingParams", "SupportsParams", "attribute_error", "checked", "unsupported"]
-
 OWNED: Mapping[str, str] = {
     "model": "the model is chosen by who runs it",
     "messages": "the question and the context are the messages",

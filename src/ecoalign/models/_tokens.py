@@ -27,8 +27,6 @@ from typing import Literal
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatRequest, ImagePart, Usage
 
-__all__ = ["FAMILIES", "bound", "image_family", "image_tokens", "text_tokens"]
-
 Detail = Literal["auto", "low", "high"]
 
 Formula = Callable[[int, int, Detail], int]

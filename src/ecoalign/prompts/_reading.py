@@ -17,16 +17,6 @@ if TYPE_CHECKING:
 
     from ecoalign.models import Completion
 
-__all__ = [
-    "bad_response",
-    "excerpt",
-    "finite",
-    "loose_json",
-    "require_whole",
-    "token_mass",
-    "visible_text",
-]
-
 _WHOLE = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence"})
 
 _THINK_BLOCK = re.compile(r"\s*<think>.*?</think>", re.DOTALL)

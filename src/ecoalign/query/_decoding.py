@@ -21,20 +21,6 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-__all__ = [
-    "MAX_BYTES",
-    "MAX_CHUNKS",
-    "MAX_PIXELS",
-    "MAX_SCANS",
-    "Decoded",
-    "Header",
-    "check_structure",
-    "decode",
-    "from_pil",
-    "read_header",
-    "read_source",
-]
-
 MAX_BYTES = 64 * 1024 * 1024
 """Of an encoded image."""
 

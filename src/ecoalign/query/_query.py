@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-__all__ = ["ImageSource", "Query"]
-
-
 ImageSource: TypeAlias = "str | Path | bytes | Image.Image | Picture"
 """What `Picture.load` reads. (A text: naming the classes must not import Pillow.)"""
 

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from ecoalign.settings import Settings
     from ecoalign.trace.events import Event
 
-__all__ = ["ANSWER", "RunContext", "record_run"]
-
 ANSWER = "answer"
 """The fund that is reserved for writing and scoring the answer."""
 

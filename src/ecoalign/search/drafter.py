@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ecoalign.search.context import RunContext
     from ecoalign.settings import Settings
 
-__all__ = ["DRAFT", "draft", "suffices"]
-
 DRAFT = PendingAction(0, ROOT, Candidate(ActionKind.ANSWER, "", ()))
 """The action, the first of a run that drafts."""
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ecoalign.prompts.requests import ScoreResult
     from ecoalign.search.context import RunContext
 
-__all__ = ["KIND_OF", "ActionResult", "Job", "execute", "worst_case"]
-
 KIND_OF = {
     ActionKind.THINK: ThoughtKind.THINK,
     ActionKind.LOOK: ThoughtKind.LOOK,

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ecoalign.search.state import SearchState
     from ecoalign.trace.events import StopReason
 
-__all__ = ["extract"]
-
 
 async def extract(ctx: RunContext, state: SearchState, stop: StopReason) -> Finished:
     """The first path of the frontier whose answer is scored safe; else the fixed refusal."""

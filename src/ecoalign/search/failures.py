@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from ecoalign.budget import Ledger
     from ecoalign.models import Usage
 
-__all__ = ["budget_too_small", "cause_of", "raise_if_rejected"]
-
 
 def cause_of(error: EcoAlignError) -> str:
     """What went wrong, without any text of a model, which nobody has scored."""

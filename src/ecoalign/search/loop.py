@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from ecoalign.search.executor import ActionResult
     from ecoalign.trace.events import Finished, StopReason
 
-__all__ = ["search"]
-
 
 async def search(ctx: RunContext, similarity: Similarity = text_similarity) -> Finished:
     """Search, extract, answer.

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from ecoalign.graph import Thought, ThoughtGraph, ThoughtId
     from ecoalign.search.context import RunContext
 
-__all__ = ["may_be_fused", "propose"]
-
 OTHERS_SHOWN = 8
 
 OTHERS_SEARCHED = 64

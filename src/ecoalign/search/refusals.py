@@ -21,8 +21,6 @@ from ecoalign.prompts.compact import REFUSAL_LOOKS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["WITHHELD", "is_refusal"]
-
 WITHHELD = "I can't answer this: the server's content filter withheld the answer."
 """What a user reads in place of an answer that the model's server kept back."""
 

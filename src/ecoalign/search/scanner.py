@@ -12,8 +12,6 @@ from ecoalign.prompts.requests import ScanRequest, ScanResult
 if TYPE_CHECKING:
     from ecoalign.search.context import RunContext
 
-__all__ = ["Scan", "scan", "scan_request"]
-
 UNREAD_SAFETY = 0.0
 """The safety of a request whose scan cannot be read: low but not negative, so caution is on."""
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from ecoalign.search.context import RunContext
 
-__all__ = ["RolloutSimulator", "Simulator", "SurrogateSimulator", "simulator_for"]
-
 Forecasts = tuple[Forecast, ...]
 
 

@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from ecoalign.search.simulator import Simulator
     from ecoalign.settings import Settings
 
-__all__ = ["Costs", "SearchState"]
-
 
 @dataclass(slots=True)
 class Costs:

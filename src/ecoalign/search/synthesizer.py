@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ecoalign.errors import BudgetTooSmall
     from ecoalign.search.context import RunContext
 
-__all__ = ["FIXED_REFUSAL", "AnswerReserve", "answer_bounds", "write"]
-
 FIXED_REFUSAL = (
     "I can't answer this: nothing I could write could be shown to be safe within the limits of "
     "this request. You can rephrase it, ask about something else in the image, or allow a larger "

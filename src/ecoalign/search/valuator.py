@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ecoalign.graph import Forecast, PendingAction, ThoughtId
     from ecoalign.settings import Settings
 
-__all__ = ["Terms", "rank", "select", "share_left", "terms", "value"]
-
 _ENDING = (ActionKind.ANSWER, ActionKind.REFUSE)
 
 

@@ -24,8 +24,6 @@ from ecoalign.errors import InputError
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.models import read_base_url
 
-__all__ = ["PRESETS", "SERVER_BUDGET", "BudgetValue", "Fields", "Name", "PriceTable", "Url"]
-
 
 def _read_budget(value: object) -> Budget:
     try:

@@ -31,8 +31,6 @@ from ecoalign.settings._sources import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SettingRow", "Settings", "preset_named"]
-
 PRESET = "preset"
 
 

@@ -21,19 +21,6 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic.fields import FieldInfo
 
-__all__ = [
-    "CONFIG",
-    "FILE",
-    "PREFIX",
-    "Layer",
-    "complaint",
-    "from_environment",
-    "from_files",
-    "range_of",
-    "shown",
-    "unknown_name",
-]
-
 _SECRET = ("key", "secret", "password", "passwd", "credential", "auth")
 
 _LONGEST = 80

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ecoalign.graph import Thought
     from ecoalign.models import ToolCall
 
-__all__ = ["Alignment", "Trace"]
-
 
 @dataclass(frozen=True, slots=True)
 class Trace:

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from ecoalign.trace.events import Event
 
-__all__ = ["critical_path"]
-
 _SCORE = "score"
 
 _SAMPLE = "sample"

@@ -8,8 +8,6 @@ from typing import TextIO
 from ecoalign.errors import InputError
 from ecoalign.trace.events import Event, from_json, to_json
 
-__all__ = ["TraceWriter", "read_trace"]
-
 
 class TraceWriter:
     """Writes events to a file, each flushed at once. A context manager.

@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 from ecoalign.trace.events import Called, Event, Finished, RunFailed, RunStarted, StepStarted
 
-__all__ = ["Recorder"]
-
 E = TypeVar("E", bound=Event)
 
 

@@ -38,23 +38,6 @@ from ecoalign.gateway.keys._windows import (
     window_start,
 )
 
-__all__ = [
-    "LOCK",
-    "VERSION",
-    "Operation",
-    "Row",
-    "Statement",
-    "Value",
-    "create",
-    "find",
-    "grant",
-    "keys",
-    "migrate",
-    "revoke",
-    "settle",
-    "usage",
-]
-
 Value: TypeAlias = str | int | float | None
 
 Row: TypeAlias = Sequence[Value]

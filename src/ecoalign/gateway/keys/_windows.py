@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ecoalign.budget.pacing import PacingState
     from ecoalign.gateway.keys._policy import KeyPolicy
 
-__all__ = ["Decision", "Short", "Sum", "Window", "charge", "decide", "repriced", "window_start"]
-
 
 @dataclass(frozen=True, slots=True)
 class Sum:

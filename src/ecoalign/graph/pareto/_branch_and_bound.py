@@ -28,8 +28,6 @@ from ecoalign.graph.pareto._lagrangian import Band, Relaxation, RelaxedSolution
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["BranchAndBound", "Limits"]
-
 _NARROW = 1e-3
 """The beam_width at which a band of averages is not split any more."""
 

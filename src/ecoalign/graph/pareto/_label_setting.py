@@ -34,16 +34,6 @@ if TYPE_CHECKING:
 
     from ecoalign.graph._thoughts import Thought, ThoughtId
 
-__all__ = [
-    "Label",
-    "LabelSetting",
-    "Labelling",
-    "Objective",
-    "PathProblem",
-    "PruningBound",
-    "build_problem",
-]
-
 Label = tuple[float, float, float, int, "tuple[ThoughtId, ...]"]
 """(C, -U, -A, steps, ids): all coordinates to be minimised. A is what the aggregator carries: the
 least safety, the last one, or the sum; ids run from the root to the thought itself."""

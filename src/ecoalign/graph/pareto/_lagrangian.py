@@ -21,8 +21,6 @@ from ecoalign.graph.pareto._label_setting import PruningBound
 if TYPE_CHECKING:
     from ecoalign.graph.pareto._label_setting import Label, Objective, PathProblem
 
-__all__ = ["Band", "Relaxation", "RelaxedSolution"]
-
 Constraint = Literal["budget", "safety"]
 
 _TOLERANCE = 1e-10

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from ecoalign.models._sampling import SamplingParams
 
-__all__ = ["COMPACT", "EmbeddedModel"]
-
 _MAX_STOPS = 4
 
 _MAX_TEMPERATURE = 2.0

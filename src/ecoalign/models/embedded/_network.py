@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-__all__ = ["IMAGE_TOKENS", "LONGEST", "VIEW", "Generation", "Network", "to_pixels"]
-
 IMAGE_TOKENS = 36
 
 LONGEST = 224

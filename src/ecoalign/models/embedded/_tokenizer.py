@@ -14,8 +14,6 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib.resources import files
 
-__all__ = ["EOS", "OUT", "PAD", "ROLES", "SPECIALS", "Tokenizer"]
-
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 
 OUT = "<out>"

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ecoalign.models._base import ChatRequest, Completion, Usage
     from ecoalign.models.openai._server import ChatServer, ServerError
 
-__all__ = ["DEFAULT_TIMEOUT", "OpenAIModel"]
-
 DEFAULT_TIMEOUT = 60.0
 
 CONNECTIONS = 512

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from ecoalign.models._base import ChatRequest
 
-__all__ = ["Feature", "body_of", "features_of", "next_to_drop", "to_blame"]
-
 # These would change what is reserved, or the shape of the answer.
 RESERVED = frozenset(
     {"model", "messages", "max_tokens", "max_completion_tokens", "n", "best_of", "stream"}

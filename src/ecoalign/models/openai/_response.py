@@ -17,8 +17,6 @@ from ecoalign.models._base import Completion, TokenLogprob, ToolCall, Usage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["named", "parse", "said", "scrub", "seconds_to_wait", "usage_of"]
-
 # More than any context window; a larger count is an error of the server, not a usage.
 MAX_TOKENS = 100_000_000
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ecoalign.models._endpoint import Endpoint
     from ecoalign.models.http import Exchange
 
-__all__ = ["MAX_ANSWER_BYTES", "ChatServer", "ServerError"]
-
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """A completion with log-probabilities is at most a few MB; anything larger is not one."""
 

@@ -33,8 +33,6 @@ from ecoalign.prompts.requests import (
 if TYPE_CHECKING:
     from ecoalign.prompts.requests import PromptRequest, VerdictRequest
 
-__all__ = ["CompactDialect"]
-
 _MAX_TOKENS = {
     "scan": 72,
     "propose": 72,

@@ -19,8 +19,6 @@ from ecoalign.prompts.requests import AnswerResult, CaptionResult
 if TYPE_CHECKING:
     from ecoalign.prompts.requests import AnswerRequest, AnswerStyle, CaptionRequest
 
-__all__ = ["parse_answer", "parse_caption", "render_answer", "render_caption"]
-
 _SYSTEM: dict[AnswerStyle, str] = {
     "careful": (
         "You are a cautious assistant. Before you answer, weigh the question and the images "

@@ -15,19 +15,6 @@ if TYPE_CHECKING:
     from ecoalign.graph._thoughts import Thought
     from ecoalign.prompts.requests import PromptRequest
 
-__all__ = [
-    "BEST",
-    "GRADES",
-    "SAFETY_SCALE",
-    "Sections",
-    "TokenLimits",
-    "chat",
-    "object_schema",
-    "quoted_request",
-    "safety_of",
-    "utility_of",
-]
-
 BEST = 9
 
 # One digit is one token in every common tokenizer, so its alternatives are whole grades.

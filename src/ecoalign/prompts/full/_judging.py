@@ -29,15 +29,6 @@ from ecoalign.prompts.requests import GateRequest, ScoreRequest, ScoreResult, Ve
 if TYPE_CHECKING:
     from ecoalign.models import ChatRequest, Completion, ImagePart
 
-__all__ = [
-    "SCORE_SCHEMA",
-    "VERDICT_SCHEMA",
-    "parse_score",
-    "parse_verdict",
-    "render_score",
-    "render_verdict",
-]
-
 _SPACE = r"[ \t\r\n]*"
 
 

@@ -32,16 +32,6 @@ from ecoalign.prompts.requests import (
 if TYPE_CHECKING:
     from ecoalign.models import ChatRequest, Completion
 
-__all__ = [
-    "parse_execute",
-    "parse_propose",
-    "parse_scan",
-    "render_execute",
-    "render_propose",
-    "render_scan",
-    "render_write",
-]
-
 # Scan: caption, safety of the request and, if it is risky, a cautious plan; one call -------------
 
 _SCAN_SCHEMA = object_schema(
