@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ecoalign.gateway.keys import KeyPolicy, open_store
-from ecoalign.gateway.keys._policy import CHOICES
+from ecoalign.gateway.keys import CHOICES, KeyPolicy, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

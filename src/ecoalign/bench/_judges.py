@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ecoalign.budget import MeteredClient
 from ecoalign.errors import BudgetExceeded, InputError, ModelError, UnpricedModelError
 from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
-from ecoalign.prompts._reading import visible_text
+from ecoalign.prompts import visible_text
 
 if TYPE_CHECKING:
     from ecoalign.bench.suites._base import Ask, Score

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ecoalign.cli._text import amount, say, short
-from ecoalign.graph import economics
-from ecoalign.graph._thoughts import ROOT
+from ecoalign.graph import ROOT, economics
 from ecoalign.trace.events import (
     ActionFailed,
     ActionsChosen,
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ecoalign.budget import Budget
-    from ecoalign.graph import ActionKind
-    from ecoalign.graph._thoughts import Thought, ThoughtId
+    from ecoalign.graph import ActionKind, Thought, ThoughtId
 
 
 @dataclass

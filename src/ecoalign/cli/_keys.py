@@ -15,8 +15,7 @@ from ecoalign.cli._text import print_json, say, table, tell
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
-    from ecoalign.gateway.keys import KeyPolicy, KeyRecord, KeyStore, WindowUsage
-    from ecoalign.gateway.keys._policy import Choice
+    from ecoalign.gateway.keys import Choice, KeyPolicy, KeyRecord, KeyStore, WindowUsage
 
 Result = TypeVar("Result")
 

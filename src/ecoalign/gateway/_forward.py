@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models.openai._response import said, scrub
-from ecoalign.models.openai._server import MAX_ANSWER_BYTES, ChatServer, ServerError
+from ecoalign.models.openai import MAX_ANSWER_BYTES, ChatServer, ServerError, said, scrub
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -8,7 +8,7 @@ from ecoalign.budget import Ledger
 from ecoalign.errors import SettingsError
 from ecoalign.methods import open_method
 from ecoalign.models import checked, open_model
-from ecoalign.models.openai._model import OpenAIModel
+from ecoalign.models.openai import OpenAIModel
 from ecoalign.settings import SERVER_BUDGET
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from ecoalign.gateway.keys._policy import (
     least_of,
 )
 from ecoalign.gateway.observe._metrics import GatewayMetrics
-from ecoalign.models.openai._model import OpenAIModel
+from ecoalign.models.openai import OpenAIModel
 from ecoalign.trace.events import to_json
 
 if TYPE_CHECKING:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ecoalign.methods._base import Method
-    from ecoalign.methods._baseline import FULL_PIXELS
+    from ecoalign.methods._baseline import FUND, Baseline
     from ecoalign.methods._registry import METHODS, open_method, with_preset
     from ecoalign.search.refusals import is_refusal
 
 _HOMES = {
-    "FULL_PIXELS": "ecoalign.methods._baseline",
+    "FUND": "ecoalign.methods._baseline",
+    "Baseline": "ecoalign.methods._baseline",
     "METHODS": "ecoalign.methods._registry",
     "Method": "ecoalign.methods._base",
     "is_refusal": "ecoalign.search.refusals",
@@ -26,7 +27,7 @@ _HOMES = {
     "with_preset": "ecoalign.methods._registry",
 }
 
-__all__ = ["FULL_PIXELS", "METHODS", "Method", "is_refusal", "open_method", "with_preset"]
+__all__ = ["FUND", "METHODS", "Baseline", "Method", "is_refusal", "open_method", "with_preset"]
 
 
 def __getattr__(name: str) -> object:

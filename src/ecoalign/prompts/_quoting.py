@@ -12,7 +12,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
-from ecoalign.graph._thoughts import ROOT, Thought
+from ecoalign.graph import ROOT, Thought
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

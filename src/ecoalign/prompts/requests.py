@@ -19,8 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ecoalign.graph import Candidate
-from ecoalign.graph._thoughts import Thought
+from ecoalign.graph import Candidate, Thought
 from ecoalign.models import OWN_REPLY, ImagePart, Reply
 
 __all__ = [

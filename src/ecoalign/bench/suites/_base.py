@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ecoalign.bench._files import find_image
-from ecoalign.prompts._quoting import DATA_RULE, digest_fence, fenced
+from ecoalign.prompts import DATA_RULE, digest_fence, fenced
 from ecoalign.query import Query
 
 if TYPE_CHECKING:

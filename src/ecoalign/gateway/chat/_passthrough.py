@@ -26,7 +26,7 @@ from ecoalign.gateway.chat._request import cap_of, passed_images
 from ecoalign.gateway.chat._response import EventStream, cancelled_on_disconnect, error_event
 from ecoalign.gateway.keys._policy import least_of
 from ecoalign.models import ChatRequest, ImagePart, Message, TextPart, Usage
-from ecoalign.models.openai._response import usage_of
+from ecoalign.models.openai import usage_of
 from ecoalign.query import read_header, read_source
 
 if TYPE_CHECKING:

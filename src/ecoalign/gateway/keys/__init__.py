@@ -7,6 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 from ecoalign.errors import InputError
 from ecoalign.gateway.keys._policy import (
+    CHOICES,
+    Choice,
     Grant,
     KeyId,
     KeyPolicy,
@@ -20,6 +22,8 @@ from ecoalign.gateway.keys._policy import (
 from ecoalign.gateway.keys._store import KeyStore
 
 __all__ = [
+    "CHOICES",
+    "Choice",
     "Grant",
     "KeyId",
     "KeyPolicy",

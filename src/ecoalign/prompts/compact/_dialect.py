@@ -7,8 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.graph import ActionKind, Candidate, Forecast, Region
-from ecoalign.graph._thoughts import ThoughtId
+from ecoalign.graph import ActionKind, Candidate, Forecast, Region, ThoughtId
 from ecoalign.models import ChatRequest, Completion, ImagePart, Message, TextPart
 from ecoalign.prompts._reading import excerpt
 from ecoalign.prompts.compact import wording as say

@@ -12,7 +12,7 @@ from ecoalign.prompts._quoting import digest_fence, fenced, thought_lines
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ecoalign.graph._thoughts import Thought
+    from ecoalign.graph import Thought
     from ecoalign.prompts.requests import PromptRequest
 
 BEST = 9

@@ -6,8 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from ecoalign.graph import ActionKind, Candidate, Forecast, Region
-from ecoalign.graph._thoughts import Thought, ThoughtId
+from ecoalign.graph import ActionKind, Candidate, Forecast, Region, Thought, ThoughtId
 from ecoalign.prompts._quoting import DATA_RULE
 from ecoalign.prompts._reading import bad_response, finite, loose_json, visible_text
 from ecoalign.prompts.full._common import (
