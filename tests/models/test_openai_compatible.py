@@ -17,7 +17,7 @@ from hostile import Handler, HostileServer, Received, Reply, completion
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models import ChatModel, ChatRequest, ImagePart, Message, TextPart, Usage
 from ecoalign.models.openai._model import OpenAIModel
-from ecoalign.models.openai._server import MAX_ANSWER_BYTES
+from ecoalign.models.openai.server import MAX_ANSWER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

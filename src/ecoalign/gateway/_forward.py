@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models.openai import MAX_ANSWER_BYTES, ChatServer, ServerError, said, scrub
+from ecoalign.models.openai import said, scrub
+from ecoalign.models.openai.server import MAX_ANSWER_BYTES, ChatServer, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ecoalign.models._base import ChatRequest, Completion, Usage
-    from ecoalign.models.openai._server import ChatServer, ServerError
+    from ecoalign.models.openai.server import ChatServer, ServerError
 
 DEFAULT_TIMEOUT = 60.0
 
@@ -125,7 +125,7 @@ class OpenAIModel:
 
     async def _negotiate(self, server: ChatServer, request: ChatRequest, limit: float) -> bytes:
         """Send `request`, giving up rejected features until the server takes it or none is left."""
-        from ecoalign.models.openai._server import ServerError
+        from ecoalign.models.openai.server import ServerError
 
         deadline = asyncio.get_running_loop().time() + limit
         used, dropped = features_of(request), self._dropped
@@ -149,7 +149,7 @@ class OpenAIModel:
 
     def _connected(self) -> ChatServer:
         """What sends requests. It takes a while to import: before any time of the server's runs."""
-        from ecoalign.models.openai._server import MAX_ANSWER_BYTES, ChatServer
+        from ecoalign.models.openai.server import MAX_ANSWER_BYTES, ChatServer
 
         with _ONE_AT_A_TIME:
             if self._server is None:
