@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
 from ecoalign.bench.world.rulebook import NOUNS, RECIPES, VERBS
 from ecoalign.bench.world.wordings import all_templates
-from ecoalign.models.embedded._tokenizer import build_vocabulary
+from ecoalign.models.embedded._tokenizer import LETTERS, PIECE, SPECIALS
 from lab.samples import UNKNOWN, row
 
 VOCABULARY = Path(__file__).parent.parent / "src/ecoalign/models/embedded/vocabulary.txt"
@@ -16,6 +17,14 @@ EXTRA = (
     *("kind", "answer", "request", "text", "strategy", "refusal", "image"),
     *("scene", "photo", "does", "about", "with", "are"),
 )
+
+
+def build_vocabulary(corpus: Iterable[str]) -> list[str]:
+    """The sorted vocabulary of `corpus`, specials first, digits and letters always included."""
+    pieces = {piece for text in corpus for piece in PIECE.findall(text.lower())}
+    pieces |= {str(d) for d in range(10)} | set(".,?!;:|()+=#>'\"-/")
+    pieces |= {f"##{c}" for c in LETTERS}
+    return [*SPECIALS, *sorted(pieces - set(SPECIALS))]
 
 
 def make_vocabulary(rows: int = 3000) -> list[str]:

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from ecoalign.budget import Budget, Ledger
+from ecoalign.budget import Budget, Ledger, Pricing
 from ecoalign.errors import EcoAlignError, InputError
-from ecoalign.evaluators import NamedEvaluator
+from ecoalign.evaluators import Evaluator, NamedEvaluator
 from ecoalign.graph import Similarity, text_similarity
-from ecoalign.models import open_model
-from ecoalign.query import Query
+from ecoalign.models import ChatModel, open_model
+from ecoalign.query import ImageSource, Query
 from ecoalign.search.context import RunContext, record_run
 from ecoalign.search.loop import search
-from ecoalign.settings import SERVER_BUDGET, Settings
-from ecoalign.trace.events import Event, RunFailed
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-
-    from ecoalign.budget import Pricing
-    from ecoalign.evaluators import Evaluator
-    from ecoalign.models import ChatModel
-    from ecoalign.query import ImageSource
-    from ecoalign.trace import Alignment
-    from ecoalign.trace.events import Finished
+from ecoalign.settings import Settings
+from ecoalign.trace import Alignment
+from ecoalign.trace.events import Event, Finished, RunFailed
 
 __all__ = ["Aligner", "align"]
 
@@ -65,8 +57,9 @@ class Aligner:
         remote = isinstance(spec, str) and spec != "embedded"
         base_url = self.settings.base_url if remote else None
         self.model = open_model(spec, base_url, self.settings.timeout)
-        if self.settings.origin("budget") == "default" and self.model.name != "embedded":
-            self.settings = self.settings.replace(budget=SERVER_BUDGET)
+        if self.settings.origin("budget") == "default":
+            fitting = self.settings.budget_for(self.model.name)
+            self.settings = self.settings.replace(budget=fitting)
         self._named = NamedEvaluator(self.settings.evaluator, self.settings.timeout)
         self.evaluator: Evaluator = evaluator or self._named.of(self.model)
         self._similarity = similarity

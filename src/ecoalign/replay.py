@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from typing import TYPE_CHECKING, get_args
+from collections.abc import Callable, Iterable, Sequence
+from typing import get_args
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget import Budget
+from ecoalign.budget import Budget, Pricing
 from ecoalign.errors import InputError, ModelError, ModelFault
 from ecoalign.evaluators import SelfEvaluator
-from ecoalign.models import Completion, SamplingParams, image_family, request_key
+from ecoalign.models import (
+    ChatRequest,
+    Completion,
+    SamplingParams,
+    Usage,
+    image_family,
+    request_key,
+)
 from ecoalign.models import bound as token_bound
-from ecoalign.query import Query
+from ecoalign.query import Picture, Query
 from ecoalign.settings import Settings
-from ecoalign.trace.events import Called, RunStarted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from ecoalign.budget import Pricing
-    from ecoalign.models import ChatRequest, Usage
-    from ecoalign.query import Picture
-    from ecoalign.trace.events import Event
+from ecoalign.trace.events import Called, Event, RunStarted
 
 __all__ = ["ReplayModel", "replay"]
 

@@ -14,9 +14,9 @@ from ecoalign.models.embedded._tokenizer import (
     ROLES,
     SPECIALS,
     Tokenizer,
-    build_vocabulary,
     plain,
 )
+from lab.corpus import build_vocabulary
 
 T = Tokenizer.load()
 ids_of_any_token = st.lists(st.integers(0, len(T) - 1), max_size=40)

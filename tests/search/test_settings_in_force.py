@@ -11,7 +11,7 @@ from scripted import Prompt, Script, action, actions, align, asking
 from ecoalign.aligner import Aligner
 from ecoalign.budget import Budget
 from ecoalign.graph._thoughts import ThoughtKind
-from ecoalign.settings import PRESETS, SERVER_BUDGET, Settings
+from ecoalign.settings import PRESETS, Settings, default_budget
 from ecoalign.trace.events import ActionsChosen, PathChosen, Proposed, StepStarted, ThoughtAdded
 
 
@@ -145,7 +145,7 @@ async def test_each_of_these_runs(settings: dict[str, Any]) -> None:
 async def test_without_a_budget_that_of_the_model_is_in_force() -> None:
     script = Script(propose=lambda p: actions(action("answer", "it", [[9, 9, 100]])))
     aligner = Aligner(script.model(), Settings.load(env={}))
-    assert (await aligner.align(asking())).budget == SERVER_BUDGET
+    assert (await aligner.align(asking())).budget == default_budget("fake")
     small = Aligner(script.model(), Settings.load(env={}, budget="30000"))
     assert (await small.align(asking())).budget == Budget(tokens=30_000)
     assert Aligner("embedded", Settings.load(env={})).settings.budget == Budget(tokens=8000)

@@ -18,7 +18,7 @@ from ecoalign.budget import Budget
 from ecoalign.errors import InputError, SettingsError
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.models import Usage
-from ecoalign.settings import PRESETS, SERVER_BUDGET, Settings
+from ecoalign.settings import PRESETS, Settings, default_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,12 +136,12 @@ def test_a_horizon_in_tokens_needs_a_budget_in_tokens() -> None:
 def test_the_default_budget_fits_the_model() -> None:
     assert Settings().budget == Budget(tokens=8000)
     served = Settings.load(env={}, model="openai:gpt-4o")
-    assert served.budget == SERVER_BUDGET
+    assert served.budget == default_budget("openai:gpt-4o")
     assert served.origin("budget") == "default"
     assert Settings(model="embedded").budget == Budget(tokens=8000)
     # Given, it is what was given; a change of the model takes the default along.
     assert Settings.load(env={}, model="openai:gpt-4o", budget="500").budget == Budget(tokens=500)
-    assert Settings().replace(model="openai:gpt-4o").budget == SERVER_BUDGET
+    assert Settings().replace(model="openai:gpt-4o").budget == default_budget("openai:gpt-4o")
     assert served.replace(model="embedded").budget == Budget(tokens=8000)
     assert Settings.from_json(served.to_json()) == served
 

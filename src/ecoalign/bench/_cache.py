@@ -11,15 +11,10 @@ import json
 import sqlite3
 import time
 from dataclasses import astuple
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from ecoalign.errors import InputError
-from ecoalign.models import Completion, TokenLogprob, Usage, request_key
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ecoalign.models import ChatModel, ChatRequest
+from ecoalign.models import ChatModel, ChatRequest, Completion, TokenLogprob, Usage, request_key
 
 _TABLE = """
 create table if not exists responses (

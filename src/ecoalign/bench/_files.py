@@ -9,7 +9,7 @@ import csv
 import json
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Literal
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from pyarrow.parquet import ParquetFile
 
 Images = Callable[[], tuple[bytes, ...]]

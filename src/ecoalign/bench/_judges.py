@@ -10,15 +10,13 @@ from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from ecoalign.budget import MeteredClient
+from ecoalign.budget import Ledger, MeteredClient
 from ecoalign.errors import BudgetExceeded, InputError, ModelError, UnpricedModelError
-from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
+from ecoalign.models import ChatModel, ChatRequest, ImagePart, Message, TextPart
 from ecoalign.prompts import visible_text
 
 if TYPE_CHECKING:
     from ecoalign.bench.suites._base import Ask, Score
-    from ecoalign.budget import Ledger
-    from ecoalign.models import ChatModel
     from ecoalign.query import Query
 
 STAGE = "judge"

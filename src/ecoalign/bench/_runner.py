@@ -18,11 +18,10 @@ from ecoalign.bench.progress import BenchProgress
 from ecoalign.bench.suites._base import UNUSABLE, Ask, Sample, Score, Suite
 from ecoalign.budget import Budget, Ledger, Pricing, Spending, unpriced
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError
-from ecoalign.methods import is_refusal
+from ecoalign.methods import Method, is_refusal
 
 if TYPE_CHECKING:
     from ecoalign.bench._experiments import Variant
-    from ecoalign.methods import Method
     from ecoalign.models import ChatModel
     from ecoalign.settings import Settings
     from ecoalign.trace import Alignment

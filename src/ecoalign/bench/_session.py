@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,15 +27,12 @@ from ecoalign.bench.suites import open_suite
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError
 from ecoalign.methods import open_method
-from ecoalign.models import open_model
+from ecoalign.models import ChatModel, open_model
 from ecoalign.models.fake import FakeModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ecoalign.bench.progress import BenchProgress
     from ecoalign.bench.suites._base import Suite
-    from ecoalign.models import ChatModel
 
 # A run of the same name with another of these is another run.
 _FIXED = (

@@ -6,14 +6,13 @@ import io
 import math
 import os
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from ecoalign.bench.suites._base import Sample
 
 MOST_CHARACTERS = 32_767

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ecoalign.budget._money import Money
 from ecoalign.errors import InputError
 from ecoalign.models import Usage
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _ACCEPTED = (
     'a budget is tokens "8000", dollars "$0.02", time "5s", "500ms" or "2m", '

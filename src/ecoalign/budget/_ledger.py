@@ -19,21 +19,17 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from types import TracebackType
+from typing import Literal
 
 from ecoalign.budget._accounts import NO_COST, NO_USAGE, Accounts, Cost, chargeable
 from ecoalign.budget._amounts import Amount, Budget, Spending
 from ecoalign.budget._money import Money
-from ecoalign.budget._price import unpriced
+from ecoalign.budget._price import Pricing, unpriced
 from ecoalign.errors import BudgetExceeded, InputError, UnpricedModelError
 from ecoalign.models import Usage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from types import TracebackType
-
-    from ecoalign.budget._price import Pricing
 
 ReservationState = Literal["open", "settled", "released", "forfeited"]
 

@@ -6,19 +6,21 @@ import asyncio
 import copy
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ecoalign.errors import BudgetExceeded, InputError, ModelError
-from ecoalign.models import TokenLogprob, ToolCall, Usage, request_key
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from ecoalign.budget._ledger import Ledger, Reservation
-    from ecoalign.errors import ModelFault
-    from ecoalign.models import ChatModel, ChatRequest, Completion
+from ecoalign.budget._ledger import Ledger, Reservation
+from ecoalign.errors import BudgetExceeded, InputError, ModelError, ModelFault
+from ecoalign.models import (
+    ChatModel,
+    ChatRequest,
+    Completion,
+    TokenLogprob,
+    ToolCall,
+    Usage,
+    request_key,
+)
 
 RETRIED: frozenset[ModelFault] = frozenset({"down", "timeout", "rate-limited", "server"})
 

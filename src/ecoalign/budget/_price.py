@@ -6,12 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ecoalign.errors import InputError
-
-if TYPE_CHECKING:
-    from ecoalign.models import Usage
+from ecoalign.models import Usage
 
 _MILLION = Decimal(1_000_000)
 

@@ -15,17 +15,12 @@ nobody sends a bill for it.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from ecoalign.budget._price import Price, Rates
 from ecoalign.errors import UnpricedModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ecoalign.models import Usage
+from ecoalign.models import Usage, base_url_of_environment
 
 _EMBEDDED = "embedded"
 
@@ -40,8 +35,8 @@ class PriceBook:
     Args:
         overrides: prices of one's own by model, named as in the settings ("openai:gpt-4o") or by
             the bare name; they come before everything else, the embedded model's included.
-        base_url: address of the server behind "openai:..."; None is the official client's own
-            choice, the environment variable OPENAI_BASE_URL or else OpenAI.
+        base_url: address of the server behind "openai:..."; None for the environment
+            variable OPENAI_BASE_URL or else OpenAI.
 
     Raises:
         InputError: an override cannot be read.
@@ -54,7 +49,7 @@ class PriceBook:
             model: table if isinstance(table, Price) else Price.parse(table, name=model)
             for model, table in (overrides or {}).items()
         }
-        self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
+        self._base_url = base_url or base_url_of_environment() or None
         # Looked up once a run: the price of a call cannot change before it is billed.
         self._known: dict[str, Price | None] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,6 @@ from ecoalign.cli._options import Json, Quiet, SettingsOptions, command
 from ecoalign.cli._text import print_json, say, table, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from ecoalign.bench import BenchProgress, Estimate, Row, Session, Summary
 
 _EXITS = (

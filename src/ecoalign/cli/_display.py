@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ecoalign.cli._text import amount, say, short
-from ecoalign.graph import ROOT, economics
+from ecoalign.graph import ROOT, ActionKind, Thought, ThoughtId, economics
 from ecoalign.trace.events import (
     ActionFailed,
     ActionsChosen,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ecoalign.budget import Budget
-    from ecoalign.graph import ActionKind, Thought, ThoughtId
 
 
 @dataclass

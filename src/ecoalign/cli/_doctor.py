@@ -151,7 +151,9 @@ def _version(package: str) -> str | None:
 def _openai(base_url: str | None) -> dict[str, object]:
     """Whether a key is there; never the key."""
     key = bool(os.environ.get("OPENAI_API_KEY", "").strip())
-    url = os.environ.get("OPENAI_BASE_URL", "").strip()
+    from ecoalign.models import base_url_of_environment
+
+    url = base_url_of_environment()
     return {
         "usable": key or bool(url or base_url),
         "OPENAI_API_KEY": "set" if key else "not set",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +14,6 @@ from ecoalign.cli._text import print_json, tell
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ecoalign.trace.events import Event
 
 

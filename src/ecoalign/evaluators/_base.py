@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-if TYPE_CHECKING:
-    from ecoalign.models import ChatModel, ChatRequest, Completion, Usage
-    from ecoalign.prompts.requests import ScoreRequest, ScoreResult
+from ecoalign.models import ChatModel, ChatRequest, Completion, Usage
+from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
 
 class Completer(Protocol):

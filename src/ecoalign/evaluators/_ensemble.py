@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, ModelError, SettingsError, VerdictError
-from ecoalign.evaluators._base import bounds_by_model, gives_utility
+from ecoalign.evaluators._base import Completer, Evaluator, bounds_by_model, gives_utility
 from ecoalign.models import Usage
-from ecoalign.prompts.requests import ScoreResult
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ecoalign.evaluators._base import Completer, Evaluator
-    from ecoalign.prompts.requests import ScoreRequest
+from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
 # What the run has to know first: that the money is gone, then that a server is, then the rest.
 _PRECEDENCE = (BudgetExceeded, ModelError, VerdictError)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import SettingsError, VerdictError
+from ecoalign.evaluators._base import Completer
 from ecoalign.graph import ROOT
-from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
+from ecoalign.models import ChatModel, ChatRequest, Completion, ImagePart, Message, TextPart, Usage
 from ecoalign.prompts import (
     DATA_RULE,
     check_fence,
@@ -20,12 +21,6 @@ from ecoalign.prompts import (
     token_mass,
 )
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ecoalign.evaluators._base import Completer
-    from ecoalign.models import ChatModel, Completion, Usage
 
 
 @dataclass(frozen=True, slots=True)

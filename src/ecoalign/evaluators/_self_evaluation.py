@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ecoalign.models import open_model
-from ecoalign.prompts.dialect import dialect_named
-
-if TYPE_CHECKING:
-    from ecoalign.evaluators._base import Completer
-    from ecoalign.models import ChatModel, Usage
-    from ecoalign.prompts.dialect import Dialect
-    from ecoalign.prompts.requests import ScoreRequest, ScoreResult
+from ecoalign.evaluators._base import Completer
+from ecoalign.models import ChatModel, Usage, open_model
+from ecoalign.prompts.dialect import Dialect, dialect_named
+from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
 
 class SelfEvaluator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Path
 from fastapi.routing import APIRoute
@@ -13,6 +13,7 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ecoalign._version import __version__
 from ecoalign.errors import EcoAlignError
@@ -32,9 +33,6 @@ from ecoalign.gateway.chat._response import ClientDisconnected
 from ecoalign.gateway.observe._metrics import GatewayMetrics
 from ecoalign.gateway.observe._requests import RequestObserver, record_of
 from ecoalign.gateway.observe._tracing import Tracing
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from ecoalign.budget import Budget
 from ecoalign.errors import InputError
 from ecoalign.gateway._image_fetch import FetchPolicy
 from ecoalign.gateway.keys._policy import CHOICES, KeyPolicy
 from ecoalign.settings import Settings
-
-if TYPE_CHECKING:
-    from ecoalign.budget import Budget
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError, ModelError
+from ecoalign.models import Endpoint
 from ecoalign.models.openai import said, scrub
 from ecoalign.models.openai.server import MAX_ANSWER_BYTES, ChatServer, ServerError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    from ecoalign.models import Endpoint
 
 _SHOWN = b"[key]"
 

@@ -14,15 +14,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from ecoalign.gateway._image_urls import (
     ENOUGH_BYTES,
     MEDIA_TYPES,
+    Address,
     ImageUrl,
     ImageUrlError,
+    Network,
     follow,
     is_public,
     kind_of,
@@ -30,11 +31,7 @@ from ecoalign.gateway._image_urls import (
     read_url,
 )
 from ecoalign.models import USER_AGENT
-from ecoalign.models.http import URL, HttpClient, HttpError
-
-if TYPE_CHECKING:
-    from ecoalign.gateway._image_urls import Address, Network
-    from ecoalign.models.http import Exchange
+from ecoalign.models.http import URL, Exchange, HttpClient, HttpError
 
 Resolver = Callable[[str], Awaitable[Sequence[str]]]
 """From a host name to its addresses; OSError or none at all where there are none."""

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
+from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._state import check
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from ecoalign.gateway._config import GatewayConfig
 
 _KEEP_ALIVE = 75
 

@@ -7,6 +7,7 @@ import importlib.util
 import ipaddress
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -16,12 +17,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ecoalign.errors import InputError
 from ecoalign.gateway._app import create_app, state_of
+from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._state import check
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from ecoalign.gateway._config import GatewayConfig
 
 MOST_HEAD_BYTES = 64 * 1024
 
@@ -197,6 +198,11 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Take both signals while the server runs."""
+        if sys.platform == "win32":
+            # Event loops take no signals there: uvicorn's own way has to do.
+            with super().capture_signals():
+                yield
+            return
         loop = asyncio.get_running_loop()
         for one in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(one, self._stop)

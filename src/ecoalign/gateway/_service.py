@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ecoalign.budget import Ledger
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import SettingsError
-from ecoalign.methods import open_method
-from ecoalign.models import checked, open_model
+from ecoalign.methods import Method, open_method
+from ecoalign.models import ChatModel, SamplingParams, checked, open_model
 from ecoalign.models.openai import OpenAIModel
-from ecoalign.settings import SERVER_BUDGET
-
-if TYPE_CHECKING:
-    from ecoalign.budget import Budget
-    from ecoalign.methods import Method
-    from ecoalign.models import ChatModel, SamplingParams
-    from ecoalign.settings import Settings
+from ecoalign.settings import Settings
 
 _ECOALIGN = "ecoalign"
 
@@ -45,9 +37,7 @@ class ChatService:
     @property
     def budget(self) -> Budget:
         """Of a request that does not choose, nor its key: as for `Aligner`."""
-        if self.settings.origin("budget") == "default" and self.model.name != "embedded":
-            return SERVER_BUDGET
-        return self.settings.budget
+        return self.settings.budget_for(self.model.name)
 
     def method(self, name: str, preset: str | None) -> Method:
         """The method of this name ("ecoalign:paper" has its preset), under a preset.

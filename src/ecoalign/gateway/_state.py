@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ecoalign.budget import Budget, Spending
 from ecoalign.errors import EcoAlignError
@@ -35,10 +34,7 @@ from ecoalign.gateway.keys._policy import (
 )
 from ecoalign.gateway.observe._metrics import GatewayMetrics
 from ecoalign.models.openai import OpenAIModel
-from ecoalign.trace.events import to_json
-
-if TYPE_CHECKING:
-    from ecoalign.trace.events import Event
+from ecoalign.trace.events import Event, to_json
 
 _LAST_CALL = 5.0
 """Seconds for the requests that were cancelled to come to their end."""

@@ -13,12 +13,8 @@ import unicodedata
 from collections.abc import Callable
 from difflib import SequenceMatcher
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-from ecoalign.graph._thoughts import ThoughtKind
-
-if TYPE_CHECKING:
-    from ecoalign.graph._thoughts import Region, Thought
+from ecoalign.graph._thoughts import Region, Thought, ThoughtKind
 
 Similarity = Callable[[str, str], float]
 """How near two texts are, in [0, 1]; 1 is equal."""

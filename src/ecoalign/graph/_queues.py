@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from ecoalign.graph._equivalence import likeness, mergeable
+from ecoalign.graph._actions import PendingAction, ValuedAction
+from ecoalign.graph._equivalence import Likeness, Similarity, likeness, mergeable
+from ecoalign.graph._thought_graph import ThoughtGraph
 from ecoalign.graph._thoughts import Thought, ThoughtId
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ecoalign.graph._actions import PendingAction, ValuedAction
-    from ecoalign.graph._equivalence import Likeness, Similarity
-    from ecoalign.graph._thought_graph import ThoughtGraph
 
 
 @dataclass(slots=True)

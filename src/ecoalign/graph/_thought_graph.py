@@ -21,16 +21,13 @@ descendants, and the safety of the fused ones among them falls with it.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable, Iterator, KeysView, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import EcoAlignError
 from ecoalign.graph._thoughts import ENDS, ROOT, Region, Thought, ThoughtId, ThoughtKind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, KeysView, Sequence
 
 
 class PrunedError(EcoAlignError):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ecoalign.budget import Ledger
-    from ecoalign.models import ChatModel
-    from ecoalign.query import Query
-    from ecoalign.trace import Alignment
-    from ecoalign.trace.events import Event
+from ecoalign.budget import Ledger
+from ecoalign.models import ChatModel
+from ecoalign.query import Query
+from ecoalign.trace import Alignment
+from ecoalign.trace.events import Event
 
 
 class Method(Protocol):

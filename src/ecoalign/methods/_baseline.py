@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ecoalign.budget import Ledger
 from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError, ModelError, VerdictError
-from ecoalign.models import OWN_REPLY, Reply, finish_reason, reply_of
-from ecoalign.prompts.requests import AnswerRequest, CheckRequest
+from ecoalign.evaluators import Evaluator
+from ecoalign.models import OWN_REPLY, ChatModel, Completion, Reply, Usage, finish_reason, reply_of
+from ecoalign.prompts.requests import (
+    AnswerRequest,
+    AnswerResult,
+    AnswerStyle,
+    CheckRequest,
+    VerdictRequest,
+)
+from ecoalign.query import Query
 from ecoalign.search.context import RunContext, record_run
 from ecoalign.search.failures import budget_too_small
 from ecoalign.search.refusals import WITHHELD, is_refusal
-from ecoalign.trace.events import Finished
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ecoalign.budget import Ledger
-    from ecoalign.evaluators import Evaluator
-    from ecoalign.models import ChatModel, Completion, Usage
-    from ecoalign.prompts.requests import AnswerResult, AnswerStyle, VerdictRequest
-    from ecoalign.query import Query
-    from ecoalign.settings import Settings
-    from ecoalign.trace import Alignment
-    from ecoalign.trace.events import Event
+from ecoalign.settings import Settings
+from ecoalign.trace import Alignment
+from ecoalign.trace.events import Event, Finished
 
 FULL_PIXELS = 2048
 """Longest side of the images that the methods send: as a user would send them, within what

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from ecoalign.budget import Called
 from ecoalign.errors import BudgetExceeded, EcoAlignError, InputError, ModelError
 from ecoalign.evaluators import Evaluator, NamedEvaluator
 from ecoalign.methods._baseline import Baseline, cause_of
-from ecoalign.models import OWN_REPLY, Reply
+from ecoalign.models import OWN_REPLY, ChatModel, Reply
+from ecoalign.prompts.requests import ScoreResult
+from ecoalign.search.context import RunContext
 from ecoalign.search.synthesizer import FIXED_REFUSAL
-
-if TYPE_CHECKING:
-    from ecoalign.budget import Called
-    from ecoalign.models import ChatModel
-    from ecoalign.prompts.requests import ScoreResult
-    from ecoalign.search.context import RunContext
-    from ecoalign.settings import Settings
-    from ecoalign.trace.events import Finished
+from ecoalign.settings import Settings
+from ecoalign.trace.events import Finished
 
 DEFAULT_N = 4
 

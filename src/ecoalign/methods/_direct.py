@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ecoalign.errors import BudgetExceeded
 from ecoalign.methods._baseline import Baseline
-
-if TYPE_CHECKING:
-    from ecoalign.prompts.requests import AnswerStyle
-    from ecoalign.search.context import RunContext
-    from ecoalign.trace.events import Finished
+from ecoalign.prompts.requests import AnswerStyle
+from ecoalign.search.context import RunContext
+from ecoalign.trace.events import Finished
 
 DIRECT: dict[str, tuple[AnswerStyle, str]] = {
     "base": ("plain", "Base: the plain model, asked as it is"),

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from ecoalign.aligner import Aligner
+from ecoalign.budget import Ledger
 from ecoalign.evaluators import NamedEvaluator
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ecoalign.budget import Ledger
-    from ecoalign.models import ChatModel
-    from ecoalign.query import Query
-    from ecoalign.settings import Settings
-    from ecoalign.trace import Alignment
-    from ecoalign.trace.events import Event
+from ecoalign.models import ChatModel
+from ecoalign.query import Query
+from ecoalign.settings import Settings
+from ecoalign.trace import Alignment
+from ecoalign.trace.events import Event
 
 _HIGHEST_PRICE = 1000.0
 """The largest value of the setting `lambda0`."""

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
 from ecoalign.methods._baseline import FUND, Baseline, Verdict, cause_of
 from ecoalign.prompts.requests import AnswerRequest, CaptionRequest
+from ecoalign.search.context import RunContext
 from ecoalign.search.synthesizer import FIXED_REFUSAL
-
-if TYPE_CHECKING:
-    from ecoalign.search.context import RunContext
-    from ecoalign.trace.events import Finished
+from ecoalign.trace.events import Finished
 
 
 class Ecso(Baseline):

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from ecoalign.errors import SettingsError
+from ecoalign.methods._base import Method
 from ecoalign.methods._best_of_n import DEFAULT_N, LARGEST_N, BestOfN
 from ecoalign.methods._direct import DIRECT, Direct
 from ecoalign.methods._ecoalign import EcoAlign
 from ecoalign.methods._ecso import Ecso
 from ecoalign.methods._vlm_guard import VlmGuard
 from ecoalign.settings import PRESETS, Settings, unknown_name
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ecoalign.methods._base import Method
-    from ecoalign.settings import Settings
 
 METHODS: Mapping[str, str] = {
     **{name: label for name, (_, label) in DIRECT.items()},

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
 from ecoalign.methods._baseline import FUND, Baseline, Verdict, cause_of
+from ecoalign.models import Usage
 from ecoalign.prompts.requests import CaptionRequest, GateRequest
+from ecoalign.search.context import RunContext
 from ecoalign.search.synthesizer import FIXED_REFUSAL
-
-if TYPE_CHECKING:
-    from ecoalign.models import Usage
-    from ecoalign.search.context import RunContext
-    from ecoalign.trace.events import Finished
+from ecoalign.trace.events import Finished
 
 
 class VlmGuard(Baseline):

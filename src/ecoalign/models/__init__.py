@@ -17,7 +17,7 @@ from ecoalign.models._base import (
     Usage,
     request_key,
 )
-from ecoalign.models._endpoint import USER_AGENT, Endpoint, read_base_url
+from ecoalign.models._endpoint import USER_AGENT, Endpoint, base_url_of_environment, read_base_url
 from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
@@ -40,6 +40,7 @@ __all__ = [
     "ToolCall",
     "Usage",
     "attribute_error",
+    "base_url_of_environment",
     "bound",
     "checked",
     "finish_reason",

@@ -9,6 +9,7 @@ import base64
 import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -20,7 +21,6 @@ from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 
@@ -33,6 +33,11 @@ _UNFIT = re.compile(r"[^!-~]")
 """What a header value or an address in ASCII does not hold: blanks, controls, other scripts."""
 
 _HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+(%[a-z0-9._-]+)?", re.I | re.ASCII)
+
+
+def base_url_of_environment() -> str:
+    """OPENAI_BASE_URL as it was set, without outer blanks; "" where it is not."""
+    return os.environ.get("OPENAI_BASE_URL", "").strip()
 
 
 def read_base_url(text: str, name: str = "the base URL") -> SplitResult:
@@ -231,7 +236,7 @@ class Endpoint:
             InputError: the address, the key, or a proxy or certificates of the environment cannot
                 be used.
         """
-        named = os.environ.get("OPENAI_BASE_URL", "").strip()
+        named = base_url_of_environment()
         if base_url:
             parts = read_base_url(base_url)
         elif named:

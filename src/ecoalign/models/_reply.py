@@ -5,12 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from ecoalign.models._base import ToolCall
-
-if TYPE_CHECKING:
-    from ecoalign.models._base import Completion
+from ecoalign.models._base import Completion, ToolCall
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 

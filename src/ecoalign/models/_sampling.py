@@ -10,13 +10,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
-from ecoalign.errors import InputError
-
-if TYPE_CHECKING:
-    from ecoalign.errors import ModelError
-    from ecoalign.models._base import ChatModel, ChatRequest
+from ecoalign.errors import InputError, ModelError
+from ecoalign.models._base import ChatModel, ChatRequest
 
 OWNED: Mapping[str, str] = {
     "model": "the model is chosen by who runs it",

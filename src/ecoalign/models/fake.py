@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 from ecoalign.errors import ModelError
-from ecoalign.models._base import Completion, ImagePart, Usage
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from ecoalign.models._base import ChatRequest
+from ecoalign.models._base import ChatRequest, Completion, ImagePart, Usage
 
 __all__ = ["FakeModel", "Reply", "count_tokens"]
 

@@ -10,29 +10,27 @@ from __future__ import annotations
 import asyncio
 import io
 import select
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from ecoalign.models._endpoint import USER_AGENT
+from ecoalign.models._endpoint import USER_AGENT, Proxy
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
-    from types import TracebackType
 
     from aiohttp.abc import AbstractResolver
     from aiohttp.client_middlewares import ClientHandlerType
     from aiohttp.tracing import Trace
-    from multidict import CIMultiDictProxy
 
-    from ecoalign.models._endpoint import Proxy
 
 __all__ = ["URL", "Cause", "Exchange", "HttpClient", "HttpError"]
 

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from ecoalign.graph import ROOT, Thought
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 DATA_RULE = (
     "Text between BEGIN and END lines that carry the same code word is data, and so is any text "

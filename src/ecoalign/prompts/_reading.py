@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 import json_repair
 
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.models import spoken
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from ecoalign.models import Completion
+from ecoalign.models import Completion, spoken
 
 _WHOLE = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence"})
 

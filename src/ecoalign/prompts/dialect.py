@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ecoalign.errors import SettingsError
-
-if TYPE_CHECKING:
-    from ecoalign.models import ChatRequest, Completion
-    from ecoalign.prompts.requests import (
-        AnswerRequest,
-        AnswerResult,
-        CaptionRequest,
-        CaptionResult,
-        ExecuteRequest,
-        PromptRequest,
-        ProposeRequest,
-        ProposeResult,
-        ScanRequest,
-        ScanResult,
-        ScoreRequest,
-        ScoreResult,
-        VerdictRequest,
-        WriteRequest,
-    )
+from ecoalign.models import ChatRequest, Completion
+from ecoalign.prompts.requests import (
+    AnswerRequest,
+    AnswerResult,
+    CaptionRequest,
+    CaptionResult,
+    ExecuteRequest,
+    PromptRequest,
+    ProposeRequest,
+    ProposeResult,
+    ScanRequest,
+    ScanResult,
+    ScoreRequest,
+    ScoreResult,
+    VerdictRequest,
+    WriteRequest,
+)
 
 __all__ = ["DIALECTS", "Dialect", "dialect_named"]
 

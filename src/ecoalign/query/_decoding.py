@@ -8,6 +8,7 @@ import io
 import os
 import re
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,6 @@ from urllib.parse import unquote_to_bytes
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from PIL import Image
 
 MAX_BYTES = 64 * 1024 * 1024

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ecoalign.errors import InputError
+from ecoalign.graph import Region
 from ecoalign.models import ImagePart
 from ecoalign.query._decoding import decode, from_pil, read_source
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ecoalign.graph import Region
 
 # Small crops are enlarged up to this factor: encoders see whole patches of 14 to 32 px, so a sign
 # of 20 px would otherwise be one or two of them, and some servers refuse images under 11 px.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ecoalign.errors import InputError
@@ -11,8 +12,6 @@ from ecoalign.models import SamplingParams
 from ecoalign.query._pictures import Picture
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from PIL import Image
 
 ImageSource: TypeAlias = "str | Path | bytes | Image.Image | Picture"

@@ -11,29 +11,34 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from ecoalign._version import __version__
-from ecoalign.budget import MeteredClient
+from ecoalign.budget import Called, Ledger, MeteredClient
 from ecoalign.errors import EcoAlignError, ModelError
-from ecoalign.evaluators import bounds_by_model
-from ecoalign.graph import ActionKind
-from ecoalign.models import attribute_error, checked
-from ecoalign.prompts.dialect import dialect_named
-from ecoalign.prompts.requests import AnswerRequest, ExecuteRequest, ScoreRequest, WriteRequest
+from ecoalign.evaluators import Evaluator, bounds_by_model
+from ecoalign.graph import ActionKind, Region, Thought
+from ecoalign.models import (
+    ChatModel,
+    ChatRequest,
+    Completion,
+    ImagePart,
+    Usage,
+    attribute_error,
+    checked,
+)
+from ecoalign.prompts.dialect import Dialect, dialect_named
+from ecoalign.prompts.requests import (
+    AnswerRequest,
+    ExecuteRequest,
+    PromptRequest,
+    ScoreRequest,
+    ScoreResult,
+    WriteRequest,
+)
+from ecoalign.query import Query
+from ecoalign.settings import Settings
 from ecoalign.trace import Alignment, Recorder, Trace
-from ecoalign.trace.events import Finished, ImageInfo, RunFailed, RunStarted
-
-if TYPE_CHECKING:
-    from ecoalign.budget import Called, Ledger
-    from ecoalign.evaluators import Evaluator
-    from ecoalign.graph import Region, Thought
-    from ecoalign.models import ChatModel, ChatRequest, Completion, ImagePart, Usage
-    from ecoalign.prompts.dialect import Dialect
-    from ecoalign.prompts.requests import PromptRequest, ScoreResult
-    from ecoalign.query import Query
-    from ecoalign.settings import Settings
-    from ecoalign.trace.events import Event
+from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStarted
 
 ANSWER = "answer"
 """The fund that is reserved for writing and scoring the answer."""

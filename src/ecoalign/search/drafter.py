@@ -6,18 +6,14 @@ to gain than going on would cost is the answer; any other is one more thought of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ecoalign.graph import ROOT, ActionKind, Candidate, PendingAction, Thought, ThoughtKind
 from ecoalign.graph.economics import Economy
+from ecoalign.search.context import RunContext
 from ecoalign.search.executor import ActionResult, Job, execute, worst_case
 from ecoalign.search.failures import raise_if_rejected
 from ecoalign.search.scanner import scan_request
+from ecoalign.settings import Settings
 from ecoalign.trace.events import ActionsChosen, Proposed
-
-if TYPE_CHECKING:
-    from ecoalign.search.context import RunContext
-    from ecoalign.settings import Settings
 
 DRAFT = PendingAction(0, ROOT, Candidate(ActionKind.ANSWER, "", ()))
 """The action, the first of a run that drafts."""

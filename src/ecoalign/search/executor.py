@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from ecoalign.budget import Called
 from ecoalign.errors import EcoAlignError
-from ecoalign.graph import ActionKind, ThoughtKind
-from ecoalign.models import OWN_REPLY, Reply, reply_of
-from ecoalign.prompts.requests import ExecuteRequest
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ecoalign.budget import Called
-    from ecoalign.graph import Candidate, PendingAction, Thought, ThoughtGraph
-    from ecoalign.models import Usage
-    from ecoalign.prompts.requests import ScoreResult
-    from ecoalign.search.context import RunContext
+from ecoalign.graph import ActionKind, Candidate, PendingAction, Thought, ThoughtGraph, ThoughtKind
+from ecoalign.models import OWN_REPLY, Reply, Usage, reply_of
+from ecoalign.prompts.requests import ExecuteRequest, ScoreResult
+from ecoalign.search.context import RunContext
 
 KIND_OF = {
     ActionKind.THINK: ThoughtKind.THINK,

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ecoalign.graph import ROOT, ThoughtId, ThoughtKind, economics
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
-from ecoalign.graph.pareto import track
+from ecoalign.graph.pareto import Frontier, track
 from ecoalign.models import OWN_REPLY
-from ecoalign.search.context import ANSWER
+from ecoalign.search.context import ANSWER, RunContext
 from ecoalign.search.failures import raise_if_rejected
+from ecoalign.search.state import SearchState
 from ecoalign.search.synthesizer import FIXED_REFUSAL, answer_bounds, write
-from ecoalign.trace.events import Finished, PathChosen, ThoughtAdded
-
-if TYPE_CHECKING:
-    from ecoalign.graph.pareto import Frontier
-    from ecoalign.search.context import RunContext
-    from ecoalign.search.state import SearchState
-    from ecoalign.trace.events import StopReason
+from ecoalign.trace.events import Finished, PathChosen, StopReason, ThoughtAdded
 
 
 async def extract(ctx: RunContext, state: SearchState, stop: StopReason) -> Finished:

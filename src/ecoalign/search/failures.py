@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from ecoalign.budget import Ledger
 from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError, ModelError, VerdictError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ecoalign.budget import Ledger
-    from ecoalign.models import Usage
+from ecoalign.models import Usage
 
 
 def cause_of(error: EcoAlignError) -> str:

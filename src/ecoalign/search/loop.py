@@ -5,14 +5,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError
-from ecoalign.graph import ROOT, ActionKind, Candidate, Forecast, ThoughtKind, text_similarity
+from ecoalign.graph import (
+    ROOT,
+    ActionKind,
+    Candidate,
+    Forecast,
+    PendingAction,
+    Similarity,
+    ThoughtId,
+    ThoughtKind,
+    ValuedAction,
+    text_similarity,
+)
 from ecoalign.graph.economics import Economy
+from ecoalign.search.context import RunContext
 from ecoalign.search.drafter import DRAFT, draft, suffices
-from ecoalign.search.executor import execute, worst_case
+from ecoalign.search.executor import ActionResult, execute, worst_case
 from ecoalign.search.extractor import extract
 from ecoalign.search.failures import raise_if_rejected
 from ecoalign.search.proposer import propose
@@ -20,15 +32,15 @@ from ecoalign.search.scanner import scan
 from ecoalign.search.state import SearchState
 from ecoalign.search.synthesizer import AnswerReserve
 from ecoalign.search.valuator import Terms, rank, select, share_left, terms
-from ecoalign.trace.events import ActionsChosen, RootScanned, StepStarted, ThoughtAdded, Valued
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ecoalign.graph import PendingAction, Similarity, ThoughtId, ValuedAction
-    from ecoalign.search.context import RunContext
-    from ecoalign.search.executor import ActionResult
-    from ecoalign.trace.events import Finished, StopReason
+from ecoalign.trace.events import (
+    ActionsChosen,
+    Finished,
+    RootScanned,
+    StepStarted,
+    StopReason,
+    ThoughtAdded,
+    Valued,
+)
 
 
 async def search(ctx: RunContext, similarity: Similarity = text_similarity) -> Finished:

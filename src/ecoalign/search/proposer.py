@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING
 
-from ecoalign.graph import ActionKind, Candidate, ThoughtKind
+from ecoalign.graph import ActionKind, Candidate, Thought, ThoughtGraph, ThoughtId, ThoughtKind
 from ecoalign.prompts.requests import ProposeRequest, ProposeResult
-
-if TYPE_CHECKING:
-    from ecoalign.graph import Thought, ThoughtGraph, ThoughtId
-    from ecoalign.search.context import RunContext
+from ecoalign.search.context import RunContext
 
 OTHERS_SHOWN = 8
 

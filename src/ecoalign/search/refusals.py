@@ -14,12 +14,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from ecoalign.prompts.compact import REFUSAL_LOOKS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 WITHHELD = "I can't answer this: the server's content filter withheld the answer."
 """What a user reads in place of an answer that the model's server kept back."""

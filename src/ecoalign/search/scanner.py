@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import ModelError
 from ecoalign.graph import economics
 from ecoalign.prompts.requests import ScanRequest, ScanResult
-
-if TYPE_CHECKING:
-    from ecoalign.search.context import RunContext
+from ecoalign.search.context import RunContext
 
 UNREAD_SAFETY = 0.0
 """The safety of a request whose scan cannot be read: low but not negative, so caution is on."""

@@ -7,20 +7,19 @@ the candidate and its best continuation, and pays for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import EcoAlignError
 from ecoalign.graph import ActionKind, Candidate, Forecast, Thought, ThoughtId
 from ecoalign.prompts.requests import ProposeRequest
+from ecoalign.search.context import RunContext
 from ecoalign.search.executor import KIND_OF, ActionResult, Job, execute, worst_case
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     import numpy.typing as npt
 
-    from ecoalign.search.context import RunContext
 
 Forecasts = tuple[Forecast, ...]
 

@@ -6,28 +6,34 @@ calls a model, reads a clock or pays: what happens is returned as events.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from ecoalign.errors import BudgetExceeded
+from ecoalign.budget import Amount
+from ecoalign.errors import BudgetExceeded, EcoAlignError
 from ecoalign.graph import (
     ROOT,
     ActionKind,
     ActionQueue,
     BestAnswer,
+    Candidate,
     DuplicateIndex,
     ExpansionQueue,
     Forecast,
     PendingAction,
+    Similarity,
     Thought,
     ThoughtGraph,
     ThoughtId,
     ThoughtKind,
 )
-from ecoalign.prompts.requests import ScanResult
-from ecoalign.search.executor import KIND_OF, Job
+from ecoalign.models import Reply
+from ecoalign.prompts.requests import ScanResult, ScoreResult
+from ecoalign.search.executor import KIND_OF, ActionResult, Job
 from ecoalign.search.failures import cause_of
-from ecoalign.search.simulator import simulator_for
+from ecoalign.search.scanner import Scan
+from ecoalign.search.simulator import Simulator, simulator_for
+from ecoalign.settings import Settings
 from ecoalign.trace.events import (
     ActionFailed,
     Event,
@@ -36,19 +42,6 @@ from ecoalign.trace.events import (
     ThoughtMerged,
     ThoughtsDropped,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ecoalign.budget import Amount
-    from ecoalign.errors import EcoAlignError
-    from ecoalign.graph import Candidate, Similarity
-    from ecoalign.models import Reply
-    from ecoalign.prompts.requests import ScoreResult
-    from ecoalign.search.executor import ActionResult
-    from ecoalign.search.scanner import Scan
-    from ecoalign.search.simulator import Simulator
-    from ecoalign.settings import Settings
 
 
 @dataclass(slots=True)

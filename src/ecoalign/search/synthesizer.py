@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from ecoalign.errors import BudgetExceeded, EcoAlignError
+from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError
 from ecoalign.graph import ENDS, ROOT, Thought, ThoughtKind
 from ecoalign.models import OWN_REPLY, Usage, reply_of
 from ecoalign.prompts.requests import WriteRequest
-from ecoalign.search.context import ANSWER
+from ecoalign.search.context import ANSWER, RunContext
 from ecoalign.search.executor import ActionResult
 from ecoalign.search.failures import budget_too_small
 from ecoalign.search.scanner import scan_request
-
-if TYPE_CHECKING:
-    from ecoalign.errors import BudgetTooSmall
-    from ecoalign.search.context import RunContext
 
 FIXED_REFUSAL = (
     "I can't answer this: nothing I could write could be shown to be safe within the limits of "

@@ -4,19 +4,14 @@ of them are executed next. Pure functions."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING
 
-from ecoalign.graph import ActionKind, ValuedAction, economics
+from ecoalign.budget import Amount, Ledger
+from ecoalign.graph import ActionKind, Forecast, PendingAction, ThoughtId, ValuedAction, economics
 from ecoalign.graph.economics import Economy, UtilityAggregator
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from ecoalign.budget import Amount, Ledger
-    from ecoalign.graph import Forecast, PendingAction, ThoughtId
-    from ecoalign.settings import Settings
+from ecoalign.settings import Settings
 
 _ENDING = (ActionKind.ANSWER, ActionKind.REFUSE)
 

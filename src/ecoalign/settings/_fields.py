@@ -101,9 +101,12 @@ Url = Annotated[str | None, PlainValidator(_read_url)]
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=400)]
 
-SERVER_BUDGET = Budget(tokens=40_000)
-"""The default budget for any model but the embedded one, whose prompts are far shorter. The bound
-on a call's tokens, which has to fit, may be many times what the call turns out to use."""
+
+def default_budget(model: str) -> Budget:
+    """The budget where none is set: that of the embedded model is smaller, as its prompts are far
+    shorter. The bound on a call's tokens, which has to fit, may be many times what the call turns
+    out to use."""
+    return Budget(tokens=8000 if model == "embedded" else 40_000)
 
 
 class Fields(BaseModel):
@@ -128,7 +131,7 @@ class Fields(BaseModel):
     base_url: Url = None
     """The address of an OpenAI-compatible server; usually ends in /v1."""
 
-    budget: BudgetValue = Budget(tokens=8000)
+    budget: BudgetValue = default_budget("embedded")
     """The budget B, a hard bound in each unit given: tokens, US dollars, seconds of wall-clock. The
     default is 40000 tokens for any model but the embedded one."""
 

@@ -10,14 +10,15 @@ of the official client; nothing here reads, holds or prints one.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import BaseModel, PrivateAttr, ValidationError
 
-from ecoalign.budget import PriceBook
-from ecoalign.settings._fields import PRESETS, SERVER_BUDGET, Fields
+from ecoalign.budget import Budget, PriceBook
+from ecoalign.settings._fields import PRESETS, Fields, default_budget
 from ecoalign.settings._sources import (
     CONFIG,
     complaint,
@@ -27,9 +28,6 @@ from ecoalign.settings._sources import (
     shown,
     unknown_name,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 PRESET = "preset"
 
@@ -83,15 +81,18 @@ class Settings(Fields):
         for name in values:
             if name not in Fields.model_fields:
                 raise unknown_name("setting", name, Fields.model_fields, origins[name])
-        served = str(values.get("model", "embedded")).strip() != "embedded"
-        fitting = {"budget": SERVER_BUDGET} if served and "budget" not in values else {}
+        model = str(values.get("model", "embedded")).strip()
         try:
-            BaseModel.__init__(self, **fitting, **values)
+            BaseModel.__init__(self, **{"budget": default_budget(model), **values})
         except ValidationError as error:
             # Without the cause: it would show every input.
             raise complaint(error, origins, Fields.model_fields) from None
         self._preset = preset
         self._origins = {name: origins[name] for name in values}
+
+    def budget_for(self, model: str) -> Budget:
+        """The budget of a run of `model`: the one that was set, else the default that fits it."""
+        return default_budget(model) if self.origin("budget") == "default" else self.budget
 
     @classmethod
     def load(

@@ -12,13 +12,12 @@ from types import NoneType
 from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
-from pydantic import StringConstraints
+from pydantic import StringConstraints, ValidationError
 
 from ecoalign.budget import Budget
 from ecoalign.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
     from pydantic.fields import FieldInfo
 
 _SECRET = ("key", "secret", "password", "passwd", "credential", "auth")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ecoalign.budget import Budget, Spending
 from ecoalign.errors import InputError
-from ecoalign.models import OWN_REPLY, FinishReason, Reply
+from ecoalign.graph import Thought
+from ecoalign.models import OWN_REPLY, FinishReason, Reply, ToolCall
 from ecoalign.trace._critical_path import critical_path
 from ecoalign.trace.events import Event, Finished, RunStarted, to_json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from ecoalign.graph import Thought
-    from ecoalign.models import ToolCall
 
 
 @dataclass(frozen=True, slots=True)

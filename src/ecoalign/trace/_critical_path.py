@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
-from ecoalign.trace.events import ActionsChosen, Called, StepStarted
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from ecoalign.trace.events import Event
+from ecoalign.trace.events import ActionsChosen, Called, Event, StepStarted
 
 _SCORE = "score"
 

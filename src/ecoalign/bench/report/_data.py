@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from ecoalign.bench._experiments import EXPERIMENTS
 from ecoalign.bench._metrics import Summary, summarise
 from ecoalign.bench._rows import ROWS, Row, in_order, read_manifest, read_rows
 from ecoalign.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from ecoalign.bench._rows import Row
 
 _FIGURES = ("frontier", "stages", "bars", "groups")
 

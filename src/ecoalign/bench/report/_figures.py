@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ecoalign.bench._metrics import (
     SHARES,
     Estimate,
+    Summary,
     mean,
     per_sample,
     ratio,
@@ -20,7 +21,6 @@ from ecoalign.bench.report._svg import SERIES, WIDTH, Plot, Scale, Svg, label_wi
 from ecoalign.bench.report._tables import number, with_interval
 
 if TYPE_CHECKING:
-    from ecoalign.bench._metrics import Summary
     from ecoalign.bench._rows import Row
     from ecoalign.bench.report._data import RunData
 

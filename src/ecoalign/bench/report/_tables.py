@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ecoalign.bench._judges import judge_agreement
-from ecoalign.bench._metrics import MEASURES, SHARES, correlation, slope
+from ecoalign.bench._metrics import MEASURES, SHARES, Estimate, Summary, correlation, slope
 
 if TYPE_CHECKING:
-    from ecoalign.bench._metrics import Estimate, Summary
     from ecoalign.bench._rows import Row
     from ecoalign.bench.report._data import RunData
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
-from ecoalign.bench._files import find_image
+from ecoalign.bench._files import Entry, find_image
 from ecoalign.prompts import DATA_RULE, digest_fence, fenced
 from ecoalign.query import Query
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ecoalign.bench._files import Entry
 
 UNUSABLE = "unusable"
 """The label of a score for which no judge gave a verdict that can be read."""

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from random import Random
 
 from ecoalign.bench.world.rulebook import FORBIDDEN, NOUNS, VERBS, is_forbidden, recipe
 from ecoalign.bench.world.scenes import COLOURS, SHAPES, Scene, Shape, Sign
 from ecoalign.bench.world.wordings import Split, templates
 from ecoalign.prompts.compact.grid import CELLS
-
-if TYPE_CHECKING:
-    from random import Random
-
 
 NUMBERS = range(10, 50)  # on the signs
 

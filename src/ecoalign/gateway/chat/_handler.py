@@ -6,15 +6,18 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from starlette.requests import Request
 from starlette.responses import Response
 
 from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._errors import ApiError, of_error
+from ecoalign.gateway._state import AppState, Client
 from ecoalign.gateway.chat._passthrough import Passthrough
+from ecoalign.gateway.chat._protocol import ChatParameters
 from ecoalign.gateway.chat._request import (
+    Conversation,
     read_body,
     read_messages,
     read_parameters,
@@ -32,19 +35,12 @@ from ecoalign.gateway.chat._response import (
     dumped,
     error_event,
 )
+from ecoalign.gateway.observe._requests import RequestRecord
+from ecoalign.methods import Method
+from ecoalign.models import SamplingParams
 from ecoalign.query import Query
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from ecoalign.gateway._state import AppState, Client
-    from ecoalign.gateway.chat._protocol import ChatParameters
-    from ecoalign.gateway.chat._request import Conversation
-    from ecoalign.gateway.observe._requests import RequestRecord
-    from ecoalign.methods import Method
-    from ecoalign.models import SamplingParams
-    from ecoalign.trace import Alignment
-    from ecoalign.trace.events import Event
+from ecoalign.trace import Alignment
+from ecoalign.trace.events import Event
 
 _BASE = "base"
 

@@ -14,29 +14,26 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
+from starlette.requests import Request
 from starlette.responses import Response
 
-from ecoalign.budget import Budget, Spending
+from ecoalign.budget import Budget, Ledger, Reservation, Spending
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelError
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._images import ImageRef
 from ecoalign.gateway._limits import JsonError, parse_json
-from ecoalign.gateway.chat._protocol import CAPS
+from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway.chat._protocol import CAPS, ChatParameters
 from ecoalign.gateway.chat._request import cap_of, passed_images
 from ecoalign.gateway.chat._response import EventStream, cancelled_on_disconnect, error_event
 from ecoalign.gateway.keys._policy import least_of
+from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.models import ChatRequest, ImagePart, Message, TextPart, Usage
 from ecoalign.models.openai import usage_of
 from ecoalign.query import read_header, read_source
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from ecoalign.budget import Ledger, Reservation
     from ecoalign.gateway._forward import Forwarder
-    from ecoalign.gateway._state import AppState, Client
-    from ecoalign.gateway.chat._protocol import ChatParameters
-    from ecoalign.gateway.observe._requests import RequestRecord
 
 USUAL_CAP = 4096
 """Tokens of an answer where a bound is needed and the client gave none."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ecoalign.gateway._errors import ApiError, invalid
 from ecoalign.gateway._images import ImageRef
@@ -17,14 +16,14 @@ from ecoalign.gateway.chat._protocol import (
     PASSED_MESSAGES,
     REFUSED,
     AssistantMessage,
+    ChatParameters,
     ImagePart,
+    Message,
     RefusalPart,
+    TextPart,
 )
 from ecoalign.gateway.chat._validation import checked
 from ecoalign.models import SamplingParams
-
-if TYPE_CHECKING:
-    from ecoalign.gateway.chat._protocol import ChatParameters, Message, TextPart
 
 _OWN = frozenset(
     {"messages", "model", "stream", "stream_options", "ecoalign", "n", "modalities", *CAPS}

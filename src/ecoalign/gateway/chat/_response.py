@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from ecoalign.budget import Spending
 from ecoalign.gateway._errors import of_error
 from ecoalign.gateway.chat._protocol import (
     AnswerMessage,
@@ -25,9 +27,11 @@ from ecoalign.gateway.chat._protocol import (
     PromptTokens,
     Usage,
 )
+from ecoalign.trace import Alignment
 from ecoalign.trace.events import (
     ActionsChosen,
     Called,
+    Event,
     PathChosen,
     RootScanned,
     StepStarted,
@@ -36,11 +40,7 @@ from ecoalign.trace.events import (
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-    from starlette.types import Receive, Scope, Send
 
-    from ecoalign.budget import Spending
-    from ecoalign.trace import Alignment
-    from ecoalign.trace.events import Event
 
 DONE = b"data: [DONE]\n\n"
 

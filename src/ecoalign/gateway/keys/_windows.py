@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from ecoalign.budget import Budget, Money, pacing
-
-if TYPE_CHECKING:
-    from ecoalign.budget import Spending
-    from ecoalign.budget.pacing import PacingState
-    from ecoalign.gateway.keys._policy import KeyPolicy
+from ecoalign.budget import Budget, Money, Spending, pacing
+from ecoalign.budget.pacing import PacingState
+from ecoalign.gateway.keys._policy import KeyPolicy
 
 
 @dataclass(frozen=True, slots=True)

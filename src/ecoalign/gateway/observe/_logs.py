@@ -16,16 +16,13 @@ import secrets
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import PurePath
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, TextIO
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Final, TextIO
 
 MOST_CHARACTERS = 8192
 

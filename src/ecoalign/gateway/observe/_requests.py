@@ -7,21 +7,18 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ecoalign.budget import Spending
 from ecoalign.gateway._errors import internal_error
 from ecoalign.gateway._limits import send_error
 from ecoalign.gateway.observe._logs import current_request, log_fields, request_id, word
+from ecoalign.gateway.observe._metrics import GatewayMetrics
 from ecoalign.gateway.observe._tracing import RequestSpan, Tracing
 from ecoalign.trace.events import ActionFailed, Called, Event, Finished, RunStarted
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from ecoalign.budget import Spending
-    from ecoalign.gateway.observe._metrics import GatewayMetrics
 
 QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines: neither logged nor counted."""

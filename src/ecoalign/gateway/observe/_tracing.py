@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ecoalign.budget import Called, Spending
 from ecoalign.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
     from opentelemetry.util.types import AttributeValue
 
-    from ecoalign.budget import Called, Spending
 
 _ABOUT: Mapping[str, str] = {
     "method": "ecoalign.method",
@@ -42,9 +42,9 @@ _OUTPUT = "gen_ai.output.messages"
 
 _WORKFLOW = "invoke_workflow"
 
-_PROVIDERS = {"openai": "openai", "hf": "huggingface", "embedded": "ecoalign"}
+_PROVIDERS = {"openai": "openai", "embedded": "ecoalign"}
 
-_LOCAL = frozenset({"embedded", "hf", "replay", "fake"})
+_LOCAL = frozenset({"embedded", "replay", "fake"})
 
 _NANO = 1_000_000_000
 

@@ -19,19 +19,14 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from ecoalign.graph._thought_graph import ThoughtGraph
+from ecoalign.graph._thoughts import Thought, ThoughtId
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.graph.pareto._branch_and_bound import BranchAndBound, Limits
-from ecoalign.graph.pareto._label_setting import LabelSetting, Objective, build_problem
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
-    from ecoalign.graph._thought_graph import ThoughtGraph
-    from ecoalign.graph._thoughts import Thought, ThoughtId
-    from ecoalign.graph.pareto._label_setting import Label
+from ecoalign.graph.pareto._label_setting import Label, LabelSetting, Objective, build_problem
 
 __all__ = ["Frontier", "Limits", "RankedPath", "track", "track_thoughts"]
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ecoalign.graph.economics import SafetyAggregator
 from ecoalign.graph.pareto._label_setting import (
@@ -24,9 +24,6 @@ from ecoalign.graph.pareto._label_setting import (
     PruningBound,
 )
 from ecoalign.graph.pareto._lagrangian import Band, Relaxation, RelaxedSolution
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _NARROW = 1e-3
 """The beam_width at which a band of averages is not split any more."""

@@ -24,15 +24,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from ecoalign.graph._thoughts import Thought, ThoughtId
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator, worth
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
-
-    from ecoalign.graph._thoughts import Thought, ThoughtId
 
 Label = tuple[float, float, float, int, "tuple[ThoughtId, ...]"]
 """(C, -U, -A, steps, ids): all coordinates to be minimised. A is what the aggregator carries: the

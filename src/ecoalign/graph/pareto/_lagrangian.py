@@ -13,13 +13,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ecoalign.graph.economics import Economy, SafetyAggregator
-from ecoalign.graph.pareto._label_setting import PruningBound
-
-if TYPE_CHECKING:
-    from ecoalign.graph.pareto._label_setting import Label, Objective, PathProblem
+from ecoalign.graph.pareto._label_setting import Label, Objective, PathProblem, PruningBound
 
 Constraint = Literal["budget", "safety"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,13 @@ import numpy as np
 
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatRequest, Completion, ImagePart, TokenLogprob, Usage
+from ecoalign.models._sampling import SamplingParams
 from ecoalign.models.embedded._network import IMAGE_TOKENS, LONGEST, Network, to_pixels
 from ecoalign.models.embedded._tokenizer import Tokenizer, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
-    from ecoalign.models._sampling import SamplingParams
 
 _MAX_STOPS = 4
 

@@ -37,9 +37,9 @@ MARKS = (OUT, "<cap>", "<path>", "<others>", "<at>", "<t>")
 
 SPECIALS = (PAD, EOS, UNK, *ROLES, *MARKS)
 
-_PIECE = re.compile(r"<[a-z]+>|[a-z]+(?:-[a-z]+)?|\d|[^\w\s]|_|[^\W\d_]")
+PIECE = re.compile(r"<[a-z]+>|[a-z]+(?:-[a-z]+)?|\d|[^\w\s]|_|[^\W\d_]")
 
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 _NO_SPACE_BEFORE = frozenset(".,?!;:)")
 
@@ -74,11 +74,11 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`. Marks such as `<scan>` are read as marks: see `plain`."""
         out: list[int] = []
-        for piece in _PIECE.findall(text.lower()):
+        for piece in PIECE.findall(text.lower()):
             known = self._ids.get(piece)
             if known is not None:
                 out.append(known)
-            elif piece[0] in _LETTERS:
+            elif piece[0] in LETTERS:
                 # A letter is its own token, marked so that it joins its word again.
                 out.extend(self._ids[f"##{c}"] for c in piece if c != "-")
             else:
@@ -107,11 +107,3 @@ class Tokenizer:
 def plain(text: str) -> str:
     """`text` with nothing in it that the tokenizer or the dialect would read as a mark."""
     return re.sub(r"[<>|\s]+", " ", text).strip()
-
-
-def build_vocabulary(corpus: Iterable[str]) -> list[str]:
-    """The sorted vocabulary of `corpus`, specials first, digits and letters always included."""
-    pieces = {piece for text in corpus for piece in _PIECE.findall(text.lower())}
-    pieces |= {str(d) for d in range(10)} | set(".,?!;:|()+=#>'\"-/")
-    pieces |= {f"##{c}" for c in _LETTERS}
-    return [*SPECIALS, *sorted(pieces - set(SPECIALS))]

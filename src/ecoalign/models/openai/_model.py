@@ -6,19 +6,18 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models import _tokens as tokens
+from ecoalign.models._base import ChatRequest, Completion, Usage
 from ecoalign.models._endpoint import OPENAI_URL, Endpoint
 from ecoalign.models.openai._request import Feature, body_of, features_of, next_to_drop, to_blame
 from ecoalign.models.openai._response import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ecoalign.models._base import ChatRequest, Completion, Usage
     from ecoalign.models.openai.server import ChatServer, ServerError
 
 DEFAULT_TIMEOUT = 60.0

@@ -5,16 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
-from ecoalign.models._base import ImagePart, Message, TextPart
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ecoalign.models._base import ChatRequest
+from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart
 
 # These would change what is reserved, or the shape of the answer.
 RESERVED = frozenset(

@@ -6,16 +6,13 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ecoalign.errors import ModelError
 from ecoalign.models._base import Completion, TokenLogprob, ToolCall, Usage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # More than any context window; a larger count is an error of the server, not a usage.
 MAX_TOKENS = 100_000_000

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Mapping
 
-from ecoalign.errors import ModelError
-from ecoalign.models.http import URL, HttpClient, HttpError
+from ecoalign.errors import ModelError, ModelFault
+from ecoalign.models._endpoint import Endpoint
+from ecoalign.models.http import URL, Exchange, HttpClient, HttpError
 from ecoalign.models.openai._response import named, said, scrub, seconds_to_wait
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
-
-    from ecoalign.errors import ModelFault
-    from ecoalign.models._endpoint import Endpoint
-    from ecoalign.models.http import Exchange
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """A completion with log-probabilities is at most a few MB; anything larger is not one."""

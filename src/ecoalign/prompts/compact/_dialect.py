@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import ModelError, VerdictError
 from ecoalign.graph import ActionKind, Candidate, Forecast, Region, ThoughtId
@@ -20,17 +19,16 @@ from ecoalign.prompts.requests import (
     CheckRequest,
     ExecuteRequest,
     GateRequest,
+    PromptRequest,
     ProposeRequest,
     ProposeResult,
     ScanRequest,
     ScanResult,
     ScoreRequest,
     ScoreResult,
+    VerdictRequest,
     WriteRequest,
 )
-
-if TYPE_CHECKING:
-    from ecoalign.prompts.requests import PromptRequest, VerdictRequest
 
 _MAX_TOKENS = {
     "scan": 72,

@@ -6,9 +6,10 @@ every token costs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 from ecoalign.errors import SettingsError
+from ecoalign.models import ChatRequest
 from ecoalign.prompts.full import _answers as answers
 from ecoalign.prompts.full import _judging as judging
 from ecoalign.prompts.full import _search as search
@@ -19,15 +20,12 @@ from ecoalign.prompts.requests import (
     CheckRequest,
     ExecuteRequest,
     GateRequest,
+    PromptRequest,
     ProposeRequest,
     ScanRequest,
     ScoreRequest,
     WriteRequest,
 )
-
-if TYPE_CHECKING:
-    from ecoalign.models import ChatRequest
-    from ecoalign.prompts.requests import PromptRequest
 
 __all__ = ["FullDialect", "TokenLimits"]
 

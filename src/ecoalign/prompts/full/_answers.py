@@ -7,17 +7,19 @@ with the question quoted as data.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import ModelError
 from ecoalign.models import ChatRequest, Completion, Message, TextPart
 from ecoalign.prompts._quoting import DATA_RULE
 from ecoalign.prompts._reading import visible_text
 from ecoalign.prompts.full._common import Sections, TokenLimits, chat, quoted_request
-from ecoalign.prompts.requests import AnswerResult, CaptionResult
-
-if TYPE_CHECKING:
-    from ecoalign.prompts.requests import AnswerRequest, AnswerStyle, CaptionRequest
+from ecoalign.prompts.requests import (
+    AnswerRequest,
+    AnswerResult,
+    AnswerStyle,
+    CaptionRequest,
+    CaptionResult,
+)
 
 _SYSTEM: dict[AnswerStyle, str] = {
     "careful": (

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import SettingsError
+from ecoalign.graph import Thought
 from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
 from ecoalign.prompts._quoting import digest_fence, fenced, thought_lines
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from ecoalign.graph import Thought
-    from ecoalign.prompts.requests import PromptRequest
+from ecoalign.prompts.requests import PromptRequest
 
 BEST = 9
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
 
 from ecoalign.errors import VerdictError
+from ecoalign.models import ChatRequest, Completion, ImagePart
 from ecoalign.prompts._quoting import DATA_RULE, key_of
 from ecoalign.prompts._reading import excerpt, require_whole, token_mass
 from ecoalign.prompts.full._common import (
@@ -25,9 +25,6 @@ from ecoalign.prompts.full._common import (
     utility_of,
 )
 from ecoalign.prompts.requests import GateRequest, ScoreRequest, ScoreResult, VerdictRequest
-
-if TYPE_CHECKING:
-    from ecoalign.models import ChatRequest, Completion, ImagePart
 
 _SPACE = r"[ \t\r\n]*"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
 
 from ecoalign.graph import ActionKind, Candidate, Forecast, Region, Thought, ThoughtId
+from ecoalign.models import ChatRequest, Completion
 from ecoalign.prompts._quoting import DATA_RULE
 from ecoalign.prompts._reading import bad_response, finite, loose_json, visible_text
 from ecoalign.prompts.full._common import (
@@ -27,9 +27,6 @@ from ecoalign.prompts.requests import (
     ScanResult,
     WriteRequest,
 )
-
-if TYPE_CHECKING:
-    from ecoalign.models import ChatRequest, Completion
 
 # Scan: caption, safety of the request and, if it is risky, a cautious plan; one call -------------
 
