@@ -32,29 +32,19 @@ if TYPE_CHECKING:
     from ecoalign.settings import Settings
     from ecoalign.trace import Alignment, Trace
 
-
 _HOMES = {
-    "Aligner": "aligner",
-    "Alignment": "trace",
-    "Budget": "budget",
-    "BudgetExceeded": "errors",
-    "BudgetTooSmall": "errors",
-    "EcoAlignError": "errors",
-    "FakeModel": "models.fake",
-    "InputError": "errors",
-    "ModelError": "errors",
-    "Picture": "query",
-    "Query": "query",
-    "Region": "graph",
-    "ReplayModel": "replay",
-    "Settings": "settings",
-    "SettingsError": "errors",
-    "Spending": "budget",
-    "Thought": "graph",
-    "Trace": "trace",
-    "VerdictError": "errors",
-    "align": "aligner",
+    "aligner": "Aligner align",
+    "budget": "Budget Spending",
+    "errors": "BudgetExceeded BudgetTooSmall EcoAlignError InputError ModelError SettingsError "
+    "VerdictError",
+    "graph": "Region Thought",
+    "models.fake": "FakeModel",
+    "query": "Picture Query",
+    "replay": "ReplayModel",
+    "settings": "Settings",
+    "trace": "Alignment Trace",
 }
+"""The public names by the module that each is loaded from when it is first used."""
 
 __all__ = [
     "Aligner",
@@ -82,10 +72,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'ecoalign' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"ecoalign.{home}"), name)
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return getattr(importlib.import_module(f"ecoalign.{home}"), name)
+    raise AttributeError(f"module 'ecoalign' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
