@@ -2,20 +2,14 @@ from __future__ import annotations
 
 import pytest
 from bench_doubles import row
+from clock import Clock
 
 from ecoalign.bench import Bar, BenchProgress
 from ecoalign.bench._rows import Failure
 
 
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_money_rate_and_time_to_go_are_of_this_run_alone() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     progress = BenchProgress(total=30, before=10, clock=clock)
     assert (progress.rate, progress.remaining) == (None, None)
     assert str(progress) == "10 of 30, 0 tokens"
@@ -36,7 +30,7 @@ def test_what_went_wrong_is_counted_and_an_unknown_price_stays_unknown() -> None
 
 
 def test_long_runs_are_told_in_hours() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     progress = BenchProgress(total=3601, clock=clock)
     clock.now += 2
     progress.add(row())

@@ -3,18 +3,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from clock import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.gateway._admission import Admission, Overloaded
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Clients:

@@ -1,22 +1,15 @@
 from __future__ import annotations
 
 import pytest
+from clock import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.gateway._admission import RateLimited, RateLimiter
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_burst_then_the_rate() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     limiter = RateLimiter(clock)
     for _ in range(10):  # 60 a minute: ten seconds' worth at once
         limiter.take("a", 60)
@@ -31,7 +24,7 @@ def test_a_burst_then_the_rate() -> None:
 
 
 def test_a_refusal_takes_nothing() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     limiter = RateLimiter(clock)
     limiter.take("a", 1)
     waits = []
@@ -43,7 +36,7 @@ def test_a_refusal_takes_nothing() -> None:
 
 
 def test_keys_do_not_share_a_bucket() -> None:
-    limiter = RateLimiter(Clock())
+    limiter = RateLimiter(Clock(1000.0))
     limiter.take("a", 1)
     limiter.take("b", 1)
     with pytest.raises(RateLimited):
@@ -51,7 +44,7 @@ def test_keys_do_not_share_a_bucket() -> None:
 
 
 def test_no_rate_is_no_limit_and_a_rate_of_nothing_is_a_mistake() -> None:
-    limiter = RateLimiter(Clock())
+    limiter = RateLimiter(Clock(1000.0))
     for _ in range(1000):
         limiter.take("a", None)
     with pytest.raises(ValueError, match="1 or more"):
@@ -64,7 +57,7 @@ def test_no_rate_is_no_limit_and_a_rate_of_nothing_is_a_mistake() -> None:
     gaps=st.lists(st.floats(0, 30, allow_nan=False), min_size=1, max_size=60),
 )
 def test_never_more_than_the_rate_and_one_burst(rpm: int, gaps: list[float]) -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     limiter = RateLimiter(clock)
     start, passed = clock.now, 0
     for gap in gaps:
@@ -81,7 +74,7 @@ def test_never_more_than_the_rate_and_one_burst(rpm: int, gaps: list[float]) -> 
 
 
 def test_idle_buckets_are_forgotten_and_busy_ones_kept() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     limiter = RateLimiter(clock)
     for number in range(9_999):
         limiter.take(f"idle-{number}", 1)

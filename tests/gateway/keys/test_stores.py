@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from clock import Clock
 
 from ecoalign.budget import Budget, Spending
 from ecoalign.errors import InputError
@@ -30,17 +31,9 @@ DAY = 86_400
 NOON = 20_000 * DAY + DAY / 2.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOON)
 
 
 @pytest_asyncio.fixture
