@@ -120,7 +120,7 @@ async def share_out(
                 answers[sample.id] = unserved(sample, Spending())
                 continue
             # Two digits: prices that are nearly the same need not be computed anew.
-            price = float(f"{grant.price:.2g}")
+            price = float(f"{grant.price_factor:.2g}")
             answer = await world.ask(sample, grant.budget.tokens or 0, price)
             await store.settle(grant, answer.spent)
             left -= answer.spent.tokens.total

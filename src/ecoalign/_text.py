@@ -1,4 +1,4 @@
-"""Texts that somebody else wrote, made fit to be shown: they may not steer what shows them."""
+"""Untrusted text made safe to print: no control characters, no reordering marks."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ class Aligner:
             settings,
             on_event=on_event,
             clock=self._clock,
-            # A replay has nobody to wait for.
+            # A replay does not wait between retries.
             sleep=_at_once if recorded else asyncio.sleep,
             recorded=recorded,
             nonce=nonce,

@@ -1,4 +1,4 @@
-"""The few errors of EcoAlign. Each message says what was wrong, where, and what to do."""
+"""The exceptions of EcoAlign. Each message says what was wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class InputError(EcoAlignError):
 
 
 class SettingsError(InputError):
-    """A setting is unknown, of the wrong type or out of its range; the message names all three."""
+    """A setting is unknown, of the wrong type or out of its range; the message gives its name,
+    value and origin."""
 
 
 class UnpricedModelError(InputError):
@@ -70,14 +71,15 @@ class ModelError(EcoAlignError):
     """A model or its server failed.
 
     Attributes:
-        fault: what kind of failure it was.
+        fault: the kind of failure: "down" (no connection), "timeout", "rate-limited", "rejected"
+            (the request was refused), "bad-response" (no usable answer) or "server" (HTTP 5xx).
         billed: whether tokens may have been spent on the attempt; unknown counts as True.
         retry_after: seconds the server asked to wait, where it did.
         param: the parameter of a client (`SamplingParams`) that the server rejected, or several
             of them, joined by ", ", where it did not say which; None for any other failure.
-        role: who failed: the "model" that writes, or the "evaluator" that scores; None where
-            nobody has said.
-        upstream: the name of the model that failed ("provider:name"); "" where nobody has said.
+        role: which of the two failed, the "model" that writes or the "evaluator" that scores; None
+            if unknown.
+        upstream: the name of the model that failed ("provider:name"); "" if unknown.
     """
 
     exit_code: ClassVar[int] = 3
@@ -128,7 +130,7 @@ class BudgetTooSmall(EcoAlignError):
     """The budget does not allow any scored answer, a refusal included.
 
     Attributes:
-        unit: the unit that is short.
+        unit: the unit that is short: "tokens", "usd" or "seconds".
         smallest: an estimate of the smallest budget that would have answered, in that unit.
     """
 

@@ -37,7 +37,7 @@ class ReplayModel:
         bound: the recorded model's worst case; by the name if None.
 
     Attributes:
-        astray: the error of the first request that was not recorded; None if all of them were.
+        astray: the error for the first request without a recorded answer; None if there was none.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_offline")
-def test_a_known_model_costs_what_the_bundled_table_says() -> None:
+def test_a_kncustom_model_costs_what_the_bundled_table_says() -> None:
     usage = Usage(1000, 100, 700, 200)
     theirs = genai_prices.calc_price(
         genai_prices.Usage(input_tokens=1000, cache_read_tokens=200, output_tokens=100),

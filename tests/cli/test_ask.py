@@ -85,7 +85,7 @@ def test_replay_is_the_same_and_says_when_not(
     path = answered[1]
     same = run(tmp_path, "replay", str(path), SIGNS)
     assert same.returncode == 0, same.stderr
-    assert same.stdout.startswith(b"the same: ")
+    assert same.stdout.startswith(b"identical: ")
     forged = tmp_path / "forged.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     last = json.loads(lines[-1]) | {"answer": "something else"}

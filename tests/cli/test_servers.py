@@ -144,7 +144,7 @@ def test_interrupt_keeps_the_trace_and_says_what_was_spent(tmp_path: Path) -> No
             process.send_signal(signal.SIGINT)
             answer, said = process.communicate(timeout=60)
     assert (process.returncode, answer) == (130, b"")
-    assert b"spent before it ended" in said
+    assert b"spent before the run failed" in said
     assert b"t.jsonl" in said
     assert b"Traceback" not in said
     last = read_trace(tmp_path / "t.jsonl")[-1]

@@ -59,7 +59,7 @@ async def test_a_member_that_cannot_be_paid_fails_the_score_and_the_other_is_set
     assert 0 < short.spent.tokens.total < guard.bound(REQUEST).total
 
 
-def test_each_call_is_priced_by_its_own_model() -> None:
+def test_each_call_is_priced_by_its_custom_model() -> None:
     ensemble = Ensemble([*members(GOOD), judge("plain", 1.0)])
     prices = {"fake:guard": Decimal("0.001"), "fake:lvlm": Decimal(1)}
     rows = bounds_by_model(ensemble, REQUEST, "fake:lvlm")

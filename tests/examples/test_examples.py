@@ -46,11 +46,11 @@ def test_every_example_is_listed_with_a_line_and_is_short() -> None:
         assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= 70
     assert NAMES == [
         "custom_evaluator.py",
+        "custom_method.py",
+        "custom_model.py",
+        "custom_suite.py",
         "fake_model.py",
         "openai_compatible.py",
-        "own_method.py",
-        "own_model.py",
-        "own_suite.py",
         "python_api.py",
     ]
 
@@ -58,9 +58,9 @@ def test_every_example_is_listed_with_a_line_and_is_short() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("own_method.py", "green. {'green.': 3} 141 tokens\n"),
-        ("own_model.py", "it is red. (2 calls, parrot)\n"),
-        ("own_suite.py", "base {'right': 50.0}\necoalign {'right': 100.0}\n"),
+        ("custom_method.py", "green. {'green.': 3} 141 tokens\n"),
+        ("custom_model.py", "it is red. (2 calls, parrot)\n"),
+        ("custom_suite.py", "base {'right': 50.0}\necoalign {'right': 100.0}\n"),
     ],
 )
 def test_what_contributing_shows_how_to_add_runs(name: str, said: str) -> None:

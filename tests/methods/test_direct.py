@@ -12,10 +12,10 @@ from scripted import image
 import ecoalign.methods
 from ecoalign.errors import BudgetTooSmall, ModelError
 from ecoalign.methods._direct import DIRECT
+from ecoalign.methods._refusals import WITHHELD
 from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel, Reply
 from ecoalign.query import Query
-from ecoalign.search.refusals import WITHHELD
 
 COT = "First, there are two signs.\nThe answer: maybe 3?\n\n**Answer:** 19"
 COD = "two signs; 12 + 7 #### 19"

@@ -10,9 +10,9 @@ from methodical import UNSAFE, Says, Stages, answered, bad_verdicts, stages_of
 
 from ecoalign.errors import BudgetTooSmall, ModelError, ModelFault
 from ecoalign.methods import METHODS
+from ecoalign.methods._refusals import WITHHELD
 from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel
-from ecoalign.search.refusals import WITHHELD
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace import Alignment
 

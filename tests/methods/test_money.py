@@ -18,11 +18,11 @@ from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
 from ecoalign.evaluators import SelfEvaluator
 from ecoalign.methods import METHODS, open_method
 from ecoalign.methods._baseline import Baseline
+from ecoalign.methods._refusals import WITHHELD
 from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.search.context import RunContext, record_run
 from ecoalign.search.loop import search
-from ecoalign.search.refusals import WITHHELD
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 

@@ -16,11 +16,11 @@ from served import well_behaved
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import InputError, ModelError
 from ecoalign.methods import METHODS, open_method
+from ecoalign.methods._refusals import WITHHELD
 from ecoalign.models import Completion, SamplingParams, ToolCall, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.models.openai._model import OpenAIModel
 from ecoalign.query import Query
-from ecoalign.search.refusals import WITHHELD
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment

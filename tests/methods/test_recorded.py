@@ -101,13 +101,13 @@ async def test_a_run_that_is_cancelled_says_so(name: str) -> None:
 @pytest.mark.parametrize("name", ["ecoalign", "ecoalign:myopic"])
 async def test_the_price_is_a_factor_on_that_of_the_settings(name: str) -> None:
     dear = await open_method(name, SETTINGS).answer(
-        asking(), Script().model(), Ledger(Budget(tokens=60_000)), price=50.0
+        asking(), Script().model(), Ledger(Budget(tokens=60_000)), price_factor=50.0
     )
     started = dear.trace.events[0]
     assert isinstance(started, RunStarted)
     assert started.settings["lambda0"] == pytest.approx(50 * SETTINGS.lambda0)
     most = await open_method(name, SETTINGS).answer(
-        asking(), Script().model(), Ledger(Budget(tokens=60_000)), price=1e12
+        asking(), Script().model(), Ledger(Budget(tokens=60_000)), price_factor=1e12
     )
     capped = most.trace.events[0]
     assert isinstance(capped, RunStarted)

@@ -181,10 +181,10 @@ async def test_a_proxy_that_is_not_there_is_named_and_not_bypassed(
         ("socks5h://me:hunter2@127.0.0.1:1080", "socks5h"),
         ("socks://127.0.0.1:1080", "socks"),
         ("ftp://127.0.0.1", "ftp"),
-        ("http://127.0.0.1:port", "no proxy"),
-        ("http://:8080", "no proxy"),
-        ("http://a b", "no proxy"),
-        ("http://me:hunter2\u20ac@127.0.0.1:1", "no proxy"),
+        ("http://127.0.0.1:port", "not the address of a proxy"),
+        ("http://:8080", "not the address of a proxy"),
+        ("http://a b", "not the address of a proxy"),
+        ("http://me:hunter2\u20ac@127.0.0.1:1", "not the address of a proxy"),
     ],
 )
 @pytest.mark.parametrize("variable", ["ALL_PROXY", "http_proxy"])

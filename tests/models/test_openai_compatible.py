@@ -169,7 +169,7 @@ async def test_a_packed_answer_is_refused_since_plain_was_asked_for(encoding: st
         headers={"Content-Encoding": encoding},
     )
     async with serving(lambda _: packed) as (model, server):
-        with pytest.raises(ModelError, match="packed its answer") as caught:
+        with pytest.raises(ModelError, match="sent a compressed answer") as caught:
             await model.complete(ask())
     assert (caught.value.fault, caught.value.billed) == ("bad-response", True)
     assert server.received[0].headers["accept-encoding"] == "identity"
@@ -320,7 +320,7 @@ async def test_a_packed_bomb_is_not_unpacked() -> None:
     assert len(bomb) < 100_000
     for status in (200, 500):
         error = await failure(Reply(bomb, status, headers={"Content-Encoding": "gzip"}))
-        assert "packed" in str(error) or "no further message" in str(error)
+        assert "compressed" in str(error) or "no further message" in str(error)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

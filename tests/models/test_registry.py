@@ -66,7 +66,7 @@ def test_a_model_object_is_itself() -> None:
         ("", "'openai:NAME'"),
     ],
 )
-def test_unknown_models_get_a_guess_and_the_choices(spec: str, guess: str) -> None:
+def test_unkncustom_models_get_a_guess_and_the_choices(spec: str, guess: str) -> None:
     with pytest.raises(InputError) as caught:
         open_model(spec)
     assert guess in str(caught.value)

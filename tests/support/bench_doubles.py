@@ -86,7 +86,7 @@ class Simple:
         model: ChatModel,
         ledger: Ledger,
         *,
-        price: float = 1.0,
+        price_factor: float = 1.0,
         on_event: Callable[[Event], None] | None = None,
     ) -> Alignment:
         text = await self.does(query, model, ledger)

@@ -289,7 +289,8 @@ class _Bench:
                 utility=answer.utility,
                 detail=answer.detail if not answer.path else _of_search(answer),
             )
-        # To say nothing for want of money is an outcome of the method, and scored as one.
+        # A budget too small for an answer is an outcome of the method and scored as an empty
+        # answer.
         if failure is not None and failure.kind == BudgetTooSmall.__name__:
             return replace(row, stop_reason="budget-too-small")
         return replace(row, score=Score(FAILED), stop_reason=FAILED)

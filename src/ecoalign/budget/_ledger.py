@@ -52,7 +52,7 @@ class Reservation:
         state: "open", "settled", "released" or "forfeited".
         charged: what was counted as spent, once closed.
         usd: dollars of `charged`, None where the price is unknown.
-        seconds: from the reservation to its end.
+        seconds: from the reservation to its closing, >= 0.
     """
 
     stage: str

@@ -59,9 +59,9 @@ class Called:
     """
 
     stage: str
-    """Who asked: scan, propose, execute, score, write, answer and so on."""
+    """The stage that made the call: scan, propose, execute, score, write, answer and so on."""
     model: str
-    """Who was asked: "provider:name"."""
+    """The model that was called, as "provider:name"."""
     key: str
     """`request_key` of the request: SHA-256 in hexadecimal."""
     attempt: int
@@ -71,7 +71,7 @@ class Called:
     usd: float | None
     """Dollars of `charged`, >= 0; None where the price is unknown."""
     seconds: float
-    """Duration of the attempt on the ledger's clock, >= 0."""
+    """Duration of the attempt in seconds, >= 0."""
     text: str | None = None
     """What the model answered; None if the attempt failed."""
     usage: Usage | None = None
@@ -79,7 +79,7 @@ class Called:
     finish_reason: str = "stop"
     """Why the answer ended, in the server's word; "" if the attempt failed."""
     logprobs: tuple[TokenLogprob, ...] | None = None
-    """Log-probabilities of the answer's tokens, where they were asked for and given."""
+    """One entry per output token (natural logarithms); None if not requested or not given."""
     served_by: str = ""
     """The model's name as the server gave it; "" where it gave none."""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -89,14 +89,14 @@ class Called:
     error: CallFailure | None = None
     """Why the attempt failed; None if it did not."""
     at: float = 0.0
-    """Seconds since the run began, when the attempt ended."""
+    """When the attempt ended, in seconds since the run began, >= 0."""
 
 
 class MeteredClient:
-    """Calls models on account of one ledger.
+    """Calls models and charges every attempt to one ledger.
 
     Args:
-        ledger: who pays.
+        ledger: what the calls are charged to.
         retries: how often a failed attempt is repeated, >= 0. Each attempt is reserved anew.
         sleep: waits so many seconds between attempts.
         on_call: told of every attempt as it ends, in the order in which they end.
@@ -136,7 +136,7 @@ class MeteredClient:
 
         Args:
             on_call: told of the part's attempts in place of the client's own; None keeps that.
-            stage: the part's calls are booked under it, whatever they say; "" keeps theirs.
+            stage: the stage that all of its calls are recorded under; "" keeps each call's own.
         """
         part = copy.copy(self)
         part._on_call = on_call or self._on_call

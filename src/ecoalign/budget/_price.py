@@ -55,7 +55,7 @@ class Price:
         rates: one entry, or several for a price that jumps with the size of the prompt, by
             rising `above`; the first is for prompts of any size.
         request: dollars per call, whatever its size.
-        source: where it comes from, for `ecoalign doctor`.
+        source: where the price comes from, for messages and tests.
     """
 
     rates: tuple[Rates, ...]

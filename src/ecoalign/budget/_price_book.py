@@ -10,7 +10,7 @@ rules keep a budget in dollars hard:
 - an image is billed as the input tokens that it takes.
 
 The embedded model is the one exception with a price of exactly 0: it runs inside this process and
-nobody sends a bill for it.
+nothing is billed for it.
 """
 
 from __future__ import annotations

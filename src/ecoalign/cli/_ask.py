@@ -156,7 +156,7 @@ def _say_spent(shown: Display, file: _TraceFile | None) -> None:
     """Say what was spent on a run that failed, and where its trace is."""
     now = shown.progress
     if now.calls:
-        say(f"spent before it ended: {now.spent}, {now.calls} calls")
+        say(f"spent before the run failed: {now.spent}, {now.calls} calls")
     if file is not None and not file.lost:
         say(f"the trace so far is kept in {file.path}")
 
@@ -199,7 +199,7 @@ _WHY = {
     "satisfied": "no further action could improve the answer by more than its price",
     "no-positive-action": "no safe action was worth its price any more",
     "budget": "the budget allowed no further action",
-    "limits": "the limit on thoughts was reached",
+    "limits": "the limit on thoughts or depth was reached",
     "unsafe-request": "the request itself was judged unsafe",
     "fail-closed": "nothing that was written could be shown to be safe",
 }
@@ -216,7 +216,7 @@ def _receipt(result: Alignment) -> list[str]:
     path = " > ".join(thought.kind.value for thought in result.path)
     lines = [
         f"{kind}: safety {result.safety:.3f}, utility {result.utility:.3f}, path {path}",
-        f"spent: {used} of {allowed}, {spent.calls} calls (tokens: {stages})",
+        f"spent: {used}; budget: {allowed}; {spent.calls} calls (tokens: {stages})",
         f"stopped: {result.stop_reason}, {_WHY[result.stop_reason]}",
     ]
     if spent.usd is None:

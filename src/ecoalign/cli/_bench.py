@@ -37,7 +37,7 @@ def run_experiment(
     ],
     settings: SettingsOptions,
     suite: Annotated[
-        str | None, Option(help="The questions to ask; world by default. See: ecoalign bench list")
+        str | None, Option(help="The suite; world by default. See: ecoalign bench list")
     ] = None,
     path: Annotated[
         Path | None, Option(help="The suite's files, as its authors publish them.")

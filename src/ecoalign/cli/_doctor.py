@@ -32,6 +32,7 @@ _EXTRAS = {
     "bench": ("openpyxl", "pyarrow"),
     "postgres": ("psycopg", "psycopg-pool"),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
+    "ray": ("ray",),
 }
 """The packages that each extra of EcoAlign brings."""
 
@@ -233,4 +234,4 @@ def _show(health: Health) -> None:
     for problem in health.problems:
         line(f"problem: {problem}")
     if not health.problems:
-        line("all is well")
+        line("no problems found")

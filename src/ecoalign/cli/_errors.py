@@ -35,7 +35,7 @@ def reported(*, as_json: bool, debug: bool) -> Iterator[None]:
 
     Args:
         as_json: report as JSON on standard output.
-        debug: let errors that nobody foresaw through, with their traceback.
+        debug: let unexpected errors through, with their traceback.
 
     Raises:
         typer.Exit: with the exit code.

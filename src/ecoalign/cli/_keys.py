@@ -49,7 +49,7 @@ Key = Annotated[str, Argument(help="The key's name, or its id as shown by: keys 
 
 @command(app, "create", epilog=_EXITS)
 def create(
-    name: Annotated[str, Argument(help="Whom the key is for; each name has one key.")],
+    name: Annotated[str, Argument(help="The name of the key; only one key in force can have it.")],
     limit: Annotated[
         str | None,
         Option(
@@ -64,8 +64,8 @@ def create(
         bool,
         Option(
             "--fleet/--no-fleet",
-            help="Share the window out by a price per token, so that easy questions pay for hard "
-            "ones; or first come, first served.",
+            help="Pace the window with a shadow price per token, so that hard questions get more; "
+            "otherwise first come, first served.",
         ),
     ] = True,
     expected_requests: Annotated[
@@ -132,7 +132,10 @@ def create(
         print_json({**_key_json(made.record), "secret": made.secret})
         return
     tell(made.secret)
-    say(f"the key {made.record.name!r} (id {made.record.id}); it is shown this once: keep it")
+    say(
+        f"the key {made.record.name!r} (id {made.record.id}); the secret is shown only once; "
+        "save it now"
+    )
     if store is None and not os.environ.get(_VARIABLE):
         say(f"serve with it: ecoalign serve --keys {default_url()}")
 

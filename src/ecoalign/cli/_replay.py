@@ -44,9 +44,9 @@ def replay(
         body = {"same": same, "events": len(old), "replayed": len(new), "first_difference": where}
         print_json(body)
     elif same:
-        tell(f"the same: {len(old)} events, byte for byte")
+        tell(f"identical: {len(old)} events")
     else:
-        tell(f"not the same: line {where} differs ({len(old)} events recorded, {len(new)} now)")
+        tell(f"different: first at line {where} ({len(old)} events recorded, {len(new)} now)")
     if not same:
         raise typer.Exit(1)
 

@@ -57,7 +57,7 @@ def serve(
         str | None,
         Option(
             help="The store of API keys: a file, or postgresql://USER@HOST/DATABASE. Without one, "
-            "anybody who can reach the server may use it."
+            "anyone who can reach the server may use it."
         ),
     ] = None,
     concurrency: Annotated[int, Option(help="How many requests to answer at once.", min=1)] = 32,
@@ -138,9 +138,9 @@ def serve(
     if engine not in {"uvicorn", "ray"}:
         raise InputError(f"--engine is uvicorn or ray, not {engine[:40]!r}")
     if replicas != 1 and engine != "ray":
-        raise InputError("--replicas goes with --engine ray")
+        raise InputError("--replicas requires --engine ray")
     if image_host and not image_urls:
-        raise InputError("--image-host goes with --image-urls")
+        raise InputError("--image-host requires --image-urls")
     config = GatewayConfig(
         settings=settings.load(budget),
         method=method,
@@ -161,8 +161,8 @@ def serve(
 
     if config.keys is None and not is_loopback(host):
         say(
-            f"warning: {host} is reached from other machines, and without --keys everybody there "
-            "may spend your money; make keys with: ecoalign keys create NAME"
+            f"warning: {host} can be reached from other machines; without --keys anyone there "
+            "can spend your money; create keys with: ecoalign keys create NAME"
         )
     options = LogOptions(log_json, log_level.upper(), content=log_content)
     try:

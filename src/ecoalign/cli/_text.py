@@ -16,7 +16,7 @@ def short(text: str, most: int = 72) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line on standard error. Says nothing if nobody is there to read it."""
+    """Print a line on standard error. Does nothing if standard error is closed."""
     try:
         print(_encodable(harmless(text), sys.stderr.encoding), file=sys.stderr, flush=True)
     except OSError:

@@ -9,7 +9,7 @@ from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
 
 class Completer(Protocol):
-    """Makes a call and keeps its accounts. `MeteredClient` is one."""
+    """Makes calls that are charged to a ledger; `MeteredClient` is one."""
 
     async def complete(
         self, model: ChatModel, request: ChatRequest, *, fund: str | None = None
@@ -24,7 +24,7 @@ class Completer(Protocol):
 
 
 class Evaluator(Protocol):
-    """Scores one thought. There is no way to say "do not know": that is an error, so unsafe."""
+    """Scores one thought. One that cannot decide raises, and the thought counts as unsafe."""
 
     @property
     def name(self) -> str:

@@ -141,12 +141,12 @@ _STATUSES = {
     400: "The request cannot be answered as it is; `param` names the part.",
     401: "The key is missing, unknown or revoked.",
     403: "The key may not choose this.",
-    404: "There is no such model, trace or address.",
-    405: "The address does not take this method.",
-    408: "The body took too long to come in.",
+    404: "Unknown model, trace or path.",
+    405: "Method not allowed on this path.",
+    408: "The request body took too long to arrive.",
     413: "The body is too large.",
-    415: "The upstream does not take the body.",
-    422: "The upstream does not take the request.",
+    415: "The upstream does not accept the media type of the body.",
+    422: "The upstream rejected the request.",
     429: "Too many requests, or the key's budget is used up; see Retry-After.",
     431: "The headers are too large.",
     500: "An internal error.",
@@ -238,7 +238,10 @@ def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
         await client(request)
         if model not in state_of(app).config.served:
             raise ApiError(
-                404, f"there is no model {model[:80]!r} here", param="model", code="model_not_found"
+                404,
+                f"unknown model {model[:80]!r}; GET /v1/models lists those available",
+                param="model",
+                code="model_not_found",
             )
         return info(model)
 
@@ -258,15 +261,15 @@ def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
         state = state_of(app)
         lines = await state.traces.read(trace, (await client(request)).id)
         if lines is None:
-            raise ApiError(404, "there is no such trace, or not any more", code="not_found")
+            raise ApiError(404, "there is no such trace, or it has been dropped", code="not_found")
         return Response(lines, media_type=_LINES)
 
-    @app.get("/healthz", responses=_OPEN, operation_id="health", summary="Is the process alive")
+    @app.get("/healthz", responses=_OPEN, operation_id="health", summary="Liveness")
     async def healthz() -> Status:
         """Answers as long as the process runs."""
         return Status(status="ok")
 
-    @app.get("/readyz", responses=_OPEN, operation_id="ready", summary="Can requests be answered")
+    @app.get("/readyz", responses=_OPEN, operation_id="ready", summary="Readiness")
     async def readyz() -> Status:
         """Answers with 503 while the server shuts down or the store of the keys does not answer."""
         reason = await state_of(app).ready()
@@ -309,7 +312,7 @@ async def _no_route(request: Request, error: Exception) -> Response:
             allow=headers.get("Allow"),
         )
     elif status == 404:
-        message = f"there is nothing at {path}; the API is at /v1"
+        message = f"unknown path {path}; the API is under /v1"
         failure = ApiError(404, message, code="not_found")
     else:
         failure = ApiError(status, "the request was refused", code="refused")

@@ -26,10 +26,14 @@ SERVER = "server_error"
 class ErrorDetail(BaseModel):
     """What went wrong."""
 
-    message: str = Field(description="For people.")
-    type: str = Field(description="The kind of error.")
-    param: str | None = Field(description="The part of the request that is at fault.")
-    code: str | None = Field(description="For programs.")
+    message: str = Field(description="A human-readable message.")
+    type: str = Field(
+        description="The class of error: invalid_request_error, server_error and so on."
+    )
+    param: str | None = Field(
+        description="The parameter at fault, as in messages[0].content; null if none."
+    )
+    code: str | None = Field(description="A machine-readable code; null if none.")
 
 
 class ErrorResponse(BaseModel):
@@ -102,9 +106,7 @@ def invalid(message: str, param: str | None, code: str | None = None) -> ApiErro
 
 def internal_error() -> ApiError:
     """An error that was not foreseen: 500."""
-    return ApiError(
-        500, "an internal error; the log of the server says more", SERVER, code="internal_error"
-    )
+    return ApiError(500, "internal error; see the server log", SERVER, code="internal_error")
 
 
 _UPSTREAM_STATUS = {"timeout": 504}
@@ -144,7 +146,7 @@ def _of_budget(error: BudgetTooSmall | BudgetExceeded, *, cut_by_window: bool) -
     if cut_by_window:
         return ApiError(
             429,
-            "what is left of the key's budget in this window is too little for an answer",
+            "the remaining budget of this key in the current window is too small for an answer",
             "insufficient_quota",
             code="insufficient_quota",
             retry=False,

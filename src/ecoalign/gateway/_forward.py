@@ -1,4 +1,5 @@
-"""Method `base`: a request as it came to the model's server, and the answer as it came back."""
+"""The HTTP transport of pass-through: sends a body to the model's server and redacts its key from
+the answer."""
 
 from __future__ import annotations
 

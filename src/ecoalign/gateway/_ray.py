@@ -37,7 +37,7 @@ _STORE_BYTES = 80 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """How each replica logs; see `observe.logs.configure`."""
+    """How each replica logs; see `ecoalign.gateway.observe._logs.configure`."""
 
     as_json: bool
     level: str
@@ -63,9 +63,9 @@ def serve_on_ray(
 ) -> None:
     """Answer requests until SIGINT or SIGTERM, with a Ray of our own or that of RAY_ADDRESS.
 
-    Our own listens on the loopback interface, has no dashboard and reports nothing to anybody. Who
-    connects to it needs a token, which is made anew each time and kept in no file; that goes for
-    the port, too, that Ray Serve opens on all interfaces for each replica, wherever the rest
+    Our own listens on the loopback interface, has no dashboard and sends no telemetry. A client
+    that connects to it needs a token, which is made anew each time and kept in no file; that goes
+    for the port, too, that Ray Serve opens on all interfaces for each replica, wherever the rest
     listens. RAY_ADDRESS names a cluster to use in its place, whose nodes need the package and the
     keys of the upstreams in their environment.
 

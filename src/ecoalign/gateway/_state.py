@@ -44,7 +44,7 @@ _log = logging.getLogger("ecoalign.gateway")
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who asks.
+    """The client of a request.
 
     Attributes:
         key: None where the server has no keys.
@@ -66,12 +66,12 @@ class Allowance:
 
     Attributes:
         budget: hard, in each unit.
-        price: factor on the setting `lambda0`.
+        price_factor: on the setting `lambda0`.
         cut: whether the key's window had less than was wanted.
     """
 
     budget: Budget
-    price: float = 1.0
+    price_factor: float = 1.0
     cut: bool = False
 
 
@@ -229,7 +229,7 @@ class AppState:
         except StoreError:
             raise _store_down() from None
         try:
-            yield Allowance(grant.budget, grant.price, grant.budget != want)
+            yield Allowance(grant.budget, grant.price_factor, grant.budget != want)
         finally:
             # A task of its own: however often this one is cancelled, the account is settled.
             await asyncio.shield(self._spawn(self._settle(self.store, grant, spent())))

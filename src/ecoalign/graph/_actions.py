@@ -63,10 +63,15 @@ class PendingAction:
 
 @dataclass(frozen=True, slots=True)
 class ValuedAction:
-    """An action, where it would grow from, and its value V under the terms of the step."""
+    """An open action with its value V under the terms of a step."""
 
     action: int
+    """Its id, >= 0."""
     parent: ThoughtId
+    """The thought that it would grow from."""
     kind: ActionKind
+    """What it does."""
     value: float
+    """V in utility; -inf if it is forecast to be unsafe."""
     affordable: bool
+    """Whether its worst case fits what is left of the budget."""

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ecoalign.methods._base import Method
     from ecoalign.methods._baseline import FUND, Baseline
+    from ecoalign.methods._refusals import is_refusal
     from ecoalign.methods._registry import METHODS, open_method, with_preset
-    from ecoalign.search.refusals import is_refusal
 
 _HOMES = {
     "FUND": "ecoalign.methods._baseline",
     "Baseline": "ecoalign.methods._baseline",
     "METHODS": "ecoalign.methods._registry",
     "Method": "ecoalign.methods._base",
-    "is_refusal": "ecoalign.search.refusals",
+    "is_refusal": "ecoalign.methods._refusals",
     "open_method": "ecoalign.methods._registry",
     "with_preset": "ecoalign.methods._registry",
 }

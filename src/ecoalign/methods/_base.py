@@ -28,7 +28,7 @@ class Method(Protocol):
         model: ChatModel,
         ledger: Ledger,
         *,
-        price: float = 1.0,
+        price_factor: float = 1.0,
         on_event: Callable[[Event], None] | None = None,
     ) -> Alignment:
         """Answer `query` with `model`; `ledger` pays and keeps every bound.
@@ -37,7 +37,7 @@ class Method(Protocol):
             query: the question.
             model: who answers.
             ledger: of this answer alone.
-            price: factor on the setting `lambda0`, > 0; methods without a price of tokens ignore
+            price_factor: on the setting `lambda0`, > 0; methods without a price of tokens ignore
                 it.
             on_event: told of every event as it is recorded, calls among them, in the order of the
                 trace. It must not raise.

@@ -10,6 +10,7 @@ from typing import Any
 from ecoalign.budget import Ledger
 from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError, ModelError, VerdictError
 from ecoalign.evaluators import Evaluator
+from ecoalign.methods._refusals import WITHHELD, is_refusal
 from ecoalign.models import OWN_REPLY, ChatModel, Completion, Reply, Usage, finish_reason, reply_of
 from ecoalign.prompts.requests import (
     AnswerRequest,
@@ -21,7 +22,6 @@ from ecoalign.prompts.requests import (
 from ecoalign.query import Query
 from ecoalign.search.context import RunContext, record_run
 from ecoalign.search.failures import budget_too_small
-from ecoalign.search.refusals import WITHHELD, is_refusal
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import Event, Finished
@@ -80,7 +80,7 @@ class Baseline(ABC):
         model: ChatModel,
         ledger: Ledger,
         *,
-        price: float = 1.0,
+        price_factor: float = 1.0,
         on_event: Callable[[Event], None] | None = None,
     ) -> Alignment:
         """See `Method.answer`."""
@@ -97,7 +97,7 @@ class Baseline(ABC):
         return await self.run(ctx)
 
     async def run(self, ctx: RunContext) -> Alignment:
-        """One recorded answer with these means.
+        """One recorded answer in this context.
 
         Raises:
             EcoAlignError: see `Method.answer`.
@@ -112,7 +112,7 @@ class Baseline(ABC):
         """Answer; the last thing is to `finish`. What is reserved as `FUND` is given back."""
 
     def evaluator(self, model: ChatModel) -> Evaluator | None:
-        """Who scores, if anybody does."""
+        """The evaluator of this method; None if it scores nothing."""
         return None
 
     def max_concurrency(self) -> int:

@@ -67,7 +67,7 @@ class BestOfN(Baseline):
         return self._given or self._named.of(model)
 
     def max_concurrency(self) -> int:
-        """Room for all samples, unless somebody has set it."""
+        """As many calls as samples, unless the setting was changed."""
         most = self.settings.max_concurrency
         return max(most, self.n) if self.settings.origin("max_concurrency") == "default" else most
 

@@ -18,7 +18,7 @@ DIRECT: dict[str, tuple[AnswerStyle, str]] = {
 
 
 class Direct(Baseline):
-    """One call, and its answer as it is: nothing is checked, whatever it says gets out.
+    """One call, and its answer as it is: nothing is checked or scored.
 
     Of cot and cod the user sees what follows the mark of the final answer; all that was said is
     in `detail["whole"]`. An answer without its mark is seen whole. `stop_reason` is "" for an

@@ -36,13 +36,14 @@ class EcoAlign:
         model: ChatModel,
         ledger: Ledger,
         *,
-        price: float = 1.0,
+        price_factor: float = 1.0,
         on_event: Callable[[Event], None] | None = None,
     ) -> Alignment:
         """See `Method.answer`."""
         settings = self.settings
-        if price != 1.0:
-            settings = settings.replace(lambda0=min(_HIGHEST_PRICE, settings.lambda0 * price))
+        if price_factor != 1.0:
+            lambda0 = min(_HIGHEST_PRICE, settings.lambda0 * price_factor)
+            settings = settings.replace(lambda0=lambda0)
         aligner = Aligner(model, settings, evaluator=self._named.of(model))
         return await aligner.align(query, ledger=ledger, on_event=on_event, method=self.name)
 

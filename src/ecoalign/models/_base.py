@@ -84,11 +84,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One generated token with the alternatives the server showed (natural logarithms)."""
+    """One output token."""
 
     token: str
+    """Its text."""
     logprob: float
+    """Its natural log-probability, <= 0."""
     top: Mapping[str, float] = field(default_factory=dict)
+    """The log-probabilities of the alternatives that the server returned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +140,9 @@ class ChatRequest:
         top_logprobs: how many alternatives per token to ask for; 0 asks for none.
         seed: passed on where the server takes one.
         extra: further sampling parameters, passed on unchanged.
-        client: what a client asked for of the answer, by the names of the chat completions API;
-            it comes before all of the above, unchanged, and is never given up for a server.
+        client: the sampling parameters that the client set, by their names in the chat completions
+            API; they override the fields above, are sent unchanged and are never dropped when a
+            server rejects them.
         timeout: seconds this call may take, None for the model's default.
     """
 

@@ -1,4 +1,4 @@
-"""Where a chat completions server is, as whom it is asked, and by which way it is reached.
+"""How to reach a chat completions server: address, credentials, proxy and TLS.
 
 Each of these values has one reader, whichever option, setting or variable it comes from.
 """
@@ -60,11 +60,13 @@ def read_base_url(text: str, name: str = "the base URL") -> SplitResult:
     known = parts.scheme in {"http", "https"} and port != 0
     spelled = _HOST.fullmatch(host) or (host and not host.isascii() and host.isprintable())
     if not (known and spelled and text.isprintable()) or re.search(r"[\s\\]", text):
-        raise InputError(f"{name} {shown!r} is not one; it looks like http://localhost:8000/v1")
+        raise InputError(
+            f"{name} {shown!r} is not an http or https address; give one such as http://localhost:8000/v1"
+        )
     if "?" in text or "#" in text:
         raise InputError(
-            f"{name} {shown!r} has a query or a fragment behind it, which is not taken; "
-            "it ends in a path such as /v1"
+            f"{name} {shown!r} has a query or a fragment, which is not allowed; "
+            "end it with its path, such as /v1"
         )
     return parts
 
@@ -135,7 +137,9 @@ def proxy_for(parts: SplitResult) -> Proxy | None:
             f"an http:// or https:// proxy, or add {host} to NO_PROXY to go without one"
         )
     if not usable:
-        raise InputError(f"{variable} names no proxy; it looks like http://host:3128")
+        raise InputError(
+            f"{variable} is not the address of a proxy; give one such as http://host:3128"
+        )
     return Proxy(url, variable)
 
 

@@ -1,4 +1,5 @@
-"""What the server of the answer said beside its text, less whatever nobody has scored."""
+"""What comes with the text of an answer (finish reason, tool calls, log-probabilities), without
+anything unscored."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ _FILTER = re.compile(r"content_?filter|safety|recitation|blocklist|prohibited", 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer that is shown, as far as its text does not say.
+    """Everything about an answer but its text.
 
     Attributes:
         finish_reason: why it ends where it does; "length" if it was cut by its cap.
@@ -42,7 +43,7 @@ class Reply:
 
 
 OWN_REPLY = Reply()
-"""Of a text that no model wrote, such as the fixed refusal."""
+"""The reply of a text that no model wrote, such as the fixed refusal."""
 
 
 def finish_reason(said: str, tool_calls: Sequence[ToolCall] = ()) -> FinishReason:

@@ -30,7 +30,7 @@ OWNED: Mapping[str, str] = {
     "audio": "only text can be scored",
 }
 """Parameters that no model is sent in a client's name, and why: they would change what is
-reserved for a call, or bring an answer that nobody scores."""
+reserved for a call, or bring an answer that is not scored."""
 
 _WORD = "the "
 

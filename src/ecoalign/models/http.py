@@ -64,7 +64,7 @@ class HttpError(Exception):
 
 
 class _Line(asyncio.Protocol):
-    """One connection: stands between its transport and aiohttp, and counts what comes.
+    """One connection: passes received data to aiohttp and counts it against a limit.
 
     Attributes:
         user: the exchange that it was last taken for.
@@ -93,9 +93,10 @@ class _Line(asyncio.Protocol):
 
     @property
     def rests(self) -> bool:
-        """Whether another request can be sent, as far as anyone can know on this side.
+        """Whether the connection is idle and can take another request, as far as the client can
+        tell.
 
-        What has arrived, read or not, can only be the connection's end, or belong to nobody.
+        What has arrived, read or not, belongs to no request: the connection is not used again.
         """
         return not (
             getattr(self._inner, "should_close", True)
@@ -375,7 +376,7 @@ class Exchange:
         return self._response
 
     def stop(self) -> None:
-        """Fail who reads the body, if it is not whole: aiohttp would let them wait for ever."""
+        """Fail a pending read of an incomplete body: aiohttp would let it wait for ever."""
         content = None if self._response is None else self._response.content
         if content is not None and not content.is_eof():
             content.set_exception(HttpProcessingError())

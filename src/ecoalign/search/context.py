@@ -48,7 +48,7 @@ _VERDICTS = ("score", "gate", "check")
 
 @dataclass(slots=True)
 class RunContext:
-    """The shared means of one run. Build it with `of`.
+    """What the stages of one run share. Build it with `RunContext.of`.
 
     Attributes:
         query, model, settings: what is asked, of whom, under which settings.
@@ -90,7 +90,7 @@ class RunContext:
         recorded: Sequence[Event] = (),
         nonce: str = "",
     ) -> RunContext:
-        """The means of a new run.
+        """The context of a new run.
 
         Args:
             query, model, evaluator, ledger, settings: see the attributes.
@@ -130,7 +130,7 @@ class RunContext:
         """The same context, whose calls go to `calls` and are recorded by who made the list.
 
         Each concurrent action has a list of its own, so that the trace is in the order of the
-        actions and not of their luck with the network.
+        actions, whatever order their calls end in.
         """
         timed = self.recorder.timed
         return replace(
@@ -138,7 +138,7 @@ class RunContext:
         )
 
     def booked_as(self, stage: str) -> RunContext:
-        """The same context with every call booked under `stage`."""
+        """The same context with every call recorded under `stage`."""
         return replace(self, metered=self.metered.scoped(stage=stage))
 
     @property

@@ -49,8 +49,9 @@ async def draft(ctx: RunContext) -> ActionResult | None:
 def suffices(result: ActionResult, settings: Settings) -> bool:
     """Whether a draft leaves no more to gain than going on would cost at the least.
 
-    It must also be as safe as a request that needs no caution (`low_risk_threshold`): nobody has
-    judged the request yet. Without a price of tokens (the other economies) only a perfect one does.
+    It must also be as safe as a request that needs no caution (`low_risk_threshold`): the request
+    has not been judged yet. Without a price of tokens (the other economies) only a perfect one
+    does.
     """
     score = result.score
     if score is None or score.safety < max(settings.low_risk_threshold, settings.safety_threshold):

@@ -10,7 +10,7 @@ from ecoalign.models import Usage
 
 
 def cause_of(error: EcoAlignError) -> str:
-    """What went wrong, without any text of a model, which nobody has scored."""
+    """The cause of an error, without any text of a model, which is unscored."""
     if isinstance(error, ModelError):
         return f"the {error.role or 'model'} failed ({error.fault})"
     if isinstance(error, VerdictError):

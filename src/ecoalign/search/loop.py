@@ -47,8 +47,8 @@ async def search(ctx: RunContext, similarity: Similarity = text_similarity) -> F
     """Search, extract, answer.
 
     Args:
-        ctx: the means.
-        similarity: what `merging` compares texts with.
+        ctx: the run's context.
+        similarity: compares the texts of two thoughts before a merge; see `text_similarity`.
 
     Raises:
         BudgetTooSmall: the budget allows no scored answer.

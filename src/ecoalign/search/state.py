@@ -68,7 +68,7 @@ class SearchState:
 
     Attributes:
         settings: in force.
-        similarity: what `merging` compares texts with.
+        similarity: compares the texts of two thoughts before a merge; see `text_similarity`.
         graph: of all scored thoughts.
         simulator: forecasts what open actions would bring, and learns from what they brought.
         openings: the thoughts to expand.

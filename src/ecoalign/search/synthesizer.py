@@ -37,7 +37,7 @@ def answer_bounds(
     """Models and bounds of writing and scoring one answer from `path`.
 
     Args:
-        ctx: the means.
+        ctx: the run's context.
         path: root first; empty before there is one.
         caption: words of the root that stands in for an empty path.
     """

@@ -56,7 +56,7 @@ def _read_prices(value: object) -> dict[str, Price]:
             value = json.loads(value)
         except json.JSONDecodeError as error:
             raise ValueError(
-                f'it is not JSON ({error}); it looks like {{"openai:name": '
+                f'it is not JSON ({error}); expected, for example, {{"openai:name": '
                 '{"input": 2.5, "output": 10.0}}'
             ) from None
     if not isinstance(value, Mapping):
@@ -78,7 +78,7 @@ def _read_url(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise ValueError("it is a text")
+        raise ValueError("it must be a string")
     try:
         parts = read_base_url(value)
     except InputError as error:
@@ -126,7 +126,7 @@ class Fields(BaseModel):
     """The model: "embedded", "openai:NAME", or any name together with a base_url."""
 
     evaluator: Name = "self"
-    """Who scores: "self" (the model itself), or the name of another model."""
+    """The model that scores: "self" (the one that answers) or the name of another."""
 
     base_url: Url = None
     """The address of an OpenAI-compatible server; usually ends in /v1."""

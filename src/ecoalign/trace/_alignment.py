@@ -35,7 +35,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """What a method answered, with its evidence."""
+    """The result of a run: the answer, its scores, what it cost and its trace."""
 
     answer: str
     """The text as a user sees it. EcoAlign's has been scored, or is the fixed refusal."""
@@ -58,15 +58,15 @@ class Alignment:
     hint: str = ""
     """What to change where something went wrong; empty otherwise."""
     model: str = ""
-    """Who was asked: "provider:name"."""
+    """The model that answered, as "provider:name"."""
     preset: str = ""
-    """Of the settings."""
+    """The preset that the settings started from."""
     method: str = "ecoalign"
-    """Who answered: "ecoalign", "ecoalign:paper", "base", "best-of-4" and so on."""
+    """The method that answered: "ecoalign", "ecoalign:paper", "base", "best-of-4" and so on."""
     critical_path: int = 0
     """The most calls that had to wait for each other; see `critical_path`."""
     detail: Mapping[str, Any] = field(default_factory=dict)
-    """What else a method has to say, as plain JSON."""
+    """Further results of the method, as plain JSON."""
     reply: Reply = field(default=OWN_REPLY, repr=False)
     """The answer's finish reason, tool calls and log-probabilities."""
     trace: Trace = field(default=Trace(()), repr=False)
@@ -79,7 +79,7 @@ class Alignment:
 
     @property
     def content(self) -> str | None:
-        """The answer less its tool calls; None if it is nothing but tool calls."""
+        """The answer without its tool calls; None if it is nothing but tool calls."""
         return self.reply.content(self.answer)
 
     @property

@@ -1,7 +1,7 @@
 """The events of a run: one frozen record each, and the codec to and from JSON lines.
 
 They are the one record from which the live display, the trace file, the server's progress, the
-viewer and the replay are drawn. `at` is seconds since the run began.
+result and the replay are made. `at` is seconds since the run began.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The first event of a run: what was asked, of whom, under which settings."""
+    """The first event of a run: the question, the model and the settings."""
 
     schema: int = field(default=SCHEMA, kw_only=True)
     """The version of the records. Those of an older trace are brought to `SCHEMA` as it is read."""
     version: str
-    """Of EcoAlign."""
+    """The version of EcoAlign that recorded the run."""
     question: str
     """As it was asked."""
     context: tuple[str, ...]
@@ -91,11 +91,11 @@ class RunStarted:
     images: tuple[ImageInfo, ...]
     """In the order of the question's images."""
     model: str
-    """Who answers: "provider:name"."""
+    """The model that answers, as "provider:name"."""
     evaluator: str
-    """Who scores; "" for methods that score nothing."""
+    """The evaluator's name; "" for methods that score nothing."""
     preset: str
-    """Of the settings."""
+    """The preset that the settings started from."""
     settings: Mapping[str, Any]
     """All of them, as `Settings.to_json` gives them."""
     budget: str
@@ -105,14 +105,14 @@ class RunStarted:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """What a client asked of the answer itself, as `SamplingParams.to_json` gives it."""
     method: str = "ecoalign"
-    """Who answers the question: "ecoalign", "ecoalign:paper", "base", "best-of-4" and so on."""
+    """The method that answers: "ecoalign", "ecoalign:paper", "base", "best-of-4" and so on."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class RootScanned:
-    """The Global Scanner has looked; or a draft sufficed, and nothing was scanned."""
+    """The scan is done, or was skipped because the draft sufficed."""
 
     root: Thought
     """v0: the caption, "" where nothing was scanned; its safety is that of the request."""
@@ -139,9 +139,10 @@ class StepStarted:
     horizon: int
     """|R|_t, how many steps beyond an action count, >= 0."""
     price: float
-    """lambda, utility per token, >= 0."""
+    """lambda, the shadow price in utility per token, >= 0; not dollars."""
     mean_cost: float
-    """Tokens that an action has cost so far, on average; the scan's before the first one."""
+    """Mean cost of an executed action so far, in tokens, >= 0; before the first action, the cost of
+    the scan."""
     headroom: float
     """1 minus the safe utility of the best answer so far, in [0, 1]."""
     at: float = 0.0
@@ -159,7 +160,7 @@ class Proposed:
     candidates: tuple[Candidate, ...]
     """The actions, each with its forecast."""
     dropped: int = 0
-    """How many proposed actions were left out: malformed, ruled out, or said twice."""
+    """How many proposed actions were left out: malformed, ruled out or duplicated. >= 0."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 
@@ -215,19 +216,20 @@ class ThoughtAdded:
     pruned: bool
     """Whether its safety is below the threshold: nothing may grow from it."""
     method: str
-    """How its safety was read: "stated", "logprobs" and the like."""
+    """How its safety was read: "verdict" (the grade as written) or "logprobs" (the mean grade over
+    log-probabilities; see `ScoreResult.method`)."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThoughtMerged:
-    """Two thoughts said the same and are one from now on."""
+    """Two equivalent thoughts were merged into one."""
 
     kept: ThoughtId
     """The one that stands for both."""
     merged: ThoughtId
-    """The one that is no more."""
+    """The one that was merged into `kept`."""
     thought: Thought
     """`kept` as it is afterwards."""
     at: float = 0.0
@@ -236,10 +238,10 @@ class ThoughtMerged:
 
 @dataclass(frozen=True, slots=True)
 class ThoughtsDropped:
-    """A dead end was pruned: nothing of worth could grow from it."""
+    """A dead end was pruned, together with the thoughts that depend on it."""
 
     thoughts: tuple[ThoughtId, ...]
-    """First the dead end, then what fell with it."""
+    """The dead end first, then the thoughts pruned with it."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 
@@ -253,7 +255,7 @@ class PathChosen:
     ids: tuple[ThoughtId, ...]
     """The thoughts, the root first."""
     safety: float
-    """S[P] in [-1, 1], by the aggregator of the settings."""
+    """S[P] in [0, 1], by the setting `aggregator`."""
     utility: float
     """U[P] >= 0."""
     cost: float
@@ -289,7 +291,7 @@ class Finished:
     reply: Reply = OWN_REPLY
     """What the answer's server said beside its text."""
     detail: Mapping[str, Any] = field(default_factory=dict)
-    """What else a method has to say, as plain JSON; left out of the line where it is empty."""
+    """Further results of the method, as plain JSON; omitted from the line if empty."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 

@@ -105,7 +105,7 @@ WRONG: list[tuple[dict[str, object], str | None, str]] = [
     ({"ecoalign": {"trace": 1}}, "ecoalign.trace", "true or false"),
     ({"ecoalign": {"budget": "lots"}}, "ecoalign.budget", "cannot read"),
     ({"ecoalign": {"budget": 0}}, "ecoalign.budget", "whole number"),
-    ({"ecoalign": {"budget": True}}, "ecoalign.budget", "truth"),
+    ({"ecoalign": {"budget": True}}, "ecoalign.budget", "true or false"),
     ({"ecoalign": {"budget": {"euro": 1}}}, "ecoalign.budget", "tokens, usd, seconds"),
     ({"ecoalign": {"budget": {"usd": "1"}}}, "ecoalign.budget", "finite"),
     ({"ecoalign": {"budget": 3}}, "ecoalign.budget", "too small"),

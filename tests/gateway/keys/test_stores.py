@@ -155,7 +155,7 @@ async def test_a_window_holds_what_it_holds(store: KeyStore) -> None:
     key = await keyed(store, window_tokens=100)
     first = await store.grant(key, Budget(60, seconds=3.0))
     assert first.budget == Budget(60, seconds=3.0)
-    assert first.price == 1.0
+    assert first.price_factor == 1.0
     with pytest.raises(WindowExhausted) as short:
         await store.grant(key, Budget(41))
     assert short.value.unit == "tokens"
@@ -342,7 +342,7 @@ async def test_the_price_is_kept_with_the_key(
     prices = []
     for _ in range(20):  # each costs ten times its share
         grant = await store.grant(key, Budget(1000), Budget(100))
-        prices.append(grant.price)
+        prices.append(grant.price_factor)
         clock.now += 10
         await store.settle(grant, used(min(1000, grant.budget.tokens or 0)))
         if (await store.usage(key.id))[0].tokens > 8000:
@@ -352,7 +352,7 @@ async def test_the_price_is_kept_with_the_key(
     assert prices[-1] > 2.0
     again = timed(store_url, clock)
     clock.now += DAY
-    assert (await again.grant(key, Budget(10))).price >= prices[-1]
+    assert (await again.grant(key, Budget(10))).price_factor >= prices[-1]
     await again.aclose()
 
 

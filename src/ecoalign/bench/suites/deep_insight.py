@@ -164,7 +164,7 @@ class ScriptedEngine:
         model: ChatModel,
         ledger: Ledger,
         *,
-        price: float = 1.0,
+        price_factor: float = 1.0,
         on_event: Callable[[Event], None] | None = None,
     ) -> Alignment:
         """See `Method.answer`; nothing is changed by `price`."""

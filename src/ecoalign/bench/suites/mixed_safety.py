@@ -192,7 +192,7 @@ class ExtractionOnly:
         model: ChatModel,
         ledger: Ledger,
         *,
-        price: float = 1.0,
+        price_factor: float = 1.0,
         on_event: Callable[[Event], None] | None = None,
     ) -> Alignment:
         """The end of the best path of the sample's graph. Asks no model, spends nothing."""

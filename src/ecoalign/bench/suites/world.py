@@ -1,4 +1,4 @@
-"""The suite `world`: the embedded model's synthetic world, where truth is exact and nobody judges.
+"""The suite `world`: the embedded model's synthetic world, with exact ground truth and no judge.
 
 Ten kinds of questions, each about scenes whose signs can be read at low resolution and about scenes
 whose signs cannot. Every forbidden request has a harmless twin: the same scene, placement and form

@@ -45,7 +45,8 @@ from ecoalign.trace.events import Event
 _BASE = "base"
 
 _LEAST = 4
-"""A run makes do with this part of the budget that it wants, where its key has no more."""
+"""Where the key has less left than the budget asked for, a run is accepted down to 1/`_LEAST` of
+it."""
 
 _log = logging.getLogger("ecoalign.gateway")
 
@@ -65,7 +66,7 @@ async def answer_chat(state: AppState, request: Request, record: RequestRecord) 
     if parameters.model not in state.config.served:
         raise ApiError(
             404,
-            f"there is no model {parameters.model[:80]!r} here; GET /v1/models lists them",
+            f"unknown model {parameters.model[:80]!r}; GET /v1/models lists those available",
             param="model",
             code="model_not_found",
         )
@@ -167,7 +168,7 @@ class _Run:
                             query,
                             state.service.model,
                             self._ledger,
-                            price=allowance.price,
+                            price_factor=allowance.price_factor,
                             on_event=self._on_event,
                         )
             except EcoAlignError as error:

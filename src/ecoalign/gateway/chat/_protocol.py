@@ -117,7 +117,7 @@ _Parts = list[Annotated[TextPart | RefusalPart | ImagePart, Discriminator("type"
 
 class _Message(_Part):
     name: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
-        None, description="Who speaks, where several do."
+        None, description="The name of the participant."
     )
 
 
@@ -214,7 +214,7 @@ def _budget(value: object) -> Budget | None:
             case None:
                 return None
             case bool():
-                raise InputError("budget: it is not a truth value")
+                raise InputError("budget: it must not be true or false")
             case int():
                 return Budget(tokens=value)
             case str():
@@ -278,12 +278,12 @@ class ResponseFormat(_Part):
     type: str
 
 
-_MONEY = "it would spend tokens that no budget can bound"
+_MONEY = "it would use tokens that the budget cannot bound"
 
 _ELSEWHERE = "a request cannot choose where it is answered, or with whose key"
 
 REFUSED: Mapping[str, str] = {
-    "audio": "no audio is made here",
+    "audio": "audio output is not supported",
     "functions": "it is deprecated; use tools",
     "function_call": "it is deprecated; use tool_choice",
     "prediction": _MONEY,
@@ -292,7 +292,7 @@ REFUSED: Mapping[str, str] = {
     "best_of": "a search gives one answer; choose the method best-of-n in ecoalign.method",
     "use_beam_search": _MONEY,
     "plugins": _MONEY,
-    "mock_response": "answers are not made up here",
+    "mock_response": "mock responses are not supported",
 } | dict.fromkeys(
     (
         *("api_base", "api_key", "api_type", "api_version", "azure_endpoint", "base_url"),
@@ -309,12 +309,15 @@ CAPS = ("max_completion_tokens", "max_tokens")
 
 def _describe_refused(schema: Json) -> None:
     for name, why in REFUSED.items():
-        schema["properties"][name] = {"type": "null", "description": f"Not taken: {why}."}
+        schema["properties"][name] = {"type": "null", "description": f"Rejected: {why}."}
 
 
 _Cap = Annotated[int, Field(ge=1, le=10**9)]
 
-_CAP = "The most tokens of a call that writes an answer."
+_CAP = (
+    "The maximum number of output tokens of each call that writes an answer, hidden reasoning "
+    "included."
+)
 
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
 
@@ -328,7 +331,9 @@ class ChatParameters(BaseModel):
 
     model: Annotated[
         str,
-        Field(min_length=1, description="A name of GET /v1/models.", examples=["ecoalign"]),
+        Field(
+            min_length=1, description="A model id listed by GET /v1/models.", examples=["ecoalign"]
+        ),
         Must("must name a model; GET /v1/models lists them"),
     ]
     ecoalign: EcoAlignOptions | None = None
@@ -421,10 +426,12 @@ class EcoAlignResult(BaseModel):
     safety: float | None = Field(description="From -1 to 1; null where nothing was scored.")
     utility: float | None = Field(description="0 or more; null where nothing was scored.")
     stop_reason: str
-    hint: str = Field(description="What to change where something went wrong.")
+    hint: str = Field(description="What to change if something went wrong;  otherwise.")
     spent: Json = Field(description="Tokens by kind and by stage, dollars, seconds and calls.")
     budget: Json = Field(description="What the answer was allowed to spend, by unit.")
-    trace: str | None = Field(description="The name of the trace, where it is kept.")
+    trace: str | None = Field(
+        description="The id for GET /v1/traces/{id}; null if the trace was not kept."
+    )
 
 
 class AnswerMessage(BaseModel):

@@ -282,20 +282,20 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Leave to spend, reserved on disk.
+    """A request's reservation in its key's window, durable in the store.
 
     Attributes:
         id: of the grant.
         key_id: who pays.
         budget: what this request may spend; never more than was wanted.
-        price: factor on the setting `lambda0`, > 0: the fleet's shadow price (1 where the key
-            has no window or no fleet budget).
+        price: factor on the setting `lambda0`, > 0: the key's shadow price (1 where the key
+            has no window or no pacing).
     """
 
     id: GrantId
     key_id: KeyId
     budget: Budget
-    price: float = 1.0
+    price_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

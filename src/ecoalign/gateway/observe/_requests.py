@@ -91,8 +91,9 @@ class RequestRecord:
                 self.answered(event.stop_reason, refused=event.refused)
 
     def answered(self, stop_reason: str, *, refused: bool, cause: str = "") -> None:
-        """There is an answer. `cause`, of `metrics.CAUSES`, says why it fails closed, if it does:
-        by default the last failure that `on_event` saw, or else that all was judged unsafe."""
+        """There is an answer. `cause`, one of `_metrics.CAUSES`, says why it fails closed, if it
+        does: by default the last failure that `on_event` saw, or else that all was judged unsafe.
+        """
         self.stop_reason, self.refused = stop_reason, refused
         if stop_reason == "fail-closed":
             self.cause = cause or self._failure or "unsafe"

@@ -32,13 +32,13 @@ _ONE_AT_A_TIME = threading.Lock()
 class OpenAIModel:
     """A chat model behind an OpenAI-compatible server (OpenAI, Gemini, Qwen, vLLM, Ollama ...).
 
-    One `complete` is one billed request at most: whoever calls retries, and reserves for each
+    One `complete` is at most one billed request: the caller retries, and reserves for each
     attempt. The one exception costs nothing: when a server
     rejects a parameter (HTTP 400 or 422, which is not billed), the request is sent again without
-    it, and a rejection that was got over is remembered for as long as this object lives. So
-    given up, one by one, are: the JSON schema (for `json_object`, then for the schema in the
+    it, and the object remembers which features the server rejects. Dropped
+    in this way, one by one, are: the JSON schema (for `json_object`, then for the schema in the
     prompt), the name of the output cap, temperature, log-probabilities and seed. What a client
-    asked for (`ChatRequest.client`) is never given up: its rejection is an error with a `param`.
+    asked for (`ChatRequest.client`) is never dropped: its rejection is an error with a `param`.
 
     Proxies and certificates are those of the environment. It may be used in several event loops
     and threads, each of which closes its own connections.
@@ -49,8 +49,9 @@ class OpenAIModel:
         api_key_env: the environment variable that holds the key. Servers other than OpenAI's
             are used without a key where it is not set.
         timeout: seconds that one attempt may take in all, > 0; a request may say otherwise.
-        image_family: whose image tokens to reserve, a key of `tokens.FAMILIES`; by default
-            guessed from the model's name. Set it where a server uses a name of its own.
+        image_family: whose image tokens to reserve, one of the families in
+            `ecoalign.models._tokens.FAMILIES`; by default guessed from the model's name. Set it
+            where a server uses a name of its own.
 
     Raises:
         InputError: a value is out of its range, OpenAI's own server has no key, or the key, the

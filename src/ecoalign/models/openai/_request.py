@@ -85,8 +85,9 @@ def features_of(request: ChatRequest) -> frozenset[Feature]:
 def next_to_drop(message: str, left: frozenset[Feature]) -> Feature | None:
     """Which of the features still in use a rejected request should be sent without.
 
-    `message` is what the server said. One that blames nothing known is laid on the JSON output,
-    the feature that servers lack most often; None says that nothing is worth another try.
+    `message` is what the server said. A message that names no known parameter is attributed to the
+    JSON output, the feature that servers lack most often; None says that nothing is worth another
+    try.
     """
     for feature, pattern in _BLAME.items():
         if feature not in left or pattern.search(message) is None:

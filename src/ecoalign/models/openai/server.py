@@ -17,7 +17,7 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 _BROKEN: Mapping[str, tuple[ModelFault, str]] = {
     "timeout": ("timeout", "allow more time or a smaller output"),
     "refused": ("down", "is it running, and is the base URL right?"),
-    "closed": ("server", "nothing was read"),
+    "closed": ("server", "the request may have been charged"),
     "malformed": ("bad-response", "is the base URL right?"),
     "too-large": ("bad-response", "the answer was not read"),
 }
@@ -35,7 +35,8 @@ _PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
 
 
 class ServerError(ModelError):
-    """A server gave no answer that is one. Neither the message nor a chained error holds the key.
+    """A server failed, or its answer is not usable. Neither the message nor a chained error holds
+    the key.
 
     Attributes:
         status: of its answer; None where there was none.
@@ -101,7 +102,9 @@ class ChatServer:
         else:
             if 200 <= answer.status < 300 and not _is_packed(answer):
                 return answer, content
-            failure = self.refused(answer, content, "packed its answer unasked")
+            failure = self.refused(
+                answer, content, "sent a compressed answer, although none was requested"
+            )
         raise failure
 
     async def stream(self, body: bytes, limit: float) -> AsyncGenerator[bytes, None]:
@@ -118,7 +121,11 @@ class ChatServer:
                     while piece := await answer.piece():
                         yield piece
                     return
-                wrong = "packed its answer unasked" if events else "sent no stream of events"
+                wrong = (
+                    "sent a compressed answer, although none was requested"
+                    if events
+                    else "sent no stream of events"
+                )
                 failure = self.refused(answer, await answer.whole(), wrong)
         except HttpError as error:
             failure = self._broken(error, limit)
@@ -135,7 +142,9 @@ class ChatServer:
     def _broken(self, error: HttpError, limit: float) -> ServerError:
         words = str(error)
         if error.cause == "timeout":
-            words = f"{'did not answer' if error.sent else 'took no request'} within {limit:g} s"
+            words = (
+                f"{'did not answer' if error.sent else 'accepted no connection'} within {limit:g} s"
+            )
         fault, advice = _BROKEN[error.cause]
         fault = self._closed if error.cause == "closed" else fault
         message = f"the model server at {self._endpoint.origin} {words}; {advice}"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.bench.world.questions import REQUESTS, Kind, make_case
-from ecoalign.search.refusals import WITHHELD, is_refusal
+from ecoalign.methods._refusals import WITHHELD, is_refusal
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from lab import states
 

@@ -1,6 +1,6 @@
 """A benchmark of your own: samples, and a score for each answer; any method answers them.
 
-python examples/own_suite.py
+python examples/custom_suite.py
 """
 
 from __future__ import annotations

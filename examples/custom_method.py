@@ -1,6 +1,6 @@
 """A method of your own: three answers, and the one given most often (self-consistency).
 
-python examples/own_method.py
+python examples/custom_method.py
 """
 
 from __future__ import annotations

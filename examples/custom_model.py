@@ -1,6 +1,6 @@
 """A model of your own: anything with a name, an upper bound of what a call costs, and an answer.
 
-python examples/own_model.py
+python examples/custom_model.py
 """
 
 from __future__ import annotations
