@@ -262,7 +262,8 @@ def test_what_only_paths_beyond_the_budget_reach_is_no_part_of_the_problem() -> 
 
 def test_only_an_answer_or_a_refusal_ends_a_path_unless_told_otherwise() -> None:
     thought_only = chain((1.0, 1.0, 1.0), end=THINK)
-    assert track(thought_only, 10.0).best is None
+    none = track(thought_only, 10.0)
+    assert (none.best, none.exact, none.epsilon, none.bound) == (None, True, 0.0, -math.inf)
     assert best_of(track(thought_only, 10.0, any_end=True)).ids == (0, 1)
     assert best_of(track(chain((1.0, 1.0, 1.0), end=REFUSAL), 10.0)).ids == (0, 1)
     assert track(ThoughtGraph("root"), 10.0, any_end=True).best is None
@@ -494,17 +495,22 @@ def test_limits_have_a_range() -> None:
 def test_between_free_paths_the_safer_one_wins_though_a_beam_has_lost_it() -> None:
     """Both are worth infinitely much, and at the beam's width the costly start hides them."""
     free, costly, meet = ThoughtId(1), ThoughtId(2), ThoughtId(3)
+    root = Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 0.0)
     thoughts = [
-        Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 0.0),
         Thought(free, THINK, "", 1.0, 0.0, 0.0, (ROOT,)),
         Thought(costly, THINK, "", 1.0, 5.0, 1.0, (ROOT,)),
         Thought(meet, THINK, "", 1.0, 0.0, 0.0, (free, costly)),
         Thought(ThoughtId(4), ANSWER, "", 0.5, 3.0, 0.0, (meet,)),
         Thought(ThoughtId(5), ANSWER, "", 1.0, 1.0, 0.0, (meet,)),
     ]
-    ends = {ThoughtId(4), ThoughtId(5)}
-    for limits in (Limits(), ALWAYS_BANDS, ALWAYS_SPLIT):
-        frontier = track_thoughts(thoughts, ends, 9.0, Objective(), limits=limits)
+    aside = [
+        Thought(ThoughtId(6), THINK, "", 1.0, 1.0, 1.0, (ROOT,)),
+        Thought(ThoughtId(7), ANSWER, "", 1.0, 1.0, 1.0, (ThoughtId(6),)),
+    ]
+    ends = {ThoughtId(4), ThoughtId(5), ThoughtId(7)}
+    orders = ([root, *thoughts, *aside], [root, *aside, *thoughts])
+    for limits, order in itertools.product((Limits(), ALWAYS_BANDS, ALWAYS_SPLIT), orders):
+        frontier = track_thoughts(order, ends, 9.0, Objective(), limits=limits)
         assert best_of(frontier).ids == (0, 1, 3, 5)
         assert best_of(frontier).gamma == frontier.bound == math.inf
         assert frontier.exact
