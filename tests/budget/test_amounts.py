@@ -70,7 +70,7 @@ def test_a_budget_survives_its_own_text(
 
 def test_a_budget_reads_as_a_person_writes_it() -> None:
     assert str(Budget(8000, 0.02, 5.0)) == "8000,$0.02,5s"
-    assert str(Budget(usd=100.0)) == "$100"
+    assert str(Budget(usd=100.0)) == str(Budget(usd=100)) == "$100"
 
 
 def test_dollars_are_covered_to_the_last_unit_and_not_a_float_further() -> None:

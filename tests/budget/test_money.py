@@ -46,6 +46,11 @@ def test_sums_are_exact_in_any_order(parts: list[Decimal]) -> None:
     assert total - total == Money()
 
 
+def test_dollars_of_more_digits_than_a_float_has_are_exact() -> None:
+    usd = Decimal("123456789.123456789012345")
+    assert Money.up(usd) == Money.down(usd) == Money(123_456_789_123_456_789_012_345)
+
+
 def test_ten_dimes_are_a_dollar() -> None:
     assert sum((Money.up(0.1) for _ in range(10)), Money()) == Money.down(1.0)
     assert reduce(add, [0.1] * 10) != 1.0  # floats are no money

@@ -181,6 +181,7 @@ def test_the_horizon_shrinks_with_the_budget(first: float, second: float, mean: 
 
 def test_shadow_price_rises_from_the_base_to_a_finite_end() -> None:
     assert eco.shadow_price(0.1, 100, 100) == pytest.approx(0.1)
+    assert eco.shadow_price(0.1, 50, 100) == pytest.approx(0.1 / (0.25 + 0.75 * 0.5))
     assert eco.shadow_price(0.1, 0, 100) == pytest.approx(0.4)
     assert eco.shadow_price(0.1, -5, 100) == pytest.approx(0.4)
     assert eco.shadow_price(0.1, 500, 100) == pytest.approx(0.1)

@@ -36,6 +36,7 @@ DIFFERENT = [
     ("the snake is toxic", "the snake is non-toxic"),
     ("a careful driver", "a careless driver"),
     ("a harmless powder", "a harmful powder"),
+    ("a thoughtless plan", "a thoughtful plan"),
     ("You do touch the wire", "You don't touch the wire"),
     ("You should touch it", "You shouldn\u2019t touch it"),
     ("it can be eaten", "it can't be eaten"),
@@ -90,7 +91,7 @@ def test_what_differs_in_meaning_is_not_merged_however_near_it_seems(one: str, t
         assert not mergeable(thought(a), thought(b), similarity=certain)
 
 
-@pytest.mark.parametrize(("one", "two"), DIFFERENT[:28])
+@pytest.mark.parametrize(("one", "two"), DIFFERENT[:29])
 def test_the_other_guards_hold_without_equal_words(one: str, two: str) -> None:
     assert not mergeable(thought(one), thought(two), similarity=certain, guards=LOOSE)
     assert not mergeable(thought(two), thought(one), similarity=certain, guards=LOOSE)

@@ -253,9 +253,17 @@ def test_the_budget_is_a_hard_limit_that_may_be_met() -> None:
         assert all(path.cost <= less for path in track(graph, less).paths)
 
 
+def test_what_only_paths_beyond_the_budget_reach_is_no_part_of_the_problem() -> None:
+    graph = chain((1.0, 0.5, 5.0), (1.0, 0.5, 1.0))
+    cheap = graph.add(ANSWER, "", parent=ROOT, safety=1.0, utility=0.5, cost=5.0)
+    assert build_problem(graph.topological(), graph.ends, 5.0).ids == [ROOT, cheap.id]
+    assert len(build_problem(graph.topological(), graph.ends, 6.0).ids) == 4
+
+
 def test_only_an_answer_or_a_refusal_ends_a_path_unless_told_otherwise() -> None:
     thought_only = chain((1.0, 1.0, 1.0), end=THINK)
-    assert track(thought_only, 10.0).best is None
+    none = track(thought_only, 10.0)
+    assert (none.best, none.exact, none.epsilon, none.bound) == (None, True, 0.0, -math.inf)
     assert best_of(track(thought_only, 10.0, any_end=True)).ids == (0, 1)
     assert best_of(track(chain((1.0, 1.0, 1.0), end=REFUSAL), 10.0)).ids == (0, 1)
     assert track(ThoughtGraph("root"), 10.0, any_end=True).best is None
@@ -352,7 +360,7 @@ def test_a_run_that_gives_labels_up_says_so() -> None:
     assert not beam.complete
     assert beam.excess == math.inf
     assert len(beam.ends) == 1
-    assert not label_setting.run(beam_width=math.inf, allowance=5).complete
+    assert label_setting.run(beam_width=math.inf, allowance=5).complete is False
 
 
 def test_a_path_that_costs_nothing_is_worth_infinitely_much_if_it_is_worth_anything() -> None:
@@ -438,6 +446,19 @@ def test_where_frontiers_explode_the_work_is_bounded_and_the_gap_is_small() -> N
     assert best_of(frontier).gamma <= more.bound
 
 
+@pytest.mark.parametrize(("starts", "exact"), [(0, True), (100, False)])
+def test_the_work_that_is_allowed_also_pays_for_the_edges_of_longest_paths(
+    starts: int, exact: bool
+) -> None:
+    """Starts that are not worth following add no labels, but every longest path sees them."""
+    tempting, dear, cheap, useless = (0.5, 4, 4), (1, 1.1875, 3), (1, 0.25, 1), (0.1, 0.01, 8)
+    thoughts, ends = starts_that_meet(tempting, dear, cheap, *[useless] * starts, (1, 0.6875, 1))
+    limits = Limits(plain=0, beam_width=1, band=0, total=30)
+    frontier = track_thoughts(thoughts, ends, 9.0, Objective(), limits=limits)
+    assert frontier.exact is exact
+    assert frontier.whole is False
+
+
 def test_at_500_thoughts_the_paper_s_objective_is_exact() -> None:
     thoughts, ends = dense(2, 500, 20)
     frontier = track_thoughts(thoughts, ends, 2000.0, Objective())
@@ -474,17 +495,22 @@ def test_limits_have_a_range() -> None:
 def test_between_free_paths_the_safer_one_wins_though_a_beam_has_lost_it() -> None:
     """Both are worth infinitely much, and at the beam's width the costly start hides them."""
     free, costly, meet = ThoughtId(1), ThoughtId(2), ThoughtId(3)
+    root = Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 0.0)
     thoughts = [
-        Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 0.0),
         Thought(free, THINK, "", 1.0, 0.0, 0.0, (ROOT,)),
         Thought(costly, THINK, "", 1.0, 5.0, 1.0, (ROOT,)),
         Thought(meet, THINK, "", 1.0, 0.0, 0.0, (free, costly)),
         Thought(ThoughtId(4), ANSWER, "", 0.5, 3.0, 0.0, (meet,)),
         Thought(ThoughtId(5), ANSWER, "", 1.0, 1.0, 0.0, (meet,)),
     ]
-    ends = {ThoughtId(4), ThoughtId(5)}
-    for limits in (Limits(), ALWAYS_BANDS, ALWAYS_SPLIT):
-        frontier = track_thoughts(thoughts, ends, 9.0, Objective(), limits=limits)
+    aside = [
+        Thought(ThoughtId(6), THINK, "", 1.0, 1.0, 1.0, (ROOT,)),
+        Thought(ThoughtId(7), ANSWER, "", 1.0, 1.0, 1.0, (ThoughtId(6),)),
+    ]
+    ends = {ThoughtId(4), ThoughtId(5), ThoughtId(7)}
+    orders = ([root, *thoughts, *aside], [root, *aside, *thoughts])
+    for limits, order in itertools.product((Limits(), ALWAYS_BANDS, ALWAYS_SPLIT), orders):
+        frontier = track_thoughts(order, ends, 9.0, Objective(), limits=limits)
         assert best_of(frontier).ids == (0, 1, 3, 5)
         assert best_of(frontier).gamma == frontier.bound == math.inf
         assert frontier.exact
@@ -520,7 +546,9 @@ def test_the_excess_of_a_band_is_that_of_its_longest_path() -> None:
         (Economy.NO_COST, 0.125, 0.8 * 2.0 - 0.125),
         (Economy.SURPLUS, 0.125, 0.8 * 2.0 - 0.1 * 4.0 - 0.125),
     ):
-        (solved,) = relaxation(economy).relax(Band(0.4, 0.8), value)
+        relaxed = relaxation(economy)
+        (solved,) = relaxed.relax(Band(0.4, 0.8), value)
+        assert relaxed.solved == 1
         assert solved.excess == pytest.approx(excess)
         assert solved.path == [1, 2]
     assert relaxation(Economy.RATIO).relax(Band(0.6, 0.8), 0.0) == []

@@ -21,6 +21,7 @@ REFUSALS = [
     "I apologize, but I cannot provide instructions for that.",
     "I'm really sorry that you're feeling this way, but I'm unable to provide the help you need.",
     "**I can't help with this.** Instead, talk to somebody.",
+    "I **cannot** help with *that*.",
     "> I cannot help you with building a weapon.",
     "As an AI language model, I cannot help with illegal acts.",
     "I must decline this request.",

@@ -70,6 +70,9 @@ async def test_a_server_that_is_down_is_an_error_that_keeps_the_trace() -> None:
     assert caught.value.trace is not None
     events = caught.value.trace.events
     assert [type(e) for e in events] == [RunStarted, Called, RunFailed]
+    failed = events[-1]
+    assert isinstance(failed, RunFailed)
+    assert (failed.error, failed.message) == ("ModelError", str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -152,6 +155,15 @@ async def test_proposals_that_are_all_forecast_unsafe_are_not_tried() -> None:
     result = await align(model)
     assert "execute" not in {r.stage for r in model.requests}
     assert result.stop_reason == "no-positive-action"
+    assert result.answer == "the written answer"
+
+
+async def test_a_proposal_that_fails_is_told_as_the_failure_of_no_action() -> None:
+    result = await align(Script(propose=lambda p: ModelError("gone", fault="server")).model())
+    (failed,) = of_kind(list(result.trace), ActionFailed)
+    assert isinstance(failed, ActionFailed)
+    assert (failed.action, failed.stage, failed.cause) == (-1, "propose", "ModelError")
+    assert "gone" in failed.message
     assert result.answer == "the written answer"
 
 

@@ -58,6 +58,8 @@ async def test_a_good_draft_is_the_answer_at_the_price_of_two_calls() -> None:
     assert (result.stop_reason, result.refused) == ("satisfied", False)
     assert (result.safety, result.utility) == (1.0, 1.0)
     assert [t.id for t in result.path] == [0, 1]
+    # Nothing was looked at, so nothing is said of the request.
+    assert (result.path[0].text, result.path[0].safety, result.path[0].cost) == ("", 1.0, 0.0)
     assert result.spent.tokens.total == sum(
         e.charged.total for e in result.trace if isinstance(e, Called)
     )

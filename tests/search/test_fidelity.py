@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from scripted import Prompt, Script, action, actions, align, of_kind
+from scripted import Prompt, Script, action, actions, align, asking, of_kind
 
+from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import ModelError
-from ecoalign.graph import ValuedAction
+from ecoalign.evaluators import SelfEvaluator
+from ecoalign.graph import ActionKind, Candidate, Forecast, ValuedAction
+from ecoalign.search.context import RunContext
+from ecoalign.search.executor import Job
+from ecoalign.search.simulator import Simulator, SurrogateSimulator
+from ecoalign.settings import Settings
 from ecoalign.trace.events import (
     ActionFailed,
     ActionsChosen,
@@ -41,6 +47,28 @@ async def test_a_rollout_is_generated_and_paid_for_under_its_own_stage() -> None
     assert result.spent.tokens.total == sum(
         e.charged.total for e in result.trace if isinstance(e, Called)
     )
+
+
+async def test_a_rollout_goes_on_to_the_most_hopeful_of_what_follows() -> None:
+    def propose(prompt: Prompt) -> str:
+        if len(prompt.thoughts) == 1:
+            return actions(action("think", "lead"))
+        return actions(
+            action("answer", "poor", [[9, 2, 100]]),
+            action("answer", "good", [[9, 9, 100]]),
+            action("answer", "unsafe", [[1, 9, 100]]),
+        )
+
+    model = Script(propose=propose, execute=lambda p: p.task).model()
+    await align(model, fidelity="rollout", max_thoughts=2)
+    simulated = [Prompt.of(r) for r in model.requests if r.stage == "simulate"]
+    assert [(p.stage, p.task or p.item) for p in simulated] == [
+        ("execute", "lead"),
+        ("score", "lead"),
+        ("propose", ""),
+        ("execute", "good"),
+        ("score", "good"),
+    ]
 
 
 async def test_a_simulated_action_is_not_paid_for_again_when_it_is_chosen() -> None:
@@ -147,6 +175,33 @@ async def test_a_kind_of_action_that_always_disappoints_is_ranked_lower_by_the_s
     assert set(orders["forecast"]) == {"look"}
     assert orders["surrogate"][0] == "look"
     assert set(orders["surrogate"][-4:]) == {"think"}
+
+
+def context() -> RunContext:
+    model, ledger = Script().model(), Ledger(Budget(tokens=1000))
+    return RunContext.of(asking(), model, SelfEvaluator(model), ledger, Settings.load(env={}))
+
+
+async def test_forecast_costs_are_scaled_by_how_far_they_were_off_so_far() -> None:
+    simulator = Simulator()
+    cheap = Candidate(ActionKind.THINK, "", (Forecast(1.0, 0.5, 10.0), Forecast(0.5, 1.0, 20.0)))
+    for costs, scale in ((None, 1.0), (15.0, 1.5), (35.0, 2.5)):
+        if costs is not None:
+            simulator.learn(cheap, Forecast(1.0, 0.5, costs))
+        found = await simulator.simulate(context(), [Job(7, cheap, ())], 1)
+        assert found == {7: (Forecast(1.0, 0.5, 10.0 * scale), Forecast(0.5, 1.0, 20.0 * scale))}
+
+
+@pytest.mark.parametrize("gap", [-1.0, 1.0])
+async def test_the_surrogate_never_leaves_the_ranges_of_the_scores(gap: float) -> None:
+    """What it has seen so far was far worse (or better) than forecast, every time."""
+    surrogate = SurrogateSimulator()
+    seen = Candidate(ActionKind.THINK, "", (Forecast(-gap, 0.5 - gap / 2, 10.0),))
+    for _ in range(20):
+        surrogate.learn(seen, Forecast(gap, 0.5 + gap / 2, 10.0))
+    extreme = Candidate(ActionKind.THINK, "", (Forecast(gap, 0.5 + gap / 2, 10.0),))
+    found = await surrogate.simulate(context(), [Job(0, extreme, ())], 1)
+    assert found == {0: (Forecast(gap, 0.5 + gap / 2, 10.0),)}
 
 
 async def test_forecast_costs_are_corrected_by_what_actions_turned_out_to_cost() -> None:

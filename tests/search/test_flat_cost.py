@@ -14,15 +14,11 @@ from ecoalign.graph import (
     ROOT,
     ActionKind,
     ActionQueue,
-    BestAnswer,
     Candidate,
-    ExpansionQueue,
     Forecast,
     PendingAction,
-    ThoughtGraph,
     ValuedAction,
 )
-from ecoalign.graph._thoughts import ThoughtId, ThoughtKind
 
 
 def benchmark() -> ModuleType:
@@ -86,54 +82,3 @@ def test_the_pool_lets_the_most_valuable_compete_and_loses_none() -> None:
     assert not pool.call_all()
     pool.keep([pending(1)])
     assert [a.id for a in pool] == [1]
-
-
-def test_openings_give_the_most_promising_open_thought_and_of_equals_the_newest() -> None:
-    graph = ThoughtGraph("root")
-    openings = ExpansionQueue(deepest=2)
-    graph.expanded(ROOT)
-
-    def grow(parent: ThoughtId, promise: float, safety: float = 1.0) -> ThoughtId:
-        new = graph.add(
-            ThoughtKind.THINK, "x", parent=parent, safety=safety, utility=0.5, cost=1.0
-        ).id
-        openings.add(new, promise)
-        return new
-
-    one, two = grow(ROOT, 0.5), grow(ROOT, 0.5)
-    low = grow(ROOT, 0.1)
-    assert openings.first(graph) == (two, 0.5)
-    assert openings.first(graph) == (two, 0.5)  # until it is expanded
-    graph.expanded(two)
-    assert openings.first(graph) == (one, 0.5)
-    deep = grow(grow(one, 0.9), 1.0)
-    assert len(graph.path_to(deep)) - 1 == 3
-    graph.expanded(one)
-    # What is two steps deep may not be expanded, however promising.
-    assert openings.first(graph) == (low, 0.1)
-    graph.prune(low)
-    assert openings.first(graph) == (None, 0.0)
-
-
-def test_the_best_answer_follows_merges_up_and_down() -> None:
-    graph, best = ThoughtGraph("root"), BestAnswer()
-
-    def answer(safety: float, utility: float) -> ThoughtId:
-        new = graph.add(
-            ThoughtKind.ANSWER, "x", parent=ROOT, safety=safety, utility=utility, cost=1.0
-        ).id
-        best.note(graph, new)
-        return new
-
-    assert best.value(graph) == 0.0
-    good, poor = answer(1.0, 0.9), answer(0.5, 0.2)
-    assert best.value(graph) == 0.9
-    third = answer(1.0, 0.6)
-    # The least safety and the greatest utility: 0.5 * 0.9, which is less than the third's.
-    assert graph.merge(good, poor)
-    best.note(graph, good)
-    assert best.value(graph) == 0.6
-    graph.prune(third)
-    assert best.value(graph) == 0.45
-    assert answer(1.0, 7.0) is not None
-    assert best.value(graph) == 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,14 @@ from ecoalign.search.loop import search
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
-from ecoalign.trace.events import Called, Finished, RunFailed, StepStarted, ThoughtAdded
+from ecoalign.trace.events import (
+    Called,
+    Finished,
+    PathChosen,
+    RunFailed,
+    StepStarted,
+    ThoughtAdded,
+)
 
 if TYPE_CHECKING:
     pass
@@ -247,6 +255,31 @@ async def test_thoughts_that_are_too_long_to_be_written_from_still_leave_an_answ
         result = await align(script.model(), budget, lambda0=0.0)
         assert result.answer == "the written answer", budget
         assert result.spent.tokens.total <= budget
+
+
+async def test_what_it_takes_to_write_from_a_longer_path_is_set_aside_as_the_path_grows() -> None:
+    """However the search spends the rest, the best path is the one that is written from."""
+    script = Script(
+        propose=lambda p: actions(action("think", "one"), action("think", "two")),
+        execute=lambda p: f"{p.task} " + "long thought " * 120,
+    )
+    for budget in range(8_000, 16_000, 400):
+        result = await align(script.model(), budget, lambda0=0.0)
+        assert result.stop_reason == "budget"
+        assert result.path[-1].text == "the written answer"
+        assert [e.rank for e in result.trace if isinstance(e, PathChosen)] == [0], budget
+
+
+async def test_the_horizon_in_dollars_is_how_many_more_actions_they_buy() -> None:
+    chosen = Settings.load(env={}, lambda0=0.0, draft=False, horizon_cap=64, look_ahead=1.0)
+    aligner = Aligner(Script().model(), chosen, price=lambda model, usage: Decimal(usage.total))
+    result = await aligner.align(asking(), Budget(usd=15_000.0))
+    steps = [e for e in result.trace if isinstance(e, StepStarted)]
+    assert len(steps) > 3
+    for step in steps:
+        # A token costs a dollar, so an action costs as many dollars as tokens.
+        assert step.remaining.usd is not None
+        assert step.horizon == int(step.remaining.usd / step.mean_cost)
 
 
 async def test_the_answer_has_time_of_its_own_in_a_budget_of_seconds() -> None:

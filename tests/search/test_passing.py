@@ -89,6 +89,14 @@ async def test_the_calls_that_write_an_answer_carry_it_and_no_others(
             assert request.seed == (None if scores else settings.get("seed", 0))
 
 
+async def test_a_client_may_ask_for_as_long_an_answer_as_the_budget_bears() -> None:
+    model = EVERYTHING.model()
+    budget = 60_000
+    await run(model, SamplingParams(10**6), budget, draft=True)
+    longest = {request.max_tokens for request in model.requests if answering(request)}
+    assert longest == {Budget(tokens=budget).answer_cap(0)}
+
+
 async def test_a_refusal_carries_it_too() -> None:
     model = Script(request_safety=0, propose=lambda prompt: actions()).model()
     result = await run(model, SamplingParams(40, PARAMS), unsafe_root="refuse")

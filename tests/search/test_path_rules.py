@@ -66,8 +66,10 @@ async def test_the_strategy_governs_a_request_of_low_safety_and_is_scored_itself
     first = next(r for r in model.requests if r.stage == "propose")
     assert "strategy: Leave out names." in Prompt.of(first).sections["THOUGHTS"]
     # Nothing grows past it: every thought has it above it.
-    others = [e.thought for e in result.trace if isinstance(e, ThoughtAdded)][1:]
-    assert all(0 not in t.parents for t in others)
+    planned, *others = [e for e in result.trace if isinstance(e, ThoughtAdded)]
+    assert all(0 not in e.thought.parents for e in others)
+    # No action made it.
+    assert (planned.thought, planned.action) == (strategy, -1)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +140,14 @@ async def test_no_fusing_with_unknown_ids_or_where_it_is_off() -> None:
     result = await align(Script(propose=unknown).model(), max_thoughts=10)
     assert ThoughtKind.FUSE not in {t.kind for t in result.path}
     assert result.answer.startswith("answer")
-    off = await align(Script(propose=fusing).model(), max_thoughts=10, fuse=False)
+    plain = Script(propose=fusing).model()
+    off = await align(plain, max_thoughts=10, fuse=False)
     kinds = {e.thought.kind for e in off.trace if isinstance(e, ThoughtAdded)}
     assert ThoughtKind.FUSE not in kinds
+    # Nor is anything offered to be fused with.
+    proposals = [p for p in map(Prompt.of, plain.requests) if p.stage == "propose"]
+    assert any(len(p.thoughts) > 1 for p in proposals)
+    assert not any(p.others for p in proposals)
 
 
 async def test_merged_thoughts_keep_the_least_safety_the_greatest_utility_and_both_costs() -> None:
@@ -195,11 +202,14 @@ def thinking(prompt: Prompt) -> str:
     return actions(action("think", "one"), action("think", "two"))
 
 
-async def test_where_the_written_answer_is_unsafe_the_next_path_is_tried() -> None:
-    def score(prompt: Prompt) -> tuple[int, int]:
+@pytest.mark.parametrize("verdict", [(0, 9), "no verdict"], ids=["unsafe", "unscored"])
+async def test_where_the_written_answer_is_not_safe_the_next_path_is_tried(
+    verdict: tuple[int, int] | str,
+) -> None:
+    def score(prompt: Prompt) -> tuple[int, int] | str:
         if prompt.kind != "answer":
             return 9, 8 if prompt.item == "two" else 5
-        return (0, 9) if "two" in prompt.item else (9, 5)
+        return verdict if "two" in prompt.item else (9, 5)
 
     script = Script(
         propose=thinking,
@@ -218,15 +228,20 @@ async def test_where_no_answer_is_safe_the_house_refuses() -> None:
         execute=lambda p: p.task,
         score=lambda p: (0, 9) if p.kind == "answer" else (9, 5),
     )
-    result = await align(script.model())
+    model = script.model()
+    result = await align(model)
+    written = [p for p in map(Prompt.of, model.requests) if p.stage == "write"]
     assert result.answer == FIXED_REFUSAL
     assert result.refused
     assert result.stop_reason == "fail-closed"
     assert [t.id for t in result.path] == [0]
     assert "unsafe" in result.hint
+    # Where an answer from what was found out is unsafe, one from the caption alone is not tried.
+    assert sorted(p.last for p in written) == ["one", "two"]
 
 
-async def test_a_safe_refusal_may_win_and_is_told_as_one() -> None:
+@pytest.mark.parametrize("synthesis", ["needed", "always"])
+async def test_a_safe_refusal_may_win_and_is_told_as_one(synthesis: str) -> None:
     script = Script(
         request_safety=2,
         propose=lambda p: actions(
@@ -235,10 +250,11 @@ async def test_a_safe_refusal_may_win_and_is_told_as_one() -> None:
         score=lambda p: (9, 8) if p.kind == "refusal" else (0, 9),
     )
     model = script.model()
-    result = await align(model)
+    result = await align(model, synthesis=synthesis)
     assert result.refused
     assert result.answer.startswith("refuse number")
     assert result.path[-1].kind is ThoughtKind.REFUSAL
+    assert result.stop_reason == "satisfied"
     # An action that is forecast to be unsafe is never executed.
     assert [Prompt.of(r).kind for r in model.requests if r.stage == "execute"] == ["refuse"]
 

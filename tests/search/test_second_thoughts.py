@@ -45,6 +45,31 @@ async def test_the_answer_is_tried_once_from_the_thought_that_knows_most() -> No
     assert (result.answer, result.refused) == (LONG, False)
 
 
+async def test_the_answer_that_was_tried_is_written_anew_where_every_answer_is() -> None:
+    result = await asked(1, (9, 9), synthesis="always")
+    assert made(result) == ["lead", "no", LONG, "the written answer"]
+    assert result.answer == "the written answer"
+
+
+async def test_of_several_answers_the_one_at_the_end_of_the_longest_path_is_tried() -> None:
+    """Further down more is known; of answers to the same thought the older is tried."""
+
+    def growing(prompt: Prompt) -> str:
+        depth = len(prompt.thoughts)
+        doubtful = [action("answer", f"{depth}{way}", [[2, 9, 100]]) for way in "ab"]
+        if depth < 4:
+            return actions(*doubtful, action("think", "on", [[9, 5, 100], [9, 9, 100]]))
+        return actions(action("refuse", "no", [[9, 9, 100]]), *doubtful)
+
+    script = Script(
+        propose=growing,
+        execute=lambda p: p.task if p.kind != "think" else f"lead {len(p.thoughts)}",
+        score=lambda p: {"refusal": (9, 1), "answer": (9, 9)}.get(p.kind, (9, 5)),
+    )
+    result = await align(script.model())
+    assert made(result) == ["lead 1", "lead 2", "lead 3", "no", "4a"]
+
+
 async def test_an_answer_that_is_unsafe_does_not_come_out() -> None:
     result = await asked(1, (3, 9))
     assert made(result) == ["lead", "no", LONG]

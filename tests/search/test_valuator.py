@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
-from ecoalign.graph import Forecast
+from ecoalign.budget import Amount, Budget, Ledger
+from ecoalign.graph import ROOT, ActionKind, Candidate, Forecast, PendingAction
 from ecoalign.graph.economics import Economy, UtilityAggregator
-from ecoalign.search.valuator import Terms, value
+from ecoalign.search.valuator import Terms, rank, share_left, terms, value
+from ecoalign.settings import Settings
 
 SUM, LAST = UtilityAggregator.SUM, UtilityAggregator.LAST
 TERMS = Terms(3, 0.001, 1.0, Economy.SURPLUS, LAST, 0.5)
@@ -78,3 +82,57 @@ def test_a_step_that_would_be_pruned_ends_what_is_counted(utility: UtilityAggreg
     assert value(steps((0.6, 0.5, 100), (0.4, 1.0, 1)), 1.0, strict) == alone
     assert value(steps((0.4, 1.0, 1)), 1.0, strict) == -math.inf
     assert value(steps((0.5, 0.5, 100)), 1.0, strict) > 0.0
+
+
+def test_what_is_worth_nothing_is_not_priced() -> None:
+    """Only what is worth more than nothing may be carried out, so only that is looked up."""
+    asked: list[int] = []
+
+    def affordable(actions: Sequence[PendingAction]) -> bool:
+        asked.extend(one.id for one in actions)
+        return True
+
+    forecasts = {0: steps((1.0, 0.0, 100)), 1: steps((1.0, 0.5, 100)), 2: steps((-1.0, 0.5, 1))}
+    actions = [PendingAction(i, ROOT, Candidate(ActionKind.THINK, "", ())) for i in forecasts]
+    terms = replace(TERMS, price=0.0)
+    ranked = rank(actions, forecasts, lambda thought: 1.0, terms, affordable)
+    assert [(one.action, one.value, one.affordable) for one in ranked] == [
+        (1, 0.5, True),
+        (0, 0.0, False),
+        (2, -math.inf, False),
+    ]
+    assert asked == [1]
+
+
+@pytest.mark.parametrize(
+    ("remaining", "means", "horizon"),
+    [
+        (Amount(usd=3.0), (10.0, 1.0, 1.0), 3),
+        (Amount(tokens=25, usd=3.0), (10.0, 1.0, 1.0), 2),
+        (Amount(tokens=25, usd=3.0), (10.0, None, 1.0), 2),
+        (Amount(usd=3.0), (10.0, None, 1.0), 8),
+    ],
+)
+def test_the_horizon_is_how_many_actions_the_scarcest_unit_with_a_known_price_allows(
+    remaining: Amount, means: tuple[float, float | None, float], horizon: int
+) -> None:
+    """Up to `horizon_cap`, which holds where no price is known at all."""
+    settings = Settings.load(env={}, horizon_cap=8, look_ahead=1.0)
+    ledger = Ledger(Budget(tokens=100, usd=10.0), lambda model, usage: Decimal(0))
+    assert terms(settings, ledger, remaining, means, 1.0).horizon == horizon
+
+
+@pytest.mark.parametrize(
+    ("remaining", "limit", "share"),
+    [
+        (Amount(tokens=50), Amount(tokens=100), 0.5),
+        (Amount(50, 0.25, 9.0), Amount(100, 1.0, 10.0), 0.25),
+        (Amount(150), Amount(100), 1.0),
+        (Amount(50, -0.25), Amount(100, 1.0), 0.0),
+        (Amount(), Amount(), 1.0),
+    ],
+)
+def test_the_scarcest_unit_says_how_much_of_the_budget_is_left(
+    remaining: Amount, limit: Amount, share: float
+) -> None:
+    assert share_left(remaining, limit) == share
