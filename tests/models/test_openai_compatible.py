@@ -9,6 +9,7 @@ import gzip
 import json
 import socket
 import traceback
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -162,8 +163,21 @@ async def test_a_filtered_answer_is_a_completion_without_text() -> None:
     assert (done.text, done.finish_reason) == ("", "content_filter")
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "x-unknown"])
-async def test_a_packed_answer_is_refused_since_plain_was_asked_for(encoding: str) -> None:
+@pytest.mark.parametrize(("encoding", "wbits"), [("gzip", 31), ("GZIP", 31), ("deflate", 15)])
+async def test_an_answer_compressed_unasked_is_read_all_the_same(encoding: str, wbits: int) -> None:
+    def packed(body: object, status: int = 200) -> Reply:
+        packer = zlib.compressobj(wbits=wbits)
+        data = packer.compress(json.dumps(body).encode()) + packer.flush()
+        return Reply(data, status, headers={"Content-Encoding": encoding})
+
+    async with serving(lambda _: packed(completion("packed"))) as (model, _):
+        assert (await model.complete(ask())).text == "packed"
+    error = await failure(packed({"error": {"message": "the image is blurred"}}, 403))
+    assert "the image is blurred" in str(error)
+
+
+@pytest.mark.parametrize("encoding", ["br", "x-unknown", "gzip, gzip"])
+async def test_an_answer_that_cannot_be_unpacked_is_refused(encoding: str) -> None:
     packed = Reply(
         gzip.compress(json.dumps(completion("packed")).encode()),
         headers={"Content-Encoding": encoding},

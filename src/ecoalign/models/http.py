@@ -8,7 +8,6 @@ is kept, and no error holds a header of the request.
 from __future__ import annotations
 
 import asyncio
-import io
 import select
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.payload import BytesPayload
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -40,12 +40,10 @@ IDLE_SECONDS: Final = 4.0
 """A connection that has rested for longer is not used again: the usual server closes after 5 s,
 and a request that crosses with the closing may or may not have been taken."""
 CONNECT_SECONDS: Final = 10.0
-_HEAD_BYTES: Final = 256 * 1024
-"""More than any server sends before a body."""
+_HEAD_BYTES: Final = 512 * 1024
+"""More than any server sends before a body, and a first read of the body with it."""
 _FRAMED: Final = 6
 """Bytes on the wire for one of the body, which may come in chunks of one byte."""
-_LARGE: Final = 1024 * 1024
-"""aiohttp wants a larger body as a file, which it sends in pieces."""
 
 
 class HttpError(Exception):
@@ -61,6 +59,18 @@ class HttpError(Exception):
         super().__init__(message)
         self.cause: Cause = cause
         self.sent = sent
+
+
+class _Body(BytesPayload):
+    """A body that is written in one go, however large it is.
+
+    aiohttp would have a large one as a file and write it in pieces; then an answer that comes
+    before the last of them, such as 413, is lost where the server closes at once.
+    """
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(b"")
+        self._value, self._size = value, len(value)
 
 
 class _Line(asyncio.Protocol):
@@ -143,11 +153,10 @@ class _Connector(aiohttp.TCPConnector):
     aiohttp takes a connection in the task that makes the request, which finds it in `taken`.
     """
 
-    def __init__(self, room: int, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.lines: set[_Line] = set()
         self.taken: dict[asyncio.Task[object] | None, _Line] = {}
-        self._room = room
 
     async def connect(
         self,
@@ -169,7 +178,7 @@ class _Connector(aiohttp.TCPConnector):
                 transport.abort()
                 connection.close()
                 continue
-            line.room = self._room
+            line.room = _HEAD_BYTES
             self.taken[asyncio.current_task()] = line
             return connection
 
@@ -234,7 +243,6 @@ class HttpClient:
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect)
         self._connector = partial(
             _Connector,
-            _HEAD_BYTES + _FRAMED * most,
             limit=0,
             ssl=tls or True,
             use_dns_cache=False,
@@ -282,7 +290,6 @@ class HttpClient:
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is None:
-            await self._forget_ended_loops()
             connector = self._connector(resolver=self._resolver or aiohttp.ThreadedResolver())
             session = aiohttp.ClientSession(
                 connector=connector,
@@ -292,18 +299,25 @@ class HttpClient:
                 auto_decompress=False,
                 middlewares=(_once,),
                 proxy=None if self.proxy is None else URL(self.proxy.url),
-                max_field_size=16 * 1024,
+                max_field_size=64 * 1024,
+                max_headers=1000,
             )
-            pool = _Pool(session, connector, asyncio.Semaphore(self._connections))
-            self._pools[loop] = pool
+            # Kept before anything is awaited: another task may ask meanwhile.
+            pool = self._pools[loop] = _Pool(
+                session, connector, asyncio.Semaphore(self._connections)
+            )
+            await self._forget_ended_loops()
         return pool
 
     def __del__(self) -> None:
-        # Who forgets to close, after the loop has ended, need not be told of it.
+        # A client that is dropped without being closed takes its connections along.
         for loop, pool in getattr(self, "_pools", {}).items():
-            if loop.is_closed():
-                with suppress(StopIteration):
+            with suppress(StopIteration, RuntimeError):
+                if loop.is_closed():
                     pool.session.close().send(None)
+                else:
+                    close = pool.session.close
+                    loop.call_soon_threadsafe(lambda close=close: asyncio.ensure_future(close()))
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -329,6 +343,11 @@ class Exchange:
     _pool: _Pool | None = None
     _line: _Line | None = None
     _response: aiohttp.ClientResponse | None = None
+
+    @property
+    def encoding(self) -> str:
+        """How the body is compressed, in lower case; "identity" where it is not."""
+        return self.header("Content-Encoding").strip().lower() or "identity"
 
     def header(self, name: str) -> str:
         """The value of a header of the answer, "" where it is missing."""
@@ -358,12 +377,11 @@ class Exchange:
         self._pool = pool
         if pool.session.closed:
             raise aiohttp.ClientConnectionError
-        data = self._body
         try:
             self._response = await pool.session.request(
                 self._method,
                 self._url,
-                data=data if data is None or len(data) <= _LARGE else io.BytesIO(data),
+                data=None if self._body is None else _Body(self._body),
                 headers=self._client.headers,
                 allow_redirects=False,
             )
@@ -371,8 +389,11 @@ class Exchange:
             self._line = pool.connector.taken.pop(asyncio.current_task(), None)
             if self._line is not None:
                 self._line.user = self
-        if self._line is not None and self._line.stopped:
-            self.stop()
+        if self._line is not None:
+            # Only now: notices before the answer (1xx) have the room of its head, all together.
+            self._line.room += _FRAMED * self._client.most
+            if self._line.stopped:
+                self.stop()
         return self._response
 
     def stop(self) -> None:
@@ -433,6 +454,8 @@ class Exchange:
             if isinstance(error, aiohttp.ClientHttpProxyError):
                 kind = f"HTTP {error.status}"
             return HttpError("refused", f"cannot be reached{way} ({kind})", sent=False)
+        if line.flooded and self._response is None:
+            return HttpError("too-large", "sent too much before its answer", sent=True)
         if line.flooded:
             return self._too_large()
         if not isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):

@@ -66,7 +66,7 @@ BROKEN = {
     "a list": (answer(b"[1]"), "bad-response"),
     "packed": (answer(b"\x1f\x8b\x08", "Content-Encoding: gzip"), "bad-response"),
     "a head that never ends": (b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 20_000, "bad-response"),
-    "notices that never end": (b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000, "bad-response"),
+    "notices that never end": (b"HTTP/1.1 100 Continue\r\n\r\n" * 30_000, "bad-response"),
 }
 
 

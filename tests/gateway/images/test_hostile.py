@@ -80,7 +80,7 @@ async def test_the_largest_image_is_just_fetched() -> None:
         (http(b"ffffffffffffffffffffff\r\n", "Transfer-Encoding: chunked"), "connection"),
         (http(PNG, "X-Canary: " + "a" * 90_000), "connection"),
         (http(PNG, *(f"X-{n}: canary" for n in range(8000))), "connection"),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000, "size"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 30_000, "size"),
         (b"HTTP/1.1 101 Switching\r\nUpgrade: canary\r\n\r\n", "connection"),
         (b"canary\r\n\r\n", "connection"),
         (b"SSH-2.0-canary\r\n", "connection"),

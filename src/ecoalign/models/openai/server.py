@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import zlib
 from collections.abc import AsyncGenerator, Mapping
 
 from ecoalign.errors import ModelError, ModelFault
@@ -30,6 +31,8 @@ _ADVICE: Mapping[int, str] = {
     407: "the proxy wants a user and a password; put them into its address",
     413: "the request is too large for the server; use a smaller image side",
 }
+
+_COMPRESSED = "sent a compressed answer, although none was requested"
 
 _PARAM = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
 
@@ -100,11 +103,10 @@ class ChatServer:
         except HttpError as error:
             failure = self._broken(error, limit)
         else:
-            if 200 <= answer.status < 300 and not _is_packed(answer):
-                return answer, content
-            failure = self.refused(
-                answer, content, "sent a compressed answer, although none was requested"
-            )
+            plain = self._plain(answer, content)
+            if 200 <= answer.status < 300 and plain is not None:
+                return answer, plain
+            failure = self.refused(answer, content, _COMPRESSED)
         raise failure
 
     async def stream(self, body: bytes, limit: float) -> AsyncGenerator[bytes, None]:
@@ -117,15 +119,11 @@ class ChatServer:
             async with self._send(body, limit, None) as answer:
                 kind = answer.header("Content-Type").partition(";")[0].strip().lower()
                 events = answer.status == 200 and kind == "text/event-stream"
-                if events and not _is_packed(answer):
+                if events and answer.encoding == "identity":
                     while piece := await answer.piece():
                         yield piece
                     return
-                wrong = (
-                    "sent a compressed answer, although none was requested"
-                    if events
-                    else "sent no stream of events"
-                )
+                wrong = _COMPRESSED if events else "sent no stream of events"
                 failure = self.refused(answer, await answer.whole(), wrong)
         except HttpError as error:
             failure = self._broken(error, limit)
@@ -158,7 +156,8 @@ class ChatServer:
             wrong: what is wrong with it if its status is that of a success.
         """
         status, origin = answer.status, self._endpoint.origin
-        text = "" if _is_packed(answer) else said(content)
+        content = self._plain(answer, content) or b""
+        text = said(content)
         shown = scrub(text, self._endpoint.key)
         if 200 <= status < 300:
             fault, billed, message = _BAD, True, f"the model server at {origin} {wrong}"
@@ -171,6 +170,20 @@ class ChatServer:
         if status in {400, 422} and _PARAM.fullmatch(param := named(content)):
             error.named = param
         return error
+
+    def _plain(self, answer: Exchange, content: bytes) -> bytes | None:
+        """The body without its compression, which nobody asked for; None where it cannot be had,
+        or is larger than an answer may be."""
+        if answer.encoding == "identity":
+            return content
+        if answer.encoding not in {"gzip", "x-gzip", "deflate"}:
+            return None
+        unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS + 32)
+        try:
+            plain = unpacker.decompress(content, self._client.most)
+        except zlib.error:
+            return None
+        return plain if unpacker.eof else None
 
     def _meaning(self, status: int, text: str) -> tuple[str, ModelFault, bool]:
         """What to do, the fault, and whether tokens may have been spent."""
@@ -195,8 +208,3 @@ class ChatServer:
         else:
             advice = _ADVICE.get(status, "the server refused the request")
         return advice, "rejected", False
-
-
-def _is_packed(answer: Exchange) -> bool:
-    """Whether a body is encoded: nobody asked for that, and it is not unpacked."""
-    return answer.header("Content-Encoding").strip().lower() not in {"", "identity"}
