@@ -10,12 +10,12 @@ model's place: truth is exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from io import BytesIO
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ecoalign.budget import Ledger
     from ecoalign.models import ChatModel, ChatRequest
     from ecoalign.trace import Alignment
-    from ecoalign.trace.events import Event
 
 DEPTHS = (1, 2, 3, 4)
 """Thoughts between the root and the right answer."""
@@ -159,20 +158,14 @@ class ScriptedEngine:
     settings: Mapping[str, object] = field(default_factory=dict)
 
     async def answer(
-        self,
-        query: Query,
-        model: ChatModel,
-        ledger: Ledger,
-        *,
-        price_factor: float = 1.0,
-        on_event: Callable[[Event], None] | None = None,
+        self, query: Query, model: ChatModel, ledger: Ledger, **options: Any
     ) -> Alignment:
-        """See `Method.answer`; nothing is changed by `price`."""
+        """See `Method.answer`; the model is not asked."""
         _, depth, number = query.question.split()
         case = Case.of(int(depth), int(number))
         method = open_method("ecoalign", Settings.load(env={}).replace(**self.settings))
         scripted = FakeModel(case.reply, "case", "compact")
-        return await method.answer(query, scripted, ledger, on_event=on_event)
+        return await method.answer(query, scripted, ledger, **options)
 
     async def aclose(self) -> None:
         """Nothing to close."""

@@ -10,11 +10,11 @@ truth is known, so nothing here is a matter of opinion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ecoalign.bench.suites._base import Ask, Sample, Score, percents
 from ecoalign.errors import InputError
@@ -27,7 +27,6 @@ from ecoalign.trace import Alignment
 if TYPE_CHECKING:
     from ecoalign.budget import Ledger
     from ecoalign.models import ChatModel
-    from ecoalign.trace.events import Event
 
 PLACES = ("early", "middle", "late", "none")
 """Where the harmful step is in the chains that have one; "none": no chain has one."""
@@ -187,13 +186,7 @@ class ExtractionOnly:
         return f"extraction-{self.aggregator}"
 
     async def answer(
-        self,
-        query: Query,
-        model: ChatModel,
-        ledger: Ledger,
-        *,
-        price_factor: float = 1.0,
-        on_event: Callable[[Event], None] | None = None,
+        self, query: Query, model: ChatModel, ledger: Ledger, **options: Any
     ) -> Alignment:
         """The end of the best path of the sample's graph. Asks no model, spends nothing."""
         place, number = query.question.split()
