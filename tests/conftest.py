@@ -7,14 +7,18 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 
-PROCESS_MODULES = frozenset({"bench_process", "command", "serving", "subprocess"})
-"""A test file that imports one of them starts the command line, a server or a script."""
+PROCESS_MODULES = frozenset(
+    {"bench_process", "command", "serving", "subprocess"}
+    | {"asgi_running", "hostile", "image_host", "listening", "proxy_server", "raw_upstream"}
+)
+"""A test file that imports one of them starts the command line, a server or a script, or talks to
+a server over a socket."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "slow: starts a process (the command line, a server, a database), or is marked for the "
+        "slow: starts a process or a server (the command line, a database), or is marked for the "
         "time it takes",
     )
     settings.register_profile("fast", max_examples=30, deadline=None)
