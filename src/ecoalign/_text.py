@@ -20,3 +20,9 @@ def harmless(text: str) -> str:
         else char
         for char in text
     )
+
+
+def short(text: str, most: int = 72) -> str:
+    """`text` on one line of at most `most` characters."""
+    line = " ".join(harmless(text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"

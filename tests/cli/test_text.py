@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecoalign._text import harmless
-from ecoalign.cli._text import amount, print_json, short, tell
+from ecoalign._text import harmless, short
+from ecoalign.cli._text import amount, print_json, tell
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=60)
 

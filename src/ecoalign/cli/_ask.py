@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
+from ecoalign._text import short
 from ecoalign.cli._errors import INTERRUPTED, report
 from ecoalign.cli._options import Json, Quiet, SettingsOptions, load_query
-from ecoalign.cli._text import amount, print_json, say, short, tell
+from ecoalign.cli._text import amount, print_json, say, tell
 from ecoalign.errors import EcoAlignError, InputError
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from ecoalign.cli._text import amount, say, short
+from ecoalign._text import short
+from ecoalign.cli._text import amount, say
 from ecoalign.graph import ROOT, ActionKind, Thought, ThoughtId, economics
 from ecoalign.trace.events import (
     ActionFailed,

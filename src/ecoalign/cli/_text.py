@@ -9,12 +9,6 @@ from collections.abc import Sequence
 from ecoalign._text import harmless
 
 
-def short(text: str, most: int = 72) -> str:
-    """`text` on one line of at most `most` characters."""
-    line = " ".join(harmless(text).split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
 def say(text: str) -> None:
     """Print a line on standard error. Does nothing if standard error is closed."""
     try:

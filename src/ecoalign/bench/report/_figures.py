@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ecoalign._text import short
 from ecoalign.bench._metrics import (
     SHARES,
     Estimate,
@@ -17,7 +18,7 @@ from ecoalign.bench._metrics import (
     summarise,
     undominated,
 )
-from ecoalign.bench.report._svg import SERIES, WIDTH, Plot, Scale, Svg, label_width, shorter
+from ecoalign.bench.report._svg import SERIES, WIDTH, Plot, Scale, Svg, label_width
 from ecoalign.bench.report._tables import number, with_interval
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ def _stages(run: RunData) -> Drawn:
 
 def _named_rows(svg: Svg, names: Sequence[str], top: float) -> tuple[float, float]:
     """The names of the rows of a bar chart; returns where bars begin and where rows end."""
-    left = 14 + max(label_width(shorter(name, _LONGEST)) for name in names)
+    left = 14 + max(label_width(short(name, _LONGEST)) for name in names)
     for i, name in enumerate(names):
-        svg.text(left - 8, top + ROW * i + 14, shorter(name, _LONGEST), "end")
+        svg.text(left - 8, top + ROW * i + 14, short(name, _LONGEST), "end")
     bottom = top + ROW * len(names)
     svg.height = bottom + 26
     return left, bottom
@@ -341,7 +342,7 @@ def frontier(summaries: Sequence[Summary]) -> str | None:
         values[one.variant] = (*(each.value for each in known.values()), -cost)
         said = ", ".join(f"{name} {with_interval(name, each)}" for name, each in known.items())
         tips.append(f"{one.variant}: {said}, cost {told}")
-        labels.append(shorter(one.variant, 28) + (f"  {told}" if three else ""))
+        labels.append(short(one.variant, 28) + (f"  {told}" if three else ""))
     best = undominated(values)
     # The large ones first, so that the small ones stay in reach.
     drawn = sorted(zip(shown, circles, tips, strict=True), key=lambda each: -each[1][2])

@@ -10,7 +10,7 @@ import html
 import math
 from collections.abc import Sequence
 
-from ecoalign._text import harmless
+from ecoalign._text import harmless, short
 
 SERIES = 12
 """Colours that can be distinguished; a thirteenth series is the first one's again."""
@@ -29,12 +29,6 @@ Tick = tuple[float, str]
 def escaped(text: str) -> str:
     """`text` as HTML or SVG shows it, in an element or in a quoted attribute."""
     return html.escape(harmless(text), quote=True)
-
-
-def shorter(text: str, most: int) -> str:
-    """`text` on one line of at most `most` characters."""
-    line = " ".join(harmless(text).split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def label_width(text: str) -> float:
@@ -123,7 +117,7 @@ class Svg:
         """A line of text; `anchor` is start, middle or end; `turned` reads upwards."""
         turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
         of = f' class="{cls}"' if cls else ""
-        said = escaped(shorter(text, 80))
+        said = escaped(short(text, 80))
         self._add(f'<text{of} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turn}>{said}</text>')
 
     def polyline(self, points: Sequence[Point], cls: str) -> None:
@@ -139,7 +133,7 @@ class Svg:
         below them."""
         x = left
         for i, name in enumerate(names):
-            said = shorter(name, 32)
+            said = short(name, 32)
             wide = 20 + label_width(said) + 12
             if x > left and x + wide > WIDTH:
                 x, y = left, y + 18
