@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from ecoalign.settings._fields import PRESETS, default_budget
-from ecoalign.settings._load import SettingRow, Settings, preset_named
+from ecoalign.settings._load import Role, SettingRow, Settings, preset_named
 from ecoalign.settings._sources import unknown_name
 
-__all__ = ["PRESETS", "SettingRow", "Settings", "default_budget", "preset_named", "unknown_name"]
+__all__ = [
+    "PRESETS",
+    "Role",
+    "SettingRow",
+    "Settings",
+    "default_budget",
+    "preset_named",
+    "unknown_name",
+]

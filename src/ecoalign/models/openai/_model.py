@@ -50,6 +50,8 @@ class OpenAIModel:
         api_key_env: the environment variable that holds the key. Servers other than OpenAI's
             are used without a key where it is not set.
         timeout: seconds that one attempt may take in all, > 0; a request may say otherwise.
+        provider: what its name begins with.
+        endpoint: the server, in place of what `base_url` and `api_key_env` say.
         profile: what it can do; by default what is known of the family that its name tells.
         image_family: in place of the profile's, one of `ecoalign.models._tokens.FAMILIES`, where
             a server uses a name of its own.
@@ -66,11 +68,14 @@ class OpenAIModel:
         base_url: str | None = None,
         api_key_env: str = "OPENAI_API_KEY",
         timeout: float = DEFAULT_TIMEOUT,
+        provider: str = "openai",
+        endpoint: Endpoint | None = None,
         profile: Profile | None = None,
         image_family: str | None = None,
     ) -> None:
         if not model.strip():
-            raise InputError('the model has no name; write for example "openai:gpt-4o"')
+            example = f"{provider}:{'gpt-4o' if provider == 'openai' else 'NAME'}"
+            raise InputError(f'the model has no name; write for example "{example}"')
         if not 0 < timeout < float("inf"):
             raise InputError(f"the timeout is {timeout} s; it must be positive and finite")
         self.profile = profile or shipped_profile(model)
@@ -78,12 +83,14 @@ class OpenAIModel:
             self.profile = self.profile.with_values({"family": image_family}, "the caller")
         tokens.check_family(self.profile.family)
         self.model = model
+        self.provider = provider
         self.timeout = timeout
-        self.endpoint = Endpoint.of(base_url, key_from=api_key_env)
+        self.endpoint = endpoint or Endpoint.of(base_url, key_from=api_key_env)
         self._hosted = urlsplit(self.endpoint.url).hostname == urlsplit(OPENAI_URL).hostname
         if self._hosted and not self.endpoint.key:
             raise InputError(
-                f"no key for {self.base_url}: set the environment variable {api_key_env}, or name "
+                f"no key for {self.base_url}: set the environment variable "
+                f"{self.endpoint.key_from or api_key_env}, or name "
                 "another server with a base URL"
             )
         self._dropped: frozenset[Feature] = frozenset()
@@ -96,8 +103,8 @@ class OpenAIModel:
 
     @property
     def name(self) -> str:
-        """ "openai:" and the model's name."""
-        return f"openai:{self.model}"
+        """The provider and the model's name, as in "openai:gpt-4o"."""
+        return f"{self.provider}:{self.model}"
 
     @property
     def base_url(self) -> str:
