@@ -21,6 +21,7 @@ from ecoalign.models._endpoint import USER_AGENT, Endpoint, base_url_of_environm
 from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
+from ecoalign.models._speech import Ending, Visible, ending, visible
 from ecoalign.models._tokens import bound, image_family
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ChatModel",
     "ChatRequest",
     "Completion",
+    "Ending",
     "Endpoint",
     "FinishReason",
     "ImagePart",
@@ -39,10 +41,12 @@ __all__ = [
     "TokenLogprob",
     "ToolCall",
     "Usage",
+    "Visible",
     "attribute_error",
     "base_url_of_environment",
     "bound",
     "checked",
+    "ending",
     "finish_reason",
     "image_family",
     "open_model",
@@ -50,4 +54,5 @@ __all__ = [
     "reply_of",
     "request_key",
     "spoken",
+    "visible",
 ]
