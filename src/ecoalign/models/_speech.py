@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Ending = Literal["stop", "length", "content_filter", "tool_calls", "refusal", "unknown"]
@@ -29,8 +29,8 @@ class Visible:
         text: what is meant for the reader, stripped; "" where `whole` is False.
         thoughts: the hidden reasoning, stripped, parts joined by newlines.
         whole: False where the text ends inside its thoughts, so that the answer never began.
-        start: offset of `text` in the completion's text; None where thoughts stand amid it, so that
-            it is not one run of what the model wrote, or where there is no text.
+        start: offset of `text` in the completion's text; None where it is not certainly one run of
+            what the model wrote (thoughts stand amid it, or end twice), or where there is no text.
     """
 
     text: str
@@ -127,7 +127,7 @@ def visible(text: str) -> Visible:
     shown: list[tuple[int, int]] = []
     hidden: list[tuple[int, int]] = []
     inside: str | None = None
-    place = 0
+    place, again = 0, False
     for mark in _MARK.finditer(text):
         start, end = mark.span()
         if text[start - 1 : start] == "`" and text[end : end + 1] == "`":
@@ -136,6 +136,7 @@ def visible(text: str) -> Visible:
         if inside is None:
             shown.append((place, start))
             if side == "close":
+                again = again or bool(hidden and text[place:start].strip())
                 hidden, shown = [*hidden, *shown], []
             elif side == "open":
                 inside = family
@@ -148,14 +149,16 @@ def visible(text: str) -> Visible:
     (shown if inside is None else hidden).append((place, len(text)))
     if hidden and inside is None:
         shown = _unwrapped(text, shown)
-    return _made(text, shown, hidden, whole=inside is None)
+    seen = _made(text, shown, hidden, whole=inside is None)
+    return replace(seen, start=None) if again else seen
 
 
 def _harmony(text: str) -> Visible | None:
     """The text by its channels; None where it has none."""
     heads = list(_CHANNEL.finditer(text))
     if heads:
-        shown, hidden, stop = [], [(0, heads[0].start())], None
+        shown: list[tuple[int, int]] = []
+        hidden, stop = [(0, heads[0].start())], None
         for number, head in enumerate(heads):
             rest = heads[number + 1].start() if number + 1 < len(heads) else len(text)
             stop = _HARMONY_END.search(text, head.end(), rest)
@@ -191,6 +194,25 @@ def _made(
     first, last = pieces[0]
     lead = len(text[first:last]) - len(text[first:last].lstrip())
     return Visible(joined, thoughts, whole, first + lead if len(pieces) == 1 else None)
+
+
+def content_of(content: object) -> str:
+    """The text of a message's `content`, a string or a list of typed parts.
+
+    Reasoning in parts of its own ("thinking" of Mistral and Anthropic, "reasoning") is left out, as
+    are the fields beside the content that hold it (`reasoning_content` of vLLM, SGLang, llama.cpp
+    and DeepSeek, `reasoning` of OpenRouter, Groq and Ollama): nobody reads those.
+    """
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    parts = (part for part in content if isinstance(part, Mapping))
+    texts = (part.get("text") for part in parts if part.get("type", "text") in _TEXT_PARTS)
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+_TEXT_PARTS = frozenset({"text", "output_text"})
 
 
 # How a text ended --------------------------------------------------------------------------------
@@ -257,6 +279,30 @@ def ending(word: str) -> Ending:
     parts = [_BY_WORD.get(_bare(part), "unknown") for part in re.split(r"[:;,/|()\[\]]+", plain)]
     order: tuple[Ending, ...] = ("content_filter", "refusal", "unknown", "length", "tool_calls")
     return next((end for end in order if end in parts), "unknown")
+
+
+_WITHHELD = re.compile(
+    r"content[\s_-]*(?:filter|management[\s_]policy|moderation|policy[\s_]violation|exists[\s_]risk"
+    r"|(?:was[\s_]|is[\s_]|has[\s_]been[\s_])?blocked)|responsible[\s_]?ai[\s_]?policy"
+    r"|data[\s_]?inspection[\s_]?failed|inapprop?riate[\s_]content"  # DashScope, its spelling too
+    r"|(?:new|input|output)_sensitive|sensitive[\s_]?(?:content|information)"  # MiniMax, Ark, Zhipu
+    r"|(?:text|image|video|content)[\s_]?risk[\s_]?detection|risk[\s_]?control"  # Volcano Engine
+    r"|敏感|considered[\s_]high[\s_]risk|prohibited[\s_]content|guardrail[\s_]?intervened"
+    r"|blocked[\s_](?:by|for|due[\s_]to|because[\s_]of)[\s\w']{0,40}"
+    r"(?:safety|polic|guardrail|moderation|filter|prohibited)"
+    r"|(?:flagged|rejected|refused|stopped)[\s_](?:by|for|as|due[\s_]to)[\s\w']{0,40}"
+    r"(?:safety|polic|guardrail|moderation|harm|violat)|requires[\s_]moderation"
+    r"|violat\w+[\s\w']{0,40}(?:usage|content|safety)\s?polic|unsafe[\s_]content"
+    r"|block_?reason|safety[\s_](?:system|filter)s?[\s\w]{0,20}(?:block|reject|refus|trigger|flag)",
+    re.IGNORECASE,
+)
+"""What servers say where a filter refused a request: Azure, OpenAI, Gemini, Bedrock, DashScope,
+Zhipu, MiniMax, Moonshot, DeepSeek, Volcano Engine, OpenRouter and guardrail proxies."""
+
+
+def withheld(said: str) -> bool:
+    """Whether an error, by what its server `said`, is a content filter's refusal of the request."""
+    return _WITHHELD.search(said) is not None
 
 
 def broke_off(word: str) -> bool:

@@ -26,14 +26,47 @@ class Feature(StrEnum):
     CAP = "cap"  # the usual name of the output cap; without it, the other one is used
     JSON_SCHEMA = "json_schema"  # without it, json_object
     JSON_OBJECT = "json_object"  # without it, the schema in the prompt only
+    SYSTEM = "system"  # the role; without it, the text is in the user's turn
+    SYSTEM_WITH_IMAGES = "system_with_images"  # likewise, beside images only
+    DETAIL = "detail"  # of an image
+
+    @property
+    def words(self) -> str:
+        """What a notice calls it."""
+        return _WORDS[self]
 
 
-_BLAME = {
+_WORDS: Mapping[Feature, str] = {
+    Feature.TEMPERATURE: "a temperature",
+    Feature.LOGPROBS: "log-probabilities",
+    Feature.SEED: "a seed",
+    Feature.CAP: "the usual name of the output cap",
+    Feature.JSON_SCHEMA: "response_format json_schema",
+    Feature.JSON_OBJECT: "response_format json_object",
+    Feature.SYSTEM: "the system role",
+    Feature.SYSTEM_WITH_IMAGES: "the system role beside images",
+    Feature.DETAIL: "an image's detail",
+}
+
+
+_SYSTEM = re.compile(
+    r"\bsystem\W{0,3}(role|message|prompt|instruction|turn)|\broles?\b.{0,60}\bsystem\b"
+    r"|roles must alternate|incompatible with system|developer instruction",
+    re.I | re.S,
+)
+
+_BLAME: Mapping[Feature, re.Pattern[str]] = {
     Feature.TEMPERATURE: re.compile(r"temperature", re.I),
-    Feature.LOGPROBS: re.compile(r"log_?probs", re.I),
+    Feature.LOGPROBS: re.compile(r"log_?probs|log[ -]probabilit", re.I),
     Feature.SEED: re.compile(r"\bseed\b", re.I),
     Feature.CAP: re.compile(r"max_(completion_)?tokens", re.I),
+    Feature.DETAIL: re.compile(
+        r"image_url\W{1,3}detail|['\"`.]detail\b|\bdetail\b.{0,40}image", re.I
+    ),
+    Feature.SYSTEM: _SYSTEM,
+    Feature.SYSTEM_WITH_IMAGES: _SYSTEM,
 }
+"""What a server calls a feature that it blames. The dropped JSON modes are `_BLAME_SCHEMA`."""
 
 # The other name of the output cap is tried only where this one is not known. A server that finds
 # the cap too large may ignore the other name, and would then write without any cap.
@@ -43,7 +76,9 @@ _CAP_UNKNOWN = re.compile(
 )
 
 _BLAME_SCHEMA = re.compile(
-    r"response_format|json|schema|structured.?output|guided|grammar|constrained", re.I
+    r"response_?format|json.?(schema|object|mode)|\bschema|structured.?(output|gen|decod)"
+    r"|guided|grammar|constrained|xgrammar|outlines",
+    re.I,
 )
 
 # A refusal of the content or of its length: sending it again differently is no use.
@@ -79,22 +114,26 @@ def features_of(request: ChatRequest) -> frozenset[Feature]:
         used.add(Feature.SEED)
     if request.schema is not None and "response_format" not in asked:
         used |= {Feature.JSON_SCHEMA, Feature.JSON_OBJECT}
+    images = [image for message in request.messages for image in message.images]
+    if any(message.role == "system" for message in request.messages):
+        used.add(Feature.SYSTEM_WITH_IMAGES if images else Feature.SYSTEM)
+    if images:
+        used.add(Feature.DETAIL)
     return frozenset(used)
 
 
 def next_to_drop(message: str, left: frozenset[Feature]) -> Feature | None:
     """Which of the features still in use a rejected request should be sent without.
 
-    `message` is what the server said. A message that names no known parameter is attributed to the
-    JSON output, the feature that servers lack most often; None says that nothing is worth another
-    try.
+    `message` is what the server said. Only what it names is dropped: an error that blames nothing
+    says nothing about any feature. None says that nothing is worth another try.
     """
     for feature, pattern in _BLAME.items():
         if feature not in left or pattern.search(message) is None:
             continue
         if feature is not Feature.CAP or _CAP_UNKNOWN.search(message) is not None:
             return feature
-    if _BLAME_SCHEMA.search(message) is None and _FINAL.search(message) is not None:
+    if _BLAME_SCHEMA.search(message) is None:
         return None
     return next((f for f in (Feature.JSON_SCHEMA, Feature.JSON_OBJECT) if f in left), None)
 
@@ -127,6 +166,20 @@ def _names(words: str, name: str) -> bool:
     return re.search(rf"(?<![A-Za-z0-9_]){pattern}(?![A-Za-z0-9_])", words, re.I) is not None
 
 
+_RUN = re.compile(r"[^\W\d_]+|\d{1,3}")
+
+
+def least_tokens(request: ChatRequest) -> int:
+    """Fewer tokens than any tokenizer makes of the request's text, and any model of its images.
+
+    No tokenizer in use joins two runs of letters, or more than three digits. The least image
+    tokens are those of a cell of 28 pixels each, up to the 64 of the most thrifty families.
+    """
+    text = sum(len(_RUN.findall(message.text)) for message in request.messages)
+    images = (image for message in request.messages for image in message.images)
+    return text + sum(min(64, (i.width // 28) * (i.height // 28)) for i in images)
+
+
 def body_of(
     request: ChatRequest, model: str, *, dropped: frozenset[Feature], cap: str
 ) -> dict[str, object]:
@@ -144,7 +197,11 @@ def body_of(
         )
     if Feature.CAP in dropped:
         cap = "max_tokens" if cap == "max_completion_tokens" else "max_completion_tokens"
-    messages = [_message(message) for message in request.messages]
+    written = request.schema is not None and Feature.JSON_SCHEMA in dropped
+    given = _with_schema(request) if written else request.messages
+    if dropped & {Feature.SYSTEM, Feature.SYSTEM_WITH_IMAGES} & features_of(request):
+        given = _folded(given)
+    messages = [_message(message, detail=Feature.DETAIL not in dropped) for message in given]
     body: dict[str, object] = {"model": model, "messages": messages, cap: request.max_tokens}
     if Feature.TEMPERATURE not in dropped:
         body["temperature"] = request.temperature
@@ -158,10 +215,8 @@ def body_of(
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "strict": True, "schema": dict(request.schema)},
             }
-        else:
-            body["messages"] = [_message(m) for m in _with_schema(request)]
-            if Feature.JSON_OBJECT not in dropped:
-                body["response_format"] = {"type": "json_object"}
+        elif Feature.JSON_OBJECT not in dropped:
+            body["response_format"] = {"type": "json_object"}
     return body | dict(request.extra) | dict(request.client)
 
 
@@ -173,20 +228,41 @@ def _with_schema(request: ChatRequest) -> tuple[Message, ...]:
     return (*request.messages[:-1], Message(last.role, (*last.parts, TextPart(text))))
 
 
+def _folded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages without a system role: its text begins the user's first turn."""
+    system = tuple(p for m in messages if m.role == "system" for p in m.parts)
+    rest = [message for message in messages if message.role != "system"]
+    at = next((i for i, message in enumerate(rest) if message.role == "user"), None)
+    if at is None:
+        return (Message("user", system), *rest)
+    rest[at] = Message("user", (*system, *rest[at].parts))
+    return tuple(rest)
+
+
 def _clean(text: str) -> str:
     """`text` without lone surrogates, which cannot be sent as UTF-8."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _message(message: Message) -> dict[str, object]:
+def _message(message: Message, *, detail: bool) -> dict[str, object]:
     if not message.images:  # plain strings: some servers take nothing else for text
         return {"role": message.role, "content": _clean(message.text)}
-    return {"role": message.role, "content": [_part(part) for part in message.parts]}
+    parts: list[TextPart | ImagePart] = []
+    for part in message.parts:
+        if parts and isinstance(part, TextPart) and isinstance(parts[-1], TextPart):
+            # Templates write parts one after the other; a line break is what `text` has there.
+            parts[-1] = TextPart(f"{parts[-1].text}\n{part.text}")
+        else:
+            parts.append(part)
+    return {"role": message.role, "content": [_part(part, detail=detail) for part in parts]}
 
 
-def _part(part: TextPart | ImagePart) -> dict[str, object]:
+def _part(part: TextPart | ImagePart, *, detail: bool) -> dict[str, object]:
     if isinstance(part, ImagePart):
         data = base64.b64encode(part.data).decode("ascii")
-        url = f"data:{part.media_type};base64,{data}"
-        return {"type": "image_url", "image_url": {"url": url, "detail": part.detail}}
+        image = {"url": f"data:{part.media_type};base64,{data}"}
+        return {
+            "type": "image_url",
+            "image_url": {**image, "detail": part.detail} if detail else image,
+        }
     return {"type": "text", "text": _clean(part.text)}
