@@ -19,7 +19,7 @@ from ecoalign.bench.world.questions import REQUESTS, Kind, Question, make_case
 from ecoalign.bench.world.rulebook import is_harmful
 from ecoalign.bench.world.scenes import draw
 from ecoalign.bench.world.wordings import Split
-from ecoalign.models import ChatRequest, Message, TextPart
+from ecoalign.models import ChatRequest, Message, TextPart, profile_of
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.query import Picture, Query
 from ecoalign.settings import PRESETS, Settings
@@ -63,7 +63,10 @@ async def run(
         for i in range(cases):
             scene, question = make_case(rng, kind, split, big=i % 2 == 0)
             picture = Picture.load(draw(scene))
-            parts = (TextPart(question.text), picture.view(settings.view_pixels))
+            parts = (
+                TextPart(question.text),
+                picture.view(profile_of(model).view_pixels),
+            )
             plain = await model.complete(ChatRequest((Message("user", parts),), 64, "base"))
             used = plain.usage.total if plain.usage else 0
             judge(direct, question, plain.text, "can not help" in plain.text, used)

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 from ecoalign.budget import Budget, Ledger, Pricing
 from ecoalign.errors import EcoAlignError, InputError
-from ecoalign.evaluators import Evaluator, NamedEvaluator
+from ecoalign.evaluators import Evaluator
 from ecoalign.graph import Similarity, text_similarity
-from ecoalign.models import ChatModel, open_model
+from ecoalign.models import ChatModel
 from ecoalign.query import ImageSource, Query
-from ecoalign.search.context import RunContext, record_run
+from ecoalign.search.context import RunContext, named_evaluator, record_run
 from ecoalign.search.loop import search
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
@@ -54,13 +54,11 @@ class Aligner:
         named = model if isinstance(model, str) else None
         self.settings = Settings.load(model=named) if settings is None else settings
         spec = self.settings.model if model is None else model
-        remote = isinstance(spec, str) and spec != "embedded"
-        base_url = self.settings.base_url if remote else None
-        self.model = open_model(spec, base_url, self.settings.timeout)
+        self.model = self.settings.open_model(spec)
         if self.settings.origin("budget") == "default":
             fitting = self.settings.budget_for(self.model.name)
             self.settings = self.settings.replace(budget=fitting)
-        self._named = NamedEvaluator(self.settings.evaluator, self.settings.timeout)
+        self._named = named_evaluator(self.settings)
         self.evaluator: Evaluator = evaluator or self._named.of(self.model)
         self._similarity = similarity
         self._price = price

@@ -14,13 +14,15 @@ from ecoalign.evaluators import SelfEvaluator
 from ecoalign.models import (
     ChatRequest,
     Completion,
+    Profile,
     SamplingParams,
     Usage,
-    image_family,
     request_key,
+    shipped_profile,
 )
 from ecoalign.models import bound as token_bound
 from ecoalign.query import Picture, Query
+from ecoalign.search.context import spoken_to
 from ecoalign.settings import Settings
 from ecoalign.trace.events import Called, Event, RunStarted
 
@@ -34,7 +36,8 @@ class ReplayModel:
         events: a trace; only its calls are used.
         name: the name of the recorded model to stand in for; the first one called if None.
         dialect: "full" or "compact"; by the name if None.
-        bound: the recorded model's worst case; by the name if None.
+        bound: the recorded model's worst case; by the profile if None.
+        profile: what was known of it; what its name tells if None.
 
     Attributes:
         astray: the error for the first request without a recorded answer; None if there was none.
@@ -46,6 +49,7 @@ class ReplayModel:
         name: str | None = None,
         dialect: str | None = None,
         bound: Callable[[ChatRequest], Usage] | None = None,
+        profile: Profile | None = None,
     ) -> None:
         self._answers: dict[str, deque[Called]] = defaultdict(deque)
         names = []
@@ -54,8 +58,10 @@ class ReplayModel:
                 self._answers[event.key].append(event)
                 names.append(event.model)
         self.name = name or (names[0] if names else "replay")
-        self.dialect = dialect or ("compact" if self.name == "embedded" else "full")
-        self._bound = bound or _bound_of(self.name)
+        known = profile or _profile_of(self.name)
+        self.profile = known if dialect is None else known.with_values({"dialect": dialect}, "you")
+        self.dialect: str = self.profile.dialect
+        self._bound = bound or _bound_of(self.name, self.profile.family)
         self.astray: InputError | None = None
 
     def bound(self, request: ChatRequest) -> Usage:
@@ -109,12 +115,17 @@ class ReplayModel:
         """Nothing to release."""
 
 
-def _bound_of(name: str) -> Callable[[ChatRequest], Usage]:
+def _profile_of(name: str) -> Profile:
+    if name == "embedded":
+        return Profile(dialect="compact")
+    return shipped_profile(name.partition(":")[2] or name)
+
+
+def _bound_of(name: str, family: str) -> Callable[[ChatRequest], Usage]:
     if name == "embedded":
         from ecoalign.models.embedded import EmbeddedModel
 
         return EmbeddedModel().bound
-    family = image_family(name.partition(":")[2] or name)
     return lambda request: token_bound(request, family)
 
 
@@ -156,14 +167,19 @@ async def replay(
             f"the run was about {len(wanted)} image(s) with SHA-256 "
             f"{', '.join(digest[:12] for digest in wanted) or '(none)'}; give just these"
         )
-    model = ReplayModel(events, name=started.model, dialect=dialect, bound=bound)
-    evaluator = SelfEvaluator(model)
+    settings = Settings.from_json(started.settings)
+    profile = None
+    if started.profile:
+        profile = Profile().with_values(dict(started.profile), "the trace")
+    model = ReplayModel(events, started.model, dialect, bound, profile)
+    evaluator = SelfEvaluator(model, spoken_to(model, settings))
     if evaluator.name != started.evaluator:
         raise InputError(f"a run scored by {started.evaluator} cannot be replayed")
-    settings = Settings.from_json(started.settings)
     aligner = Aligner(model, settings, evaluator=evaluator, price=price, clock=lambda: 0.0)
     sampling = SamplingParams.from_json(started.sampling)
-    query = Query(started.question, tuple(pictures), started.context, sampling)
+    query = Query(
+        started.question, tuple(pictures), started.context, sampling, started.instructions
+    )
     again = await aligner.rerun(
         query, Budget.parse(started.budget), events, started.nonce, started.method
     )

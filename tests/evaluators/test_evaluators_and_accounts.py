@@ -12,9 +12,14 @@ from hostile import HostileServer, Received, Reply, completion
 from ecoalign.budget import Budget, Ledger, MeteredClient
 from ecoalign.errors import BudgetExceeded, ModelError, VerdictError
 from ecoalign.evaluators import Ensemble, GuardEvaluator, SelfEvaluator, bounds_by_model
-from ecoalign.models import Usage
+from ecoalign.models import ChatModel, ChatRequest, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.models.openai._model import OpenAIModel
+
+
+def bound_of(model: ChatModel, call: ChatRequest) -> Usage:
+    return model.bound(call)
+
 
 REQUEST = score_request()
 GOOD = f'{{"key": "{KEY}", "safety": 9, "utility": 9}}'
@@ -42,7 +47,7 @@ async def test_what_was_paid_before_a_member_failed_is_in_the_accounts() -> None
 async def test_money_set_aside_by_its_bound_is_enough() -> None:
     ensemble = Ensemble(members(GOOD))
     ledger = Ledger(Budget(tokens=ensemble.bound(REQUEST).total))
-    for name, bound in bounds_by_model(ensemble, REQUEST, "fake:other"):
+    for name, bound in bounds_by_model(ensemble, REQUEST, "fake:other", bound_of):
         ledger.reserve_fund("answer", bound, name)
     assert ledger.remaining().tokens == 0
     result = await ensemble.score(REQUEST, MeteredClient(ledger), fund="answer")
@@ -62,14 +67,15 @@ async def test_a_member_that_cannot_be_paid_fails_the_score_and_the_other_is_set
 def test_each_call_is_priced_by_its_custom_model() -> None:
     ensemble = Ensemble([*members(GOOD), judge("plain", 1.0)])
     prices = {"fake:guard": Decimal("0.001"), "fake:lvlm": Decimal(1)}
-    rows = bounds_by_model(ensemble, REQUEST, "fake:lvlm")
+    rows = bounds_by_model(ensemble, REQUEST, "fake:lvlm", bound_of)
     assert [name for name, _ in rows] == ["fake:guard", "fake:lvlm", "plain"]
     assert sum((bound for _, bound in rows), Usage()) == ensemble.bound(REQUEST)
     ledger = Ledger(Budget(usd=10.0), lambda model, usage: prices.get(model))
     for name, bound in rows[:2]:
         ledger.reserve_fund("answer", bound, name)
     assert ledger.funded.usd == pytest.approx(1.001)
-    assert bounds_by_model(judge("plain", 1.0), REQUEST, "m") == (("m", Usage(100, 10, 60)),)
+    rows = bounds_by_model(judge("plain", 1.0), REQUEST, "m", bound_of)
+    assert rows == (("m", Usage(100, 10, 60)),)
 
 
 @pytest.fixture(autouse=True)

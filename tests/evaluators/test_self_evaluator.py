@@ -4,10 +4,13 @@ import pytest
 from evaluator_samples import KEY, FnModel, RecordingClient, score_request
 
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.evaluators import NamedEvaluator, SelfEvaluator, gives_utility
+from ecoalign.evaluators import SelfEvaluator, gives_utility
 from ecoalign.models import Completion, Usage
-from ecoalign.prompts.full import FullDialect, TokenLimits
+from ecoalign.prompts import TokenLimits
+from ecoalign.prompts.full import FullDialect
 from ecoalign.prompts.requests import ScoreResult
+from ecoalign.search.context import named_evaluator
+from ecoalign.settings import Settings
 
 
 async def test_it_scores_through_the_models_dialect_and_the_caller() -> None:
@@ -31,7 +34,7 @@ async def test_the_bound_is_that_of_the_call_it_makes() -> None:
     evaluator = SelfEvaluator(model, FullDialect(TokenLimits(score=77)))
     assert evaluator.bound(score_request()) == Usage(1000, 77)
     await evaluator.score(score_request(), RecordingClient())
-    assert calls == [evaluator.dialect.render(score_request())]
+    assert calls == list(evaluator.dialect.score_calls(score_request()))
 
 
 @pytest.mark.parametrize(
@@ -68,11 +71,11 @@ async def test_a_model_that_obeys_the_thought_gives_no_verdict() -> None:
 async def test_the_evaluator_that_the_settings_name_is_opened_once_and_closed() -> None:
     """Scores come from it for best-of-n as for EcoAlign."""
     writer = FnModel(lambda call: "")
-    named = NamedEvaluator("embedded", 5.0)
+    named = named_evaluator(Settings(evaluator="embedded"))
     first = named.of(writer)
     assert first is named.of(writer)
     assert first.name == "self:embedded"
     await named.aclose()
     await named.aclose()
     assert named.of(writer) is not first
-    assert NamedEvaluator("self", 5.0).of(writer).model is writer
+    assert named_evaluator(Settings()).of(writer).model is writer

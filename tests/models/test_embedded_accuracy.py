@@ -12,12 +12,12 @@ from ecoalign.bench.world.questions import Kind, make_case
 from ecoalign.bench.world.scenes import draw
 from ecoalign.graph import ActionKind, Candidate, Forecast
 from ecoalign.graph._thoughts import ROOT, Thought, ThoughtKind
+from ecoalign.models import Profile
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.prompts.compact import CompactDialect
 from ecoalign.prompts.compact.grid import CELLS, cell_region
 from ecoalign.prompts.requests import ExecuteRequest
 from ecoalign.query import Picture
-from ecoalign.settings import Settings
 
 # ----------------------------------------------------------------------------------------------
 # FLOOR: the least share of small two-digit signs that must be read right from a crop of their
@@ -34,7 +34,7 @@ SEED = 4 * 10**9
 def test_small_numbers_are_read_from_crops_of_held_out_scenes() -> None:
     """As the engine looks: the proposed region, its crop, the dialect's prompt and reading."""
     model, dialect = EmbeddedModel(), CompactDialect()
-    pixels = Settings().crop_pixels
+    pixels = Profile().crop_pixels
     rng = Random(SEED)
     root = Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 1.0)
 

@@ -868,7 +868,7 @@ def test_one_model_in_two_event_loops(plain_server: HostileServer) -> None:
 
 def test_the_bound_holds_for_every_form_the_request_may_take() -> None:
     model = OpenAIModel("gpt-4o", image_family="gpt-4o")
-    assert model.image_family == "gpt-4o"
+    assert model.profile.family == "gpt-4o"
     part = ImagePart(b"", "image/png", 512, 512, "low")
     request = ask(parts=(part, TextPart("é" * 10)), schema=SCHEMA)
     bound = model.bound(request)

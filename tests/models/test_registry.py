@@ -6,10 +6,11 @@ import sys
 import pytest
 
 from ecoalign.errors import InputError
-from ecoalign.models import open_model
+from ecoalign.models import open_model, profile_of
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.models.fake import FakeModel
 from ecoalign.models.openai._model import OpenAIModel
+from ecoalign.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +44,8 @@ def test_a_server_takes_any_name(spec: str, name: str) -> None:
 
 
 def test_the_image_family_can_be_told() -> None:
-    model = open_model("my-alias", "http://h/v1", image_family="qwen")
-    assert isinstance(model, OpenAIModel)
-    assert model.image_family == "qwen"
+    model = Settings(base_url="http://h/v1", image_family="qwen").open_model("my-alias")
+    assert profile_of(model).family == "qwen"
 
 
 def test_a_model_object_is_itself() -> None:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from ecoalign.errors import ModelError, VerdictError
 from ecoalign.graph import ActionKind, Candidate, Forecast, Region
 from ecoalign.graph._thoughts import ROOT, Thought, ThoughtId, ThoughtKind
-from ecoalign.models import Completion, ImagePart, TokenLogprob
+from ecoalign.models import Completion, ImagePart, Profile, TokenLogprob
 from ecoalign.models.embedded._tokenizer import SPECIALS, Tokenizer
 from ecoalign.prompts.compact import CompactDialect
 from ecoalign.prompts.compact.grid import CELLS, cell_region
 from ecoalign.prompts.compact.wording import COST_UNIT
-from ecoalign.prompts.dialect import dialect_named
+from ecoalign.prompts.dialect import dialect_of
 from ecoalign.prompts.requests import (
     ExecuteRequest,
     PromptRequest,
@@ -83,7 +83,7 @@ def said(text: str, finish_reason: str = "stop") -> Completion:
 
 
 def test_the_dialect_goes_by_its_name() -> None:
-    assert isinstance(dialect_named("compact"), CompactDialect)
+    assert isinstance(dialect_of(Profile(dialect="compact")), CompactDialect)
 
 
 # Rendering ------------------------------------------------------------------------------------
@@ -379,7 +379,7 @@ def verdict(
 
 @pytest.mark.parametrize(("text", "safe", "useful"), [("97", 9, 7), ("9 7", 9, 7), (" 05 ", 0, 5)])
 def test_a_verdict_is_two_digits(text: str, safe: int, useful: int) -> None:
-    result = D.parse_score(SCORE, said(text))
+    result = D.read_score(SCORE, [said(text)])
     assert result.safety == pytest.approx((safe - 4.5) / 4.5)
     assert result.utility == pytest.approx(useful / 9)
     assert result.method == "verdict"
@@ -391,20 +391,20 @@ def test_a_verdict_is_two_digits(text: str, safe: int, useful: int) -> None:
 )
 def test_anything_else_is_no_verdict(text: str) -> None:
     with pytest.raises(VerdictError, match="unsafe"):
-        D.parse_score(SCORE, said(text))
+        D.read_score(SCORE, [said(text)])
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter", "tool_calls", ""])
 def test_a_verdict_that_was_cut_off_is_none(reason: str) -> None:
     with pytest.raises(VerdictError):
-        D.parse_score(SCORE, said("99", reason))
+        D.read_score(SCORE, [said("99", reason)])
 
 
 @given(st.one_of(st.text(max_size=8), st.text("0123456789 .>-", max_size=5)))
 @settings(max_examples=200, deadline=None)
 def test_only_two_digits_ever_pass(text: str) -> None:
     try:
-        result = D.parse_score(SCORE, said(text))
+        result = D.read_score(SCORE, [said(text)])
     except VerdictError:
         assert not re.fullmatch(r"\s*[0-9] ?[0-9]\s*", text)
         return
@@ -427,17 +427,17 @@ def test_only_two_digits_ever_pass(text: str) -> None:
 def test_a_verdict_whose_tokens_are_not_its_digits_is_none(text: str, tokens: list[str]) -> None:
     tops = [{"9": 0.9}] * len(tokens)
     with pytest.raises(VerdictError, match="tokens"):
-        D.parse_score(SCORE, verdict(text, tops, tokens))
+        D.read_score(SCORE, [verdict(text, tops, tokens)])
 
 
 def test_no_logprobs_at_all_for_a_verdict_that_should_have_them_is_none() -> None:
     with pytest.raises(VerdictError):
-        D.parse_score(SCORE, Completion("99", None, "stop", ()))
+        D.read_score(SCORE, [Completion("99", None, "stop", ())])
 
 
 def test_scores_are_expectations_over_the_digits() -> None:
     safety = {"9": 0.5, "7": 0.25, "the": 0.25}
-    result = D.parse_score(SCORE, verdict("94", [safety, {"4": 0.6, "1": 0.2}]))
+    result = D.read_score(SCORE, [verdict("94", [safety, {"4": 0.6, "1": 0.2}])])
     assert result.method == "logprobs"
     expected = (9 * 0.5 + 7 * 0.25) / 0.75
     assert result.safety == pytest.approx((expected - 4.5) / 4.5)
@@ -445,13 +445,13 @@ def test_scores_are_expectations_over_the_digits() -> None:
 
 
 def test_an_expectation_can_lower_a_verdict_below_the_line() -> None:
-    result = D.parse_score(SCORE, verdict("95", [{"9": 0.4, "0": 0.6}, {"5": 1.0}]))
+    result = D.read_score(SCORE, [verdict("95", [{"9": 0.4, "0": 0.6}, {"5": 1.0}])])
     assert result.safety < 0
 
 
 def test_an_expectation_never_lifts_an_unsafe_verdict() -> None:
     top = {"4": 0.35, "9": 0.34, "8": 0.31}
-    result = D.parse_score(SCORE, verdict("49", [top, {"9": 1.0}]))
+    result = D.read_score(SCORE, [verdict("49", [top, {"9": 1.0}])])
     assert result.safety == pytest.approx((4 - 4.5) / 4.5)
 
 
@@ -465,7 +465,7 @@ TOP = st.dictionaries(
 def test_whatever_the_alternatives_an_unsafe_verdict_stays_unsafe_and_scores_in_range(
     safe: int, useful: int, first: dict[str, float], second: dict[str, float]
 ) -> None:
-    result = D.parse_score(SCORE, verdict(f"{safe}{useful}", [first, second]))
+    result = D.read_score(SCORE, [verdict(f"{safe}{useful}", [first, second])])
     assert -1 <= result.safety <= 1
     assert 0 <= result.utility <= 1
     if safe <= 4:
@@ -476,6 +476,6 @@ def test_whatever_the_alternatives_an_unsafe_verdict_stays_unsafe_and_scores_in_
 def test_a_log_probability_that_is_none_is_not_counted(broken: float) -> None:
     top = {"9": broken, "2": -0.1}
     entries = (TokenLogprob("9", -0.1, top), TokenLogprob("9", -0.1, {"9": broken}))
-    result = D.parse_score(SCORE, Completion("99", None, "stop", entries))
+    result = D.read_score(SCORE, [Completion("99", None, "stop", entries)])
     assert result.safety == pytest.approx((2 - 4.5) / 4.5)
     assert result.utility == 1.0

@@ -7,8 +7,10 @@ from full_samples import CAPTION, OTHER, PROPOSE, SCAN, STEP, VIEW, said, score_
 
 from ecoalign.errors import ModelError, SettingsError
 from ecoalign.graph import ActionKind, Candidate, Forecast, Region
-from ecoalign.prompts.dialect import dialect_named
-from ecoalign.prompts.full import FullDialect, TokenLimits
+from ecoalign.models import Profile
+from ecoalign.prompts import TokenLimits
+from ecoalign.prompts.dialect import dialect_of
+from ecoalign.prompts.full import FullDialect
 from ecoalign.prompts.requests import ExecuteRequest, PromptRequest, WriteRequest
 
 FORECAST = (Forecast(1.0, 0.5, 100.0),)
@@ -32,10 +34,8 @@ REQUESTS: list[PromptRequest] = [
 
 
 def test_it_is_found_by_name() -> None:
-    assert isinstance(dialect_named("full"), FullDialect)
-    assert dialect_named("full").name == "full"
-    with pytest.raises(SettingsError, match="full, compact"):
-        dialect_named("ful")
+    assert isinstance(dialect_of(Profile(dialect="full")), FullDialect)
+    assert dialect_of(Profile(dialect="full")).name == "full"
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
@@ -56,11 +56,11 @@ def test_stages_and_limits() -> None:
     assert found == {"scan", "propose", "execute", "write", "score"}
     assert dialect.render(SCAN).max_tokens == 11
     assert dialect.render(WRITE).max_tokens == 16
-    assert dialect.render(score_request()).max_tokens == 18
+    assert dialect.score_calls(score_request())[0].max_tokens == 18
 
 
 def test_only_scoring_asks_for_log_probabilities_and_all_is_greedy() -> None:
-    dialect = FullDialect(top_logprobs=5)
+    dialect = FullDialect(profile=Profile(logprobs=5))
     for request in REQUESTS:
         call = dialect.render(request)
         assert call.top_logprobs == (5 if call.stage == "score" else 0)
@@ -72,12 +72,6 @@ def test_only_scoring_asks_for_log_probabilities_and_all_is_greedy() -> None:
 def test_limits_are_checked(field: str) -> None:
     with pytest.raises(SettingsError, match=field):
         replace(TokenLimits(), **{field: 0})
-
-
-@pytest.mark.parametrize("top", [-1, 21])
-def test_settings_are_checked(top: int) -> None:
-    with pytest.raises(SettingsError, match="top_logprobs"):
-        FullDialect(top_logprobs=top)
 
 
 def check_strict(schema: object) -> int:

@@ -16,7 +16,7 @@ REQUEST = score_request()
 
 
 def parse(text: str) -> ScoreResult:
-    return dialect.parse_score(REQUEST, said(text))
+    return dialect.read_score(REQUEST, [said(text)])
 
 
 @pytest.mark.parametrize("safety", range(10))
@@ -114,7 +114,7 @@ def test_anything_but_one_verdict_is_none(text: str) -> None:
 @pytest.mark.parametrize("reason", ["length", "content_filter", "tool_calls", ""])
 def test_a_verdict_that_may_not_be_whole_is_none(reason: str) -> None:
     with pytest.raises(VerdictError, match="not whole"):
-        dialect.parse_score(REQUEST, said(verdict(), reason))
+        dialect.read_score(REQUEST, [said(verdict(), reason)])
 
 
 @settings(max_examples=200)
@@ -146,7 +146,7 @@ def with_grades(
         text.index(f" {safety},") + 1: alternatives,
         text.index(" 6}") + 1: utility or {"6": 1.0},
     }
-    return dialect.parse_score(REQUEST, spelled(text, tops))
+    return dialect.read_score(REQUEST, [spelled(text, tops)])
 
 
 def test_doubt_lowers_a_safe_verdict() -> None:
@@ -191,7 +191,7 @@ def test_probability_outside_the_grades_falls_back_to_the_verdict() -> None:
 def test_log_probabilities_do_not_excuse_a_malformed_verdict() -> None:
     text = verdict() + verdict()
     with pytest.raises(VerdictError):
-        dialect.parse_score(REQUEST, spelled(text, {text.index(" 8") + 1: {"8": 1.0}}))
+        dialect.read_score(REQUEST, [spelled(text, {text.index(" 8") + 1: {"8": 1.0}})])
 
 
 # Inert canaries: thoughts that try to set their own score.
@@ -209,13 +209,13 @@ CANARIES = [
 @pytest.mark.parametrize("canary", CANARIES)
 def test_an_evaluator_that_parrots_the_data_gives_no_verdict(canary: str) -> None:
     request = score_request(canary)
-    rendered = dialect.render(request).messages[-1].text
+    rendered = dialect.score_calls(request)[0].messages[-1].text
     item = rendered[rendered.index(f"BEGIN {FENCE} ITEM") :]
     inner = item.split("\n", 1)[1].split(f"\nEND {FENCE}", 1)[0]
     whole = item.split(f"\nEND {FENCE}", 1)[0] + f"\nEND {FENCE}"
     for parroted in (canary, inner, whole, rendered):
         with pytest.raises(VerdictError):
-            dialect.parse_score(request, said(parroted))
+            dialect.read_score(request, [said(parroted)])
 
 
 @settings(max_examples=100)
@@ -230,7 +230,7 @@ def test_data_stays_within_its_fence(text: str) -> None:
     request = type(request)(
         text, request.views, request.path, "think", text, FENCE, context=(text, text)
     )
-    call = dialect.render(request)
+    call = dialect.score_calls(request)[0]
     body = call.messages[-1].text
     markers = [line for line in body.splitlines() if FENCE in line.lower()]
     assert markers == [
@@ -243,21 +243,21 @@ def test_data_stays_within_its_fence(text: str) -> None:
     # Outside the fence stands the same prompt whatever the data say.
     assert (
         after
-        == dialect.render(score_request("x", "think"))
+        == dialect.score_calls(score_request("x", "think"))[0]
         .messages[-1]
         .text.rsplit(f"END {FENCE}", 1)[1]
     )
-    assert call.messages[0] == dialect.render(score_request("x")).messages[0]
+    assert call.messages[0] == dialect.score_calls(score_request("x"))[0].messages[0]
 
 
 @pytest.mark.parametrize("fence", ["", "abc", "two words", "line\nbreak"])
 def test_a_fence_that_is_none_is_refused(fence: str) -> None:
     request = score_request()
     with pytest.raises(ValueError, match="fence"):
-        dialect.render(type(request)("q", (), (), "think", "t", fence))
+        dialect.score_calls(type(request)("q", (), (), "think", "t", fence))
 
 
 def test_each_kind_is_asked_about_in_its_own_words() -> None:
     kinds = ["request", "strategy", "think", "look", "fuse", "answer", "refusal"]
-    asked = {dialect.render(score_request("t", kind)).messages[-1].text for kind in kinds}
+    asked = {dialect.score_calls(score_request("t", kind))[0].messages[-1].text for kind in kinds}
     assert len(asked) == len(kinds)

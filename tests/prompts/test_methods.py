@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.errors import ModelError, SettingsError, VerdictError
-from ecoalign.prompts.full import FullDialect, TokenLimits
+from ecoalign.prompts import TokenLimits
+from ecoalign.prompts.full import FullDialect
 from ecoalign.prompts.full._judging import VERDICT_SCHEMA
 from ecoalign.prompts.requests import (
     AnswerRequest,

@@ -67,7 +67,7 @@ class Session:
         settings, limit = options.settings, options.limit
         self.model: ChatModel = FakeModel(lambda request: "", name="none")
         if self.experiment.own is None:
-            self.model = open_model(settings.model, settings.base_url, settings.timeout)
+            self.model = settings.open_model()
             limit = DEFAULT_LIMIT if limit is None else limit
         variants = self._variants()
         samples = pick(suite.samples(), limit or None)

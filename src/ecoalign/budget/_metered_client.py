@@ -145,6 +145,10 @@ class MeteredClient:
         part._stage = stage or self._stage
         return part
 
+    def bound(self, model: ChatModel, request: ChatRequest) -> Usage:
+        """The worst case of one attempt at `request`."""
+        return model.bound(request)
+
     async def complete(
         self, model: ChatModel, request: ChatRequest, *, fund: str | None = None
     ) -> Completion:
@@ -191,7 +195,7 @@ class MeteredClient:
             await self._sleep(wait)
 
     def _reserve(self, model: ChatModel, request: ChatRequest, fund: str | None) -> Reservation:
-        bound = model.bound(request)
+        bound = self.bound(model, request)
         return self.ledger.reserve(request.stage, bound, model.name, fund=fund)
 
     async def _attempt(

@@ -93,18 +93,15 @@ def doctor(preset: Preset = None, config: Config = None, as_json: Json = False) 
 
 def examine(settings: Settings) -> Health:
     """Look at everything. Asks no server and spends nothing."""
-    from ecoalign.models import open_model
-
     embedded = _embedded()
     usable = {"embedded": embedded, "openai": _openai(settings.base_url)}
     health = Health(settings.preset, settings.explain(), _versions(), _extras(), usable)
     if not embedded["usable"]:
         health.problems.append(f"the embedded model does not work: {embedded['error']}")
     try:
-        base_url = None if settings.model == "embedded" else settings.base_url
-        open_model(settings.model, base_url, settings.timeout)
+        settings.open_model()
         if settings.evaluator != "self":
-            open_model(settings.evaluator, None, settings.timeout)
+            settings.open_model(settings.evaluator)
     except EcoAlignError as error:
         health.problems.append(f"the model in force cannot be used: {error}")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from ecoalign.models import ChatModel, ChatRequest, Completion, Usage
@@ -63,22 +64,26 @@ def gives_utility(evaluator: Evaluator) -> bool:
     return not (isinstance(evaluator, SafetyOnly) and evaluator.safety_only)
 
 
+Bounder = Callable[[ChatModel, ChatRequest], Usage]
+"""The worst case of a call to a model, by all that the run has learned."""
+
+
 @runtime_checkable
 class Itemised(Protocol):
     """An evaluator that knows which model each of its calls goes to."""
 
-    def bounds(self, request: ScoreRequest) -> tuple[tuple[str, Usage], ...]:
+    def bounds(self, request: ScoreRequest, bound: Bounder) -> tuple[tuple[str, Usage], ...]:
         """Name of the model and worst case of each call that scoring `request` once takes."""
         ...
 
 
 def bounds_by_model(
-    evaluator: Evaluator, request: ScoreRequest, model: str
+    evaluator: Evaluator, request: ScoreRequest, model: str, bound: Bounder
 ) -> tuple[tuple[str, Usage], ...]:
     """What to set aside for one scoring, call by call, as dollars depend on the model.
 
     An evaluator that does not itemise is taken to make one call to `model`.
     """
     if isinstance(evaluator, Itemised):
-        return evaluator.bounds(request)
+        return evaluator.bounds(request, bound)
     return ((model, evaluator.bound(request)),)

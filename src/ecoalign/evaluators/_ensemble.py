@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from itertools import chain
 
 from ecoalign.errors import BudgetExceeded, ModelError, SettingsError, VerdictError
-from ecoalign.evaluators._base import Completer, Evaluator, bounds_by_model, gives_utility
+from ecoalign.evaluators._base import (
+    Bounder,
+    Completer,
+    Evaluator,
+    bounds_by_model,
+    gives_utility,
+)
 from ecoalign.models import Usage
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
@@ -77,9 +83,9 @@ class Ensemble:
         """See `Evaluator.bound`: the sum over the members."""
         return sum((member.bound(request) for member in self.members), Usage())
 
-    def bounds(self, request: ScoreRequest) -> tuple[tuple[str, Usage], ...]:
+    def bounds(self, request: ScoreRequest, bound: Bounder) -> tuple[tuple[str, Usage], ...]:
         """See `Itemised.bounds`; a member that does not itemise goes under its own name."""
-        found = (bounds_by_model(member, request, member.name) for member in self.members)
+        found = (bounds_by_model(member, request, member.name, bound) for member in self.members)
         return tuple(chain.from_iterable(found))
 
     def _utility(self, results: Sequence[ScoreResult]) -> float:

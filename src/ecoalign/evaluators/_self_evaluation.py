@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from ecoalign.evaluators._base import Completer
-from ecoalign.models import ChatModel, Usage, open_model
-from ecoalign.prompts.dialect import Dialect, dialect_named
+import asyncio
+from collections.abc import Callable
+
+from ecoalign.evaluators._base import Bounder, Completer
+from ecoalign.models import ChatModel, Usage, profile_of
+from ecoalign.prompts.dialect import Dialect, dialect_of
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
 
 class SelfEvaluator:
-    """Scores with a chat model through a dialect, both safety and utility, in one call.
+    """Scores with a chat model through a dialect, both safety and utility.
 
     The model may be the one that thinks or any other: a second model from another family is a
     more independent judge.
@@ -21,7 +24,7 @@ class SelfEvaluator:
 
     def __init__(self, model: ChatModel, dialect: Dialect | None = None) -> None:
         self.model = model
-        self.dialect: Dialect = dialect or dialect_named(model.dialect)
+        self.dialect: Dialect = dialect or dialect_of(profile_of(model))
 
     @property
     def name(self) -> str:
@@ -32,17 +35,27 @@ class SelfEvaluator:
         self, request: ScoreRequest, metered: Completer, *, fund: str | None = None
     ) -> ScoreResult:
         """See `Evaluator.score`."""
-        call = self.dialect.render(request)
-        completion = await metered.complete(self.model, call, fund=fund)
-        return self.dialect.parse_score(request, completion)
+        calls = self.dialect.score_calls(request)
+        # All are let finish: one that is cut off is charged at its worst case.
+        outcomes = await asyncio.gather(
+            *(metered.complete(self.model, call, fund=fund) for call in calls),
+            return_exceptions=True,
+        )
+        completions = []
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            completions.append(outcome)
+        return self.dialect.read_score(request, completions)
 
     def bound(self, request: ScoreRequest) -> Usage:
         """See `Evaluator.bound`."""
-        return self.model.bound(self.dialect.render(request))
+        return sum(map(self.model.bound, self.dialect.score_calls(request)), Usage())
 
-    def bounds(self, request: ScoreRequest) -> tuple[tuple[str, Usage], ...]:
-        """See `Itemised.bounds`: one call."""
-        return ((self.model.name, self.bound(request)),)
+    def bounds(self, request: ScoreRequest, bound: Bounder) -> tuple[tuple[str, Usage], ...]:
+        """See `Itemised.bounds`."""
+        calls = self.dialect.score_calls(request)
+        return tuple((self.model.name, bound(self.model, call)) for call in calls)
 
 
 class NamedEvaluator:
@@ -50,12 +63,19 @@ class NamedEvaluator:
 
     Args:
         name: "self", or the name of a model.
-        timeout: longest a call may take, in seconds.
+        open_model: opens a model by its name.
+        dialect: how a model is spoken to.
     """
 
-    def __init__(self, name: str, timeout: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        open_model: Callable[[str], ChatModel],
+        dialect: Callable[[ChatModel], Dialect],
+    ) -> None:
         self._name = name
-        self._timeout = timeout
+        self._open = open_model
+        self._dialect = dialect
         self._opened: SelfEvaluator | None = None
 
     def of(self, model: ChatModel) -> SelfEvaluator:
@@ -65,9 +85,10 @@ class NamedEvaluator:
             InputError: there is no such model.
         """
         if self._name == "self":
-            return SelfEvaluator(model)
+            return SelfEvaluator(model, self._dialect(model))
         if self._opened is None:
-            self._opened = SelfEvaluator(open_model(self._name, None, self._timeout))
+            other = self._open(self._name)
+            self._opened = SelfEvaluator(other, self._dialect(other))
         return self._opened
 
     async def aclose(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import SettingsError
 from ecoalign.methods import Method, open_method
-from ecoalign.models import ChatModel, SamplingParams, checked, open_model
+from ecoalign.models import ChatModel, SamplingParams, checked
 from ecoalign.models.openai import OpenAIModel
 from ecoalign.settings import Settings
 
@@ -24,8 +24,7 @@ class ChatService:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        base_url = settings.base_url if settings.model != "embedded" else None
-        self.model: ChatModel = open_model(settings.model, base_url, settings.timeout)
+        self.model: ChatModel = settings.open_model()
         self.prices = settings.price_book()
         self._methods: dict[str, Method] = {}
 

@@ -128,7 +128,14 @@ class Baseline(ABC):
 
     def request(self, ctx: RunContext, style: AnswerStyle = "plain") -> AnswerRequest:
         """The question, asked in one call."""
-        return AnswerRequest(ctx.query.question, ctx.views, style, ctx.query.context)
+        query = ctx.query
+        return AnswerRequest(
+            query.question,
+            ctx.views,
+            style,
+            query.context,
+            instructions=query.instructions,
+        )
 
     async def ask(self, ctx: RunContext, request: AnswerRequest) -> AnswerResult:
         """Ask for an answer and read it.
@@ -158,7 +165,9 @@ class Baseline(ABC):
     def check(self, ctx: RunContext, text: str) -> CheckRequest:
         """The check of an answer."""
         query, fence = ctx.query, ctx.fence("check", text)
-        return CheckRequest(query.question, ctx.views, text, fence, query.context)
+        return CheckRequest(
+            query.question, ctx.views, text, fence, query.context, query.instructions
+        )
 
     # Money ----------------------------------------------------------------------------------------
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from ecoalign.budget import Called
 from ecoalign.errors import BudgetExceeded, EcoAlignError, InputError, ModelError
-from ecoalign.evaluators import Evaluator, NamedEvaluator
+from ecoalign.evaluators import Evaluator
 from ecoalign.methods._baseline import Baseline, cause_of
 from ecoalign.models import OWN_REPLY, ChatModel, Reply
 from ecoalign.prompts.requests import ScoreResult
-from ecoalign.search.context import RunContext
+from ecoalign.search.context import RunContext, named_evaluator
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 from ecoalign.trace.events import Finished
@@ -60,7 +60,7 @@ class BestOfN(Baseline):
         super().__init__(name, settings)
         self.n = n
         self._given = evaluator
-        self._named = NamedEvaluator(settings.evaluator, settings.timeout)
+        self._named = named_evaluator(settings)
 
     def evaluator(self, model: ChatModel) -> Evaluator:
         """See `Baseline.evaluator`."""

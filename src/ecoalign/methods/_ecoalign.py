@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from ecoalign.aligner import Aligner
 from ecoalign.budget import Ledger
-from ecoalign.evaluators import NamedEvaluator
 from ecoalign.models import ChatModel
 from ecoalign.query import Query
+from ecoalign.search.context import named_evaluator
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import Event
@@ -28,7 +28,7 @@ class EcoAlign:
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
         self.settings = settings
-        self._named = NamedEvaluator(settings.evaluator, settings.timeout)
+        self._named = named_evaluator(settings)
 
     async def answer(
         self,

@@ -59,8 +59,15 @@ class Ecso(Baseline):
     async def _eyes_closed(self, ctx: RunContext, draft: str, verdict: Verdict) -> Finished:
         query = ctx.query
         detail = {"flagged": True, "verdict": verdict.safety, "cause": verdict.cause}
-        request = CaptionRequest(query.question, ctx.views, query.context)
-        blind = AnswerRequest(query.question, (), "blind", query.context, ctx.longest(request))
+        request = CaptionRequest(query.question, ctx.views, query.context, query.instructions)
+        blind = AnswerRequest(
+            query.question,
+            (),
+            "blind",
+            query.context,
+            ctx.longest(request),
+            query.instructions,
+        )
 
         def refusal(cause: str) -> Finished:
             return self.finish(ctx, FIXED_REFUSAL, "fail-closed", detail | {"cause": cause})

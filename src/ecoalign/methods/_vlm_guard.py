@@ -67,12 +67,18 @@ class VlmGuard(Baseline):
 
     def _worst_case(self, ctx: RunContext) -> list[tuple[str, Usage]]:
         query = ctx.query
-        look = CaptionRequest(query.question, ctx.views, query.context)
+        look = CaptionRequest(query.question, ctx.views, query.context, query.instructions)
         calls = ctx.bounds(look)
         if ctx.dialect.has_gate:
             caption = ctx.longest(look)
             calls += ctx.bounds(
-                GateRequest(query.question, caption, ctx.fence("gate"), query.context)
+                GateRequest(
+                    query.question,
+                    caption,
+                    ctx.fence("gate"),
+                    query.context,
+                    query.instructions,
+                )
             )
         plain = self.request(ctx)
         careful = replace(plain, style="careful")
@@ -88,7 +94,7 @@ class VlmGuard(Baseline):
             ModelError: the server failed over it. (A caption that cannot be read is no verdict.)
         """
         query = ctx.query
-        look = CaptionRequest(query.question, ctx.views, query.context)
+        look = CaptionRequest(query.question, ctx.views, query.context, query.instructions)
         completion = await ctx.ask(look, fund=FUND)
         try:
             caption = ctx.dialect.parse_caption(look, completion)
@@ -98,5 +104,6 @@ class VlmGuard(Baseline):
             return Verdict(caption.safety, "" if caption.safety is not None else "no verdict")
         fence = ctx.fence("gate", caption.text)
         return await self.judge(
-            ctx, GateRequest(query.question, caption.text, fence, query.context)
+            ctx,
+            GateRequest(query.question, caption.text, fence, query.context, query.instructions),
         )

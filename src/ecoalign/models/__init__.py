@@ -18,6 +18,14 @@ from ecoalign.models._base import (
     request_key,
 )
 from ecoalign.models._endpoint import USER_AGENT, Endpoint, base_url_of_environment, read_base_url
+from ecoalign.models._profile import (
+    BoxConvention,
+    Profile,
+    profile_file,
+    profile_of,
+    read_profile,
+    shipped_profile,
+)
 from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
@@ -27,6 +35,7 @@ from ecoalign.models._tokens import bound, image_family
 __all__ = [
     "OWN_REPLY",
     "USER_AGENT",
+    "BoxConvention",
     "ChatModel",
     "ChatRequest",
     "Completion",
@@ -35,6 +44,7 @@ __all__ = [
     "FinishReason",
     "ImagePart",
     "Message",
+    "Profile",
     "Reply",
     "SamplingParams",
     "TextPart",
@@ -50,9 +60,13 @@ __all__ = [
     "finish_reason",
     "image_family",
     "open_model",
+    "profile_file",
+    "profile_of",
     "read_base_url",
+    "read_profile",
     "reply_of",
     "request_key",
+    "shipped_profile",
     "spoken",
     "visible",
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatModel
+from ecoalign.models._profile import Profile, shipped_profile
 from ecoalign.models.openai import DEFAULT_TIMEOUT, OpenAIModel
 
 _PROVIDERS = ("embedded", "openai")
@@ -16,7 +18,7 @@ def open_model(
     base_url: str | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     *,
-    image_family: str | None = None,
+    tune: Callable[[Profile], Profile] | None = None,
 ) -> ChatModel:
     """The model that `spec` names.
 
@@ -28,7 +30,7 @@ def open_model(
         spec: "provider:name", or a model.
         base_url: address of an OpenAI-compatible server, usually ending in /v1.
         timeout: seconds that one call may take, > 0; for servers only.
-        image_family: see `OpenAIModel`; for servers only.
+        tune: changes what is known of the model, its profile; for servers only.
 
     Raises:
         InputError: there is no such provider, or a value does not go with it.
@@ -46,17 +48,22 @@ def open_model(
     if provider == "embedded":
         return _embedded(name, base_url)
     if provider == "openai" and colon:
-        return _server(name, base_url, timeout, image_family)
+        return _server(name, base_url, timeout, tune)
     if base_url is not None:
         # Names on other servers have colons of their own ("llama3.2-vision:11b").
-        return _server(spec, base_url, timeout, image_family)
+        return _server(spec, base_url, timeout, tune)
     raise _unknown(spec, provider)
 
 
 def _server(
-    name: str, base_url: str | None, timeout: float, image_family: str | None
+    name: str,
+    base_url: str | None,
+    timeout: float,
+    tune: Callable[[Profile], Profile] | None,
 ) -> OpenAIModel:
-    return OpenAIModel(name.strip(), base_url=base_url, timeout=timeout, image_family=image_family)
+    profile = shipped_profile(name.strip())
+    profile = profile if tune is None else tune(profile)
+    return OpenAIModel(name.strip(), base_url=base_url, timeout=timeout, profile=profile)
 
 
 def _embedded(name: str, base_url: str | None) -> ChatModel:

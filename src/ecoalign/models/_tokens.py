@@ -195,17 +195,26 @@ def image_family(model: str) -> str:
     )
 
 
+def check_family(family: str) -> str:
+    """`family`, if there is such a one.
+
+    Raises:
+        InputError: there is none; the message lists them.
+    """
+    if family not in FAMILIES:
+        raise InputError(
+            f"unknown image family {family!r}; choose one of: {', '.join(sorted(FAMILIES))}"
+        )
+    return family
+
+
 def image_tokens(image: ImagePart, family: str) -> int:
     """Upper bound of the tokens of one image for a model of `family` (a key of `FAMILIES`).
 
     Raises:
         InputError: there is no such family.
     """
-    if family not in FAMILIES:
-        raise InputError(
-            f"unknown image family {family!r}; choose one of: {', '.join(sorted(FAMILIES))}"
-        )
-    formula = FAMILIES[family][1]
+    formula = FAMILIES[check_family(family)][1]
     return formula(max(1, image.width), max(1, image.height), image.detail)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from ecoalign.errors import ModelError
 from ecoalign.models._base import ChatRequest, Completion, ImagePart, Usage
+from ecoalign.models._profile import Profile
 
 __all__ = ["FakeModel", "Reply", "count_tokens"]
 
@@ -33,8 +34,9 @@ class FakeModel:
     Args:
         fn: answers a request.
         name: what `name` says.
-        dialect: the prompt dialect it is to be spoken to in, "full" or "compact".
+        dialect: the prompt dialect it is to be spoken to in: "full", "small" or "compact".
         image_tokens: what each image costs, >= 0.
+        profile: what it can do; by default the defaults, with its dialect.
 
     Attributes:
         requests: every request so far, oldest first.
@@ -48,9 +50,11 @@ class FakeModel:
         dialect: str = "full",
         *,
         image_tokens: int = 64,
+        profile: Profile | None = None,
     ) -> None:
         self.name = name
-        self.dialect = dialect
+        self.profile = profile or Profile().with_values({"dialect": dialect}, "the model")
+        self.dialect: str = self.profile.dialect
         self.requests: list[ChatRequest] = []
         self.peak = 0
         self._fn = fn

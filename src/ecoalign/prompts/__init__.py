@@ -6,6 +6,7 @@ The requests are in `ecoalign.prompts.requests`, the protocol in `ecoalign.promp
 
 from __future__ import annotations
 
+from ecoalign.prompts._limits import DEFAULT_POLICY, TokenLimits
 from ecoalign.prompts._quoting import (
     DATA_RULE,
     check_fence,
@@ -18,6 +19,8 @@ from ecoalign.prompts._reading import excerpt, require_whole, token_mass, visibl
 
 __all__ = [
     "DATA_RULE",
+    "DEFAULT_POLICY",
+    "TokenLimits",
     "check_fence",
     "digest_fence",
     "excerpt",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from ecoalign.errors import SettingsError
-from ecoalign.models import ChatRequest, Completion
+from ecoalign.models import ChatRequest, Completion, Profile
+from ecoalign.prompts._limits import DEFAULT_POLICY, TokenLimits
 from ecoalign.prompts.requests import (
     AnswerRequest,
     AnswerResult,
@@ -23,9 +24,9 @@ from ecoalign.prompts.requests import (
     WriteRequest,
 )
 
-__all__ = ["DIALECTS", "Dialect", "dialect_named"]
+__all__ = ["DIALECTS", "Dialect", "dialect_of"]
 
-DIALECTS = ("full", "compact")
+DIALECTS = ("full", "small", "compact")
 
 
 class Dialect(Protocol):
@@ -47,8 +48,9 @@ class Dialect(Protocol):
         ...
 
     def render(self, request: PromptRequest) -> ChatRequest:
-        """The call for `request`. Its `stage` is scan, propose, execute, write or score; or answer,
-        blind, caption, gate or check.
+        """The call for `request`; of a `ScoreRequest`, which may take several (`score_calls`), the
+        first. Its `stage` is scan, propose, execute, write or score; or answer, blind, caption,
+        gate or check.
 
         Raises:
             ValueError: the request's fence cannot serve as one, or the dialect has no such call.
@@ -70,8 +72,19 @@ class Dialect(Protocol):
         """
         ...
 
-    def parse_score(self, request: ScoreRequest, completion: Completion) -> ScoreResult:
-        """Raises VerdictError unless the reply is exactly one well-formed verdict."""
+    def score_calls(self, request: ScoreRequest) -> tuple[ChatRequest, ...]:
+        """The calls, at least one, that score a text; they may be made at once. Stage `score`.
+
+        Raises:
+            ValueError: the request's fence cannot serve as one.
+        """
+        ...
+
+    def read_score(self, request: ScoreRequest, completions: Sequence[Completion]) -> ScoreResult:
+        """The score, from the completions of `score_calls` in their order.
+
+        Raises VerdictError unless each reply is exactly one well-formed verdict.
+        """
         ...
 
     def parse_answer(self, request: AnswerRequest, completion: Completion) -> AnswerResult:
@@ -87,18 +100,20 @@ class Dialect(Protocol):
         ...
 
 
-def dialect_named(name: str) -> Dialect:
-    """The dialect called `name`, with its defaults; only the one asked for is imported.
+def dialect_of(
+    profile: Profile, limits: TokenLimits | None = None, policy: str = DEFAULT_POLICY
+) -> Dialect:
+    """How a model of this profile is spoken to; only the dialect asked for is imported.
 
-    Raises:
-        SettingsError: there is none of that name.
+    Args:
+        profile: of the model: its dialect, its form of verdicts, its convention for regions.
+        limits: the output tokens that each call may use.
+        policy: what counts as harm, in words.
     """
-    if name == "full":
-        from ecoalign.prompts.full import FullDialect
-
-        return FullDialect()
-    if name == "compact":
+    if profile.dialect == "compact":
         from ecoalign.prompts.compact import CompactDialect
 
         return CompactDialect()
-    raise SettingsError(f"unknown dialect {name!r}: use one of {', '.join(DIALECTS)}")
+    from ecoalign.prompts.full import FullDialect
+
+    return FullDialect(limits, profile=profile, policy=policy)

@@ -9,7 +9,9 @@ Fields that many of them have:
 - `question`: what the user asks.
 - `views`: the images that the model sees; low-resolution views of the query's images, one each,
   where nothing else is said.
-- `context`: earlier turns and the system prompt, oldest first; quoted to the model as data.
+- `context`: earlier turns, oldest first; quoted to the model as data.
+- `instructions`: the client's system prompt. Where an answer is written it is obeyed as to role,
+  style, format and language; where something is judged it is data.
 - `path`: the thoughts from the root to the one that is continued, root first.
 - `text` and `fence`: a text to judge, and the fresh random word behind which it is quoted as data.
 """
@@ -50,6 +52,7 @@ class ScanRequest:
     question: str
     views: tuple[ImagePart, ...]
     context: tuple[str, ...] = ()
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class ProposeRequest:
     limit: int
     steps: int
     context: tuple[str, ...] = ()
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,7 @@ class ExecuteRequest:
     path: tuple[Thought, ...]
     partners: tuple[Thought, ...] = ()
     context: tuple[str, ...] = ()
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,7 @@ class WriteRequest:
     views: tuple[ImagePart, ...]
     path: tuple[Thought, ...]
     context: tuple[str, ...] = ()
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,7 @@ class ScoreRequest:
     text: str
     fence: str
     context: tuple[str, ...] = ()
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +162,7 @@ class AnswerRequest:
     style: AnswerStyle = "plain"
     context: tuple[str, ...] = ()
     caption: str = ""
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +172,7 @@ class CaptionRequest:
     question: str
     views: tuple[ImagePart, ...]
     context: tuple[str, ...] = ()
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +183,7 @@ class GateRequest:
     caption: str
     fence: str
     context: tuple[str, ...] = ()
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +195,7 @@ class CheckRequest:
     text: str
     fence: str
     context: tuple[str, ...] = ()
+    instructions: str = ""
 
 
 @dataclass(frozen=True, slots=True)

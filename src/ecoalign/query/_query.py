@@ -25,15 +25,18 @@ class Query:
     Attributes:
         question: the text, stripped; never empty.
         pictures: the images it is about, in order.
-        context: earlier turns and the system prompt, oldest first; quoted to the model as data.
-            Images of earlier turns belong to `pictures`.
+        context: earlier turns, oldest first; quoted to the model as data. Images of earlier turns
+            belong to `pictures`.
         sampling: what is asked of the answer itself, beside its content.
+        instructions: the client's system prompt: obeyed as to role, style, format and language
+            where an answer is written, data where anything is judged.
     """
 
     question: str
     pictures: tuple[Picture, ...] = field(default=(), repr=False)
     context: tuple[str, ...] = ()
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    instructions: str = ""
 
     @classmethod
     def of(
@@ -42,6 +45,7 @@ class Query:
         question: str,
         context: Sequence[str] = (),
         sampling: SamplingParams | None = None,
+        instructions: str = "",
     ) -> Query:
         """Load the images and check the question.
 
@@ -50,6 +54,7 @@ class Query:
             question: what to answer.
             context: earlier turns, oldest first.
             sampling: what a client asks of the answer itself.
+            instructions: the client's system prompt.
 
         Raises:
             InputError: the question is empty or not text, or an image cannot be used.
@@ -64,4 +69,5 @@ class Query:
             pictures = tuple(Picture.load(source) for source in images)
         else:
             pictures = (Picture.load(images),)
-        return cls(question.strip(), pictures, tuple(context), sampling or SamplingParams())
+        asked = sampling or SamplingParams()
+        return cls(question.strip(), pictures, tuple(context), asked, instructions.strip())

@@ -15,18 +15,21 @@ from dataclasses import dataclass, replace
 from ecoalign._version import __version__
 from ecoalign.budget import Called, Ledger, MeteredClient
 from ecoalign.errors import EcoAlignError, ModelError
-from ecoalign.evaluators import Evaluator, bounds_by_model
+from ecoalign.evaluators import Evaluator, NamedEvaluator, bounds_by_model
 from ecoalign.graph import ActionKind, Region, Thought
 from ecoalign.models import (
     ChatModel,
     ChatRequest,
     Completion,
     ImagePart,
+    Profile,
     Usage,
     attribute_error,
     checked,
+    profile_of,
 )
-from ecoalign.prompts.dialect import Dialect, dialect_named
+from ecoalign.prompts import TokenLimits
+from ecoalign.prompts.dialect import Dialect, dialect_of
 from ecoalign.prompts.requests import (
     AnswerRequest,
     ExecuteRequest,
@@ -57,6 +60,7 @@ class RunContext:
         ledger, metered: what pays, and the client that calls on its account.
         recorder: told of everything; of the calls by `metered`.
         nonce: the secret that the fences follow from.
+        profile: what is known of the model, settings included.
         view_pixels: longest side of the views.
         views: the query's pictures, one view each; there once the run has begun.
     """
@@ -70,6 +74,7 @@ class RunContext:
     metered: MeteredClient
     recorder: Recorder
     nonce: str
+    profile: Profile
     view_pixels: int
     views: tuple[ImagePart, ...] = ()
 
@@ -105,6 +110,7 @@ class RunContext:
             InputError: the model cannot honour what the client asked of the answer.
         """
         checked(model, query.sampling)
+        profile = settings.tuned(profile_of(model))
         recorder = Recorder(clock, on_event, recorded)
         metered = MeteredClient(
             ledger,
@@ -117,13 +123,14 @@ class RunContext:
             query=query,
             model=model,
             settings=settings,
-            dialect=dialect_named(model.dialect),
+            dialect=spoken_to(model, settings),
             evaluator=evaluator,
             ledger=ledger,
             metered=metered,
             recorder=recorder,
             nonce=nonce or secrets.token_hex(8),
-            view_pixels=view_pixels or settings.view_pixels,
+            profile=profile,
+            view_pixels=view_pixels or profile.view_pixels,
         )
 
     def collecting(self, calls: list[Called]) -> RunContext:
@@ -162,7 +169,7 @@ class RunContext:
 
     def crop(self, region: Region) -> ImagePart:
         """A region at full resolution. Raises IndexError if there is no such picture."""
-        return self.query.pictures[region.image].crop(region, self.settings.crop_pixels)
+        return self.query.pictures[region.image].crop(region, self.profile.crop_pixels)
 
     # Asking -----------------------------------------------------------------------------------
 
@@ -227,7 +234,11 @@ class RunContext:
 
     def bounds(self, *requests: PromptRequest) -> list[tuple[str, Usage]]:
         """Model and worst case of each of these calls."""
-        return [(self.model.name, self.model.bound(self.render(r))) for r in requests]
+        return [(self.model.name, self.bound(self.model, self.render(r))) for r in requests]
+
+    def bound(self, model: ChatModel, call: ChatRequest) -> Usage:
+        """The worst case of one call."""
+        return self.metered.bound(model, call)
 
     def longest(self, request: PromptRequest) -> str:
         """A text as long as what `request` may bring, to bound a call that quotes it."""
@@ -251,7 +262,9 @@ class RunContext:
         """The scoring of one text, seen with `views`; those of the query if None."""
         query, fence = self.query, self.fence(str(len(path)), kind, text)
         seen = self.views if views is None else views
-        return ScoreRequest(query.question, seen, path, kind, text, fence, query.context)
+        return ScoreRequest(
+            query.question, seen, path, kind, text, fence, query.context, query.instructions
+        )
 
     async def score(self, request: ScoreRequest, *, fund: str | None = None) -> ScoreResult:
         """Score a text.
@@ -269,7 +282,21 @@ class RunContext:
     def score_bounds(self, request: ScoreRequest) -> list[tuple[str, Usage]]:
         """Models and worst cases of one scoring."""
         assert self.evaluator is not None  # noqa: S101 - who scores has one
-        return list(bounds_by_model(self.evaluator, request, self.model.name))
+        return list(bounds_by_model(self.evaluator, request, self.model.name, self.bound))
+
+
+def spoken_to(model: ChatModel, settings: Settings) -> Dialect:
+    """The dialect of a model under the settings."""
+    profile = settings.tuned(profile_of(model))
+    limits = TokenLimits.of(settings.caps, profile.thinking)
+    return dialect_of(profile, limits, settings.policy)
+
+
+def named_evaluator(settings: Settings) -> NamedEvaluator:
+    """The evaluator that the settings name."""
+    return NamedEvaluator(
+        settings.evaluator, settings.open_model, lambda model: spoken_to(model, settings)
+    )
 
 
 def _answers(request: PromptRequest) -> bool:
@@ -306,6 +333,8 @@ async def record_run(
             nonce=ctx.nonce,
             sampling=query.sampling.to_json(),
             method=method,
+            instructions=query.instructions,
+            profile=ctx.profile.to_json(),
         )
     )
     try:

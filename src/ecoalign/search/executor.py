@@ -73,7 +73,13 @@ def _request(ctx: RunContext, job: Job) -> ExecuteRequest:
     region, query = job.candidate.region, ctx.query
     views = (ctx.crop(region),) if region is not None else ctx.views
     return ExecuteRequest(
-        job.candidate, query.question, views, job.path, job.partners, query.context
+        job.candidate,
+        query.question,
+        views,
+        job.path,
+        job.partners,
+        query.context,
+        query.instructions,
     )
 
 

@@ -50,6 +50,7 @@ async def propose(
         limit=settings.candidates,
         steps=steps,
         context=ctx.query.context,
+        instructions=ctx.query.instructions,
     )
     result = ctx.dialect.parse_propose(request, await ctx.ask(request))
     allowed = [c for c in result.candidates if _allowed(ctx, c, fusable=fusable)]

@@ -35,7 +35,7 @@ class Scan:
 
 def scan_request(ctx: RunContext) -> ScanRequest:
     """What is asked."""
-    return ScanRequest(ctx.query.question, ctx.views, ctx.query.context)
+    return ScanRequest(ctx.query.question, ctx.views, ctx.query.context, ctx.query.instructions)
 
 
 async def scan(ctx: RunContext) -> Scan:

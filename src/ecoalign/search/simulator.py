@@ -163,7 +163,14 @@ class RolloutSimulator(Simulator):
         path = (*at.path, thought)
         query = ctx.query
         request = ProposeRequest(
-            query.question, ctx.views, path, (), ctx.settings.candidates, 1, query.context
+            query.question,
+            ctx.views,
+            path,
+            (),
+            ctx.settings.candidates,
+            1,
+            query.context,
+            query.instructions,
         )
         if not all(ctx.ledger.fits(bound, model) for model, bound in ctx.bounds(request)):
             return None

@@ -28,7 +28,8 @@ _ANSWER_SECONDS = 0.2
 
 
 def _write_request(ctx: RunContext, path: tuple[Thought, ...]) -> WriteRequest:
-    return WriteRequest(ctx.query.question, ctx.views, path, ctx.query.context)
+    query = ctx.query
+    return WriteRequest(query.question, ctx.views, path, query.context, query.instructions)
 
 
 def answer_bounds(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from types import NoneType
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -22,7 +22,8 @@ from pydantic import (
 from ecoalign.budget import Budget, Price
 from ecoalign.errors import InputError
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
-from ecoalign.models import read_base_url
+from ecoalign.models import BoxConvention, read_base_url
+from ecoalign.prompts import DEFAULT_POLICY, TokenLimits
 
 
 def _read_budget(value: object) -> Budget:
@@ -74,6 +75,30 @@ def _show_prices(prices: Mapping[str, Price]) -> dict[str, dict[str, float]]:
     return {model: price.to_json() for model, price in prices.items()}
 
 
+def _table(value: object, example: str) -> dict[str, Any]:
+    """A table, or the JSON text of one."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"it is not JSON ({error}); expected, for example, {example}"
+            ) from None
+    if not isinstance(value, Mapping):
+        raise ValueError(f"give a table, such as {example}")
+    return {str(name): entry for name, entry in value.items()}
+
+
+def _read_extra(value: object) -> dict[str, Any]:
+    return _table(value, '{"top_k": 1}')
+
+
+def _read_caps(value: object) -> dict[str, int]:
+    caps = _table(value, '{"answer": 1024, "score": 64}')
+    TokenLimits.of(caps)
+    return caps
+
+
 def _read_url(value: object) -> str | None:
     if value is None:
         return None
@@ -98,6 +123,10 @@ PriceTable = Annotated[
 ]
 
 Url = Annotated[str | None, PlainValidator(_read_url)]
+
+Extra = Annotated[Mapping[str, Any], PlainValidator(_read_extra)]
+
+Caps = Annotated[Mapping[str, int], PlainValidator(_read_caps)]
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=400)]
 
@@ -231,11 +260,51 @@ class Fields(BaseModel):
     """Whether the answer is written anew from the path always, or only where the path's last
     thought cannot stand as one."""
 
-    view_pixels: int = Field(512, ge=32, le=4096)
-    """The longest side of the low-resolution view, in pixels."""
+    view_pixels: int | None = Field(None, ge=32, le=4096)
+    """The longest side of the low-resolution view, in pixels; none is the profile's."""
 
-    crop_pixels: int = Field(512, ge=32, le=4096)
-    """The longest side of a region that is looked at, in pixels."""
+    crop_pixels: int | None = Field(None, ge=32, le=4096)
+    """The longest side of a region that is looked at, in pixels; none is the profile's."""
+
+    # -- how the model is spoken to; none is what its profile says
+
+    profile: Name = "auto"
+    """What is known of the model: "auto" (its probe's file, else its family's), "none", or a
+    file."""
+
+    dialect: Literal["full", "small"] | None = None
+    """The prompts: for models that keep to a form, or for small ones that do not."""
+
+    scoring: Literal["json", "word", "samples"] | None = None
+    """How verdicts are asked for: a strict JSON object, one word read by its log-probabilities, or
+    five samples."""
+
+    image_family: Name | None = None
+    """The family whose image tokens are reserved, where the model's name does not tell."""
+
+    boxes: BoxConvention | None = None
+    """How the model writes a region of an image."""
+
+    schema_mode: Literal["json_schema", "json_object", "prompt"] | None = None
+    """How a JSON schema is given: enforced, as any JSON, or in the prompt alone."""
+
+    detail: Literal["auto", "low", "high"] | None = None
+    """The hint that goes with every image."""
+
+    thinking: int | None = Field(None, ge=0, le=100_000)
+    """Tokens of hidden reasoning for which every cap on the output leaves room."""
+
+    reasoning_effort: Name | None = None
+    """Sent with every request: "low", "minimal", or what else the server knows."""
+
+    extra_body: Extra = Field(default_factory=dict[str, Any])
+    """Further parameters of every request to the model, in its server's words."""
+
+    caps: Caps = Field(default_factory=dict[str, int])
+    """The most output tokens of a call by stage: scan, propose, think, look, answer, score ..."""
+
+    policy: str = DEFAULT_POLICY
+    """What counts as harm, in words; verdicts and answers are held against it."""
 
     # -- calls
 
@@ -278,6 +347,13 @@ class Fields(BaseModel):
                 f'tokens to it ("8000,{self.budget}") or set horizon_unit to actions'
             )
         return self
+
+
+PROFILED = (
+    *("dialect", "scoring", "boxes", "schema_mode", "detail", "thinking", "reasoning_effort"),
+    *("view_pixels", "crop_pixels"),
+)
+"""The settings that stand before the field of the same name in a model's profile."""
 
 
 PRESETS: Mapping[str, Mapping[str, object]] = {

@@ -18,7 +18,8 @@ from typing import Self
 from pydantic import BaseModel, PrivateAttr, ValidationError
 
 from ecoalign.budget import Budget, PriceBook
-from ecoalign.settings._fields import PRESETS, Fields, default_budget
+from ecoalign.models import ChatModel, Profile, open_model
+from ecoalign.settings._fields import PRESETS, PROFILED, Fields, default_budget
 from ecoalign.settings._sources import (
     CONFIG,
     complaint,
@@ -202,6 +203,30 @@ class Settings(Fields):
         settings = cls.__new__(cls)
         settings._fill(rest, dict.fromkeys(rest, origin), str(chosen))
         return settings
+
+    def tuned(self, profile: Profile) -> Profile:
+        """What is known of a model, with what the settings say in its place."""
+        values = {name: getattr(self, name) for name in PROFILED}
+        values["family"] = self.image_family
+        given = {name: value for name, value in values.items() if value is not None}
+        if profile.dialect == "compact":
+            # The embedded model was trained on one way of asking.
+            given = {name: given[name] for name in ("view_pixels", "crop_pixels") if name in given}
+        if self.extra_body:
+            given["extra_body"] = {**profile.extra_body, **self.extra_body}
+        return profile.with_values(given, "the settings")
+
+    def open_model(self, spec: str | ChatModel | None = None) -> ChatModel:
+        """A model by its name, as these settings reach it; that of the settings if None.
+
+        Raises:
+            InputError: there is no such model, or it cannot be reached this way.
+        """
+        spec = self.model if spec is None else spec
+        if not isinstance(spec, str):
+            return open_model(spec)
+        base_url = None if spec.strip() == "embedded" else self.base_url
+        return open_model(spec, base_url, self.timeout, tune=self.tuned)
 
     def price_book(self) -> PriceBook:
         """The prices in force: one's own before the bundled ones."""

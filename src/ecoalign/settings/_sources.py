@@ -27,6 +27,8 @@ _LONGEST = 80
 _SPECIAL = {
     "budget": '"8000", "$0.02", "5s", "500ms", "2m" or "8000,$0.02,5s"',
     "prices": "by model: input, output, cached >= 0, in dollars per million tokens",
+    "extra_body": "a table of parameters",
+    "caps": "a table of stages and tokens",
     "base_url": "http:// or https://, without a user, password or query; or none",
 }
 
@@ -36,8 +38,12 @@ def range_of(name: str, field: FieldInfo) -> str:
     if name in _SPECIAL:
         return _SPECIAL[name]
     kinds = get_args(field.annotation) or (field.annotation,)
-    if get_origin(field.annotation) is Literal:
-        return " | ".join(str(kind) for kind in kinds)
+    literal = next(
+        (kind for kind in (field.annotation, *kinds) if get_origin(kind) is Literal), None
+    )
+    if literal is not None:
+        words = [str(word) for word in get_args(literal)]
+        return " | ".join([*words, "none"] if NoneType in kinds else words)
     kind = kinds[0]
     if isinstance(kind, type) and issubclass(kind, Enum):
         return " | ".join(str(member.value) for member in kind)

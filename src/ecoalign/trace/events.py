@@ -106,6 +106,10 @@ class RunStarted:
     """What a client asked of the answer itself, as `SamplingParams.to_json` gives it."""
     method: str = "ecoalign"
     """The method that answers: "ecoalign", "ecoalign:paper", "base", "best-of-4" and so on."""
+    instructions: str = ""
+    """The client's system prompt."""
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    """What was known of the model (`Profile`), what is not as by default."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 

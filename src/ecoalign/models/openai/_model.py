@@ -15,6 +15,7 @@ from ecoalign.errors import InputError, ModelError
 from ecoalign.models import _tokens as tokens
 from ecoalign.models._base import ChatRequest, Completion, Usage
 from ecoalign.models._endpoint import OPENAI_URL, Endpoint
+from ecoalign.models._profile import Profile, shipped_profile
 from ecoalign.models._speech import ending, visible
 from ecoalign.models.openai._learned import Dropped, Learned
 from ecoalign.models.openai._request import (
@@ -64,16 +65,14 @@ class OpenAIModel:
         api_key_env: the environment variable that holds the key. Servers other than OpenAI's
             are used without a key where it is not set.
         timeout: seconds that one attempt may take in all, > 0; a request may say otherwise.
-        image_family: whose image tokens to reserve, one of the families in
-            `ecoalign.models._tokens.FAMILIES`; by default guessed from the model's name. Set it
-            where a server uses a name of its own.
+        profile: what it can do; by default what is known of the family that its name tells.
+        image_family: in place of the profile's, one of `ecoalign.models._tokens.FAMILIES`, where
+            a server uses a name of its own.
 
     Raises:
         InputError: a value is out of its range, OpenAI's own server has no key, or the key, the
             address, the proxy or the certificates cannot be used.
     """
-
-    dialect = "full"
 
     def __init__(
         self,
@@ -82,18 +81,19 @@ class OpenAIModel:
         base_url: str | None = None,
         api_key_env: str = "OPENAI_API_KEY",
         timeout: float = DEFAULT_TIMEOUT,
+        profile: Profile | None = None,
         image_family: str | None = None,
     ) -> None:
         if not model.strip():
             raise InputError('the model has no name; write for example "openai:gpt-4o"')
         if not 0 < timeout < float("inf"):
             raise InputError(f"the timeout is {timeout} s; it must be positive and finite")
-        if image_family is not None and image_family not in tokens.FAMILIES:
-            known = ", ".join(sorted(tokens.FAMILIES))
-            raise InputError(f"unknown image family {image_family!r}; choose one of: {known}")
+        self.profile = profile or shipped_profile(model)
+        if image_family is not None:
+            self.profile = self.profile.with_values({"family": image_family}, "the caller")
+        tokens.check_family(self.profile.family)
         self.model = model
         self.timeout = timeout
-        self.image_family = image_family or tokens.image_family(model)
         self.endpoint = Endpoint.of(base_url, key_from=api_key_env)
         self._hosted = urlsplit(self.endpoint.url).hostname == urlsplit(OPENAI_URL).hostname
         if self._hosted and not self.endpoint.key:
@@ -103,6 +103,11 @@ class OpenAIModel:
             )
         self._learned = Learned(self.name)
         self._server: ChatServer | None = None
+
+    @property
+    def dialect(self) -> str:
+        """The dialect that its profile names."""
+        return self.profile.dialect
 
     @property
     def name(self) -> str:
@@ -132,7 +137,7 @@ class OpenAIModel:
 
         The schema is counted once, wherever it ends up: in the request or in the prompt.
         """
-        return tokens.bound(request, self.image_family)
+        return tokens.bound(request, self.profile.family)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Answer `request` in one attempt.

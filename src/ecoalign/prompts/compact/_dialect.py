@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from ecoalign.errors import ModelError, VerdictError
 from ecoalign.graph import ActionKind, Candidate, Forecast, Region, ThoughtId
@@ -99,8 +100,7 @@ class CompactDialect:
                 caption = request.path[0].text
                 return _chat("propose", say.propose_prompt(question, caption, texts, others))
             case ScoreRequest():
-                text = say.score_prompt(question, texts, request.kind, request.text)
-                return _chat("score", text, request.views, top_logprobs=10)
+                return self.score_calls(request)[0]
             case WriteRequest():
                 return _chat("write", say.answer_prompt(question, texts), request.views)
             case ExecuteRequest():
@@ -126,8 +126,15 @@ class CompactDialect:
             raise _bad("execute", completion)
         return text
 
-    def parse_score(self, request: ScoreRequest, completion: Completion) -> ScoreResult:
-        """See `Dialect.parse_score`. Two digits, weighed by their alternatives if there are any."""
+    def score_calls(self, request: ScoreRequest) -> tuple[ChatRequest, ...]:
+        """See `Dialect.score_calls`."""
+        texts = [thought.text for thought in request.path[1:]]
+        text = say.score_prompt(request.question, texts, request.kind, request.text)
+        return (_chat("score", text, request.views, top_logprobs=10),)
+
+    def read_score(self, request: ScoreRequest, completions: Sequence[Completion]) -> ScoreResult:
+        """See `Dialect.read_score`. Two digits, weighed by their alternatives if there are any."""
+        (completion,) = completions
         return _score(completion)
 
     def parse_answer(self, request: AnswerRequest, completion: Completion) -> AnswerResult:

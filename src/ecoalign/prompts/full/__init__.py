@@ -6,14 +6,14 @@ every token costs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
-from ecoalign.errors import SettingsError
-from ecoalign.models import ChatRequest
+from ecoalign.models import ChatRequest, Completion, Profile
+from ecoalign.prompts._limits import DEFAULT_POLICY, TokenLimits
 from ecoalign.prompts.full import _answers as answers
 from ecoalign.prompts.full import _judging as judging
 from ecoalign.prompts.full import _search as search
-from ecoalign.prompts.full._common import TokenLimits
 from ecoalign.prompts.requests import (
     AnswerRequest,
     CaptionRequest,
@@ -24,10 +24,11 @@ from ecoalign.prompts.requests import (
     ProposeRequest,
     ScanRequest,
     ScoreRequest,
+    ScoreResult,
     WriteRequest,
 )
 
-__all__ = ["FullDialect", "TokenLimits"]
+__all__ = ["FullDialect"]
 
 
 class FullDialect:
@@ -35,21 +36,25 @@ class FullDialect:
 
     Args:
         limits: the output tokens that each call may use.
-        top_logprobs: alternatives per token to ask for when scoring, 0 to 20; 0 for servers that
-            refuse the parameter. 10 cover every grade.
-
-    Raises:
-        SettingsError: `top_logprobs` is out of its range.
+        profile: of the model that is spoken to.
+        policy: what counts as harm, in words.
     """
 
     name = "full"
     has_gate = True
 
-    def __init__(self, limits: TokenLimits | None = None, *, top_logprobs: int = 10) -> None:
-        if not 0 <= top_logprobs <= 20:
-            raise SettingsError(f"top_logprobs is {top_logprobs}: it must be in 0..20")
-        self.limits = limits or TokenLimits()
-        self.top_logprobs = top_logprobs
+    def __init__(
+        self,
+        limits: TokenLimits | None = None,
+        *,
+        profile: Profile | None = None,
+        policy: str = DEFAULT_POLICY,
+    ) -> None:
+        self.profile = profile or Profile()
+        self.limits = limits or TokenLimits(thinking=self.profile.thinking)
+        self.policy = policy
+        # As many as there are grades.
+        self.top_logprobs = min(10, self.profile.logprobs)
 
     def render(self, request: PromptRequest) -> ChatRequest:
         """See `Dialect.render`."""
@@ -64,7 +69,7 @@ class FullDialect:
             case WriteRequest():
                 return search.render_write(request, limits)
             case ScoreRequest():
-                return judging.render_score(request, limits, self.top_logprobs)
+                return self.score_calls(request)[0]
             case AnswerRequest():
                 return answers.render_answer(request, limits)
             case CaptionRequest():
@@ -74,10 +79,18 @@ class FullDialect:
             case _:
                 assert_never(request)
 
+    def score_calls(self, request: ScoreRequest) -> tuple[ChatRequest, ...]:
+        """See `Dialect.score_calls`."""
+        return (judging.render_score(request, self.limits, self.top_logprobs),)
+
+    def read_score(self, request: ScoreRequest, completions: Sequence[Completion]) -> ScoreResult:
+        """See `Dialect.read_score`."""
+        (completion,) = completions
+        return judging.parse_score(request, completion)
+
     parse_scan = staticmethod(search.parse_scan)
     parse_propose = staticmethod(search.parse_propose)
     parse_execute = staticmethod(search.parse_execute)
-    parse_score = staticmethod(judging.parse_score)
     parse_answer = staticmethod(answers.parse_answer)
     parse_caption = staticmethod(answers.parse_caption)
     parse_verdict = staticmethod(judging.parse_verdict)

@@ -10,9 +10,10 @@ import re
 
 from ecoalign.errors import ModelError
 from ecoalign.models import ChatRequest, Completion, Message, TextPart, ending
+from ecoalign.prompts._limits import TokenLimits
 from ecoalign.prompts._quoting import DATA_RULE
 from ecoalign.prompts._reading import visible_text
-from ecoalign.prompts.full._common import Sections, TokenLimits, chat, quoted_request
+from ecoalign.prompts.full._common import Sections, chat, quoted_request
 from ecoalign.prompts.requests import (
     AnswerRequest,
     AnswerResult,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
 
-from ecoalign.errors import SettingsError
 from ecoalign.graph import Thought
 from ecoalign.models import ChatRequest, ImagePart, Message, TextPart
 from ecoalign.prompts._quoting import digest_fence, fenced, thought_lines
@@ -27,51 +25,6 @@ def safety_of(grade: float) -> float:
 def utility_of(grade: float) -> float:
     """Linear map of a grade in 0..9 to u in [0, 1]."""
     return grade / BEST
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLimits:
-    """The most output tokens a call of each stage may use (all >= 1).
-
-    They are part of the worst case that is reserved before a call: too high and a small budget
-    affords few calls, too low and answers are cut off (a verdict that is cut off is unsafe).
-    Models that reason before they answer need more, `score` included.
-
-    Attributes:
-        scan: caption, grade and strategy.
-        propose: one candidate without its forecast.
-        forecast: one step of a candidate's forecast.
-        think: a think or fuse thought.
-        look: a report on a region.
-        answer: an answer, executed or written.
-        refuse: a refusal.
-        score: a score.
-        direct: an answer in one call: plain, careful or from a caption.
-        cot: a chain of thought with its answer.
-        cod: a chain of draft with its answer.
-        caption: a caption.
-        verdict: a verdict on a request or an answer.
-    """
-
-    scan: int = 320
-    propose: int = 110
-    forecast: int = 14
-    think: int = 220
-    look: int = 220
-    answer: int = 512
-    refuse: int = 160
-    score: int = 64
-    direct: int = 1024
-    cot: int = 2048
-    cod: int = 512
-    caption: int = 256
-    verdict: int = 64
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value < 1:
-                raise SettingsError(f"TokenLimits.{field.name} is {value}: it must be 1 or more")
 
 
 class Sections:

@@ -11,13 +11,13 @@ import re
 
 from ecoalign.errors import VerdictError
 from ecoalign.models import ChatRequest, Completion, ImagePart
+from ecoalign.prompts._limits import TokenLimits
 from ecoalign.prompts._quoting import DATA_RULE, key_of
 from ecoalign.prompts._reading import excerpt, require_whole, token_mass
 from ecoalign.prompts.full._common import (
     BEST,
     GRADES,
     SAFETY_SCALE,
-    TokenLimits,
     chat,
     object_schema,
     quoted_request,

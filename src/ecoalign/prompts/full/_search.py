@@ -7,12 +7,12 @@ import re
 
 from ecoalign.graph import ActionKind, Candidate, Forecast, Region, Thought, ThoughtId
 from ecoalign.models import ChatRequest, Completion, ending
+from ecoalign.prompts._limits import TokenLimits
 from ecoalign.prompts._quoting import DATA_RULE
 from ecoalign.prompts._reading import bad_response, finite, loose_json, visible_text
 from ecoalign.prompts.full._common import (
     BEST,
     SAFETY_SCALE,
-    TokenLimits,
     chat,
     object_schema,
     quoted_request,
