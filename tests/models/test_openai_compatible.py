@@ -16,7 +16,7 @@ import pytest
 from hostile import Handler, HostileServer, Received, Reply, completion
 
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models import ChatModel, ChatRequest, ImagePart, Message, TextPart, Usage
+from ecoalign.models import ChatModel, ChatRequest, ImagePart, Message, Profile, TextPart, Usage
 from ecoalign.models.openai._learned import AGAIN_AFTER_CALLS, AGAIN_AFTER_S
 from ecoalign.models.openai._model import OpenAIModel
 from ecoalign.models.openai.server import MAX_ANSWER_BYTES
@@ -638,10 +638,17 @@ async def test_what_a_server_heeds_is_not_noticed() -> None:
     choice = {"message": {"content": "<think>x</think>{}"}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 90, "completion_tokens": 3}
     reply = Reply(completion(choices=[{**choice, "logprobs": logprobs}], usage=usage))
-    async with serving(lambda _: reply) as (model, _):
-        await model.complete(ask(schema=SCHEMA, top_logprobs=3))
-        await model.complete(chat(images=True))
-        assert model.notices == ()
+    with HostileServer(lambda _: reply) as server:
+        thinker = OpenAIModel("m", base_url=server.url, profile=Profile(thinking=100))
+        plain = OpenAIModel("m", base_url=server.url)
+        for model in (thinker, plain):
+            await model.complete(ask(schema=SCHEMA, top_logprobs=3))
+            await model.complete(chat(images=True))
+            await model.aclose()
+    assert thinker.notices == ()
+    assert [notice.split(":")[0] for notice in plain.notices] == [
+        "the model thinks before it answers"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -838,6 +845,129 @@ async def test_extra_parameters_cannot_escape_the_budget(name: str) -> None:
         await model.complete(ask(extra={"top_p": 0.5}))
     assert len(server.received) == 1
     assert server.received[0].json["top_p"] == 0.5
+
+
+# -- what is known of the server beforehand
+
+
+async def first_body(profile: Profile, request: ChatRequest) -> dict[str, object]:
+    with HostileServer(lambda _: FITS) as server:
+        model = OpenAIModel("m", base_url=server.url, profile=profile)
+        await model.complete(request)
+        await model.aclose()
+        assert not model.dropped
+    (only,) = server.received
+    return only.json
+
+
+async def test_a_request_is_what_its_profile_says() -> None:
+    request = ask(schema=SCHEMA, seed=1, top_logprobs=9, extra={"top_k": 2})
+    body = await first_body(Profile(), request)
+    assert {"seed", "top_logprobs", "response_format", "top_k"} <= body.keys()
+    plain = Profile(
+        schema_mode="prompt",
+        seed=False,
+        logprobs=0,
+        reasoning_effort="low",
+        extra_body={"top_k": 1, "min_p": 0.1},
+    )
+    body = await first_body(plain, request)
+    assert body.keys() == {
+        *("model", "messages", "max_tokens", "temperature", "top_k", "min_p", "reasoning_effort")
+    }
+    assert (body["top_k"], body["reasoning_effort"]) == (2, "low")
+    assert "JSON schema" in json.dumps(body["messages"])
+    body = await first_body(Profile(schema_mode="json_object", logprobs=5), request)
+    assert body["response_format"] == {"type": "json_object"}
+    assert body["top_logprobs"] == 5
+
+
+async def test_a_profiles_detail_goes_with_every_image_and_is_bounded() -> None:
+    body = await first_body(Profile(detail="low"), chat(images=True))
+    assert '"detail": "low"' in json.dumps(body)
+    request = ask(parts=(ImagePart(b"", "image/png", 2000, 2000, "low"),))
+    high, low = (
+        OpenAIModel("m", profile=Profile(family="gpt-4o", detail=detail)).bound(request).prompt
+        for detail in ("high", "low")
+    )
+    assert high > low
+
+
+async def test_a_profile_may_have_no_system_role() -> None:
+    body = await first_body(Profile(system="user"), chat(images=True))
+    assert '"system"' not in json.dumps(body)
+    assert "Be brief." in json.dumps(body)
+
+
+async def test_a_rejected_reasoning_effort_is_left_out() -> None:
+    handler = picky(('"reasoning_effort"', "Unrecognized request argument: reasoning_effort"))
+    with HostileServer(handler) as server:
+        model = OpenAIModel("m", base_url=server.url, profile=Profile(reasoning_effort="low"))
+        await model.complete(ask())
+        assert list(model.dropped) == ["reasoning_effort"]
+        await model.aclose()
+
+
+def test_the_bound_covers_what_a_profile_adds() -> None:
+    extra = {"chat_template_kwargs": {"words": "x" * 100}}
+    plain, more = (OpenAIModel("m", profile=Profile(extra_body=e)) for e in ({}, extra))
+    assert more.bound(ask()).prompt >= plain.bound(ask()).prompt + 100
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        ({"n": 4}, "n,"),
+        ({"best_of": 2}, "best_of"),
+        ({"max_tokens": 9000}, "max_tokens"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"enable_search": True}, "enable_search"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"options": {"num_predict": -1}}, "num_predict"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 4000}}, "budget_tokens to 4000"),
+        ({"thinking_budget": -1}, "thinking_budget"),
+        ({"reasoning": {"max_tokens": 2000}}, "max_tokens to 2000"),
+        (
+            {"extra_body": {"google": {"thinking_config": {"thinking_budget": 1025}}}},
+            "set thinking = 1025",
+        ),
+    ],
+)
+def test_an_operators_own_parameter_that_can_cost_more_is_named(
+    extra: dict[str, object], named: str
+) -> None:
+    with pytest.raises(InputError, match=f"extra_body sets .*{named}"):
+        OpenAIModel("m", profile=Profile(extra_body=extra, thinking=1024))
+
+
+def test_an_operators_other_parameters_are_taken() -> None:
+    extra = {
+        "top_k": 1,
+        "enable_search": False,
+        "thinking": {"budget_tokens": 1024},
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    OpenAIModel("m", profile=Profile(extra_body=extra, thinking=1024))
+
+
+@pytest.mark.parametrize(
+    ("url", "seconds"),
+    [
+        ("http://localhost:8000/v1", 600.0),
+        ("http://127.0.0.9:8000/v1", 600.0),
+        ("http://[::1]:8000/v1", 600.0),
+        ("https://models.example/v1", 60.0),
+        ("http://10.0.0.7:8000/v1", 60.0),
+    ],
+)
+def test_a_model_on_this_machine_may_take_longer(url: str, seconds: float) -> None:
+    assert OpenAIModel("m", base_url=url).timeout == seconds
+    assert OpenAIModel("m", base_url=url, timeout=7).timeout == 7
+
+
+def test_behind_a_proxy_no_server_is_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    assert OpenAIModel("m", base_url="http://localhost:8000/v1").timeout == 60.0
 
 
 # -- the life of a model object

@@ -21,17 +21,24 @@ from ecoalign.models.openai._learned import Dropped, Learned
 from ecoalign.models.openai._request import (
     Feature,
     body_of,
+    check_extra_body,
     features_of,
+    lacking,
     least_tokens,
     next_to_drop,
     to_blame,
+    under,
 )
 from ecoalign.models.openai._response import parse
 
 if TYPE_CHECKING:
     from ecoalign.models.openai.server import ChatServer, ServerError
 
-DEFAULT_TIMEOUT = 60.0
+HOSTED_TIMEOUT = 60.0
+"""Seconds of one attempt, by default."""
+
+LOCAL_TIMEOUT = 600.0
+"""The same for a server on this machine, where a model may run on a processor alone."""
 
 CONNECTIONS = 512
 """At once to one server: 32 runs with as many calls each as `max_concurrency` allows, twice."""
@@ -64,14 +71,16 @@ class OpenAIModel:
         base_url: the server, usually ending in /v1; OPENAI_BASE_URL or OpenAI's own by default.
         api_key_env: the environment variable that holds the key. Servers other than OpenAI's
             are used without a key where it is not set.
-        timeout: seconds that one attempt may take in all, > 0; a request may say otherwise.
+        timeout: seconds that one attempt may take in all, > 0; by default 60, or 600 where the
+            server is on this machine. A request may say otherwise.
         profile: what it can do; by default what is known of the family that its name tells.
         image_family: in place of the profile's, one of `ecoalign.models._tokens.FAMILIES`, where
             a server uses a name of its own.
 
     Raises:
-        InputError: a value is out of its range, OpenAI's own server has no key, or the key, the
-            address, the proxy or the certificates cannot be used.
+        InputError: a value is out of its range, OpenAI's own server has no key, the key, the
+            address, the proxy or the certificates cannot be used, or the profile's `extra_body` can
+            cost more than is reserved.
     """
 
     def __init__(
@@ -80,21 +89,23 @@ class OpenAIModel:
         *,
         base_url: str | None = None,
         api_key_env: str = "OPENAI_API_KEY",
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         profile: Profile | None = None,
         image_family: str | None = None,
     ) -> None:
         if not model.strip():
             raise InputError('the model has no name; write for example "openai:gpt-4o"')
-        if not 0 < timeout < float("inf"):
+        if timeout is not None and not 0 < timeout < float("inf"):
             raise InputError(f"the timeout is {timeout} s; it must be positive and finite")
         self.profile = profile or shipped_profile(model)
         if image_family is not None:
             self.profile = self.profile.with_values({"family": image_family}, "the caller")
         tokens.check_family(self.profile.family)
+        check_extra_body(self.profile.extra_body, self.profile.thinking)
         self.model = model
-        self.timeout = timeout
         self.endpoint = Endpoint.of(base_url, key_from=api_key_env)
+        usual = LOCAL_TIMEOUT if self.endpoint.is_local else HOSTED_TIMEOUT
+        self.timeout = usual if timeout is None else timeout
         self._hosted = urlsplit(self.endpoint.url).hostname == urlsplit(OPENAI_URL).hostname
         if self._hosted and not self.endpoint.key:
             raise InputError(
@@ -137,7 +148,7 @@ class OpenAIModel:
 
         The schema is counted once, wherever it ends up: in the request or in the prompt.
         """
-        return tokens.bound(request, self.profile.family)
+        return tokens.bound(under(request, self.profile), self.profile.family)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Answer `request` in one attempt.
@@ -146,6 +157,7 @@ class OpenAIModel:
             ModelError: see `ecoalign.errors`; unbilled only where no token can have been spent.
             InputError: `request.extra` sets a parameter that the budget rests on.
         """
+        request = under(request, self.profile)
         timeout = self.timeout if request.timeout is None else request.timeout
         server = self._connected()
         started = time.perf_counter()
@@ -167,7 +179,8 @@ class OpenAIModel:
         from ecoalign.models.openai.server import ServerError
 
         deadline = asyncio.get_running_loop().time() + limit
-        used, dropped = features_of(request), self._learned.without()
+        never = features_of(request) & lacking(self.profile)
+        used, dropped = features_of(request) - never, never | self._learned.without()
         rejected: dict[Feature, str] = {}
         # OpenAI's newer models know only the new name; every other server knows the old one, and
         # one that ignores a name it does not know would write without any cap.
@@ -199,10 +212,17 @@ class OpenAIModel:
             return
         if Feature.LOGPROBS in kept and done.logprobs is None:
             notice("logprobs", "log-probabilities were asked for, and the server gave none")
+        if seen.thoughts and not self.profile.thinking:
+            notice(
+                "thinking",
+                "the model thinks before it answers: set `thinking` to the tokens that this takes, "
+                "so that every cap on the output leaves room for them",
+            )
         if Feature.JSON_OBJECT in kept and seen.text.lstrip("`json \n")[:1] not in "{[":
             notice("schema", "JSON was asked for (response_format), and the answer was none")
         least = least_tokens(request)
-        if done.usage is not None and Feature.DETAIL in kept and done.usage.prompt < least:
+        images = any(message.images for message in request.messages)
+        if images and done.usage is not None and done.usage.prompt < least:
             notice(
                 "images",
                 f"{done.usage.prompt} prompt tokens are too few for the text and the images that "

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from enum import StrEnum
+from typing import Literal
 
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart
+from ecoalign.models._profile import Profile
 
 # These would change what is reserved, or the shape of the answer.
 RESERVED = frozenset(
@@ -29,6 +32,7 @@ class Feature(StrEnum):
     SYSTEM = "system"  # the role; without it, the text is in the user's turn
     SYSTEM_WITH_IMAGES = "system_with_images"  # likewise, beside images only
     DETAIL = "detail"  # of an image
+    EFFORT = "reasoning_effort"
 
     @property
     def words(self) -> str:
@@ -46,6 +50,7 @@ _WORDS: Mapping[Feature, str] = {
     Feature.SYSTEM: "the system role",
     Feature.SYSTEM_WITH_IMAGES: "the system role beside images",
     Feature.DETAIL: "an image's detail",
+    Feature.EFFORT: "reasoning_effort",
 }
 
 
@@ -63,6 +68,7 @@ _BLAME: Mapping[Feature, re.Pattern[str]] = {
     Feature.DETAIL: re.compile(
         r"image_url\W{1,3}detail|['\"`.]detail\b|\bdetail\b.{0,40}image", re.I
     ),
+    Feature.EFFORT: re.compile(r"reasoning[_. ]effort", re.I),
     Feature.SYSTEM: _SYSTEM,
     Feature.SYSTEM_WITH_IMAGES: _SYSTEM,
 }
@@ -102,6 +108,108 @@ _CLIENT_WORDS: Mapping[str, str] = {
 _OURS = re.compile(r"max_(completion_)?tokens|messages|\bmodel\b", re.I)
 
 
+EFFORT = "reasoning_effort"
+
+
+def under(request: ChatRequest, profile: Profile) -> ChatRequest:
+    """`request` as it is sent to a model of this profile; what is sent is what is bounded."""
+    extra = {**profile.extra_body, **request.extra}
+    if profile.reasoning_effort is not None:
+        extra = {EFFORT: profile.reasoning_effort, **extra}
+    messages = request.messages
+    if profile.detail is not None:
+        messages = tuple(_with_detail(message, profile.detail) for message in messages)
+    most = min(request.top_logprobs, profile.logprobs)
+    return replace(request, messages=messages, top_logprobs=most, extra=extra)
+
+
+def _with_detail(message: Message, detail: Literal["auto", "low", "high"]) -> Message:
+    parts = message.parts
+    return replace(
+        message,
+        parts=tuple(replace(p, detail=detail) if isinstance(p, ImagePart) else p for p in parts),
+    )
+
+
+def lacking(profile: Profile) -> frozenset[Feature]:
+    """What a server of this profile is never sent."""
+    never: set[Feature] = set()
+    if profile.schema_mode != "json_schema":
+        never.add(Feature.JSON_SCHEMA)
+    if profile.schema_mode == "prompt":
+        never.add(Feature.JSON_OBJECT)
+    if not profile.seed:
+        never.add(Feature.SEED)
+    if profile.system == "user":
+        never |= {Feature.SYSTEM, Feature.SYSTEM_WITH_IMAGES}
+    return frozenset(never)
+
+
+_DEARER: Mapping[str, str] = {
+    name: why
+    for why, names in {
+        "it makes several answers, of which one is reserved": """
+            n best_of num_return_sequences use_beam_search num_beams num_generations
+        """,
+        "the length of an answer is what is reserved for it, and the setting `caps` sets it": """
+            max_tokens max_completion_tokens max_new_tokens max_output_tokens num_predict n_predict
+            min_tokens ignore_eos
+        """,
+        "it is EcoAlign's own": "model messages prompt stream stream_options",
+        "the server may use, and charge, what nobody here can bound": """
+            web_search_options web_search search_parameters enable_search plugins tools functions
+            mcp_servers models fallbacks
+        """,
+        "it changes what a call is charged": "service_tier",
+    }.items()
+    for name in names.split()
+}
+"""Parameters of servers that can make a call cost more than its bound, and why."""
+
+_NESTED = frozenset({"extra_body", "options", "parameters", "sampling_params", "generation_config"})
+"""Where servers take parameters besides."""
+
+_BUDGETS = frozenset({"budget_tokens", "thinking_budget", "thinkingbudget", "max_thinking_tokens"})
+"""Names, anywhere in the parameters, of a budget of tokens for hidden reasoning; and `max_tokens`
+of `reasoning` (OpenRouter)."""
+
+
+def check_extra_body(extra: Mapping[str, object], thinking: int) -> None:
+    """Name an operator's own parameters that can cost more than is reserved.
+
+    Args:
+        extra: the `extra_body` of a profile or of the settings.
+        thinking: tokens of hidden reasoning for which the caps leave room.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name, value in extra.items():
+        if name.lower() in _DEARER and value not in (False, None):
+            raise InputError(
+                f"extra_body sets {name}, with which a call can cost more than its bound: "
+                f"{_DEARER[name.lower()]}. Leave it out"
+            )
+        if name in _NESTED and isinstance(value, Mapping):
+            check_extra_body(value, thinking)
+    for name, tokens in _thinking_budgets(extra):
+        if not 0 <= tokens <= thinking:  # below 0 it is as much as the model likes
+            raise InputError(
+                f"extra_body sets {name} to {tokens} tokens of hidden reasoning, but every cap "
+                f"leaves room for {thinking}: set thinking = {tokens}, or a smaller budget"
+            )
+
+
+def _thinking_budgets(value: object, inside: str = "") -> Iterator[tuple[str, int]]:
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            known = str(name).lower() in _BUDGETS or (inside, name) == ("reasoning", "max_tokens")
+            if known and isinstance(entry, int) and not isinstance(entry, bool):
+                yield str(name), entry
+            else:
+                yield from _thinking_budgets(entry, str(name))
+
+
 def features_of(request: ChatRequest) -> frozenset[Feature]:
     """The features that `request` uses and can do without: not what its client asked for."""
     asked = request.client.keys()
@@ -114,6 +222,8 @@ def features_of(request: ChatRequest) -> frozenset[Feature]:
         used.add(Feature.SEED)
     if request.schema is not None and "response_format" not in asked:
         used |= {Feature.JSON_SCHEMA, Feature.JSON_OBJECT}
+    if EFFORT in request.extra and EFFORT not in asked:
+        used.add(Feature.EFFORT)
     images = [image for message in request.messages for image in message.images]
     if any(message.role == "system" for message in request.messages):
         used.add(Feature.SYSTEM_WITH_IMAGES if images else Feature.SYSTEM)
@@ -217,7 +327,10 @@ def body_of(
             }
         elif Feature.JSON_OBJECT not in dropped:
             body["response_format"] = {"type": "json_object"}
-    return body | dict(request.extra) | dict(request.client)
+    extra = dict(request.extra)
+    if Feature.EFFORT in dropped:
+        extra.pop(EFFORT, None)
+    return body | extra | dict(request.client)
 
 
 def _with_schema(request: ChatRequest) -> tuple[Message, ...]:
