@@ -183,7 +183,7 @@ BROKEN = [
     Reply(b"<html>"),
     Reply(raw=b""),
     Reply({"error": {"message": "slow down"}}, 429),
-    Reply({"error": {"message": "no top_p today", "param": "top_p"}}, 400),
+    Reply({"error": {"message": "no top_p or logprobs today", "param": "top_p"}}, 400),
     Reply(completion("")),
 ]
 

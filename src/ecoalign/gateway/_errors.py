@@ -176,6 +176,7 @@ def _of_upstream(error: ModelError) -> ApiError:
         "timeout": "did not answer in time",
         "rate-limited": "limits the rate of requests",
         "rejected": "refused the server's request",
+        "filtered": "withheld the answer (content filter)",
         "bad-response": "sent no usable answer",
         "server": "failed",
     }[error.fault]

@@ -39,6 +39,7 @@ from ecoalign.models._providers import PROVIDERS, Provider, provider_of
 from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
+from ecoalign.models._speech import Ending, Visible, ending, visible
 from ecoalign.models._tokens import bound, check_family, image_family
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "ChatModel",
     "ChatRequest",
     "Completion",
+    "Ending",
     "Endpoint",
     "FinishReason",
     "ImagePart",
@@ -62,11 +64,13 @@ __all__ = [
     "TokenLogprob",
     "ToolCall",
     "Usage",
+    "Visible",
     "attribute_error",
     "base_url_of_environment",
     "bound",
     "check_family",
     "checked",
+    "ending",
     "finish_reason",
     "image_family",
     "known_profile",
@@ -82,4 +86,5 @@ __all__ = [
     "request_key",
     "shipped_profile",
     "spoken",
+    "visible",
 ]

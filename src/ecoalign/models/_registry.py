@@ -10,13 +10,13 @@ from ecoalign.models._base import ChatModel
 from ecoalign.models._endpoint import Endpoint
 from ecoalign.models._profile import Profile, known_profile
 from ecoalign.models._providers import PROVIDERS, Provider, provider_of
-from ecoalign.models.openai import DEFAULT_TIMEOUT, OpenAIModel
+from ecoalign.models.openai import OpenAIModel
 
 
 def open_model(
     spec: str | ChatModel,
     base_url: str | None = None,
-    timeout: float = DEFAULT_TIMEOUT,
+    timeout: float | None = None,
     *,
     key_env: str | None = None,
     proxy: str | None = None,
@@ -33,7 +33,8 @@ def open_model(
         spec: "provider:name", or a model.
         base_url: address of an OpenAI-compatible server, usually ending in /v1. A hosted provider
             has its own; another one for it needs a `key_env`, as it would get the provider's key.
-        timeout: seconds that one call may take, > 0; for servers only.
+        timeout: seconds that one call may take, > 0, by default as in `OpenAIModel`; for servers
+            only.
         key_env: the variable that holds the key for this address; "" for none. By default the
             provider's.
         proxy: the proxy on the way there; "" for none. By default that of the environment.

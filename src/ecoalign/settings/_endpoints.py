@@ -164,7 +164,7 @@ class Reach:
     Attributes:
         spec: "provider:name", or a name on the server at `base_url`.
         base_url: the address; None for the provider's own.
-        timeout: seconds that one call may take.
+        timeout: seconds that one call may take; None for the default.
         key_env: the variable of the key; None for the provider's own.
         proxy: see `NamedEndpoint`.
         profile: where what is known of it comes from.
@@ -174,7 +174,7 @@ class Reach:
 
     spec: str
     base_url: str | None
-    timeout: float
+    timeout: float | None
     key_env: str | None = None
     proxy: str | None = None
     profile: str = "auto"
@@ -182,7 +182,7 @@ class Reach:
     endpoint: str = ""
 
     @classmethod
-    def of(cls, name: str, endpoint: NamedEndpoint, timeout: float) -> Reach:
+    def of(cls, name: str, endpoint: NamedEndpoint, timeout: float | None) -> Reach:
         """The way to a named endpoint."""
         table = None if isinstance(endpoint.profile, str) else endpoint.profile
         key = endpoint.key_env

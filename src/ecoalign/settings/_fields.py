@@ -23,7 +23,6 @@ from ecoalign.budget import Budget, Price
 from ecoalign.errors import InputError
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.models import BoxConvention, check_family
-from ecoalign.models.openai import RESERVED
 from ecoalign.prompts import DEFAULT_POLICY, TokenLimits
 from ecoalign.settings._endpoints import Endpoints, Name, NamedEndpoint, Url
 
@@ -93,8 +92,6 @@ def _table(value: object, example: str) -> dict[str, Any]:
 
 def _read_extra(value: object) -> dict[str, Any]:
     extra = _table(value, '{"top_k": 1}')
-    if clash := sorted(RESERVED & extra.keys()):
-        raise ValueError(f"it may not set {', '.join(clash)}: the budget rests on them")
     try:
         json.dumps(extra, allow_nan=False)
     except (TypeError, ValueError):
@@ -321,8 +318,9 @@ class Fields(BaseModel):
     seed: int | None = Field(0, ge=0, le=2**31 - 1)
     """The seed of everything random, and of the server where it takes one."""
 
-    timeout: float = Field(60.0, gt=0, le=3600)
-    """The longest that one call may take, in seconds."""
+    timeout: float | None = Field(None, gt=0, le=3600)
+    """The longest that one call may take, in seconds; by default 60, or 600 where the server is on
+    this machine."""
 
     retries: int = Field(2, ge=0, le=10)
     """How often a failed call is repeated."""

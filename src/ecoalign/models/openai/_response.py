@@ -13,6 +13,7 @@ from typing import Literal
 
 from ecoalign.errors import ModelError
 from ecoalign.models._base import Completion, TokenLogprob, ToolCall, Usage
+from ecoalign.models._speech import broke_off, content_of, ending, withheld
 
 # More than any context window; a larger count is an error of the server, not a usage.
 MAX_TOKENS = 100_000_000
@@ -67,6 +68,8 @@ def said(data: bytes) -> str:
         return error
     fields = _mapping(error)
     words = [str(fields[key]) for key in ("message", "code", "param") if fields.get(key)]
+    inner = _mapping(fields.get("innererror") or fields.get("inner_error"))
+    words += [str(inner["code"])] if inner.get("code") else []
     detail = fields.get("detail")
     if isinstance(detail, str):
         words.append(detail)
@@ -91,36 +94,52 @@ def parse(
     A refusal in its own field (structured output) becomes the text, with finish reason
     "refusal". An empty text is accepted only where a content filter took it, or beside calls of
     tools. Those, and log-probabilities as they came, are read only where `client`, the parameters
-    that a client asked for, has them.
+    that a client asked for, has them. Half an answer, of a server that gave up amid it, is none.
 
     Raises:
-        ModelError: the body is not a chat completion, or it holds no text (`bad-response`).
+        ModelError: the body is not a chat completion, or it holds no text ("bad-response"), or it
+            says in place of one that a content filter refused the request ("filtered"). Its `usage`
+            is what the body reports all the same.
     """
     try:
         body: object = json.loads(data)
     except (ValueError, RecursionError):
         raise _bad(f"the server's answer is not JSON but {scrub(_looks(data), key)}") from None
+    used = usage_of(_mapping(body).get("usage"), "")
     choices = _items(_mapping(body).get("choices"))
     if not choices:
+        words = said(data)
+        if withheld(words) or _withheld_by(body):
+            raise filtered(f"the content filter refused the request: {scrub(words, key)}", used)
         if _mapping(body).get("error"):
-            raise _bad(f"the server answered with an error: {scrub(said(data), key)}")
-        raise _bad("the server's answer has no choices; is this a chat completions endpoint?")
+            raise _bad(f"the server answered with an error: {scrub(words, key)}", used)
+        raise _bad("the server's answer has no choices; is this a chat completions endpoint?", used)
     choice = _mapping(choices[0])
     message = _mapping(choice.get("message"))
     reason = choice.get("finish_reason")
-    finish = reason if isinstance(reason, str) and reason else "stop"
-    text, refusal = _text(message.get("content")), message.get("refusal")
+    finish = reason if isinstance(reason, str) else ""
+    text, refusal = content_of(message.get("content")), message.get("refusal")
     if not text and isinstance(refusal, str) and refusal:
         text, finish = refusal, "refusal"
+    elif ending(finish) == "refusal" or _withheld_by(choice):
+        # Anthropic's word for an answer that a classifier stopped; Azure says so beside any word.
+        finish = "content_filter"
+    if broke_off(finish) or choice.get("error"):
+        words = scrub(said(json.dumps(dict(choice)).encode()), key)
+        raise _bad(
+            f"the server broke off amid its answer (finish reason {finish!r}): {words}", used
+        )
     asked = client or {}
-    calls = _tool_calls(message.get("tool_calls")) if asked.get("tools") else ()
-    if not text.strip() and not calls and finish != "content_filter":
-        if finish == "length":
+    calls = _tool_calls(message.get("tool_calls"), used) if asked.get("tools") else ()
+    end = ending(finish)
+    if not text.strip() and not calls and end != "content_filter":
+        if end == "length":
             raise _bad(
                 "the model used its whole output cap without writing any text (hidden reasoning "
-                "counts): allow more output tokens or lower its reasoning effort"
+                "counts): allow more output tokens or lower its reasoning effort",
+                used,
             )
-        raise _bad(f"the server's answer has no text (finish reason {finish!r})")
+        raise _bad(f"the server's answer has no text (finish reason {finish!r})", used)
     model = _mapping(body).get("model")
     raw = choice.get("logprobs") if asked.get("logprobs") else None
     written = text + "".join(call.text for call in calls)
@@ -136,7 +155,7 @@ def parse(
     )
 
 
-def _tool_calls(value: object) -> tuple[ToolCall, ...]:
+def _tool_calls(value: object, usage: Usage | None) -> tuple[ToolCall, ...]:
     """The calls in a message, their known fields alone.
 
     Raises:
@@ -148,7 +167,7 @@ def _tool_calls(value: object) -> tuple[ToolCall, ...]:
         fields = _mapping(entry.get(kind))
         name, given = fields.get("name"), fields.get("input" if kind == "custom" else "arguments")
         if not isinstance(name, str) or _TOOL_NAME.fullmatch(name) is None:
-            raise _bad("the server's answer has a tool call without a proper name")
+            raise _bad("the server's answer has a tool call without a proper name", usage)
         # Some servers send the arguments as the object itself.
         arguments = given if isinstance(given, str) else json.dumps(given or {}, ensure_ascii=False)
         named_id = entry.get("id")
@@ -157,8 +176,38 @@ def _tool_calls(value: object) -> tuple[ToolCall, ...]:
     return tuple(calls)
 
 
-def _bad(message: str) -> ModelError:
-    return ModelError(message, fault="bad-response", billed=True)
+def _bad(message: str, usage: Usage | None = None) -> ModelError:
+    return ModelError(message, fault="bad-response", billed=True, usage=usage)
+
+
+def filtered(message: str, usage: Usage | None) -> ModelError:
+    """A content filter's refusal of a request. It costs what the server says; if nothing, 0."""
+    return ModelError(message, fault="filtered", billed=usage is not None, usage=usage)
+
+
+def _withheld_by(value: object) -> bool:
+    """Whether a body or a choice says in fields of its own that a filter took the answer.
+
+    Those of Azure (`content_filter_results`), Gemini (`promptFeedback`) and MiniMax.
+    """
+    fields = _mapping(value)
+    results = _mapping(fields.get("content_filter_results")).values()
+    feedback = _mapping(fields.get("promptFeedback") or fields.get("prompt_feedback"))
+    return (
+        any(_mapping(result).get("filtered") is True for result in results)
+        or bool(feedback.get("blockReason") or feedback.get("block_reason"))
+        or fields.get("input_sensitive") is True
+        or fields.get("output_sensitive") is True
+    )
+
+
+def usage_in(data: bytes) -> Usage | None:
+    """The usage that an error body reports; None where it does not."""
+    try:
+        body: object = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return usage_of(_mapping(body).get("usage"), "")
 
 
 def _looks(data: bytes) -> str:
@@ -170,13 +219,6 @@ def _looks(data: bytes) -> str:
     if start.startswith(("{", "[")):
         return "broken off or malformed JSON"
     return f"text that starts {start[:60]!r}"
-
-
-def _text(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    parts = (_mapping(item).get("text") for item in _items(content))
-    return "".join(part for part in parts if isinstance(part, str))
 
 
 def _count(value: object) -> int | None:
