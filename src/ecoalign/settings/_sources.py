@@ -32,6 +32,7 @@ _SPECIAL = {
     "profile": '"auto", "none", or a file',
     "policy": "a text of 1 to 20000 characters",
     "extra_body": "a table of parameters",
+    "policy": "a text",
     "caps": "a table of stages and tokens",
     "base_url": "http:// or https://, without a user, password or query; or none",
 }
