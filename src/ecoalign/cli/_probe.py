@@ -28,6 +28,14 @@ def probe(
         str | None,
         Option(help="The OpenAI-compatible server that runs the model; usually ends in /v1."),
     ] = None,
+    judge: Annotated[
+        bool,
+        Option(
+            "--judge",
+            help="Also find out how well its verdicts separate harmless from unwanted requests, "
+            "and in which form: some hundred short calls.",
+        ),
+    ] = False,
     save: Annotated[
         bool, Option("--save/--no-save", help="Keep the profile for every later run.")
     ] = True,
@@ -58,7 +66,7 @@ def probe(
     options = SettingsOptions(model=model, base_url=base_url, config=config, pairs=pairs)
     settings = options.load()
     opened = settings.replace(profile="none").open_model()
-    allowed = Budget.parse(budget) if budget else default_budget(opened)
+    allowed = Budget.parse(budget) if budget else default_budget(opened, judge=judge)
     shown = not (quiet or as_json)
     if shown:
         say(f"probing {opened.name}: {_most(allowed, opened.name, settings.price_book())}")
@@ -67,7 +75,7 @@ def probe(
         if shown:
             say(f"  {what} ...")
 
-    report = run_blocking(probe_model(None, settings, allowed, on_progress))
+    report = run_blocking(probe_model(None, settings, allowed, on_progress, judge=judge))
     kept = _keep(report, out, save=save)
     if as_json:
         print_json(report.to_json() | {"file": None if kept is None else str(kept)})

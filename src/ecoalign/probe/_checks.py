@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ecoalign.models import shipped_profile
 from ecoalign.probe._calls import Calls, Reply
 from ecoalign.probe._pictures import TARGETS, Target, convention_of, drawn, plain
 from ecoalign.probe._report import Finding
@@ -287,7 +288,9 @@ async def logprobs_and_seed(calls: Calls) -> list[Finding]:
     else:
         found = "refused" if reply.refused else "ignored in silence"
         how = reply.why or "none came"
-    taken = Finding("seed", "taken", "it was not refused", {"seed": True})
+    taken = Finding(
+        "seed", "not refused", "whether it is heeded shows only in long texts", {"seed": True}
+    )
     return [
         Finding("log-probabilities", found, how, {"logprobs": most}),
         taken if seeded else Finding("seed", "refused", why, {"seed": False}),
@@ -312,8 +315,10 @@ async def boxes(calls: Calls) -> list[Finding]:
 
 
 async def smallest(calls: Calls) -> list[Finding]:
-    """The least side of an image that is taken. Last: there are servers that it stops."""
-    for side in (8, 28, 32, 56):
+    """The least side of an image that is taken. Last, and no smaller than what is published for
+    the family: there are servers that it stops."""
+    known = shipped_profile(calls.model.model).smallest_image
+    for side in (known, 56) if known > 1 else (8, 28, 33, 56):
         reply = await calls.ask(SUM, images=(plain(side, side),))
         if reply.refused:
             continue

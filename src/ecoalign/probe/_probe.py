@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from ecoalign.aligner import run_blocking
-from ecoalign.budget import Budget, Ledger
+from ecoalign.budget import Budget, Ledger, MeteredClient
 from ecoalign.errors import BudgetExceeded, ModelError
-from ecoalign.models import ChatModel, ChatRequest, Message, TextPart, profile_of, shipped_profile
+from ecoalign.models import (
+    ChatModel,
+    ChatRequest,
+    Message,
+    Profile,
+    TextPart,
+    profile_of,
+    shipped_profile,
+)
 from ecoalign.models.openai import OpenAIModel
 from ecoalign.probe import _checks
 from ecoalign.probe._calls import Calls
 from ecoalign.probe._pictures import plain
-from ecoalign.probe._report import Finding, Report
+from ecoalign.probe._report import Finding, FormResult, Report
+from ecoalign.probe._verdicts import compared, judges
+from ecoalign.probe._verdicts import findings as findings_of
 from ecoalign.settings import Settings
 
 IMAGES = 10
@@ -24,15 +35,23 @@ TEXT = 30_000
 """Tokens of a probe's other calls, at most: text by its bytes, and room to think."""
 
 
-def default_budget(model: ChatModel) -> Budget:
-    """The most that a probe of `model` may spend; it usually spends a tenth of it.
+def default_budget(model: ChatModel, *, judge: bool = False) -> Budget:
+    """The most that a probe of `model` may spend; it usually spends a small part of it.
 
     The worst case of an image is not known before it is measured.
+
+    Args:
+        model: who is probed.
+        judge: whether its verdicts are tried, too.
     """
     words = ChatRequest((Message("user", (TextPart(""),)),), 1, "probe")
     image = ChatRequest((Message("user", (plain(*_checks.SIZES[-1]),)),), 1, "probe")
     each = max(0, model.bound(image).total - model.bound(words).total)
-    return Budget(tokens=TEXT + IMAGES * each)
+    verdicts = 0
+    if judge:
+        tried = (*judges(model, Profile()), *judges(model, Profile(logprobs=0)))
+        verdicts = sum(one.bound().total for one in tried)
+    return Budget(tokens=TEXT + IMAGES * each + verdicts)
 
 
 def probe(
@@ -40,6 +59,7 @@ def probe(
     *,
     settings: Settings | None = None,
     budget: Budget | str | None = None,
+    judge: bool = False,
     on_progress: Callable[[str], object] | None = None,
 ) -> Report:
     """Find out what a model can do on its server, by about a dozen cheap calls.
@@ -51,6 +71,8 @@ def probe(
         model: as in `Aligner`; that of the settings if None.
         settings: where it is and how it is reached; else they are loaded.
         budget: the most that may be spent; `default_budget` if None.
+        judge: also find out how well its verdicts separate harmless from unwanted requests, and
+            which scoring form does it best: some hundred further calls.
         on_progress: told what is being looked at.
 
     Raises:
@@ -58,7 +80,7 @@ def probe(
         InputError: there is no such model.
     """
     allowed = Budget.parse(budget) if isinstance(budget, str) else budget
-    return run_blocking(probe_model(model, settings, allowed, on_progress))
+    return run_blocking(probe_model(model, settings, allowed, on_progress, judge=judge))
 
 
 async def probe_model(
@@ -66,11 +88,13 @@ async def probe_model(
     settings: Settings | None = None,
     budget: Budget | None = None,
     on_progress: Callable[[str], object] | None = None,
+    *,
+    judge: bool = False,
 ) -> Report:
     """As `probe`, in a running event loop."""
     settings = Settings.load() if settings is None else settings
     async with _opened(model, settings) as probed:
-        ledger = Ledger(budget or default_budget(probed), settings.price_book())
+        ledger = Ledger(budget or default_budget(probed, judge=judge), settings.price_book())
         when = datetime.now(UTC).date().isoformat()
         tell = on_progress or (lambda _: None)
         if not isinstance(probed, OpenAIModel):
@@ -85,7 +109,7 @@ async def probe_model(
                 ledger.spent,
             )
         findings = await _look(Calls(probed, ledger, settings.retries), tell)
-        return Report(
+        report = Report(
             probed.name,
             probed.model,
             probed.base_url,
@@ -94,6 +118,7 @@ async def probe_model(
             when,
             ledger.spent,
         )
+        return await _judge(report, probed, ledger, settings, tell) if judge else report
 
 
 @asynccontextmanager
@@ -134,3 +159,24 @@ async def _look(calls: Calls, tell: Callable[[str], object]) -> list[Finding]:
     except ModelError as error:
         findings.append(Finding("server", "failed: not all was looked at", str(error), {}, True))
     return findings + _checks.negotiated(calls)
+
+
+async def _judge(
+    report: Report,
+    model: OpenAIModel,
+    ledger: Ledger,
+    settings: Settings,
+    tell: Callable[[str], object],
+) -> Report:
+    """The report with how well the model's verdicts separate, asked for as was just found out."""
+    model.profile = settings.tuned(report.profile)
+    metered = MeteredClient(
+        ledger, settings.retries, max_concurrency=settings.max_concurrency
+    ).scoped(stage="judge")
+    forms: tuple[FormResult, ...] = ()
+    try:
+        forms = await compared(judges(model, model.profile), metered, tell)
+        found = findings_of(forms)
+    except (BudgetExceeded, ModelError) as error:
+        found = [Finding("verdicts", "not compared to the end", str(error), {}, problem=True)]
+    return replace(report, findings=(*report.findings, *found), forms=forms, spent=ledger.spent)

@@ -39,6 +39,7 @@ class FormResult:
 
     Attributes:
         form: json, word or samples.
+        dialect: the prompts, full or small.
         auc: the probability that a harmless request is scored above an unwanted one, in [0, 1].
         threshold: the probability of "safe" that separates them best; for the form word.
         readable: the share of verdicts that could be read.
@@ -47,6 +48,7 @@ class FormResult:
     """
 
     form: str
+    dialect: str
     auc: float
     threshold: float
     readable: float

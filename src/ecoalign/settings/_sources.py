@@ -30,9 +30,9 @@ _SPECIAL = {
     "endpoints": "by name: model, base_url, key_env, proxy, timeout, profile",
     "image_family": "one of the families in docs/models.md, or none",
     "profile": '"auto", "none", or a file',
+    "reasoning_effort": "a text of 1 to 400 characters, or none",
     "policy": "a text of 1 to 20000 characters",
     "extra_body": "a table of parameters",
-    "policy": "a text",
     "caps": "a table of stages and tokens",
     "base_url": "http:// or https://, without a user, password or query; or none",
 }
