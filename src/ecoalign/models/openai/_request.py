@@ -76,7 +76,7 @@ _BLAME: Mapping[Feature, re.Pattern[str]] = {
 
 # The other name of the output cap is tried only where this one is not known. A server that finds
 # the cap too large may ignore the other name, and would then write without any cap.
-_CAP_UNKNOWN = re.compile(
+_UNKNOWN = re.compile(
     r"(un|not |isn't )(supported|known|recogni[sz]ed|expected|permitted|allowed)|extra|instead",
     re.I,
 )
@@ -241,11 +241,16 @@ def next_to_drop(message: str, left: frozenset[Feature]) -> Feature | None:
     for feature, pattern in _BLAME.items():
         if feature not in left or pattern.search(message) is None:
             continue
-        if feature is not Feature.CAP or _CAP_UNKNOWN.search(message) is not None:
+        if feature is not Feature.CAP or unknown_name(message):
             return feature
     if _BLAME_SCHEMA.search(message) is None:
         return None
     return next((f for f in (Feature.JSON_SCHEMA, Feature.JSON_OBJECT) if f in left), None)
+
+
+def unknown_name(message: str) -> bool:
+    """Whether a server that blames a parameter does not know it, rather than its value."""
+    return _UNKNOWN.search(message) is not None
 
 
 def to_blame(message: str, param: str, client: Mapping[str, object]) -> str | None:
