@@ -83,12 +83,17 @@ _PAIRS: Mapping[str, tuple[str, str]] = {
 _WRAPPERS = r"<\|(?:begin|end)_of_(?:box|solution)\|>|<\|(?:START|END)_(?:RESPONSE|TEXT)\|>"
 """Special tokens around an answer (GLM-4.5V, OpenThinker, Cohere): nothing but they is dropped."""
 
+_ENDS = (
+    r"(?:<\|(?:im_end|eot_id|eom_id|end_of_text|endoftext|end_of_turn)\|>|</s>|<end_of_turn>|<eos>)"
+)
+"""Special tokens that end a turn, which some servers leave at the end of a text."""
+
 _MARK = re.compile(
     "|".join(
         (
             *(f"(?P<open_{n}>{opens})" for n, (opens, _) in enumerate(_PAIRS.values())),
             *(f"(?P<close_{n}>{closes})" for n, (_, closes) in enumerate(_PAIRS.values())),
-            f"(?P<wrapper>{_WRAPPERS})",
+            rf"(?P<wrapper>{_WRAPPERS}|{_ENDS}(?=(?:\s|{_ENDS})*\Z))",
         )
     ),
     re.IGNORECASE,
@@ -151,6 +156,12 @@ def visible(text: str) -> Visible:
         shown = _unwrapped(text, shown)
     seen = _made(text, shown, hidden, whole=inside is None)
     return replace(seen, start=None) if again else seen
+
+
+def begins_inside(text: str) -> bool:
+    """Whether `text` begins inside its thoughts: a closing mark comes before any opening one."""
+    marks = (mark.lastgroup or "" for mark in _MARK.finditer(text))
+    return next((m for m in marks if not m.startswith("wrapper")), "").startswith("close")
 
 
 def _harmony(text: str) -> Visible | None:

@@ -16,7 +16,7 @@ from ecoalign.models import _tokens as tokens
 from ecoalign.models._base import ChatRequest, Completion, Usage
 from ecoalign.models._endpoint import OPENAI_URL, Endpoint
 from ecoalign.models._profile import Profile, shipped_profile
-from ecoalign.models._speech import ending, visible
+from ecoalign.models._speech import begins_inside, ending, visible
 from ecoalign.models.openai._learned import Dropped, Learned
 from ecoalign.models.openai._request import (
     Feature,
@@ -113,6 +113,7 @@ class OpenAIModel:
                 "another server with a base URL"
             )
         self._learned = Learned(self.name)
+        self._begins_inside = False
         self._server: ChatServer | None = None
 
     @property
@@ -163,7 +164,14 @@ class OpenAIModel:
         started = time.perf_counter()
         data, kept = await self._negotiate(server, request, timeout)
         seconds = time.perf_counter() - started
-        done = parse(data, seconds=seconds, key=self.endpoint.key, client=request.client)
+        done = parse(
+            data,
+            seconds=seconds,
+            key=self.endpoint.key,
+            client=request.client,
+            thinks=self._begins_inside or self.profile.thinking > 0,
+        )
+        self._begins_inside = self._begins_inside or begins_inside(done.text)
         self._notice_ignored(request, done, kept)
         return done
 
@@ -194,8 +202,7 @@ class OpenAIModel:
                 blames = error.fault in {"rejected", "server"} and error.status in _BLAMING
                 feature = next_to_drop(error.said, used - dropped) if blames else None
                 if feature is None:
-                    asked = request.client if error.status in {400, 422} else {}
-                    raise _told(error, asked) from None
+                    raise _told(error, request, used - dropped) from None
                 dropped |= {feature}
                 rejected[feature] = error.text
             else:
@@ -253,13 +260,20 @@ class OpenAIModel:
             await self._server.aclose()
 
 
-def _told(error: ServerError, client: Mapping[str, object]) -> ModelError:
+def _told(error: ServerError, request: ChatRequest, kept: frozenset[Feature]) -> ModelError:
     """The failure as a model's, with the client's parameter that it is about, if it is."""
+    client = request.client if error.status in {400, 422} else {}
+    vague = error.fault == "rejected" and error.status in {400, 422} and Feature.JSON_SCHEMA in kept
+    hint = (
+        ' (if it lacks JSON schemas, and does not say so: set schema_mode = "prompt")'
+        if vague
+        else ""
+    )
     named = error.fault == "rejected"
     param = to_blame(error.said, error.named, client) if named else None
     asked = "" if param is None else f"the server did not take what was asked for with {param}. "
     return ModelError(
-        f"{asked}{error}",
+        f"{asked}{error}{hint}",
         fault=error.fault,
         billed=error.billed,
         retry_after=error.retry_after,
