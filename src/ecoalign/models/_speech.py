@@ -74,7 +74,7 @@ _PAIRS: Mapping[str, tuple[str, str]] = {
     "apertus": (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
     "pangu": (r"\[unused16\]", r"\[unused17\]"),
     "granite": (  # Granite 3.2 has no tags but sentences, at the very start
-        r"\A\s*Here(?:'s| is) my thought process:",
+        r"(?:\A|(?<=\A\s)|(?<=\A\s\s))Here(?:'s| is) my thought process:",
         r"Here(?:'s| is) my response:",
     ),
 }
@@ -89,15 +89,21 @@ _ENDS = (
 """Special tokens that end a turn, which some servers leave at the end of a text."""
 
 _MARK = re.compile(
-    "|".join(
+    # What a mark begins with, first: most of a text is none, and is passed over at once.
+    "(?=[<\\[\u25c1H])(?:"
+    + "|".join(
         (
             *(f"(?P<open_{n}>{opens})" for n, (opens, _) in enumerate(_PAIRS.values())),
             *(f"(?P<close_{n}>{closes})" for n, (_, closes) in enumerate(_PAIRS.values())),
             rf"(?P<wrapper>{_WRAPPERS}|{_ENDS}(?=(?:\s|{_ENDS})*\Z))",
         )
-    ),
+    )
+    + ")",
     re.IGNORECASE,
 )
+
+_SENTENCE = str(list(_PAIRS).index("granite"))
+"""The family whose closing mark may be a part of any answer where nothing has opened it."""
 
 _ENVELOPE = re.compile(r"\s*<(answer|response)>(.*?)(?:</\1>)?\s*", re.DOTALL | re.IGNORECASE)
 """What Hunyuan, ERNIE and GLM-4.1V put around all that follows their thoughts."""
@@ -138,6 +144,8 @@ def visible(text: str) -> Visible:
         if text[start - 1 : start] == "`" and text[end : end + 1] == "`":
             continue
         side, _, family = (mark.lastgroup or "").partition("_")
+        if inside is None and (side, family) == ("close", _SENTENCE):
+            continue
         if inside is None:
             shown.append((place, start))
             if side == "close":
