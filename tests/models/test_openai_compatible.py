@@ -249,6 +249,12 @@ async def test_nobody_listens() -> None:
         (Reply({"error": {"message": "Loading model"}}, 503), "server", False, "loading"),
         (Reply("", 501), "server", False, "function"),
         (Reply("", 504), "server", True, "failed"),
+        (
+            Reply({"error": {"message": "image input is not supported - hint: mmproj"}}, 500),
+            "rejected",
+            False,
+            "cannot do",
+        ),
         (Reply({"error": {"message": "no such model"}}, 404), "rejected", False, "model's name"),
         (Reply({"error": {"message": "not yours"}}, 403), "rejected", False, "OPENAI_API_KEY"),
         (Reply("", 413), "rejected", False, "image side"),

@@ -25,6 +25,9 @@ _TOOL_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 
 _CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,96}")
 
+_SHORTEST_KEY = 8
+"""A shorter one is no secret, and its letters stand in many a word."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -81,7 +84,7 @@ def said(data: bytes) -> str:
 
 def scrub(text: str, key: str) -> str:
     """Server text made fit for a message: one line, short, without `key` or anything like one."""
-    kept = text.replace(key, "[key]") if key else text
+    kept = text.replace(key, "[key]") if len(key) >= _SHORTEST_KEY else text
     kept = _CONTROL.sub(" ", _SECRET.sub("[key]", kept)).strip()
     return kept if len(kept) <= 300 else kept[:297] + "..."
 
