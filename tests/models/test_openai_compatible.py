@@ -648,6 +648,19 @@ async def test_what_a_server_ignores_in_silence_is_said_once() -> None:
         assert not model.dropped
 
 
+async def test_with_a_measured_tokenizer_fewer_tokens_are_enough_to_tell() -> None:
+    """400 words with their images dropped, on a server that counts 4.5 bytes a token."""
+    text = "please describe everything " * 130
+    usage = {"prompt_tokens": 800, "completion_tokens": 3}
+    with HostileServer(lambda _: Reply(completion("x", usage=usage))) as server:
+        for measured, told in ((1.0, False), (3.5, True)):
+            profile = Profile(bytes_per_token=measured)
+            model = OpenAIModel("m", base_url=server.url, profile=profile)
+            await model.complete(ask(parts=(IMAGE, TextPart(text))))
+            await model.aclose()
+            assert bool(model.notices) is told
+
+
 async def test_what_a_server_heeds_is_not_noticed() -> None:
     logprobs = {"content": [{"token": "{}", "logprob": -0.1}]}
     choice = {"message": {"content": "<think>x</think>{}"}, "finish_reason": "stop"}

@@ -214,6 +214,15 @@ class OpenAIModel:
     ) -> None:
         """Say what the server took in silence and did not heed."""
         notice = self._learned.notice
+        if done.usage is not None and any(message.images for message in request.messages):
+            least = least_tokens(request, self.profile.bytes_per_token)
+            if done.usage.prompt < least:
+                notice(
+                    "images",
+                    f"{done.usage.prompt} prompt tokens are too few for the text and the images "
+                    f"that were sent (at least {least}): the server may not have seen the images",
+                    logging.WARNING,
+                )
         seen = visible(done.text)
         if not seen.text or ending(done.finish_reason) != "stop":
             return
@@ -227,15 +236,6 @@ class OpenAIModel:
             )
         if Feature.JSON_OBJECT in kept and seen.text.lstrip("`json \n")[:1] not in "{[":
             notice("schema", "JSON was asked for (response_format), and the answer was none")
-        least = least_tokens(request)
-        images = any(message.images for message in request.messages)
-        if images and done.usage is not None and done.usage.prompt < least:
-            notice(
-                "images",
-                f"{done.usage.prompt} prompt tokens are too few for the text and the images that "
-                f"were sent (at least {least}): the server may not have seen the images",
-                logging.WARNING,
-            )
 
     def _connected(self) -> ChatServer:
         """What sends requests. It takes a while to import: before any time of the server's runs."""
