@@ -172,6 +172,7 @@ def test_said(data: str, words: str) -> None:
 
 def test_scrub() -> None:
     assert scrub("key abc-secret here", "abc-secret") == "key [key] here"
+    assert scrub("an example", "x") == "an example"
     assert scrub("another sk-proj-12345678 shown", "") == "another [key] shown"
     assert scrub("Authorization: Bearer xyz", "other") == "Authorization: [key]"
     assert scrub("a\x00\x1b[31m\nb", "") == "a [31m b"

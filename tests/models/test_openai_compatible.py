@@ -16,7 +16,16 @@ import pytest
 from hostile import Handler, HostileServer, Received, Reply, completion
 
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models import ChatModel, ChatRequest, ImagePart, Message, Profile, TextPart, Usage
+from ecoalign.models import (
+    ChatModel,
+    ChatRequest,
+    ImagePart,
+    Message,
+    Profile,
+    TextPart,
+    Usage,
+    visible,
+)
 from ecoalign.models.openai._learned import AGAIN_AFTER_CALLS, AGAIN_AFTER_S
 from ecoalign.models.openai._model import OpenAIModel
 from ecoalign.models.openai.server import MAX_ANSWER_BYTES
@@ -240,6 +249,12 @@ async def test_nobody_listens() -> None:
         (Reply({"error": {"message": "Loading model"}}, 503), "server", False, "loading"),
         (Reply("", 501), "server", False, "function"),
         (Reply("", 504), "server", True, "failed"),
+        (
+            Reply({"error": {"message": "image input is not supported - hint: mmproj"}}, 500),
+            "rejected",
+            False,
+            "cannot do",
+        ),
         (Reply({"error": {"message": "no such model"}}, 404), "rejected", False, "model's name"),
         (Reply({"error": {"message": "not yours"}}, 403), "rejected", False, "OPENAI_API_KEY"),
         (Reply("", 413), "rejected", False, "image side"),
@@ -633,6 +648,19 @@ async def test_what_a_server_ignores_in_silence_is_said_once() -> None:
         assert not model.dropped
 
 
+async def test_with_a_measured_tokenizer_fewer_tokens_are_enough_to_tell() -> None:
+    """400 words with their images dropped, on a server that counts 4.5 bytes a token."""
+    text = "please describe everything " * 130
+    usage = {"prompt_tokens": 800, "completion_tokens": 3}
+    with HostileServer(lambda _: Reply(completion("x", usage=usage))) as server:
+        for measured, told in ((1.0, False), (3.5, True)):
+            profile = Profile(bytes_per_token=measured)
+            model = OpenAIModel("m", base_url=server.url, profile=profile)
+            await model.complete(ask(parts=(IMAGE, TextPart(text))))
+            await model.aclose()
+            assert bool(model.notices) is told
+
+
 async def test_what_a_server_heeds_is_not_noticed() -> None:
     logprobs = {"content": [{"token": "{}", "logprob": -0.1}]}
     choice = {"message": {"content": "<think>x</think>{}"}, "finish_reason": "stop"}
@@ -713,6 +741,36 @@ async def test_usage_beside_an_unusable_reply_is_kept() -> None:
         assert (error.usage, error.billed) == (Usage(12, 7), True)
 
 
+def replied(text: str, finish: str, **message: object) -> Reply:
+    choice = {"message": {"content": text, **message}, "finish_reason": finish}
+    return Reply(completion(choices=[choice]))
+
+
+async def test_thoughts_that_begin_without_a_mark_and_are_cut_are_no_answer() -> None:
+    """The template of such a model writes the opening mark; the cap came before the closing one."""
+    replies = [
+        replied("It reads so.", "length"),  # nothing is known of it yet
+        replied("It reads so.</think>Harbour", "length"),
+        replied("It reads so, or", "length", reasoning_content="Hm."),
+        replied("It reads so, or", "length"),
+    ]
+    async with serving(lambda _: replies.pop(0)) as (model, _):
+        assert (await model.complete(ask())).text == "It reads so."
+        assert visible((await model.complete(ask())).text).text == "Harbour"
+        assert (await model.complete(ask())).text == "It reads so, or"
+        with pytest.raises(ModelError, match="hidden reasoning") as caught:
+            await model.complete(ask())
+    assert (caught.value.fault, caught.value.usage) == ("bad-response", Usage(11, 3))
+
+
+async def test_of_a_model_that_is_known_to_think_likewise() -> None:
+    with HostileServer(lambda _: replied("It reads so, or", "length")) as server:
+        model = OpenAIModel("m", base_url=server.url, profile=Profile(thinking=100))
+        with pytest.raises(ModelError, match="hidden reasoning"):
+            await model.complete(ask())
+        await model.aclose()
+
+
 @pytest.mark.parametrize(
     "choice",
     [
@@ -720,6 +778,7 @@ async def test_usage_beside_an_unusable_reply_is_kept() -> None:
         {"finish_reason": "abort"},
         {"finish_reason": "stop", "error": {"code": 502, "message": "the provider went away"}},
         {"finish_reason": "network_error"},
+        {"finish_reason": "stop", "error": "gone"},
     ],
 )
 async def test_half_an_answer_is_none(choice: dict[str, object]) -> None:
@@ -736,6 +795,8 @@ async def test_half_an_answer_is_none(choice: dict[str, object]) -> None:
         ("content_filter: PROHIBITED_CONTENT", {}, "content_filter: PROHIBITED_CONTENT"),
         ("refusal", {}, "content_filter"),
         ("stop", {"content_filter_results": {"hate": {"filtered": True}}}, "content_filter"),
+        ("stop", {"native_finish_reason": "SAFETY"}, "content_filter"),
+        ("error", {"error": {"message": "blocked by the safety filter"}}, "content_filter"),
     ],
 )
 async def test_an_answer_that_a_filter_took_is_an_empty_completion(

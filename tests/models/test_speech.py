@@ -96,6 +96,11 @@ def test_a_text_that_ends_inside_its_thoughts_shows_nothing(
             "a\n{}",
         ),
         ("<|channel|>final <|constrain|>json<|message|>{}<|return|>", "{}", ""),
+        ("Sure! Here is my response: Harbour.",) * 2 + ("",),
+        # Tokens that end a turn, at the end only.
+        ("Harbour.<|im_end|>\n<|endoftext|>", "Harbour.", ""),
+        ("<think>a</think>Harbour.</s>", "Harbour.", "a"),
+        ("A turn ends with </s> there.",) * 2 + ("",),
         # No marks at all.
         ("analysis of the sign: the assistant finally read 3 < 4 and <b>Harbour</b>",) * 2 + ("",),
         ("", "", ""),

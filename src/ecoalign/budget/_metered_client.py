@@ -79,7 +79,7 @@ class Called:
     """The usage that the server reported, beside an answer that cannot be used as well; None if
     nothing was reported."""
     finish_reason: str = "stop"
-    """Why the answer ended, in the server's word; "" if the attempt failed."""
+    """Why the answer ended, in the server's word; "" where it gave none, or the attempt failed."""
     logprobs: tuple[TokenLogprob, ...] | None = None
     """One entry per output token (natural logarithms); None if not requested or not given."""
     served_by: str = ""

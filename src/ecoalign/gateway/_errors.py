@@ -169,7 +169,7 @@ def _of_upstream(error: ModelError) -> ApiError:
         return ApiError(
             error.status,
             f"the {role}'s upstream did not take the request: {error.text or 'no reason given'}",
-            code=f"{role}_rejected",
+            code="content_filter" if error.fault == "filtered" else f"{role}_rejected",
         )
     words = {
         "down": "cannot be reached",

@@ -74,7 +74,7 @@ _PAIRS: Mapping[str, tuple[str, str]] = {
     "apertus": (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
     "pangu": (r"\[unused16\]", r"\[unused17\]"),
     "granite": (  # Granite 3.2 has no tags but sentences, at the very start
-        r"\A\s*Here(?:'s| is) my thought process:",
+        r"(?:\A|(?<=\A\s)|(?<=\A\s\s))Here(?:'s| is) my thought process:",
         r"Here(?:'s| is) my response:",
     ),
 }
@@ -83,16 +83,27 @@ _PAIRS: Mapping[str, tuple[str, str]] = {
 _WRAPPERS = r"<\|(?:begin|end)_of_(?:box|solution)\|>|<\|(?:START|END)_(?:RESPONSE|TEXT)\|>"
 """Special tokens around an answer (GLM-4.5V, OpenThinker, Cohere): nothing but they is dropped."""
 
+_ENDS = (
+    r"(?:<\|(?:im_end|eot_id|eom_id|end_of_text|endoftext|end_of_turn)\|>|</s>|<end_of_turn>|<eos>)"
+)
+"""Special tokens that end a turn, which some servers leave at the end of a text."""
+
 _MARK = re.compile(
-    "|".join(
+    # What a mark begins with, first: most of a text is none, and is passed over at once.
+    "(?=[<\\[\u25c1H])(?:"
+    + "|".join(
         (
             *(f"(?P<open_{n}>{opens})" for n, (opens, _) in enumerate(_PAIRS.values())),
             *(f"(?P<close_{n}>{closes})" for n, (_, closes) in enumerate(_PAIRS.values())),
-            f"(?P<wrapper>{_WRAPPERS})",
+            rf"(?P<wrapper>{_WRAPPERS}|{_ENDS}(?=(?:\s|{_ENDS})*\Z))",
         )
-    ),
+    )
+    + ")",
     re.IGNORECASE,
 )
+
+_SENTENCE = str(list(_PAIRS).index("granite"))
+"""The family whose closing mark may be a part of any answer where nothing has opened it."""
 
 _ENVELOPE = re.compile(r"\s*<(answer|response)>(.*?)(?:</\1>)?\s*", re.DOTALL | re.IGNORECASE)
 """What Hunyuan, ERNIE and GLM-4.1V put around all that follows their thoughts."""
@@ -133,6 +144,8 @@ def visible(text: str) -> Visible:
         if text[start - 1 : start] == "`" and text[end : end + 1] == "`":
             continue
         side, _, family = (mark.lastgroup or "").partition("_")
+        if inside is None and (side, family) == ("close", _SENTENCE):
+            continue
         if inside is None:
             shown.append((place, start))
             if side == "close":
@@ -151,6 +164,12 @@ def visible(text: str) -> Visible:
         shown = _unwrapped(text, shown)
     seen = _made(text, shown, hidden, whole=inside is None)
     return replace(seen, start=None) if again else seen
+
+
+def begins_inside(text: str) -> bool:
+    """Whether `text` begins inside its thoughts: a closing mark comes before any opening one."""
+    marks = (mark.lastgroup or "" for mark in _MARK.finditer(text))
+    return next((m for m in marks if not m.startswith("wrapper")), "").startswith("close")
 
 
 def _harmony(text: str) -> Visible | None:

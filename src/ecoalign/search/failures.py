@@ -30,11 +30,13 @@ def raise_if_rejected(error: EcoAlignError | None) -> None:
 
 
 def raise_if_silent(error: EcoAlignError | None) -> None:
-    """Raise `error` if the first stage's server did not answer in time, or was not there at all.
+    """Raise `error` if the first stage met a server that hangs, or the model's was not there.
 
-    Every further stage would wait as long for it.
+    Every further stage would wait as long for it. (Without an evaluator, the run fails closed.)
     """
-    if isinstance(error, ModelError) and error.fault in {"timeout", "down"}:
+    if isinstance(error, ModelError) and (
+        error.fault == "timeout" or (error.fault == "down" and error.role == "model")
+    ):
         raise error
 
 

@@ -16,7 +16,7 @@ from ecoalign.models import _tokens as tokens
 from ecoalign.models._base import ChatRequest, Completion, Usage
 from ecoalign.models._endpoint import OPENAI_URL, Endpoint
 from ecoalign.models._profile import Profile, shipped_profile
-from ecoalign.models._speech import ending, visible
+from ecoalign.models._speech import begins_inside, ending, visible
 from ecoalign.models.openai._learned import Dropped, Learned
 from ecoalign.models.openai._request import (
     Feature,
@@ -120,6 +120,7 @@ class OpenAIModel:
                 "another server with a base URL"
             )
         self._learned = Learned(self.name)
+        self._begins_inside = False
         self._server: ChatServer | None = None
 
     @property
@@ -170,7 +171,14 @@ class OpenAIModel:
         started = time.perf_counter()
         data, kept = await self._negotiate(server, request, timeout)
         seconds = time.perf_counter() - started
-        done = parse(data, seconds=seconds, key=self.endpoint.key, client=request.client)
+        done = parse(
+            data,
+            seconds=seconds,
+            key=self.endpoint.key,
+            client=request.client,
+            thinks=self._begins_inside or self.profile.thinking > 0,
+        )
+        self._begins_inside = self._begins_inside or begins_inside(done.text)
         self._notice_ignored(request, done, kept)
         return done
 
@@ -201,8 +209,7 @@ class OpenAIModel:
                 blames = error.fault in {"rejected", "server"} and error.status in _BLAMING
                 feature = next_to_drop(error.said, used - dropped) if blames else None
                 if feature is None:
-                    asked = request.client if error.status in {400, 422} else {}
-                    raise _told(error, asked) from None
+                    raise _told(error, request, used - dropped) from None
                 dropped |= {feature}
                 rejected[feature] = error.text
             else:
@@ -214,6 +221,15 @@ class OpenAIModel:
     ) -> None:
         """Say what the server took in silence and did not heed."""
         notice = self._learned.notice
+        if done.usage is not None and any(message.images for message in request.messages):
+            least = least_tokens(request, self.profile.bytes_per_token)
+            if done.usage.prompt < least:
+                notice(
+                    "images",
+                    f"{done.usage.prompt} prompt tokens are too few for the text and the images "
+                    f"that were sent (at least {least}): the server may not have seen the images",
+                    logging.WARNING,
+                )
         seen = visible(done.text)
         if not seen.text or ending(done.finish_reason) != "stop":
             return
@@ -227,15 +243,6 @@ class OpenAIModel:
             )
         if Feature.JSON_OBJECT in kept and seen.text.lstrip("`json \n")[:1] not in "{[":
             notice("schema", "JSON was asked for (response_format), and the answer was none")
-        least = least_tokens(request)
-        images = any(message.images for message in request.messages)
-        if images and done.usage is not None and done.usage.prompt < least:
-            notice(
-                "images",
-                f"{done.usage.prompt} prompt tokens are too few for the text and the images that "
-                f"were sent (at least {least}): the server may not have seen the images",
-                logging.WARNING,
-            )
 
     def _connected(self) -> ChatServer:
         """What sends requests. It takes a while to import: before any time of the server's runs."""
@@ -260,13 +267,20 @@ class OpenAIModel:
             await self._server.aclose()
 
 
-def _told(error: ServerError, client: Mapping[str, object]) -> ModelError:
+def _told(error: ServerError, request: ChatRequest, kept: frozenset[Feature]) -> ModelError:
     """The failure as a model's, with the client's parameter that it is about, if it is."""
+    client = request.client if error.status in {400, 422} else {}
+    vague = error.fault == "rejected" and error.status in {400, 422} and Feature.JSON_SCHEMA in kept
+    hint = (
+        ' (if it lacks JSON schemas, and does not say so: set schema_mode = "prompt")'
+        if vague
+        else ""
+    )
     named = error.fault == "rejected"
     param = to_blame(error.said, error.named, client) if named else None
     asked = "" if param is None else f"the server did not take what was asked for with {param}. "
     return ModelError(
-        f"{asked}{error}",
+        f"{asked}{error}{hint}",
         fault=error.fault,
         billed=error.billed,
         retry_after=error.retry_after,

@@ -76,7 +76,7 @@ _BLAME: Mapping[Feature, re.Pattern[str]] = {
 
 # The other name of the output cap is tried only where this one is not known. A server that finds
 # the cap too large may ignore the other name, and would then write without any cap.
-_CAP_UNKNOWN = re.compile(
+_UNKNOWN = re.compile(
     r"(un|not |isn't )(supported|known|recogni[sz]ed|expected|permitted|allowed)|extra|instead",
     re.I,
 )
@@ -241,11 +241,16 @@ def next_to_drop(message: str, left: frozenset[Feature]) -> Feature | None:
     for feature, pattern in _BLAME.items():
         if feature not in left or pattern.search(message) is None:
             continue
-        if feature is not Feature.CAP or _CAP_UNKNOWN.search(message) is not None:
+        if feature is not Feature.CAP or unknown_name(message):
             return feature
     if _BLAME_SCHEMA.search(message) is None:
         return None
     return next((f for f in (Feature.JSON_SCHEMA, Feature.JSON_OBJECT) if f in left), None)
+
+
+def unknown_name(message: str) -> bool:
+    """Whether a server that blames a parameter does not know it, rather than its value."""
+    return _UNKNOWN.search(message) is not None
 
 
 def to_blame(message: str, param: str, client: Mapping[str, object]) -> str | None:
@@ -279,15 +284,24 @@ def _names(words: str, name: str) -> bool:
 _RUN = re.compile(r"[^\W\d_]+|\d{1,3}")
 
 
-def least_tokens(request: ChatRequest) -> int:
-    """Fewer tokens than any tokenizer makes of the request's text, and any model of its images.
+def least_tokens(request: ChatRequest, bytes_per_token: float = 1.0) -> int:
+    """The fewest tokens that a model can make of the request's text and of its images.
 
     No tokenizer in use joins two runs of letters, or more than three digits. The least image
     tokens are those of a cell of 28 pixels each, up to the 64 of the most thrifty families.
+
+    Args:
+        request: what is sent.
+        bytes_per_token: of English, as measured for this model, a fifth of which is left for what
+            is not; 1 where it is not known.
     """
-    text = sum(len(_RUN.findall(message.text)) for message in request.messages)
+    texts = [message.text for message in request.messages]
+    words = sum(len(_RUN.findall(text)) for text in texts)
+    size = sum(len(text.encode("utf-8", "replace")) for text in texts)
+    measured = 0.8 * size / bytes_per_token if bytes_per_token > 1.0 else 0.0
     images = (image for message in request.messages for image in message.images)
-    return text + sum(min(64, (i.width // 28) * (i.height // 28)) for i in images)
+    cells = sum(min(64, (i.width // 28) * (i.height // 28)) for i in images)
+    return max(words, int(measured)) + cells
 
 
 def body_of(

@@ -13,7 +13,7 @@ from typing import Literal
 
 from ecoalign.errors import ModelError
 from ecoalign.models._base import Completion, TokenLogprob, ToolCall, Usage
-from ecoalign.models._speech import broke_off, content_of, ending, withheld
+from ecoalign.models._speech import broke_off, content_of, ending, visible, withheld
 
 # More than any context window; a larger count is an error of the server, not a usage.
 MAX_TOKENS = 100_000_000
@@ -24,6 +24,9 @@ _SECRET = re.compile(r"\b[sp]k-[A-Za-z0-9*._-]{6,}|\bBearer\s+\S+", re.I)
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 
 _CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,96}")
+
+_SHORTEST_KEY = 8
+"""A shorter one is no secret, and its letters stand in many a word."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -81,15 +84,27 @@ def said(data: bytes) -> str:
 
 def scrub(text: str, key: str) -> str:
     """Server text made fit for a message: one line, short, without `key` or anything like one."""
-    kept = text.replace(key, "[key]") if key else text
+    kept = text.replace(key, "[key]") if len(key) >= _SHORTEST_KEY else text
     kept = _CONTROL.sub(" ", _SECRET.sub("[key]", kept)).strip()
     return kept if len(kept) <= 300 else kept[:297] + "..."
 
 
+_REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+"""Fields beside the content in which servers put hidden reasoning."""
+
+
 def parse(
-    data: bytes, *, seconds: float, key: str = "", client: Mapping[str, object] | None = None
+    data: bytes,
+    *,
+    seconds: float,
+    key: str = "",
+    client: Mapping[str, object] | None = None,
+    thinks: bool = False,
 ) -> Completion:
     """The completion in a response body. `key` is kept out of error messages.
+
+    Where a model `thinks`, and may begin inside its thoughts, a text that was cut and holds no mark
+    of their end is nothing but thoughts, unless the server put those into a field of their own.
 
     A refusal in its own field (structured output) becomes the text, with finish reason
     "refusal". An empty text is accepted only where a content filter took it, or beside calls of
@@ -124,14 +139,21 @@ def parse(
     elif ending(finish) == "refusal" or _withheld_by(choice):
         # Anthropic's word for an answer that a classifier stopped; Azure says so beside any word.
         finish = "content_filter"
-    if broke_off(finish) or choice.get("error"):
-        words = scrub(said(json.dumps(dict(choice)).encode()), key)
+    trouble = said(json.dumps({"error": choice["error"]}).encode()) if choice.get("error") else ""
+    if withheld(trouble):
+        finish = "content_filter"
+    elif trouble or broke_off(finish):
         raise _bad(
-            f"the server broke off amid its answer (finish reason {finish!r}): {words}", used
+            f"the server broke off amid its answer (finish reason {finish!r}): "
+            f"{scrub(trouble, key) or 'it gave no reason'}",
+            used,
         )
     asked = client or {}
     calls = _tool_calls(message.get("tool_calls"), used) if asked.get("tools") else ()
     end = ending(finish)
+    lost = thinks and end == "length" and text == visible(text).text
+    if lost and not any(message.get(field) for field in _REASONING):
+        text = ""
     if not text.strip() and not calls and end != "content_filter":
         if end == "length":
             raise _bad(
@@ -196,6 +218,8 @@ def _withheld_by(value: object) -> bool:
     return (
         any(_mapping(result).get("filtered") is True for result in results)
         or bool(feedback.get("blockReason") or feedback.get("block_reason"))
+        # OpenRouter keeps the provider's own word beside "stop".
+        or ending(str(fields.get("native_finish_reason"))) == "content_filter"
         or fields.get("input_sensitive") is True
         or fields.get("output_sensitive") is True
     )

@@ -41,6 +41,13 @@ _UNTOUCHED: Mapping[int, str] = {
 }
 """What a server sends before it does any work, so that nothing can have been used."""
 
+_UNABLE = re.compile(
+    r"(?:not|n't) (?:yet )?(?:supported|implemented)|unsupported|(?:does|do) ?(?:not|n't) support"
+    r"|unexpected keyword argument|NotImplementedError",
+    re.IGNORECASE,
+)
+"""What a 5xx says that refuses what was asked before any of it was done."""
+
 _NO_FILTER = frozenset({401, 404, 407, 413})
 
 _COMPRESSED = "sent a compressed answer, although none was requested"
@@ -213,6 +220,8 @@ class ChatServer:
             return "the server's content filter refused the request", "filtered", False
         if status in _UNTOUCHED:
             return _UNTOUCHED[status], "server", False
+        if status >= 500 and _UNABLE.search(text):
+            return "the server cannot do what was asked", "rejected", False
         if status >= 500:
             return "the server failed", "server", True
         if status in {401, 403}:
