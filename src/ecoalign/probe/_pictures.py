@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ecoalign.models import BoxConvention, ImagePart
+from ecoalign.prompts import CONVENTIONS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,28 +58,21 @@ def _encoded(picture: Image) -> ImagePart:
     return ImagePart(data.getvalue(), "image/png", picture.width, picture.height)
 
 
-_Corners = tuple[float, float, float, float]
-
-_READ: dict[BoxConvention, Callable[[_Corners, Target], _Corners]] = {
-    "xyxy-1000": lambda n, t: _scaled(n, t, 1000),
-    "yxyx-1000": lambda n, t: _scaled((n[1], n[0], n[3], n[2]), t, 1000),
-    "xyxy-1": lambda n, t: _scaled(n, t, 1),
-    "xyxy-1024": lambda n, t: _scaled(n, t, 1024),
-    "xyxy-pixels": lambda n, _: n,
-    "xywh-pixels": lambda n, _: (n[0], n[1], n[0] + n[2], n[1] + n[3]),
-}
-"""How the four numbers of each convention become the corners of a box in pixels."""
-
-
-def _scaled(numbers: _Corners, target: Target, whole: float) -> _Corners:
-    x, y = target.width / whole, target.height / whole
-    return numbers[0] * x, numbers[1] * y, numbers[2] * x, numbers[3] * y
-
-
 def overlap(numbers: Sequence[float], target: Target, convention: BoxConvention) -> float:
-    """The intersection over union, in [0, 1], of a target and the box that four numbers mean."""
+    """The intersection over union, in [0, 1], of a target and the box that four numbers mean.
+
+    They mean nothing but what the convention says: `read_box`, which is tolerant, could not tell
+    one convention from another.
+    """
+    rule = CONVENTIONS[convention]
+    across = target.width / rule.span if rule.span else 1.0
+    down = target.height / rule.span if rule.span else 1.0
     first, second, third, fourth = numbers
-    left, top, right, bottom = _READ[convention]((first, second, third, fourth), target)
+    if rule.order == "yxyx":
+        first, second, third, fourth = second, first, fourth, third
+    left, top, right, bottom = first * across, second * down, third * across, fourth * down
+    if rule.order == "xywh":
+        right, bottom = left + right, top + bottom
     wide = min(right, target.right) - max(left, target.left)
     high = min(bottom, target.bottom) - max(top, target.top)
     if wide <= 0 or high <= 0:
@@ -93,7 +87,8 @@ def convention_of(boxes: Sequence[tuple[Target, Sequence[float]]]) -> BoxConvent
     A box fits from half an overlap on. Of 1000 and 1024, which differ little, 1000 comes first.
     """
     least = {
-        kind: min(overlap(numbers, target, kind) for target, numbers in boxes) for kind in _READ
+        kind: min(overlap(numbers, target, kind) for target, numbers in boxes)
+        for kind in CONVENTIONS
     }
     best = max(least.values())
     if best < 0.5:
