@@ -81,6 +81,7 @@ def test_a_server_that_can_do_it_all() -> None:
         (Capable(smallest=60), "smallest_image", 224),
         (Capable(boxes="yxyx-1000"), "boxes", "yxyx-1000"),
         (Capable(boxes="xyxy-1"), "boxes", "xyxy-1"),
+        (Capable(boxes="xyxy-1024"), "boxes", "xyxy-1024"),
         (Capable(boxes="xyxy-pixels"), "boxes", "xyxy-pixels"),
         (Capable(boxes="xywh-pixels"), "boxes", "xywh-pixels"),
         (Capable(boxes=""), "boxes", None),

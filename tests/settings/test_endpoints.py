@@ -311,7 +311,7 @@ async def test_a_profile_is_found_on_the_next_run_and_changes_what_is_sent() -> 
         _keep(
             server.url,
             "some-model",
-            'about = { model = "x" }\nlogprobs = 0\nschema_mode = "prompt"\n'
+            'about = { model = "x" }\nlogprobs = 0\nschema_mode = "prompt"\nthinking = 512\n'
             'seed = false\nsystem = "user"\nextra_body = { top_k = 1 }\n',
         )
         known = await bodies(settings)
@@ -319,6 +319,7 @@ async def test_a_profile_is_found_on_the_next_run_and_changes_what_is_sent() -> 
             assert not any(name in body for body in known)
         assert all(body["top_k"] == 1 for body in known)
         assert all(body["messages"][0]["role"] == "user" for body in known)  # type: ignore[index]
+        assert all(int(str(body["max_tokens"])) > 512 for body in known)
         # Settings stand before it, and it is of this address and this name alone.
         assert any("logprobs" not in body for body in await bodies(settings))
         none = await bodies(settings.replace(profile="none"))

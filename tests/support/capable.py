@@ -16,6 +16,7 @@ from PIL import Image
 _BOXES = {
     "xyxy-1000": "[{l:.0f}, {t:.0f}, {r:.0f}, {b:.0f}]",
     "yxyx-1000": "[{t:.0f}, {l:.0f}, {b:.0f}, {r:.0f}]",
+    "xyxy-1024": "[[{l:.0f}, {t:.0f}], [{r:.0f}, {b:.0f}]]",
     "xyxy-1": "[{l:.3f}, {t:.3f}, {r:.3f}, {b:.3f}]",
     "xyxy-pixels": '```json\n[{{"bbox_2d": [{l:.0f}, {t:.0f}, {r:.0f}, {b:.0f}]}}]\n```',
     "xywh-pixels": "[{l:.0f}, {t:.0f}, {w:.0f}, {h:.0f}]",
@@ -177,7 +178,7 @@ def _written(picture: Image.Image, convention: str) -> str:
     ]
     left, top = map(min, zip(*red, strict=True))
     right, bottom = (most + 1 for most in map(max, zip(*red, strict=True)))
-    wide, high = {"1000": (1000, 1000), "1": (1, 1)}.get(
+    wide, high = {"1000": (1000, 1000), "1024": (1024, 1024), "1": (1, 1)}.get(
         convention.rpartition("-")[2], (picture.width, picture.height)
     )
     x, y = wide / picture.width, high / picture.height

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,6 +64,8 @@ def probe(
     from ecoalign.aligner import run_blocking
     from ecoalign.probe import default_budget, probe_model
 
+    # What a model's requests find out by and by is what is looked at here, and in the table.
+    logging.getLogger("ecoalign.models").setLevel(logging.ERROR)
     options = SettingsOptions(model=model, base_url=base_url, config=config, pairs=pairs)
     settings = options.load()
     opened = settings.replace(profile="none").open_model()

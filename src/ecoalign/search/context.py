@@ -347,6 +347,7 @@ async def record_run(
             method=method,
             instructions=query.instructions,
             profile=ctx.profile.to_json(),
+            profile_hash=ctx.profile.hash,
         )
     )
     try:
