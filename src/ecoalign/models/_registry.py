@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from pathlib import Path
 
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatModel
 from ecoalign.models._endpoint import Endpoint
-from ecoalign.models._profile import Profile, known_profile
+from ecoalign.models._profile import Profile, known_profile, read_profile
 from ecoalign.models._providers import PROVIDERS, Provider, provider_of
 from ecoalign.models.openai import OpenAIModel
+
+_LOCAL = ("embedded", "hf")
+"""Whose models run in this process."""
 
 
 def open_model(
@@ -25,7 +29,8 @@ def open_model(
 ) -> ChatModel:
     """The model that `spec` names.
 
-    "embedded" is the model in this package. "PROVIDER:NAME" is a model of one of the providers in
+    "embedded" is the model in this package. "hf:NAME" is a model of the Hugging Face hub or of a
+    local folder, loaded into this process. "PROVIDER:NAME" is a model of one of the providers in
     `ecoalign.models._providers`. "openai:NAME" is a model of OpenAI, or of the server at `base_url`
     (or OPENAI_BASE_URL), for which a bare "NAME" will do too. A `ChatModel` is returned as it is.
 
@@ -38,11 +43,13 @@ def open_model(
         key_env: the variable that holds the key for this address; "" for none. By default the
             provider's.
         proxy: the proxy on the way there; "" for none. By default that of the environment.
-        profile: see `known_profile`; for servers only.
-        tune: changes what is known of the model, its profile; for servers only.
+        profile: see `known_profile`; of a model in this process a file alone counts.
+        tune: changes what is known of the model, its profile; not for the embedded one.
 
     Raises:
-        InputError: there is no such provider, or a value does not go with it.
+        InputError: there is no such provider, or a value does not go with it; for "hf:NAME" also
+            that the extra is not installed, or the model is not there.
+        ModelError: "hf:NAME" cannot be downloaded, or does not fit in memory.
     """
     if not isinstance(spec, str):
         if not isinstance(spec, ChatModel):
@@ -55,6 +62,8 @@ def open_model(
     prefix = spec.strip().partition(":")[0]
     if prefix == "embedded":
         return _embedded(spec.strip().partition(":")[2], base_url)
+    if prefix == "hf" and ":" in spec:
+        return _local(spec.strip().partition(":")[2], base_url, profile, tune)
     provider, name = provider_of(spec)
     if provider is None:
         if base_url is None:
@@ -114,8 +123,30 @@ def _embedded(name: str, base_url: str | None) -> ChatModel:
     return EmbeddedModel()
 
 
+def _local(
+    name: str,
+    base_url: str | None,
+    profile: str,
+    tune: Callable[[Profile], Profile] | None,
+) -> ChatModel:
+    if base_url is not None:
+        raise InputError(
+            '"hf:NAME" runs in this process and takes no base URL; for a model of that name on a '
+            'server write "openai:NAME"'
+        )
+
+    def known(found: Profile) -> Profile:
+        file = None if profile in {"auto", "none"} else Path(profile).expanduser()
+        found = found if file is None else read_profile(file, found)
+        return found if tune is None else tune(found)
+
+    from ecoalign.models.hf import HFModel
+
+    return HFModel(name, tune=known)
+
+
 def _unknown(spec: str, prefix: str) -> InputError:
-    names = ("embedded", *PROVIDERS)
+    names = (*_LOCAL, *PROVIDERS)
     near = difflib.get_close_matches(prefix.lower(), names, n=1, cutoff=0.6)
     if near:
         rest = spec.partition(":")[2] or "NAME"

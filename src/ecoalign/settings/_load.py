@@ -279,7 +279,7 @@ class Settings(Fields):
             return Reach.of(spec, self.endpoints[spec], self.timeout)
         profile = self.profile if role == "model" else "auto"
         address = base_url or self.base_url
-        if spec == "embedded":
+        if spec == "embedded" or spec.startswith("hf:"):
             return Reach(spec, None, self.timeout)
         provider = provider_of(spec)[0]
         if address is None or base_url is not None or role == "model":
