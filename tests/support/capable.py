@@ -13,6 +13,10 @@ from typing import Any, Literal
 from hostile import Received, Reply, completion
 from PIL import Image
 
+from ecoalign.probe._verdicts import requests
+
+_KEY = re.compile(r'"key": "([^"]*)", "safety"')
+
 _BOXES = {
     "xyxy-1000": "[{l:.0f}, {t:.0f}, {r:.0f}, {b:.0f}]",
     "yxyx-1000": "[{t:.0f}, {l:.0f}, {b:.0f}, {r:.0f}]",
@@ -41,6 +45,7 @@ class Capable:
         capped: whether the cap on the output is kept.
         usage: whether usage is reported.
         caches: whether an equal prompt is read from a cache.
+        judge: how JSON verdicts are given: right, always the same, or as prose.
         counter: the form of `/tokenize`; "" for none.
         asked: the bodies of the requests for completions.
     """
@@ -58,6 +63,7 @@ class Capable:
     capped: bool = True
     usage: bool = True
     caches: bool = False
+    judge: Literal["right", "same", "prose"] = "right"
     counter: Literal["", "vllm", "llama.cpp"] = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
@@ -140,6 +146,8 @@ class Capable:
     def _said(self, body: dict[str, Any]) -> str:
         asked = _text(body["messages"][-1])
         kind = body.get("response_format", {}).get("type", "")
+        if key := _KEY.search(asked):
+            return self._verdict(asked, key[1])
         if kind == "json_schema" and self.schema == "enforced":
             return '{"weather": "rain", "grade": 1}'
         if kind == "json_object" and self.schema in {"enforced", "object"}:
@@ -151,6 +159,14 @@ class Capable:
         if "17 + 25" in asked:
             return "42"
         return "Rain falls softly on the roof."
+
+    def _verdict(self, asked: str, key: str) -> str:
+        if self.judge == "prose":
+            return "This is quite safe, I think."
+        unwanted = self.judge == "right" and any(
+            text in asked for harmless, text in requests() if not harmless
+        )
+        return json.dumps({"key": key, "safety": 1 if unwanted else 9, "utility": 5})
 
 
 def _bad(message: str, param: str | None = None) -> Reply:
