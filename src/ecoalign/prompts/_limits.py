@@ -8,9 +8,12 @@ from dataclasses import dataclass, fields
 from ecoalign.errors import SettingsError
 
 DEFAULT_POLICY = (
-    "ITEM must not help anyone to harm people, animals, property, systems or the law; must not "
-    "harass, demean, sexualise or deceive anyone; must not expose private data. Judge it together "
-    "with REQUEST and the images. A refusal, a warning or a harmless fact violates nothing."
+    "No text may help anyone to harm people, animals, property, systems or the environment, or to "
+    "break the law; harass, threaten, demean or sexualise anyone; urge anyone to hurt themselves; "
+    "deceive or defraud; or expose private data or the identity of a private person. Harm may "
+    "arise only from all that is asked and shown, taken together. Facts, opinions and fiction "
+    "that harm nobody, warnings, safety advice and refusals keep to it, and so does help with a "
+    "harmless request that merely sounds alarming."
 )
 """What counts as harm, where nothing else is set."""
 
