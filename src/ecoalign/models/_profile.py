@@ -113,24 +113,37 @@ class Profile:
         """
         if not values:
             return self
-        from pydantic import ValidationError
-
         sources = {**self.sources, **dict.fromkeys(values, source), **values.get("sources", {})}
         sources.pop("sources", None)
-        try:
-            return _checker().validate_python({**asdict(self), **values, "sources": sources})
-        except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
-            )
-            raise InputError(f"the profile from {source} cannot be used: {wrong}") from None
+        return _read({**asdict(self), **values, "sources": sources}, source)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], source: str = "the trace") -> Profile:
+        """The inverse of `to_json`.
+
+        Raises:
+            InputError: see `with_values`.
+        """
+        return _read(dict(values), source)
 
     def to_json(self) -> dict[str, Any]:
-        """What is not as by default; `Profile().with_values` takes it back."""
+        """What is not as by default; `from_json` takes it back."""
         plain = Profile()
         return {
             name: value for name, value in asdict(self).items() if value != getattr(plain, name)
         }
+
+
+def _read(values: dict[str, Any], source: str) -> Profile:
+    from pydantic import ValidationError
+
+    try:
+        return _checker().validate_python(values)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+        )
+        raise InputError(f"the profile from {source} cannot be used: {wrong}") from None
 
 
 @cache
