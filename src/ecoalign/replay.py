@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, get_args
 
 from ecoalign.aligner import Aligner
 from ecoalign.budget import Budget, Pricing
@@ -14,10 +14,13 @@ from ecoalign.evaluators import SelfEvaluator
 from ecoalign.models import (
     ChatRequest,
     Completion,
+    KnownTokens,
     Profile,
     SamplingParams,
+    Segment,
     Usage,
     request_key,
+    segments,
     shipped_profile,
 )
 from ecoalign.models import bound as token_bound
@@ -38,6 +41,7 @@ class ReplayModel:
         dialect: "full" or "compact"; by the name if None.
         bound: the recorded model's worst case; by the profile if None.
         profile: what was known of it; what its name tells if None.
+        known: what it was known to count, where the run learned bounds (`RunStarted.known`).
 
     Attributes:
         astray: the error for the first request without a recorded answer; None if there was none.
@@ -50,6 +54,7 @@ class ReplayModel:
         dialect: str | None = None,
         bound: Callable[[ChatRequest], Usage] | None = None,
         profile: Profile | None = None,
+        known: Mapping[str, Any] | None = None,
     ) -> None:
         self._answers: dict[str, deque[Called]] = defaultdict(deque)
         names = []
@@ -58,15 +63,20 @@ class ReplayModel:
                 self._answers[event.key].append(event)
                 names.append(event.model)
         self.name = name or (names[0] if names else "replay")
-        known = profile or _profile_of(self.name)
-        self.profile = known if dialect is None else known.with_values({"dialect": dialect}, "you")
+        found = profile or _profile_of(self.name)
+        self.profile = found if dialect is None else found.with_values({"dialect": dialect}, "you")
         self.dialect: str = self.profile.dialect
-        self._bound = bound or _bound_of(self.name, self.profile.family)
+        self._bound = bound or _bound_of(self.name, self.profile)
+        self.known = KnownTokens.from_json(known) if known else None
         self.astray: InputError | None = None
 
     def bound(self, request: ChatRequest) -> Usage:
         """The recorded model's upper bound."""
         return self._bound(request)
+
+    def segments(self, request: ChatRequest) -> list[Segment]:
+        """See `SupportsSegments.segments`."""
+        return segments(request, self.profile.family, self.profile.image_tokens)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """The next recorded answer to this very request.
@@ -120,12 +130,12 @@ def _profile_of(name: str) -> Profile:
     return shipped_profile(name.partition(":")[2] or name)
 
 
-def _bound_of(name: str, family: str) -> Callable[[ChatRequest], Usage]:
+def _bound_of(name: str, profile: Profile) -> Callable[[ChatRequest], Usage]:
     if name == "embedded":
         from ecoalign.models.embedded import EmbeddedModel
 
         return EmbeddedModel().bound
-    return lambda request: token_bound(request, family)
+    return lambda request: token_bound(request, profile.family, profile.image_tokens)
 
 
 async def replay(
@@ -170,7 +180,7 @@ async def replay(
     profile = None
     if started.profile:
         profile = Profile().with_values(dict(started.profile), "the trace")
-    model = ReplayModel(events, started.model, dialect, bound, profile)
+    model = ReplayModel(events, started.model, dialect, bound, profile, started.known)
     evaluator = SelfEvaluator(model, spoken_to(model, settings))
     if evaluator.name != started.evaluator:
         raise InputError(f"a run scored by {started.evaluator} cannot be replayed")

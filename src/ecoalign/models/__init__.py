@@ -18,6 +18,7 @@ from ecoalign.models._base import (
     request_key,
 )
 from ecoalign.models._endpoint import USER_AGENT, Endpoint, base_url_of_environment, read_base_url
+from ecoalign.models._known import KnownTokens, SupportsSegments
 from ecoalign.models._profile import (
     BoxConvention,
     Profile,
@@ -29,7 +30,7 @@ from ecoalign.models._profile import (
 from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
-from ecoalign.models._tokens import bound, image_family
+from ecoalign.models._tokens import Segment, bound, image_family, segments
 
 __all__ = [
     "OWN_REPLY",
@@ -41,10 +42,13 @@ __all__ = [
     "Endpoint",
     "FinishReason",
     "ImagePart",
+    "KnownTokens",
     "Message",
     "Profile",
     "Reply",
     "SamplingParams",
+    "Segment",
+    "SupportsSegments",
     "TextPart",
     "TokenLogprob",
     "ToolCall",
@@ -62,6 +66,7 @@ __all__ = [
     "read_profile",
     "reply_of",
     "request_key",
+    "segments",
     "shipped_profile",
     "spoken",
 ]

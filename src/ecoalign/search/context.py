@@ -329,11 +329,13 @@ async def record_run(
             method=method,
             instructions=query.instructions,
             profile=ctx.profile.model_dump(mode="json", exclude_defaults=True),
+            known=ctx.metered.learned.snapshot(ctx.model),
         )
     )
     try:
         await ctx.encode_views()
         await work(ctx)
+        ctx.metered.learned.keep()
     except EcoAlignError as error:
         failed(type(error).__name__, str(error))
         error.trace = Trace(tuple(recorder.events))

@@ -110,6 +110,8 @@ class RunStarted:
     """The client's system prompt."""
     profile: Mapping[str, Any] = field(default_factory=dict)
     """What was known of the model (`Profile`), what is not as by default."""
+    known: Mapping[str, Any] = field(default_factory=dict)
+    """What the model was known to count (`KnownTokens`); empty where bounds are not learned."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 

@@ -14,6 +14,7 @@ from ecoalign.errors import InputError, ModelError
 from ecoalign.models import _tokens as tokens
 from ecoalign.models._base import ChatRequest, Completion, Usage
 from ecoalign.models._endpoint import OPENAI_URL, Endpoint
+from ecoalign.models._known import KnownTokens
 from ecoalign.models._profile import Profile, shipped_profile
 from ecoalign.models.openai._request import Feature, body_of, features_of, next_to_drop, to_blame
 from ecoalign.models.openai._response import parse
@@ -86,6 +87,7 @@ class OpenAIModel:
                 f"no key for {self.base_url}: set the environment variable {api_key_env}, or name "
                 "another server with a base URL"
             )
+        self.known = KnownTokens()
         self._dropped: frozenset[Feature] = frozenset()
         self._server: ChatServer | None = None
 
@@ -112,7 +114,11 @@ class OpenAIModel:
 
         The schema is counted once, wherever it ends up: in the request or in the prompt.
         """
-        return tokens.bound(request, self.profile.family)
+        return tokens.bound(request, self.profile.family, self.profile.image_tokens)
+
+    def segments(self, request: ChatRequest) -> list[tokens.Segment]:
+        """See `SupportsSegments.segments`."""
+        return tokens.segments(request, self.profile.family, self.profile.image_tokens)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Answer `request` in one attempt.
