@@ -27,7 +27,7 @@ from ecoalign.models import bound as token_bound
 from ecoalign.query import Picture, Query
 from ecoalign.search.context import spoken_to
 from ecoalign.settings import Settings
-from ecoalign.trace.events import Called, Event, RunStarted
+from ecoalign.trace.events import SCHEMA, Called, Event, RunStarted
 
 __all__ = ["ReplayModel", "replay"]
 
@@ -64,7 +64,8 @@ class ReplayModel:
                 names.append(event.model)
         self.name = name or (names[0] if names else "replay")
         found = profile or _profile_of(self.name)
-        self.profile = found if dialect is None else found.with_values({"dialect": dialect}, "you")
+        changed = {} if dialect in (None, found.dialect) else {"dialect": dialect}
+        self.profile = found.with_values(changed, "the caller")
         self.dialect: str = self.profile.dialect
         self._bound = bound or _bound_of(self.name, self.profile)
         self.known = KnownTokens.from_json(known) if known else None
@@ -177,10 +178,13 @@ async def replay(
             f"{', '.join(digest[:12] for digest in wanted) or '(none)'}; give just these"
         )
     settings = Settings.from_json(started.settings)
-    profile = None
-    if started.profile:
-        profile = Profile().with_values(dict(started.profile), "the trace")
+    profile = Profile.from_json(started.profile) if started.profile else None
     model = ReplayModel(events, started.model, dialect, bound, profile, started.known)
+    if started.schema < SCHEMA and model.dialect != "compact":
+        raise InputError(
+            f"the run was recorded by version {started.version}, which asked its model in other "
+            "words: it can be read and shown, not run again"
+        )
     evaluator = SelfEvaluator(model, spoken_to(model, settings))
     if evaluator.name != started.evaluator:
         raise InputError(f"a run scored by {started.evaluator} cannot be replayed")

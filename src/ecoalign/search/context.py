@@ -328,7 +328,7 @@ async def record_run(
             sampling=query.sampling.to_json(),
             method=method,
             instructions=query.instructions,
-            profile=ctx.profile.model_dump(mode="json", exclude_defaults=True),
+            profile=ctx.profile.to_json(),
             known=ctx.metered.learned.snapshot(ctx.model),
         )
     )
