@@ -77,7 +77,8 @@ class ReplayModel:
 
     def segments(self, request: ChatRequest) -> list[Segment]:
         """See `SupportsSegments.segments`."""
-        return segments(request, self.profile.family, self.profile.image_tokens)
+        known = self.profile
+        return segments(request, known.family, known.image_tokens, known.detail)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """The next recorded answer to this very request.
@@ -136,7 +137,8 @@ def _bound_of(name: str, profile: Profile) -> Callable[[ChatRequest], Usage]:
         from ecoalign.models.embedded import EmbeddedModel
 
         return EmbeddedModel().bound
-    return lambda request: token_bound(request, profile.family, profile.image_tokens)
+    family, measured, detail = profile.family, profile.image_tokens, profile.detail
+    return lambda request: token_bound(request, family, measured, detail)
 
 
 async def replay(

@@ -30,7 +30,7 @@ from ecoalign.models._profile import (
 from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
-from ecoalign.models._tokens import Segment, bound, image_family, segments
+from ecoalign.models._tokens import Segment, bound, image_family, image_tokens, segments
 
 __all__ = [
     "OWN_REPLY",
@@ -59,6 +59,7 @@ __all__ = [
     "checked",
     "finish_reason",
     "image_family",
+    "image_tokens",
     "open_model",
     "profile_file",
     "profile_of",

@@ -223,7 +223,12 @@ def check_family(family: str) -> str:
     return family
 
 
-def image_tokens(image: ImagePart, family: str, measured: Mapping[str, int] | None = None) -> int:
+def image_tokens(
+    image: ImagePart,
+    family: str,
+    measured: Mapping[str, int] | None = None,
+    detail: Detail | None = None,
+) -> int:
     """Upper bound of the tokens of one image for a model of `family` (a key of `FAMILIES`).
 
     Args:
@@ -231,12 +236,13 @@ def image_tokens(image: ImagePart, family: str, measured: Mapping[str, int] | No
         family: the model's.
         measured: tokens by size, "WIDTHxHEIGHT", as its server has reported them. OpenAI's depend
             on the detail, too, so for its families the formula alone counts.
+        detail: the hint that every image is sent with, in place of its own.
 
     Raises:
         InputError: there is no such family.
     """
     formula = FAMILIES[check_family(family)][1]
-    most = formula(max(1, image.width), max(1, image.height), image.detail)
+    most = formula(max(1, image.width), max(1, image.height), detail or image.detail)
     known = None if family in _OPENAI_FAMILIES else (measured or {}).get(size_of(image))
     return most if known is None else min(most, known + PER_PART)
 
@@ -270,7 +276,10 @@ class Segment(NamedTuple):
 
 
 def segments(
-    request: ChatRequest, family: str, measured: Mapping[str, int] | None = None
+    request: ChatRequest,
+    family: str,
+    measured: Mapping[str, int] | None = None,
+    detail: Detail | None = None,
 ) -> list[Segment]:
     """All of a prompt: template, lines of text, images, schema and further parameters.
 
@@ -278,7 +287,7 @@ def segments(
 
     Args:
         request: the call.
-        family, measured: see `image_tokens`.
+        family, measured, detail: see `image_tokens`.
 
     Raises:
         InputError: there is no such family.
@@ -289,7 +298,9 @@ def segments(
         out.append(Segment("message", PER_MESSAGE))
         for part in message.parts:
             if isinstance(part, ImagePart):
-                out.append(Segment(part, PER_PART + image_tokens(part, family, measured), part))
+                out.append(
+                    Segment(part, PER_PART + image_tokens(part, family, measured, detail), part)
+                )
                 continue
             out.append(Segment("text", PER_PART))
             *whole, last = part.text.split("\n")
@@ -297,16 +308,21 @@ def segments(
             out.append(Segment(("line", last), text_tokens(last)))
     if request.schema is not None:
         out.append(Segment(None, PER_SCHEMA + _json_bytes(request.schema)))
-    for name, value, tokens in (
+    for name, value, most in (
         ("extra", request.extra, _json_bytes),
         ("client", request.client, _client_tokens),
     ):
         if value:
-            out.append(Segment((name, json.dumps(value, default=str)), tokens(value)))
+            out.append(Segment((name, json.dumps(value, default=str)), most(value)))
     return out
 
 
-def bound(request: ChatRequest, family: str, measured: Mapping[str, int] | None = None) -> Usage:
+def bound(
+    request: ChatRequest,
+    family: str,
+    measured: Mapping[str, int] | None = None,
+    detail: Detail | None = None,
+) -> Usage:
     """Upper bound of what one attempt at `request` can use on a model of `family`.
 
     The prompt counts text, template, schema, further parameters and images; the completion is
@@ -314,13 +330,13 @@ def bound(request: ChatRequest, family: str, measured: Mapping[str, int] | None 
 
     Args:
         request: the call.
-        family, measured: see `image_tokens`.
+        family, measured, detail: see `image_tokens`.
 
     Raises:
         InputError: there is no such family.
     """
     prompt = image = 0
-    for segment in segments(request, family, measured):
+    for segment in segments(request, family, measured, detail):
         prompt += segment.tokens
         image += 0 if segment.image is None else segment.tokens - PER_PART
     completion = request.max_tokens

@@ -6,12 +6,16 @@ to gain than going on would cost is the answer; any other is one more thought of
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ecoalign.graph import ROOT, ActionKind, Candidate, PendingAction, Thought, ThoughtKind
 from ecoalign.graph.economics import Economy
+from ecoalign.models import Usage
 from ecoalign.search.context import RunContext
 from ecoalign.search.executor import ActionResult, Job, execute, worst_case
 from ecoalign.search.failures import raise_if_rejected
 from ecoalign.search.scanner import scan_request
+from ecoalign.search.synthesizer import answer_bounds
 from ecoalign.settings import Settings
 from ecoalign.trace.events import ActionsChosen, Proposed
 
@@ -22,9 +26,32 @@ _GOING_ON = 3
 """Actions that going on takes at least: a scan, a proposal, and what is proposed."""
 
 
-async def draft(ctx: RunContext) -> ActionResult | None:
+def draft_bounds(ctx: RunContext) -> list[tuple[str, Usage]]:
+    """Models and bounds of writing and scoring a draft."""
+    return worst_case(ctx, _job())
+
+
+def _job() -> Job:
+    nothing = Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 0.0)
+    return Job(DRAFT.id, DRAFT.candidate, (nothing,))
+
+
+def first_round(ctx: RunContext) -> list[tuple[str, Usage]]:
+    """Models and bounds of what has to fit before anything is learned, for views of the right size:
+    a scan, a draft and an answer, with their scores."""
+    if not ctx.views:
+        ctx = replace(ctx, views=ctx.sized_views())
+    drafting = draft_bounds(ctx) if ctx.settings.draft else []
+    return [*ctx.bounds(scan_request(ctx)), *drafting, *answer_bounds(ctx)]
+
+
+async def draft(ctx: RunContext, *, scanned: bool = False) -> ActionResult | None:
     """Write and score an answer from the views alone; None where that is off, or where it would
     leave no room to scan.
+
+    Args:
+        ctx: the run's context.
+        scanned: whether the scan is done.
 
     Errors are in the result, as a draft without a score is no answer; but for the rejection of
     a client's parameter, which every further answer would meet as well.
@@ -32,15 +59,14 @@ async def draft(ctx: RunContext) -> ActionResult | None:
     Raises:
         ModelError: such a rejection.
     """
-    nothing = Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 0.0)
-    job = Job(DRAFT.id, DRAFT.candidate, (nothing,))
-    if not ctx.settings.draft or not ctx.ledger.remaining().covers(
-        ctx.ledger.needs([*worst_case(ctx, job), *ctx.bounds(scan_request(ctx))])
-    ):
+    if not ctx.settings.draft:
+        return None
+    needed = draft_bounds(ctx) + ([] if scanned else ctx.bounds(scan_request(ctx)))
+    if not ctx.ledger.remaining().covers(ctx.ledger.needs(needed)):
         return None
     ctx.recorder.emit(Proposed(ROOT, DRAFT.id, (DRAFT.candidate,)))
     ctx.recorder.emit(ActionsChosen(0, (DRAFT.id,)))
-    (result,) = await execute(ctx, [job])
+    (result,) = await execute(ctx, [_job()])
     ctx.recorder.emit_all(result.calls)
     raise_if_rejected(result.error)
     return result

@@ -109,16 +109,20 @@ class OpenAIModel:
     def __repr__(self) -> str:
         return f"OpenAIModel({self.model!r}, base_url={self.base_url!r})"
 
+    @property
+    def _priced(self) -> tuple[str, Mapping[str, int], tokens.Detail | None]:
+        return self.profile.family, self.profile.image_tokens, self.profile.detail
+
     def bound(self, request: ChatRequest) -> Usage:
         """Upper bound of one attempt: see `ecoalign.models._tokens`.
 
         The schema is counted once, wherever it ends up: in the request or in the prompt.
         """
-        return tokens.bound(request, self.profile.family, self.profile.image_tokens)
+        return tokens.bound(request, *self._priced)
 
     def segments(self, request: ChatRequest) -> list[tokens.Segment]:
         """See `SupportsSegments.segments`."""
-        return tokens.segments(request, self.profile.family, self.profile.image_tokens)
+        return tokens.segments(request, *self._priced)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Answer `request` in one attempt.
