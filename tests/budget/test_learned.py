@@ -294,3 +294,25 @@ def test_memory_is_bounded() -> None:
     assert list(known.images)[-1] == "199x1 auto"
     assert len(known.texts) == 512
     assert KnownTokens.from_json(known.to_json()) == known
+
+
+def test_which_calls_are_kept_does_not_depend_on_their_order_either() -> None:
+    batch = [asking([f"line {number} " * 40]) for number in range(70)]
+    later = [asking([f"line {number} " * 40, "more"]) for number in range(70)]
+    found = []
+    for turned in (batch, batch[::-1]):
+        server = Server(order=random.Random(len(found)))
+        found.append(asyncio.run(converse(server, [turned, later], 10**9))[1][-1])
+    assert found[0] == found[1]
+    kept = [
+        most.prompt < server.bound(asked).prompt // 2
+        for most, asked in zip(found[0], later, strict=True)
+    ]
+    assert 40 < sum(kept) < 60
+
+
+def test_a_dearer_call_loosens_no_bound() -> None:
+    alone, long = asking(["a"], [40]), asking(["other words " * 90], [40])
+    tight, _ = bounds_after(Server(), [alone], asking(["b"], [40]))
+    assert bounds_after(Server(), [alone, long], asking(["b"], [40]))[0] == tight
+    assert bounds_after(Server(), [long, alone], asking(["b"], [40]))[0] == tight
