@@ -24,6 +24,7 @@ from ecoalign.models import (
     shipped_profile,
 )
 from ecoalign.models import bound as token_bound
+from ecoalign.models.openai import under
 from ecoalign.query import Picture, Query
 from ecoalign.search.context import spoken_to
 from ecoalign.settings import Settings
@@ -78,7 +79,7 @@ class ReplayModel:
     def segments(self, request: ChatRequest) -> list[Segment]:
         """See `SupportsSegments.segments`."""
         known = self.profile
-        return segments(request, known.family, known.image_tokens, known.detail)
+        return segments(under(request, known), known.family, known.image_tokens)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """The next recorded answer to this very request.
@@ -117,6 +118,7 @@ class ReplayModel:
                     billed=failure.billed,
                     retry_after=failure.retry_after,
                     param=failure.param,
+                    usage=record.usage,
                 )
         if failure.kind == "cancelled":
             raise asyncio.CancelledError
@@ -137,8 +139,8 @@ def _bound_of(name: str, profile: Profile) -> Callable[[ChatRequest], Usage]:
         from ecoalign.models.embedded import EmbeddedModel
 
         return EmbeddedModel().bound
-    family, measured, detail = profile.family, profile.image_tokens, profile.detail
-    return lambda request: token_bound(request, family, measured, detail)
+    family, measured = profile.family, profile.image_tokens
+    return lambda request: token_bound(under(request, profile), family, measured)
 
 
 async def replay(

@@ -194,7 +194,7 @@ def test_the_same_images_and_prefix_are_bounded_by_what_they_cost() -> None:
     prefix = ["A long request. " * 20, "With a second line."]
     first = asking([*prefix, "Describe it."], [40, 40, 50])
     most, real = bounds_after(Server(), [first], asking([*prefix, "Is it safe?"], [40, 40, 50]))
-    assert 3000 < real <= most < real + 60
+    assert 3000 < real <= most < real + 90
     # Nothing is taken over before it is asked for.
     server, client = Server(), MeteredClient(Ledger(Budget(tokens=10**9)))
     asyncio.run(client.complete(server, first))
@@ -299,7 +299,7 @@ def test_memory_is_bounded() -> None:
 def test_which_calls_are_kept_does_not_depend_on_their_order_either() -> None:
     batch = [asking([f"line {number} " * 40]) for number in range(70)]
     later = [asking([f"line {number} " * 40, "more"]) for number in range(70)]
-    found = []
+    found: list[list[Usage]] = []
     for turned in (batch, batch[::-1]):
         server = Server(order=random.Random(len(found)))
         found.append(asyncio.run(converse(server, [turned, later], 10**9))[1][-1])

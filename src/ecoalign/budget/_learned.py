@@ -36,8 +36,9 @@ SLACK_PER_CHANGE = 2
 """Tokens for each segment that is in only one of two calls: where it met its neighbours, a
 tokenizer may have joined what it now keeps apart."""
 
-SLACK = 8
-"""Tokens for the rest of a difference."""
+SLACK = 32
+"""Tokens for what is not in the request: a template's own system prompt, where a server that does
+not take the role has its text in the user's message."""
 
 
 _Key = tuple[Hashable, int]

@@ -30,6 +30,7 @@ from ecoalign.models._profile import (
 from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
+from ecoalign.models._speech import Ending, Visible, ending, visible
 from ecoalign.models._tokens import Segment, bound, image_family, image_tokens, segments
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "ChatModel",
     "ChatRequest",
     "Completion",
+    "Ending",
     "Endpoint",
     "FinishReason",
     "ImagePart",
@@ -53,10 +55,12 @@ __all__ = [
     "TokenLogprob",
     "ToolCall",
     "Usage",
+    "Visible",
     "attribute_error",
     "base_url_of_environment",
     "bound",
     "checked",
+    "ending",
     "finish_reason",
     "image_family",
     "image_tokens",
@@ -70,4 +74,5 @@ __all__ = [
     "segments",
     "shipped_profile",
     "spoken",
+    "visible",
 ]

@@ -227,7 +227,6 @@ def image_tokens(
     image: ImagePart,
     family: str,
     measured: Mapping[str, int] | None = None,
-    detail: Detail | None = None,
 ) -> int:
     """Upper bound of the tokens of one image for a model of `family` (a key of `FAMILIES`).
 
@@ -236,13 +235,12 @@ def image_tokens(
         family: the model's.
         measured: tokens by size, "WIDTHxHEIGHT", as its server has reported them. OpenAI's depend
             on the detail, too, so for its families the formula alone counts.
-        detail: the hint that every image is sent with, in place of its own.
 
     Raises:
         InputError: there is no such family.
     """
     formula = FAMILIES[check_family(family)][1]
-    most = formula(max(1, image.width), max(1, image.height), detail or image.detail)
+    most = formula(max(1, image.width), max(1, image.height), image.detail)
     known = None if family in _OPENAI_FAMILIES else (measured or {}).get(size_of(image))
     return most if known is None else min(most, known + PER_PART)
 
@@ -279,7 +277,6 @@ def segments(
     request: ChatRequest,
     family: str,
     measured: Mapping[str, int] | None = None,
-    detail: Detail | None = None,
 ) -> list[Segment]:
     """All of a prompt: template, lines of text, images, schema and further parameters.
 
@@ -287,7 +284,7 @@ def segments(
 
     Args:
         request: the call.
-        family, measured, detail: see `image_tokens`.
+        family, measured: see `image_tokens`.
 
     Raises:
         InputError: there is no such family.
@@ -298,9 +295,7 @@ def segments(
         out.append(Segment("message", PER_MESSAGE))
         for part in message.parts:
             if isinstance(part, ImagePart):
-                out.append(
-                    Segment(part, PER_PART + image_tokens(part, family, measured, detail), part)
-                )
+                out.append(Segment(part, PER_PART + image_tokens(part, family, measured), part))
                 continue
             out.append(Segment("text", PER_PART))
             *whole, last = part.text.split("\n")
@@ -321,7 +316,6 @@ def bound(
     request: ChatRequest,
     family: str,
     measured: Mapping[str, int] | None = None,
-    detail: Detail | None = None,
 ) -> Usage:
     """Upper bound of what one attempt at `request` can use on a model of `family`.
 
@@ -330,13 +324,13 @@ def bound(
 
     Args:
         request: the call.
-        family, measured, detail: see `image_tokens`.
+        family, measured: see `image_tokens`.
 
     Raises:
         InputError: there is no such family.
     """
     prompt = image = 0
-    for segment in segments(request, family, measured, detail):
+    for segment in segments(request, family, measured):
         prompt += segment.tokens
         image += 0 if segment.image is None else segment.tokens - PER_PART
     completion = request.max_tokens

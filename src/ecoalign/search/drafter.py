@@ -13,7 +13,7 @@ from ecoalign.graph.economics import Economy
 from ecoalign.models import Usage
 from ecoalign.search.context import RunContext
 from ecoalign.search.executor import ActionResult, Job, execute, worst_case
-from ecoalign.search.failures import raise_if_rejected
+from ecoalign.search.failures import raise_if_rejected, raise_if_silent
 from ecoalign.search.scanner import scan_request
 from ecoalign.search.synthesizer import answer_bounds
 from ecoalign.settings import Settings
@@ -53,11 +53,12 @@ async def draft(ctx: RunContext, *, scanned: bool = False) -> ActionResult | Non
         ctx: the run's context.
         scanned: whether the scan is done.
 
-    Errors are in the result, as a draft without a score is no answer; but for the rejection of
-    a client's parameter, which every further answer would meet as well.
+    Errors are in the result, as a draft without a score is no answer; but for those that every
+    further stage would meet as well: the rejection of a client's parameter, a server that hangs or
+    is not there.
 
     Raises:
-        ModelError: such a rejection.
+        ModelError: such an error.
     """
     if not ctx.settings.draft:
         return None
@@ -69,6 +70,7 @@ async def draft(ctx: RunContext, *, scanned: bool = False) -> ActionResult | Non
     (result,) = await execute(ctx, [_job()])
     ctx.recorder.emit_all(result.calls)
     raise_if_rejected(result.error)
+    raise_if_silent(result.error)
     return result
 
 

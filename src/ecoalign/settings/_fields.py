@@ -169,8 +169,9 @@ def default_budget(model: str, images: int = 1, profile: Profile | None = None) 
         return Budget(tokens=8000)
     known = profile or shipped_profile(model.partition(":")[2] or model)
     side = known.view_pixels
-    view = ImagePart(b"", "image/png", side, side, "low" if side <= LOW_DETAIL_SIDE else "high")
-    each = image_tokens(view, known.family, known.image_tokens, known.detail)
+    detail = known.detail or ("low" if side <= LOW_DETAIL_SIDE else "high")
+    view = ImagePart(b"", "image/png", side, side, detail)
+    each = image_tokens(view, known.family, known.image_tokens)
     each = min(each, _LIKELY) if known.family == "unknown" else each
     tokens = _CALLS * (images * each + _TEXT + known.thinking)
     return Budget(tokens=min(MOST_DEFAULT, max(LEAST_DEFAULT, -(-tokens // 1000) * 1000)))
@@ -353,8 +354,9 @@ class Fields(BaseModel):
     seed: int | None = Field(0, ge=0, le=2**31 - 1)
     """The seed of everything random, and of the server where it takes one."""
 
-    timeout: float = Field(60.0, gt=0, le=3600)
-    """The longest that one call may take, in seconds."""
+    timeout: float | None = Field(None, gt=0, le=3600)
+    """The longest that one call may take, in seconds; by default 60, or 600 where the server is on
+    this machine."""
 
     retries: int = Field(2, ge=0, le=10)
     """How often a failed call is repeated."""
