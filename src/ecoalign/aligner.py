@@ -15,7 +15,7 @@ from ecoalign.graph import Similarity, text_similarity
 from ecoalign.models import ChatModel, Usage
 from ecoalign.query import ImageSource, Query
 from ecoalign.search.context import RunContext, named_evaluator, record_run
-from ecoalign.search.drafter import first_round
+from ecoalign.search.drafter import first_calls, first_round
 from ecoalign.search.loop import search
 from ecoalign.settings import MOST_DEFAULT, Settings
 from ecoalign.trace import Alignment
@@ -114,7 +114,7 @@ class Aligner:
         The events so far are kept in the error's `trace` (a `Trace`).
         """
         ctx = self._context(query, budget, ledger, on_event=on_event)
-        return await record_run(ctx, method, self._search)
+        return await record_run(ctx, method, self._search, first_calls)
 
     async def stream(
         self, query: Query, budget: Budget | None = None, *, ledger: Ledger | None = None
@@ -132,7 +132,7 @@ class Aligner:
         """
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         ctx = self._context(query, budget, ledger, on_event=queue.put_nowait)
-        task = asyncio.create_task(record_run(ctx, "ecoalign", self._search))
+        task = asyncio.create_task(record_run(ctx, "ecoalign", self._search, first_calls))
         task.add_done_callback(lambda _: queue.put_nowait(None))
         try:
             while (event := await queue.get()) is not None:

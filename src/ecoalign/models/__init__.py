@@ -18,7 +18,7 @@ from ecoalign.models._base import (
     request_key,
 )
 from ecoalign.models._endpoint import USER_AGENT, Endpoint, base_url_of_environment, read_base_url
-from ecoalign.models._known import KnownTokens, SupportsSegments
+from ecoalign.models._known import CountsLines, KnownTokens, SupportsSegments
 from ecoalign.models._profile import (
     BoxConvention,
     Profile,
@@ -40,6 +40,7 @@ __all__ = [
     "ChatModel",
     "ChatRequest",
     "Completion",
+    "CountsLines",
     "Ending",
     "Endpoint",
     "FinishReason",

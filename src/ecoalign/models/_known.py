@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -13,6 +13,9 @@ from ecoalign.models._tokens import Segment, size_of
 IMAGES_KEPT = 64
 
 TEXTS_KEPT = 512
+
+SHORTEST_COUNTED = 32
+"""Characters of a line that is worth a request to a token counter."""
 
 
 def kind_of(image: ImagePart) -> str:
@@ -54,6 +57,11 @@ class KnownTokens:
         self.images.clear()
         self.texts.clear()
 
+    def uncounted(self, lines: Iterable[str]) -> list[str]:
+        """The lines, each once, that are worth counting and were not counted yet."""
+        worth = (line for line in dict.fromkeys(lines) if len(line) >= SHORTEST_COUNTED)
+        return [line for line in worth if digest_of(line) not in self.texts][:TEXTS_KEPT]
+
     def to_json(self) -> dict[str, Any]:
         """A snapshot, as the trace keeps it."""
         return {"images": dict(self.images), "texts": dict(self.texts)}
@@ -62,6 +70,16 @@ class KnownTokens:
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`."""
         return cls(dict(value.get("images", {})), dict(value.get("texts", {})))
+
+
+@runtime_checkable
+class CountsLines(Protocol):
+    """A model whose server has a tokenizer at hand."""
+
+    async def count_lines(self, lines: Iterable[str]) -> None:
+        """Have lines of text counted that are not `known` yet. Where that fails, bytes bound them
+        as before."""
+        ...
 
 
 @runtime_checkable

@@ -22,6 +22,7 @@ from ecoalign.models import (
     ChatModel,
     ChatRequest,
     Completion,
+    CountsLines,
     ImagePart,
     Profile,
     Usage,
@@ -364,14 +365,27 @@ def _answers(request: PromptRequest) -> bool:
 
 
 async def record_run(
-    ctx: RunContext, method: str, work: Callable[[RunContext], Awaitable[Finished]]
+    ctx: RunContext,
+    method: str,
+    work: Callable[[RunContext], Awaitable[Finished]],
+    opening: Callable[[RunContext], Sequence[ChatRequest]] = lambda ctx: (),
 ) -> Alignment:
     """Do `work` between `RunStarted` and `RunFailed`; a run that succeeds ends in `Finished`.
+
+    Args:
+        ctx: the run's context.
+        method: its name, for the trace.
+        work: what is done.
+        opening: the calls that it begins with, whose text is worth counting.
 
     Raises:
         EcoAlignError: that of `work`, with the events in its `trace`.
     """
     recorder, query, settings = ctx.recorder, ctx.query, ctx.settings
+    if ctx.profile.tokenize and isinstance(ctx.model, CountsLines):
+        # What is known as a run begins is known to its replay, too.
+        texts = (message.text for call in opening(ctx) for message in call.messages)
+        await ctx.model.count_lines(line for text in texts for line in text.split("\n"))
 
     def failed(error: str, message: str) -> None:
         recorder.emit(RunFailed(error, message, ctx.ledger.spent.to_json()))

@@ -6,16 +6,19 @@ to gain than going on would cost is the answer; any other is one more thought of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ecoalign.graph import ROOT, ActionKind, Candidate, PendingAction, Thought, ThoughtKind
 from ecoalign.graph.economics import Economy
-from ecoalign.models import Usage
+from ecoalign.models import ChatRequest, Usage
+from ecoalign.prompts.requests import PromptRequest, ScoreRequest
 from ecoalign.search.context import RunContext
-from ecoalign.search.executor import ActionResult, Job, execute, worst_case
+from ecoalign.search.executor import ActionResult, Job, execute, execute_request, worst_case
 from ecoalign.search.failures import raise_if_rejected, raise_if_silent
+from ecoalign.search.proposer import propose_request
 from ecoalign.search.scanner import scan_request
-from ecoalign.search.synthesizer import answer_bounds
+from ecoalign.search.synthesizer import answer_bounds, write_request
 from ecoalign.settings import Settings
 from ecoalign.trace.events import ActionsChosen, Proposed
 
@@ -43,6 +46,26 @@ def first_round(ctx: RunContext) -> list[tuple[str, Usage]]:
         ctx = replace(ctx, views=ctx.sized_views())
     drafting = draft_bounds(ctx) if ctx.settings.draft else []
     return [*ctx.bounds(scan_request(ctx)), *drafting, *answer_bounds(ctx)]
+
+
+def first_calls(ctx: RunContext) -> list[ChatRequest]:
+    """What a run asks first, as far as it is known before it begins."""
+    ctx = replace(ctx, views=ctx.sized_views())
+    job = _job()
+    asked = (
+        scan_request(ctx),
+        execute_request(ctx, job),
+        write_request(ctx, job.path),
+        propose_request(ctx, job.path, (), ctx.settings.horizon_cap),
+        ctx.score_request(job.path, "answer", ""),
+    )
+    return [call for request in asked for call in _rendered(ctx, request)]
+
+
+def _rendered(ctx: RunContext, request: PromptRequest) -> Sequence[ChatRequest]:
+    if isinstance(request, ScoreRequest):
+        return ctx.dialect.score_calls(request)
+    return (ctx.render(request),)
 
 
 async def draft(ctx: RunContext, *, scanned: bool = False) -> ActionResult | None:

@@ -68,8 +68,8 @@ class ActionResult:
     calls: list[Called] = field(default_factory=list)
 
 
-def _request(ctx: RunContext, job: Job) -> ExecuteRequest:
-    """A look sees its crop, everything else the whole views."""
+def execute_request(ctx: RunContext, job: Job) -> ExecuteRequest:
+    """What is asked: a look sees its crop, everything else the whole views."""
     region, query = job.candidate.region, ctx.query
     views = (ctx.crop(region),) if region is not None else ctx.views
     return ExecuteRequest(
@@ -85,7 +85,7 @@ def _request(ctx: RunContext, job: Job) -> ExecuteRequest:
 
 def worst_case(ctx: RunContext, job: Job) -> list[tuple[str, Usage]]:
     """Models and bounds of carrying out a job and scoring what it makes."""
-    request = _request(ctx, job)
+    request = execute_request(ctx, job)
     # The text is not known yet: stand in for it with as many words as it may have tokens.
     kind, text = KIND_OF[job.candidate.kind].value, ctx.longest(request)
     scoring = ctx.score_request((*job.path, *job.partners), kind, text, request.views)
@@ -122,7 +122,7 @@ async def _execute(ctx: RunContext, job: Job, calls: list[Called]) -> ActionResu
         for model, bound in worst_case(ctx, job):
             # Making and scoring are paid for together, so that no thought stays unscored.
             ctx.ledger.reserve_fund(fund, bound, model)
-        request = _request(ctx, job)
+        request = execute_request(ctx, job)
         completion = await ctx.ask(request, fund=fund)
         text = ctx.dialect.parse_execute(request, completion)
         stage, kind = "score", KIND_OF[job.candidate.kind].value

@@ -55,6 +55,22 @@ def may_be_fused(graph: ThoughtGraph, node: ThoughtId) -> tuple[Thought, ...]:
     return tuple(islice(found, OTHERS_SHOWN))[::-1]
 
 
+def propose_request(
+    ctx: RunContext, path: tuple[Thought, ...], others: tuple[Thought, ...], steps: int
+) -> ProposeRequest:
+    """What is asked."""
+    return ProposeRequest(
+        question=ctx.query.question,
+        views=ctx.views,
+        path=path,
+        others=others,
+        limit=ctx.settings.candidates,
+        steps=steps,
+        context=ctx.query.context,
+        instructions=ctx.query.instructions,
+    )
+
+
 async def propose(ctx: RunContext, graph: ThoughtGraph, node: ThoughtId, steps: int) -> Proposal:
     """Ask for the next actions from `node`, each with a forecast of `steps` steps beyond it.
 
@@ -69,16 +85,8 @@ async def propose(ctx: RunContext, graph: ThoughtGraph, node: ThoughtId, steps: 
     settings = ctx.settings
     path = graph.path_to(node)
     fusable = settings.fuse and path[-1].kind not in (ThoughtKind.ROOT, ThoughtKind.STRATEGY)
-    request = ProposeRequest(
-        question=ctx.query.question,
-        views=ctx.views,
-        path=path,
-        others=may_be_fused(graph, node) if fusable else (),
-        limit=settings.candidates,
-        steps=steps,
-        context=ctx.query.context,
-        instructions=ctx.query.instructions,
-    )
+    others = may_be_fused(graph, node) if fusable else ()
+    request = propose_request(ctx, path, others, steps)
     result = ctx.dialect.parse_propose(request, await ctx.ask(request))
     allowed = [c for c in result.candidates if _allowed(ctx, c, fusable=fusable)]
     greedy = settings.temperature == 0

@@ -27,7 +27,8 @@ _ANSWER_SECONDS = 0.2
 """Share of a budget in seconds that is kept back for writing and scoring the answer."""
 
 
-def _write_request(ctx: RunContext, path: tuple[Thought, ...]) -> WriteRequest:
+def write_request(ctx: RunContext, path: tuple[Thought, ...]) -> WriteRequest:
+    """What is asked for the answer from a path."""
     query = ctx.query
     return WriteRequest(query.question, ctx.views, path, query.context, query.instructions)
 
@@ -43,7 +44,7 @@ def answer_bounds(
         caption: words of the root that stands in for an empty path.
     """
     path = path or (Thought(ROOT, ThoughtKind.ROOT, "the " * caption, 1.0, 0.0, 0.0),)
-    request = _write_request(ctx, path)
+    request = write_request(ctx, path)
     scoring = ctx.score_request(path, "answer", ctx.longest(request))
     return [*ctx.bounds(request), *ctx.score_bounds(scoring)]
 
@@ -129,7 +130,7 @@ async def write(ctx: RunContext, path: tuple[Thought, ...]) -> ActionResult:
     before = ctx.tokens_spent
     text, stage, score, failed, reply = "", "write", None, None, OWN_REPLY
     try:
-        request = _write_request(ctx, path)
+        request = write_request(ctx, path)
         completion = await ctx.ask(request, fund=ANSWER)
         text = ctx.dialect.parse_execute(request, completion)
         stage = "score"
