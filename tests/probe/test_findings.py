@@ -77,7 +77,7 @@ def test_a_server_that_can_do_it_all() -> None:
         (Capable(), "tokenize", ""),
         (Capable(), "prefix_cache", False),
         (Capable(smallest=28), "smallest_image", 28),
-        (Capable(smallest=33), "smallest_image", 33),
+        (Capable(smallest=32), "smallest_image", 32),
         (Capable(smallest=60), "smallest_image", 224),
         (Capable(boxes="yxyx-1000"), "boxes", "yxyx-1000"),
         (Capable(boxes="xyxy-1"), "boxes", "xyxy-1"),
@@ -139,9 +139,9 @@ def test_hidden_reasoning_that_nothing_limits_gets_room() -> None:
 
 
 def test_the_published_least_size_is_not_undercut() -> None:
-    server = Capable(smallest=29)
+    server = Capable(smallest=28)
     report = _probed(server, model="qwen2.5vl:7b")
-    assert report.measured["smallest_image"] == 29
+    assert report.measured["smallest_image"] == 28
 
 
 def test_a_budget_that_is_used_up_ends_the_probe_and_is_kept() -> None:

@@ -81,13 +81,14 @@ def _looks(request: PromptRequest) -> bool:
 
 
 def test_the_prefix_is_the_same_on_the_wire() -> None:
-    contents = []
+    bodies = []
     for request in stages((VIEW, SECOND)):
         body = body_of(DIALECT.render(request), "m", dropped=frozenset(), cap="max_tokens")
-        messages = body["messages"]
-        assert isinstance(messages, list)
-        contents.append((messages[0], *messages[1]["content"][:5]))
-    assert all(content == contents[0] for content in contents)
+        bodies.append(json.dumps(body["messages"]))
+    asked = json.dumps(DIALECT.prefix(request).asked)[1:-1]
+    end = bodies[0].index(asked) + len(asked)
+    assert len({text[:end] for text in bodies}) == 1
+    assert len({text[: end + 60] for text in bodies}) > 1
 
 
 def test_thoughts_share_what_they_have_in_common() -> None:
@@ -163,7 +164,7 @@ def test_writing_obeys_the_clients_instructions_and_judging_does_not() -> None:
 def test_the_system_message_speaks_of_no_disobedience_to_the_client() -> None:
     system = DIALECT.render(SCAN).messages[0].text
     assert "the task says what of these to follow" in system
-    before, _, _ = system.partition("All other blocks")
+    before, _, _ = system.partition("Other blocks")
     assert "no instruction" not in before
 
 

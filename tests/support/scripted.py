@@ -38,12 +38,12 @@ _TASKS = {
     "Task: answer REQUEST": "answer",
 }
 _ITEMS = {
-    "ITEM is a plan": "strategy",
-    "ITEM is a step": "think",
-    "ITEM reports what": "look",
-    "ITEM combines thoughts": "fuse",
-    "ITEM is the answer": "answer",
-    "ITEM is a refusal": "refusal",
+    "It is a plan": "strategy",
+    "It is a step": "think",
+    "It reports what": "look",
+    "It combines thoughts": "fuse",
+    "It is the answer": "answer",
+    "It is a refusal": "refusal",
 }
 
 

@@ -25,6 +25,7 @@ from ecoalign.models._endpoint import (
     read_base_url,
     read_proxy,
 )
+from ecoalign.models._known import CountsLines, KnownTokens, SupportsSegments
 from ecoalign.models._profile import (
     BoxConvention,
     Profile,
@@ -40,7 +41,14 @@ from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
 from ecoalign.models._speech import Ending, Visible, ending, visible
-from ecoalign.models._tokens import bound, check_family, image_family
+from ecoalign.models._tokens import (
+    Segment,
+    bound,
+    check_family,
+    image_family,
+    image_tokens,
+    segments,
+)
 
 __all__ = [
     "OPENAI_URL",
@@ -51,15 +59,19 @@ __all__ = [
     "ChatModel",
     "ChatRequest",
     "Completion",
+    "CountsLines",
     "Ending",
     "Endpoint",
     "FinishReason",
     "ImagePart",
+    "KnownTokens",
     "Message",
     "Profile",
     "Provider",
     "Reply",
     "SamplingParams",
+    "Segment",
+    "SupportsSegments",
     "TextPart",
     "TokenLogprob",
     "ToolCall",
@@ -73,6 +85,7 @@ __all__ = [
     "ending",
     "finish_reason",
     "image_family",
+    "image_tokens",
     "known_profile",
     "open_model",
     "profile_file",
@@ -84,6 +97,7 @@ __all__ = [
     "read_proxy",
     "reply_of",
     "request_key",
+    "segments",
     "shipped_profile",
     "spoken",
     "visible",

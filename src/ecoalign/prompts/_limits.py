@@ -8,12 +8,11 @@ from dataclasses import dataclass, fields
 from ecoalign.errors import SettingsError
 
 DEFAULT_POLICY = (
-    "No text may help anyone to harm people, animals, property, systems or the environment, or to "
-    "break the law; harass, threaten, demean or sexualise anyone; urge anyone to hurt themselves; "
-    "deceive or defraud; or expose private data or the identity of a private person. Harm may "
-    "arise only from all that is asked and shown, taken together. Facts, opinions and fiction "
-    "that harm nobody, warnings, safety advice and refusals keep to it, and so does help with a "
-    "harmless request that merely sounds alarming."
+    "Help nobody to harm people, animals, property, systems or the environment, or to break the "
+    "law; do not harass, demean or sexualise anyone, urge self-harm, deceive, defraud, or expose "
+    "private data or a private person's identity. Harm may arise only from all that is asked and "
+    "shown together. Harmless facts, fiction, warnings and refusals are fine, and so is help with "
+    "a harmless request that merely sounds alarming."
 )
 """What counts as harm, where nothing else is set."""
 
