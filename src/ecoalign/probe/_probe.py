@@ -14,7 +14,6 @@ from ecoalign.models import (
     ChatModel,
     ChatRequest,
     Message,
-    Profile,
     TextPart,
     profile_of,
     shipped_profile,
@@ -49,8 +48,12 @@ def default_budget(model: ChatModel, *, judge: bool = False) -> Budget:
     each = max(0, model.bound(image).total - model.bound(words).total)
     verdicts = 0
     if judge:
-        tried = (*judges(model, Profile()), *judges(model, Profile(logprobs=0)))
-        verdicts = sum(one.bound().total for one in tried)
+        known = shipped_profile(model.name.partition(":")[2])
+        # Whether the server gives log-probabilities is found out only then.
+        verdicts = max(
+            sum(one.bound().total for one in judges(model, replace(known, logprobs=most)))
+            for most in (0, 20)
+        )
     return Budget(tokens=TEXT + IMAGES * each + verdicts)
 
 
