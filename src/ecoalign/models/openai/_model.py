@@ -221,7 +221,7 @@ class OpenAIModel:
                     "images",
                     f"{done.usage.prompt} prompt tokens are too few for the text and the images "
                     f"that were sent (at least {least}): the server may not have seen the images",
-                    logging.WARNING,
+                    level=logging.WARNING,
                 )
         seen = visible(done.text)
         if not seen.text or ending(done.finish_reason) != "stop":
