@@ -32,6 +32,9 @@ LONGEST_WAIT = 8.0
 # A server that asks for more patience than this is as good as down for one answer.
 LONGEST_RETRY_AFTER = 60.0
 
+PATIENCE = 2
+"""After so many calls in a row that a model did not answer in time, a run asks it no more."""
+
 WORDS_A_TOKEN = 4
 
 
@@ -130,6 +133,7 @@ class MeteredClient:
         self._gate = asyncio.Semaphore(max_concurrency)
         self._rng = random.Random() if rng is None else rng
         self._stage = ""
+        self._hung: dict[int, int] = {}
 
     def scoped(
         self, *, on_call: Callable[[Called], object] | None = None, stage: str = ""
@@ -170,6 +174,14 @@ class MeteredClient:
             ModelError: the last attempt's error, where a further one would not help, is not
                 allowed, does not fit the budget or would come after its end.
         """
+        if self._hung.get(id(model), 0) >= PATIENCE:
+            hangs = ModelError(
+                f"{model.name} did not answer {PATIENCE} times in a row, and is asked no more",
+                fault="timeout",
+                billed=False,
+            )
+            hangs.upstream = model.name
+            raise hangs
         if self._stage:
             request = replace(request, stage=self._stage)
         key = request_key(request)
@@ -185,10 +197,17 @@ class MeteredClient:
                         raise
                     failed.add_note(f"It was not tried again: {short}")
                     raise failed from None
+                hung = self._hung.get(id(model), 0)
                 try:
-                    return await self._attempt(reservation, model, request, key, attempt)
+                    done = await self._attempt(reservation, model, request, key, attempt)
                 except ModelError as error:
                     failed = error
+                    # Of calls that were under way together, all that hang count as one.
+                    silent = error.fault == "timeout" and error.billed
+                    self._hung[id(model)] = hung + 1 if silent else 0
+                else:
+                    self._hung[id(model)] = 0
+                    return done
             wait = self._wait(failed, attempt, fund)
             if attempt > self._retries or wait is None:
                 raise failed
