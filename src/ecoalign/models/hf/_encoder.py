@@ -81,6 +81,8 @@ class Encoder:
         self._image_token = int(
             getattr(config, "image_token_index", -1) if token is None else token
         )
+        named = (getattr(processor, f"{kind}_token", None) for kind in ("image", "video"))
+        self._marks = tuple(mark for mark in named if mark)
         # Both are used by the event loop's thread and by the model's; neither is thread-safe.
         self._lock = threading.RLock()
         self._piece = lru_cache(maxsize=1 << 16)(self._piece_of)
@@ -88,7 +90,7 @@ class Encoder:
         self._image_cost = lru_cache(maxsize=4096)(self._measured)
         self._count = lru_cache(maxsize=1024)(self._counted)
         self.system = self._system()
-        self._overhead = self._marks()
+        self._overhead = self._begin()
 
     # -- counting
 
@@ -112,7 +114,7 @@ class Encoder:
         prompt = len(ids) + self._overhead + sum(cost.tokens + EDGE for cost in costs)
         return Usage(prompt=prompt, image=sum(cost.image for cost in costs))
 
-    def _marks(self) -> int:
+    def _begin(self) -> int:
         """What a processor adds to the prompt beside the template, as the mark of its begin."""
         if self.processor is None:
             return 0
@@ -246,14 +248,22 @@ class Encoder:
                 if isinstance(part, ImagePart):
                     parts.append({"type": "image", "image": next(pending, None)})
                 elif parts and parts[-1]["type"] == "text":
-                    parts[-1]["text"] += "\n" + _whole(part.text)
+                    parts[-1]["text"] += "\n" + self._plain(part.text)
                 else:
-                    parts.append({"type": "text", "text": _whole(part.text)})
+                    parts.append({"type": "text", "text": self._plain(part.text)})
             if self.processor is None:
-                said.append({"role": message.role, "content": _whole(message.text)})
+                said.append({"role": message.role, "content": self._plain(message.text)})
             else:
                 said.append({"role": message.role, "content": parts})
         return said
+
+    def _plain(self, text: str) -> str:
+        """`text` without halves of characters, which no tokenizer takes, and without the mark of an
+        image, which some processors count as one wherever it stands: it gets a blank inside."""
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        for mark in self._marks:
+            text = text.replace(mark, f"{mark[0]} {mark[1:]}")
+        return text
 
     def _tokens_without_pixels(self, said: Conversation, options: Mapping[str, Any]) -> list[int]:
         """The prompt's tokens with a mark in the place of each image."""
@@ -328,11 +338,6 @@ class Encoder:
             alone: str = self.tokenizer.decode(self._reference)
             both: str = self.tokenizer.decode([*self._reference, token])
         return both.removeprefix(alone)
-
-
-def _whole(text: str) -> str:
-    """`text` without halves of characters, which no tokenizer takes."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _pixels_of(processed: Mapping[str, Any]) -> dict[str, Any]:

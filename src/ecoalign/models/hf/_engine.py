@@ -33,6 +33,10 @@ from ecoalign.models.hf._writing import Writer
 GATHER = 0.005
 """Seconds that the first call waits for others to be run with."""
 
+_LAYOUT = {"whitespace_flexible": True, "whitespace_pattern": r" ?|\n {0,8}"}
+"""Between the parts of JSON: a blank, or a new line and its indent. Small models go on with blanks
+to the cap where any number of them is allowed."""
+
 SHORTEST = 32
 """Tokens: what a prefix must have to be worth keeping, or reading before a batch that shares it."""
 
@@ -143,14 +147,16 @@ class Engine:
         rows = [row for row in rows if not self._over(*row)]
         if self.reuses and len(rows) > 1:
             self._read_common([writer for _, writer in rows])
-        # Models differ in what they make of a row without images beside one with them.
-        for seen in (True, False):
-            self._together([row for row in rows if bool(row[1].prompt.images) is seen])
+        # Llama 3.2 Vision reads another number of images beside its own as something to attend to.
+        groups: dict[int, list[tuple[Job, Writer]]] = {}
+        for row in rows:
+            images = len(row[1].prompt.images)
+            groups.setdefault(min(images, 1) if self.reuses else images, []).append(row)
+        for group in groups.values():
+            self._together(group)
 
     def _together(self, rows: Sequence[tuple[Job, Writer]]) -> None:
         """Run a batch; where the memory is too small for it, each call by itself."""
-        if not rows:
-            return
         try:
             self._write([writer for _, writer in rows])
         except Exception as error:
@@ -274,7 +280,7 @@ class Engine:
         In the tensors each row is: padding, its known tokens, padding, its other tokens.
 
         Args:
-            rows: all with images or all without.
+            rows: all with images or all without; as many each, where nothing is kept.
             length: tokens of each prompt to read; None for all.
         """
         lengths = [len(row.prompt.ids) if length is None else length for row in rows]
@@ -467,7 +473,7 @@ class _Grammars:
         text = json.dumps(schema, sort_keys=True)
         if text not in self._known:
             try:
-                grammar = self._library.LLMatcher.grammar_from_json_schema(text)
+                grammar = self._library.LLMatcher.grammar_from_json_schema(text, _LAYOUT)
                 wrong = self._library.LLMatcher.validate_grammar(grammar, self._tokenizer)
             except ValueError as error:
                 grammar, wrong = "", str(error)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import errors as hub
+from huggingface_hub import is_offline_mode
 from transformers.utils import is_torchvision_available
 from transformers.utils import logging as transformers_logging
 
@@ -176,13 +177,14 @@ def _failure(name: str, error: Exception) -> InputError | ModelError:
             f"hf:{name}: there is no such folder and no such model on the hub (or it is private: "
             "`hf auth login`)"
         )
-    if found(hub.OfflineModeIsEnabled):
+    away = found(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError)
+    if found(hub.OfflineModeIsEnabled) or (away and is_offline_mode()):
         return ModelError(
             f"hf:{name} is not in the cache, and the hub is not asked (HF_HUB_OFFLINE)",
             fault="down",
             billed=False,
         )
-    if found(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError):
+    if away:
         return ModelError(
             f"hf:{name} is not in the cache, and the hub cannot be reached: download it where "
             "there is a network, or name a local folder",

@@ -138,7 +138,7 @@ class Writer:
             place = whole.find(stop, max(0, len(whole) - len(self._pieces[-1]) - len(stop)))
             if place >= 0:
                 self._cut(place)
-                self._end("stop")
+                self.done, self._finish = True, "stop"
                 return
 
     def _cut(self, length: int) -> None:
@@ -153,11 +153,9 @@ class Writer:
         self._tables = self._tables[: len(kept)]
 
     def _end(self, finish: Literal["stop", "length"]) -> None:
-        if self.done:
-            return
-        self.done = True
-        self._finish = finish
-        self._spell(last=True)
+        if not self.done:
+            self.done, self._finish = True, finish
+            self._spell(last=True)
 
     def deliver(self, name: str, seconds: float) -> None:
         """Hand the answer over, or why there is none; once."""
