@@ -24,7 +24,7 @@ from ecoalign.models import bound as token_bound
 from ecoalign.query import Picture, Query
 from ecoalign.search.context import spoken_to
 from ecoalign.settings import Settings
-from ecoalign.trace.events import Called, Event, RunStarted
+from ecoalign.trace.events import SCHEMA, Called, Event, RunStarted
 
 __all__ = ["ReplayModel", "replay"]
 
@@ -59,7 +59,8 @@ class ReplayModel:
                 names.append(event.model)
         self.name = name or (names[0] if names else "replay")
         known = profile or _profile_of(self.name)
-        self.profile = known if dialect is None else known.with_values({"dialect": dialect}, "you")
+        changed = {} if dialect in (None, known.dialect) else {"dialect": dialect}
+        self.profile = known.with_values(changed, "the caller")
         self.dialect: str = self.profile.dialect
         self._bound = bound or _bound_of(self.name, self.profile.family)
         self.astray: InputError | None = None
@@ -105,6 +106,7 @@ class ReplayModel:
                     billed=failure.billed,
                     retry_after=failure.retry_after,
                     param=failure.param,
+                    usage=record.usage,
                 )
         if failure.kind == "cancelled":
             raise asyncio.CancelledError
@@ -167,10 +169,13 @@ async def replay(
             f"{', '.join(digest[:12] for digest in wanted) or '(none)'}; give just these"
         )
     settings = Settings.from_json(started.settings)
-    profile = None
-    if started.profile:
-        profile = Profile().with_values(dict(started.profile), "the trace")
+    profile = Profile.from_json(started.profile) if started.profile else None
     model = ReplayModel(events, started.model, dialect, bound, profile)
+    if started.schema < SCHEMA and model.dialect != "compact":
+        raise InputError(
+            f"the run was recorded by version {started.version}, which asked its model in other "
+            "words: it can be read and shown, not run again"
+        )
     evaluator = SelfEvaluator(model, spoken_to(model, settings))
     if evaluator.name != started.evaluator:
         raise InputError(f"a run scored by {started.evaluator} cannot be replayed")

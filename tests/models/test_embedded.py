@@ -25,7 +25,7 @@ from ecoalign.models import ChatModel, ChatRequest, Completion, ImagePart, Messa
 from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.models.embedded._model import COMPACT
 from ecoalign.models.embedded._network import IMAGE_TOKENS, LONGEST, VIEW, Network, to_pixels
-from ecoalign.models.embedded._tokenizer import Tokenizer
+from ecoalign.models.embedded._tokenizer import Tokenizer, plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,12 +105,9 @@ async def test_a_call_uses_exactly_the_prompt_it_foresaw_and_no_more_than_its_ca
 @settings(max_examples=60, deadline=None)
 def test_the_bound_of_any_text_is_the_tokens_of_its_prompt(text: str, compact: bool) -> None:
     asked = request(text, max_tokens=5, compact=compact)
-    whole = T.encode(text)
     bound = MODEL.bound(asked)
-    if compact:
-        assert bound.prompt == len(whole)
-    else:  # a role, the end of the prompt, and never more than the text itself
-        assert 2 <= bound.prompt <= 2 + len(whole)
+    # As a plain question it has a role before it and the end of the prompt after it.
+    assert bound.prompt == (len(T.encode(text)) if compact else 2 + len(T.encode(plain(text))))
     assert (bound.completion, bound.image) == (5, 0)
 
 

@@ -13,15 +13,19 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from annotated_types import Ge, Gt, Le, Lt
 
 from ecoalign.errors import InputError
 from ecoalign.models._tokens import image_family
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 BoxConvention = Literal[
     "xyxy-1000", "yxyx-1000", "xyxy-1", "xyxy-1024", "xyxy-pixels", "xywh-pixels"
@@ -29,20 +33,20 @@ BoxConvention = Literal[
 """How a model writes a region: the order of its four numbers, and what they count."""
 
 
-class Profile(BaseModel):
-    """What one model on one server can do, and how it is best spoken to."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What one model on one server can do, and how it is best spoken to.
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    Values are checked where they are read (`with_values`), not where they are written in code.
+    """
 
     # -- what calls cost
 
     family: str = "unknown"
     """Whose image tokens are reserved; see `ecoalign.models._tokens.FAMILIES`."""
-    image_tokens: Mapping[str, int] = Field(default_factory=dict)
+    image_tokens: Mapping[str, int] = field(default_factory=dict)
     """Tokens of an image by its size, "WIDTHxHEIGHT" in pixels, as measured."""
-    bytes_per_token: float = Field(default=1.0, ge=1, le=16)
+    bytes_per_token: Annotated[float, Ge(1), Le(16)] = 1.0
     """UTF-8 bytes of English a token, as measured; it bounds nothing, estimates use it."""
     tokenize: str = ""
     """The path of the server's own token counter, from its origin ("/tokenize"); "" for none."""
@@ -51,13 +55,13 @@ class Profile(BaseModel):
 
     schema_mode: Literal["json_schema", "json_object", "prompt"] = "json_schema"
     """How a JSON schema is given: enforced, as JSON of any shape, or in the prompt alone."""
-    logprobs: int = Field(default=20, ge=0, le=20)
+    logprobs: Annotated[int, Ge(0), Le(20)] = 20
     """The most alternatives per token that it gives; 0 for none."""
     seed: bool = True
     """Whether it takes a seed."""
     system: Literal["system", "user"] = "system"
     """Where the system message goes: some templates have no such role, or none beside images."""
-    extra_body: Mapping[str, Any] = Field(default_factory=dict)
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
     """Further parameters of every request to it, in its own words."""
     detail: Literal["auto", "low", "high"] | None = None
     """The hint that goes with every image; None leaves it to the size of the image."""
@@ -70,17 +74,17 @@ class Profile(BaseModel):
 
     # -- how the model writes and sees
 
-    thinking: int = Field(default=0, ge=0, le=100_000)
+    thinking: Annotated[int, Ge(0), Le(100_000)] = 0
     """Tokens of hidden reasoning for which every cap on the output leaves room."""
     reasoning_effort: str | None = None
     """Sent with every request, where the server knows it."""
     boxes: BoxConvention = "xyxy-1000"
     """How it writes a region of an image."""
-    smallest_image: int = Field(default=1, ge=1, le=4096)
+    smallest_image: Annotated[int, Ge(1), Le(4096)] = 1
     """The least side of an image that it takes, in pixels."""
-    view_pixels: int = Field(default=512, ge=32, le=4096)
+    view_pixels: Annotated[int, Ge(32), Le(4096)] = 512
     """The longest side of a low-resolution view that suits it, in pixels."""
-    crop_pixels: int = Field(default=512, ge=32, le=4096)
+    crop_pixels: Annotated[int, Ge(32), Le(4096)] = 512
     """The longest side of a region that suits it, in pixels."""
     dialect: Literal["full", "small", "compact"] = "full"
     """How it is prompted: as a model that keeps to a form, as one that does not, or as the
@@ -88,20 +92,20 @@ class Profile(BaseModel):
     scoring: Literal["json", "word", "samples"] = "json"
     """How its verdicts are asked for: a strict JSON object, one word read by its log-probabilities,
     or five samples."""
-    safe_threshold: float = Field(default=0.5, gt=0, lt=1)
+    safe_threshold: Annotated[float, Gt(0), Lt(1)] = 0.5
     """The probability of "safe" that counts as s = 0 where `scoring` is "word"."""
 
-    sources: Mapping[str, str] = Field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     """Where each field that was found comes from."""
 
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that differ between profiles which act differently."""
-        acting = self.model_dump(mode="json", exclude={"sources"})
+        acting = {name: value for name, value in self.to_json().items() if name != "sources"}
         text = json.dumps(acting, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def with_values(self, values: Mapping[str, Any], source: str) -> Self:
+    def with_values(self, values: Mapping[str, Any], source: str) -> Profile:
         """The profile with some fields replaced, and where they come from noted.
 
         Raises:
@@ -111,14 +115,44 @@ class Profile(BaseModel):
             return self
         sources = {**self.sources, **dict.fromkeys(values, source), **values.get("sources", {})}
         sources.pop("sources", None)
-        kept = self.model_dump(exclude={"sources"})
-        try:
-            return type(self)(**{**kept, **values, "sources": sources})
-        except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
-            )
-            raise InputError(f"the profile from {source} cannot be used: {wrong}") from None
+        return _read({**asdict(self), **values, "sources": sources}, source)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], source: str = "the trace") -> Profile:
+        """The inverse of `to_json`.
+
+        Raises:
+            InputError: see `with_values`.
+        """
+        return _read(dict(values), source)
+
+    def to_json(self) -> dict[str, Any]:
+        """What is not as by default; `from_json` takes it back."""
+        plain = Profile()
+        return {
+            name: value for name, value in asdict(self).items() if value != getattr(plain, name)
+        }
+
+
+def _read(values: dict[str, Any], source: str) -> Profile:
+    from pydantic import ValidationError
+
+    try:
+        return _checker().validate_python(values)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+        )
+        raise InputError(f"the profile from {source} cannot be used: {wrong}") from None
+
+
+@cache
+def _checker() -> TypeAdapter[Profile]:
+    """Pydantic is loaded where a profile is read, and not with the models."""
+    from pydantic import ConfigDict, TypeAdapter, with_config
+
+    checked = with_config(ConfigDict(extra="forbid", allow_inf_nan=False))(Profile)
+    return TypeAdapter(checked)
 
 
 @cache

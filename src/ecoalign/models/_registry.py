@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatModel
 from ecoalign.models._profile import Profile, shipped_profile
-from ecoalign.models.openai import DEFAULT_TIMEOUT, OpenAIModel
+from ecoalign.models.openai import OpenAIModel
 
 _PROVIDERS = ("embedded", "hf", "openai")
 
@@ -16,7 +16,7 @@ _PROVIDERS = ("embedded", "hf", "openai")
 def open_model(
     spec: str | ChatModel,
     base_url: str | None = None,
-    timeout: float = DEFAULT_TIMEOUT,
+    timeout: float | None = None,
     *,
     tune: Callable[[Profile], Profile] | None = None,
 ) -> ChatModel:
@@ -30,7 +30,8 @@ def open_model(
     Args:
         spec: "provider:name", or a model.
         base_url: address of an OpenAI-compatible server, usually ending in /v1.
-        timeout: seconds that one call may take, > 0; for servers only.
+        timeout: seconds that one call may take, > 0, by default as in `OpenAIModel`; for servers
+            only.
         tune: changes what is known of the model, its profile; not for the embedded one.
 
     Raises:
@@ -63,7 +64,7 @@ def open_model(
 def _server(
     name: str,
     base_url: str | None,
-    timeout: float,
+    timeout: float | None,
     tune: Callable[[Profile], Profile] | None,
 ) -> OpenAIModel:
     profile = shipped_profile(name.strip())

@@ -28,6 +28,7 @@ _SPECIAL = {
     "budget": '"8000", "$0.02", "5s", "500ms", "2m" or "8000,$0.02,5s"',
     "prices": "by model: input, output, cached >= 0, in dollars per million tokens",
     "extra_body": "a table of parameters",
+    "policy": "a text",
     "caps": "a table of stages and tokens",
     "base_url": "http:// or https://, without a user, password or query; or none",
 }

@@ -69,7 +69,8 @@ def _retimed(event: E, recorded: Event) -> E:
     elif isinstance(event, Finished | RunFailed) and isinstance(recorded, type(event)):
         changes["spent"] = _with_seconds(event.spent, recorded.spent)
     elif isinstance(event, RunStarted) and isinstance(recorded, RunStarted):
-        changes["version"] = recorded.version
+        # A replay is run under the settings and the profile that were recorded.
+        changes |= {name: getattr(recorded, name) for name in ("version", "schema", "settings")}
     return replace(event, **changes)
 
 

@@ -46,8 +46,9 @@ __all__ = [
     "to_json",
 ]
 
-SCHEMA = 2
-"""The version of the records. 1, the first release, had no number and only EcoAlign itself."""
+SCHEMA = 3
+"""The version of the records. 1, the first release, had no number and only EcoAlign itself; up to 2
+a model was asked in other words (dialect "full"), and nothing was known of it."""
 
 StopReason = Literal[
     "satisfied",
@@ -81,7 +82,7 @@ class RunStarted:
     """The first event of a run: the question, the model and the settings."""
 
     schema: int = field(default=SCHEMA, kw_only=True)
-    """The version of the records. Those of an older trace are brought to `SCHEMA` as it is read."""
+    """The version of the records as they were written; what is newer is at its default."""
     version: str
     """The version of EcoAlign that recorded the run."""
     question: str
@@ -383,8 +384,8 @@ def from_json(line: str) -> Event:
         body = json.loads(line)
         name = body.pop("event")
         if name == RunStarted.__name__:
-            found = body.pop("schema", 1)
-            if found not in (1, SCHEMA):
+            found = body.setdefault("schema", 1)
+            if found not in range(1, SCHEMA + 1):
                 raise InputError(
                     f"the trace has schema {found!r}, and this version of EcoAlign reads schemas "
                     f"1 to {SCHEMA}: read it with the version that wrote it, "
