@@ -28,7 +28,8 @@ CHATML = """{% for m in messages %}<|im_start|>{{ m.role }}
 
 LLAMA = """{{ bos_token }}{% set seen = messages | map(attribute='content') | sum(start=[]) \
 | selectattr('type', 'equalto', 'image') | list %}{% for m in messages %}\
-{% if m.role == 'system' and seen %}{{ raise_exception('Prompting with images is incompatible with system messages.') }}\
+{% if m.role == 'system' and seen %}\
+{{ raise_exception('Prompting with images is incompatible with system messages.') }}\
 {% endif %}<|start_header_id|>{{ m.role }}<|end_header_id|>
 
 {% for c in m.content %}{% if c.type == 'image' %}<|image|>{% else %}{{ c.text | trim }}{% endif %}\

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import json
 import math
+import re
 import subprocess
 import sys
 import weakref
@@ -222,6 +223,8 @@ async def test_a_call_ends_when_its_time_is_up(model: HFModel) -> None:
     with pytest.raises(ModelError, match="cut off after") as caught:
         await model.complete(ask("x", max_tokens=ENDLESS, timeout=1.0, client={"stop": "none"}))
     assert (caught.value.fault, caught.value.billed) == ("timeout", True)
+    assert caught.value.usage.prompt == model.bound(ask("x")).prompt
+    assert 0 < caught.value.usage.completion < ENDLESS
     with pytest.raises(ModelError) as caught:
         await model.complete(ask("x", timeout=0.0))
     assert (caught.value.fault, caught.value.billed) == ("timeout", False)
@@ -354,8 +357,7 @@ def test_a_hub_that_is_not_there(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     ran = subprocess.run(
-        [sys.executable, "-c", OPEN], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", OPEN], capture_output=True, text=True, timeout=300, check=True
     )
-    import re
-
-    assert re.fullmatch(expected + r"[^\n]*\n", ran.stdout), (ran.stdout, ran.stderr)
+    assert re.fullmatch(expected + r"[^\n]*\n", ran.stdout)
+    assert ran.stderr == ""

@@ -124,7 +124,8 @@ async def test_it_writes_what_transformers_writes(family: str, plain: HFModel) -
     ]
     completion = await plain.complete(ask(*seen(family, image), question, system=system))
     assert told(completion) == pytest.approx(expected, abs=1e-4)
-    assert completion.text == engine.encoder.tokenizer.decode(ids, skip_special_tokens=True)
+    spelled = [token for token in ids if token not in engine._ends]
+    assert completion.text == engine.encoder.tokenizer.decode(spelled)
     assert completion.usage is not None
     assert completion.usage.completion == len(ids)
 

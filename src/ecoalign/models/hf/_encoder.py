@@ -322,10 +322,11 @@ class Encoder:
     # -- back to text
 
     def decoded(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, without marks."""
+        """The text of `ids`. Marks are spelled out: some of them begin or end hidden reasoning,
+        which is told by them alone."""
         with self._lock:
             text: str = self.tokenizer.decode(
-                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+                ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
             )
         return text
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ class Engine:
 
     Attributes:
         users: how many models hold it.
+        kind: the type of the model and its name without folders, for the table of families.
         described: its kind, size, device and numbers, in words.
     """
 
@@ -72,6 +74,7 @@ class Engine:
         self._model, self.encoder = load(name, device, dtype)
         self._max_batch = max_batch
         self._device = self._model.device
+        self.kind = f"{self._model.config.model_type} {Path(name).name}"
         text = self._model.config.get_text_config(decoder=True)
         self._longest: int = getattr(text, "max_position_embeddings", 1 << 30)
         self._ends = _ends(self._model, self.encoder.tokenizer)

@@ -12,6 +12,7 @@ import torch
 import transformers
 from huggingface_hub import errors as hub
 from huggingface_hub import is_offline_mode
+from huggingface_hub import logging as hub_logging
 from transformers.utils import is_torchvision_available
 from transformers.utils import logging as transformers_logging
 
@@ -135,15 +136,18 @@ def _processor(where: str, config: Any, options: dict[str, Any]) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings and no bars of transformers, which would stand among a command's own lines."""
-    level = transformers_logging.get_verbosity()
+    """No warnings and no bars of transformers, which would stand among a command's own lines. The
+    bars of a download stay."""
+    levels = transformers_logging.get_verbosity(), hub_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(level)
+        transformers_logging.set_verbosity(levels[0])
+        hub_logging.set_verbosity(levels[1])
         if bars:
             transformers_logging.enable_progress_bar()
 

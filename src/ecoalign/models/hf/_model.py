@@ -76,7 +76,9 @@ class HFModel:
         self._key = (self.model, device, dtype, max_batch, prefix_bytes)
         self._engine: Engine | None = None
         engine = self._opened()
-        found = shipped_profile(self.model).with_values(engine.abilities(), "the model's own files")
+        found = shipped_profile(engine.kind).with_values(
+            engine.abilities(), "the model's own files"
+        )
         self.profile = found if tune is None else tune(found)
         self._described = engine.described
 

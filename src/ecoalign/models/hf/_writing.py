@@ -164,7 +164,12 @@ class Writer:
         used = self.prompt.usage
         if self._late:
             said = f"{name} was cut off after {seconds:.1f} s, its time for this call, at token "
-            raised = ModelError(f"{said}{self._count}", fault="timeout", billed=self._count > 0)
+            spent = (
+                Usage(used.prompt, self._count, used.image, self.reused) if self._count else None
+            )
+            raised = ModelError(
+                f"{said}{self._count}", fault="timeout", billed=self._count > 0, usage=spent
+            )
             self.future.set_exception(raised)
             return
         self.future.set_result(
