@@ -20,12 +20,22 @@ import pytest
 pytest.importorskip("torch", reason="the extra hf is not installed")
 pytest.importorskip("transformers", reason="the extra hf is not installed")
 
-from hf_requests import ask, picture, told
+import torch
+from hf_requests import ask, picture, told, turn
 from tiny_models import make
 
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models import Completion, ImagePart, SamplingParams, Usage, open_model
+from ecoalign.models import (
+    ChatRequest,
+    Completion,
+    ImagePart,
+    Profile,
+    SamplingParams,
+    Usage,
+    open_model,
+)
 from ecoalign.models.hf import HFModel
+from ecoalign.models.hf._model import _SHARED
 
 pytestmark = pytest.mark.slow
 
@@ -298,6 +308,60 @@ async def test_models_of_one_name_share_their_weights_until_the_last_is_closed(
     # A later call loads them again.
     assert (await one.complete(ask("x"))).text == before
     await one.aclose()
+
+
+async def test_where_the_memory_is_too_small_for_a_batch_each_call_is_run_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = HFModel(str(folder), max_batch=4)
+    many = [ask(f"Question {i} " + "of many words " * 12) for i in range(4)]
+    expected = [(await model.complete(asked)).text for asked in many]
+    engine = model._opened()
+    generate, most = engine._model.generate, 1
+
+    def small(**inputs: Any) -> Any:
+        if len(inputs["input_ids"]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return generate(**inputs)
+
+    monkeypatch.setattr(engine._model, "generate", small)
+    together = await asyncio.gather(*(model.complete(asked) for asked in many))
+    assert [one.text for one in together] == expected
+    most = 0
+    with pytest.raises(ModelError, match="out of memory, this call does not fit") as caught:
+        await model.complete(many[0])
+    assert (caught.value.fault, caught.value.billed) == ("rejected", False)
+    most = 4
+    assert (await model.complete(many[0])).text == expected[0]
+
+    def broken(**inputs: Any) -> Any:
+        raise ZeroDivisionError("in a kernel")
+
+    monkeypatch.setattr(engine._model, "generate", broken)
+    failed = await asyncio.gather(*map(model.complete, many), return_exceptions=True)
+    assert all(isinstance(one, ModelError) and one.fault == "server" for one in failed)
+    monkeypatch.undo()
+    assert (await model.complete(many[0])).text == expected[0]
+    await model.aclose()
+
+
+async def test_a_conversation_that_the_template_refuses(tmp_path: Path) -> None:
+    model = HFModel(str(make("gemma-3", tmp_path / "gemma-3")))
+    turns = (turn("assistant", "I speak first."), turn("user", "Do you?"))
+    for read in (model.bound, model._opened().encoder.prompt):
+        with pytest.raises(InputError, match=r"does not take this conversation: .* alternate"):
+            read(ChatRequest(turns, 8, "test"))
+    await model.aclose()
+
+
+def test_a_profile_that_cannot_be_used_frees_the_model(folder: Path) -> None:
+    def tune(found: Profile) -> Profile:
+        return found.with_values({"logprobs": 100}, "us")
+
+    before = len(_SHARED)
+    with pytest.raises(InputError, match="logprobs"):
+        HFModel(str(folder), max_batch=7, tune=tune)
+    assert len(_SHARED) == before
 
 
 def test_two_loops_one_after_the_other(model: HFModel) -> None:

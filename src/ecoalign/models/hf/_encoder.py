@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -83,8 +85,11 @@ class Encoder:
         )
         named = (getattr(processor, f"{kind}_token", None) for kind in ("image", "video"))
         self._marks = tuple(mark for mark in named if mark)
-        # Both are used by the event loop's thread and by the model's; neither is thread-safe.
+        # A tokenizer is used by one thread at a time. Those that count do not wait for images that
+        # are being prepared: they have one of their own.
         self._lock = threading.RLock()
+        self._counting = threading.Lock()
+        self._counter = copy.deepcopy(tokenizer)
         self._piece = lru_cache(maxsize=1 << 16)(self._piece_of)
         self._reference = self.tokenizer.encode("a", add_special_tokens=False)[-1:]
         self._image_cost = lru_cache(maxsize=4096)(self._measured)
@@ -267,8 +272,8 @@ class Encoder:
 
     def _tokens_without_pixels(self, said: Conversation, options: Mapping[str, Any]) -> list[int]:
         """The prompt's tokens with a mark in the place of each image."""
-        with self._lock:
-            ids: list[int] = self.tokenizer.apply_chat_template(
+        with self._counting, self._template_errors():
+            ids: list[int] = self._counter.apply_chat_template(
                 said,
                 chat_template=self.template,
                 add_generation_prompt=True,
@@ -285,7 +290,7 @@ class Encoder:
         if self.processor is not None:
             # Named again: SmolVLM's processor adds to what it is given here, or else warns.
             reader, how = self.processor, {"processor_kwargs": {"return_tensors": "pt"}}
-        with self._lock:
+        with self._lock, self._template_errors():
             made: Mapping[str, Any] = reader.apply_chat_template(
                 said,
                 chat_template=self.template,
@@ -298,6 +303,17 @@ class Encoder:
                 **options,
             )
         return made
+
+    @contextmanager
+    def _template_errors(self) -> Iterator[None]:
+        from jinja2 import TemplateError
+
+        try:
+            yield
+        except TemplateError as error:
+            raise InputError(
+                f"the chat template of {self.name} does not take this conversation: {error}"
+            ) from None
 
     def _system(self) -> str:
         """Whether the template takes a system message, beside an image where there are any."""

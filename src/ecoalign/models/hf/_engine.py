@@ -136,7 +136,11 @@ class Engine:
                     ending = True
                     break
                 jobs.append(more)
-            self._answer(jobs)
+            try:
+                self._answer(jobs)
+            except Exception as error:  # of ours: the thread has to live on
+                for job in jobs:
+                    _fail(job, self._failure(error))
             if ending:
                 return
 
@@ -159,18 +163,18 @@ class Engine:
             self._together(group)
 
     def _together(self, rows: Sequence[tuple[Job, Writer]]) -> None:
-        """Run a batch; where the memory is too small for it, each call by itself."""
+        """Run a batch; where the memory is too small, each call by itself and nothing kept."""
         try:
             self._write([writer for _, writer in rows])
         except Exception as error:
-            if len(rows) == 1 or not out_of_memory(error):
+            short = out_of_memory(error) and (len(rows) > 1 or len(self._store) > 0)
+            if not short:
                 for job, _ in rows:
                     _fail(job, self._failure(error))
                 return
-            failed = True
         else:
-            failed = False
-        if failed:  # outside the handler, whose error holds the tensors
+            short = False
+        if short:  # outside the handler, whose error holds the tensors
             self._store.clear()
             for job, _ in rows:
                 if not job.future.done():
@@ -189,7 +193,6 @@ class Engine:
         if isinstance(error, InputError | ModelError):
             return error
         if out_of_memory(error):
-            self._store.clear()
             return memory_error(self._name, "this call does not fit")
         said = " ".join(str(error).split())[:200]
         return ModelError(
@@ -518,5 +521,5 @@ def _between(spans: Sequence[tuple[int, int]] | None, length: int) -> int:
 
 
 def _fail(job: Job, error: Exception) -> None:
-    if not job.future.done():
+    if not job.future.done() and job.future.set_running_or_notify_cancel():
         job.future.set_exception(error)

@@ -26,7 +26,7 @@ _SHARE = 0.5
 """Of a machine's memory: what the weights may take in float32."""
 
 
-def place(device: str | None, dtype: str | None, parameters: int) -> tuple[str, str]:
+def place(device: str | None, dtype: str | None, parameters: Callable[[], int]) -> tuple[str, str]:
     """Where a model runs and in what numbers, unless the caller says so.
 
     A GPU before Apple's before the processor; bfloat16 where the GPU computes in it, else float16.
@@ -49,7 +49,7 @@ def place(device: str | None, dtype: str | None, parameters: int) -> tuple[str, 
             dtype = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
         elif kind == "cpu":
             memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            fits = parameters * DTYPES["float32"] <= memory * _SHARE
+            fits = parameters() * DTYPES["float32"] <= memory * _SHARE
             dtype = "float32" if fits else "bfloat16"
         else:
             dtype = "float16"
@@ -83,8 +83,11 @@ def load(name: str, device: str | None, dtype: str | None) -> tuple[Any, Encoder
                 f"hf:{name} is of the type {config.model_type!r}, which neither answers about "
                 "images nor writes text"
             )
-        with torch.device("meta"):
-            parameters = kind.from_config(config).num_parameters()
+
+        def parameters() -> int:
+            with torch.device("meta"):
+                return int(kind.from_config(config).num_parameters())
+
         device, dtype = place(device, dtype, parameters)
         processor = _processor(where, config, options) if sees else None
         tokenizer = (

@@ -159,7 +159,7 @@ class Writer:
 
     def deliver(self, name: str, seconds: float) -> None:
         """Hand the answer over, or why there is none; once."""
-        if self.future.done():
+        if self.future.done() or not self.future.set_running_or_notify_cancel():
             return
         used = self.prompt.usage
         if self._late:
