@@ -80,8 +80,8 @@ CACHED_SHARE = 0.5
 """What a token that is read from a cache costs at most, as a share of one that is not."""
 
 
-def _request(ctx: RunContext, job: Job) -> ExecuteRequest:
-    """A look sees its crop, everything else the whole views."""
+def execute_request(ctx: RunContext, job: Job) -> ExecuteRequest:
+    """What is asked: a look sees its crop, everything else the whole views."""
     region, query = job.candidate.region, ctx.query
     return ExecuteRequest(
         job.candidate,
@@ -115,7 +115,7 @@ def _before_crop(ctx: RunContext) -> tuple[ImagePart, ...]:
 
 def worst_case(ctx: RunContext, job: Job) -> list[tuple[str, Usage]]:
     """Models and bounds of carrying out a job and scoring what it makes."""
-    request = _request(ctx, job)
+    request = execute_request(ctx, job)
     # The text is not known yet: stand in for it with as many words as it may have tokens.
     kind, text = KIND_OF[job.candidate.kind].value, ctx.longest(request)
     scoring = ctx.score_request((*job.path, *job.partners), kind, text, request)
@@ -152,7 +152,7 @@ async def _execute(ctx: RunContext, job: Job, calls: list[Called]) -> ActionResu
         for model, bound in worst_case(ctx, job):
             # Making and scoring are paid for together, so that no thought stays unscored.
             ctx.ledger.reserve_fund(fund, bound, model)
-        request = _request(ctx, job)
+        request = execute_request(ctx, job)
         completion = await ctx.ask(request, fund=fund)
         text = ctx.dialect.parse_execute(request, completion)
         stage, kind = "score", KIND_OF[job.candidate.kind].value
