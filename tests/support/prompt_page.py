@@ -105,7 +105,6 @@ profile's) and read with tolerance:
 def cases() -> list[tuple[str, str, PromptRequest]]:
     """Title, a line about it, and the request."""
     views = (VIEW, VIEW)
-    asked = {"context": EARLIER, "instructions": TOLD}
     path, plan = (SEEN, LOOK), Candidate(ActionKind.THINK, "compare the prices", STEP)
 
     def acting(kind: ActionKind, text: str = "", **more: object) -> ExecuteRequest:
