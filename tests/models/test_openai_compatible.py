@@ -493,6 +493,44 @@ async def test_a_rejected_schema_is_given_up_step_by_step_and_remembered() -> No
     assert wrote == [False, True, True, True, False]
 
 
+BOUNDED = {
+    "type": "object",
+    "properties": {
+        "maxItems": {"type": "array", "items": {"type": "integer", "maximum": 9}, "maxItems": 3},
+        "text": {"type": "string", "maxLength": 80},
+    },
+    "required": ["maxItems", "text"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Invalid schema for response_format 'answer': In context=('properties', 'text'), "
+        "'maxLength' is not permitted.",
+        "The provided JSON schema contains features not supported by xgrammar.",
+        "json_schema: unsupported keyword",
+    ],
+)
+async def test_bounds_that_a_strict_mode_does_not_know_are_left_out_of_the_schema(
+    message: str,
+) -> None:
+    async with serving(picky(('"maxLength"', message))) as (model, server):
+        for _ in range(2):
+            await model.complete(ask(schema=BOUNDED))
+    formats = [request.json["response_format"] for request in server.received]
+    schemas = [f["json_schema"]["schema"] for f in formats if isinstance(f, dict)]
+    bare = {
+        **BOUNDED,
+        "properties": {
+            "maxItems": {"type": "array", "items": {"type": "integer"}},
+            "text": {"type": "string"},
+        },
+    }
+    assert schemas == [BOUNDED, bare, bare]
+
+
 @pytest.mark.parametrize("status", [400, 422, 500])
 @pytest.mark.parametrize(
     "message", ["Bad Request", "Content blocked", "could not parse the JSON body", "oops"]
