@@ -134,7 +134,7 @@ async def test_a_rollout_that_breaks_off_does_not_break_the_run(broken: str) -> 
 
 
 async def test_rollouts_stay_within_a_small_budget() -> None:
-    for budget in range(2_500, 6_100, 300):
+    for budget in range(4_000, 7_600, 300):
         result = await align(Script(propose=deep).model(), budget, fidelity="rollout")
         assert result.spent.tokens.total <= budget
         assert result.answer

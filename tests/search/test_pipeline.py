@@ -151,7 +151,7 @@ async def test_the_horizon_asked_for_is_that_of_the_step() -> None:
     for horizon, request in zip(steps, asked, strict=False):
         text = request.messages[-1].text
         if horizon:
-            assert f"for up to {horizon} steps after it" in text
+            assert f"then up to {horizon} steps after it" in text
         else:
             assert "steps after it" not in text
 
@@ -211,7 +211,7 @@ async def test_a_look_sees_its_part_of_its_image_and_everything_else_the_views()
     def propose(prompt: Prompt) -> str:
         if len(prompt.thoughts) > 1:
             return actions(action("answer", "", [[9, 9, 100]]))
-        return actions(action("look", "there", region=[600, 0, 900, 300], image=1))
+        return actions(action("look", "there", region=[600, 0, 900, 300], image=2))
 
     model = Script(propose=propose).model()
     result = await align(model, query=asking(2))

@@ -320,13 +320,22 @@ class RunContext:
         path: tuple[Thought, ...],
         kind: str,
         text: str,
-        views: tuple[ImagePart, ...] | None = None,
+        made_by: ExecuteRequest | None = None,
     ) -> ScoreRequest:
-        """The scoring of one text, seen with `views`; those of the query if None."""
+        """The scoring of one text, with the images that it was made from; the query's views where
+        no action made it."""
         query, fence = self.query, self.fence(str(len(path)), kind, text)
-        seen = self.views if views is None else views
         return ScoreRequest(
-            query.question, seen, path, kind, text, fence, query.context, query.instructions
+            query.question,
+            self.views if made_by is None else made_by.views,
+            path,
+            kind,
+            text,
+            fence,
+            query.context,
+            query.instructions,
+            None if made_by is None else made_by.crop,
+            None if made_by is None else made_by.action.region,
         )
 
     async def score(self, request: ScoreRequest, *, fund: str | None = None) -> ScoreResult:
