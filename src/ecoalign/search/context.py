@@ -192,6 +192,11 @@ class RunContext:
             part = replace(part, detail=picture.sized_view(self.view_pixels).detail)
         return part
 
+    def magnification(self, region: Region) -> float:
+        """Pixels of a crop for each pixel of the picture, along its width."""
+        picture = self.query.pictures[region.image]
+        return picture.magnification(region, self._crop_size(picture))
+
     def gain(self, region: Region, path: Iterable[Thought]) -> float:
         """How many times as large a look would show a region as the view does, or an earlier look
         on the path that has all of it.
