@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -44,15 +44,22 @@ class Picture:
         media_type: type of the source, from its bytes ("image/png", ...; "" for a PIL image).
         sha256: hexadecimal digest of the source bytes (of size and pixels for a PIL image).
         notes: what was changed on the way in, for the user ("turned upright", ...).
+        detail: how closely the client wants it seen: "high" makes views of twice the side, and
+            either goes with them as the hint to the server; None leaves both to the settings.
     """
 
     image: Image.Image = field(repr=False, compare=False)
     media_type: str
     sha256: str
     notes: tuple[str, ...] = ()
+    detail: Literal["low", "high"] | None = None
     _parts: dict[tuple[Box, int, bool], ImagePart] = field(
         default_factory=dict, repr=False, compare=False
     )
+
+    def seen_in(self, detail: Literal["low", "high"] | None) -> Picture:
+        """The same picture, seen in this detail."""
+        return self if detail is None else replace(self, detail=detail, _parts={})
 
     @property
     def width(self) -> int:
@@ -101,14 +108,17 @@ class Picture:
         return cls(image, decoded.media_type, digest.hexdigest(), decoded.notes)
 
     def view(self, side: int) -> ImagePart:
-        """The whole image, its longest side at most `side` px (>= 1). Never enlarged.
+        """The whole image, its longest side at most `side` px (>= 1), twice that where `detail` is
+        "high". Never enlarged.
 
         The same picture and side always give the same bytes.
 
         Raises:
             InputError: `side` is less than 1.
         """
-        return self._part((0, 0, self.width, self.height), side, enlarge=False)
+        whole = (0, 0, self.width, self.height)
+        part = self._part(whole, 2 * side if self.detail == "high" else side, enlarge=False)
+        return part if self.detail is None else replace(part, detail=self.detail)
 
     def crop(self, region: Region, side: int) -> ImagePart:
         """The pixels of `region`, cut from the full-resolution original, at most `side` px long.

@@ -135,7 +135,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         config, chosen = self.state.config, self.parameters.options.trace
-        self.reply = Reply(self.parameters.model)
+        self.reply = Reply(self.parameters.model, self.parameters.wants_json)
         self.progress = Progress(config.progress, config.keepalive)
         if self.client.policy.trace if chosen is None else chosen:
             self.trace = self.state.traces.new_name()
@@ -149,7 +149,7 @@ class _Run:
         state = self.state
         self.record.span.asked(self.conversation.question)
         want = state.budget_for(self.client, self.parameters.options.budget)
-        cut = False
+        cut = None
         async with state.admitted(self.client):
             try:
                 with state.images.open() as images:
@@ -159,6 +159,7 @@ class _Run:
                         self.conversation.question,
                         self.conversation.context,
                         self.sampling,
+                        self.conversation.instructions,
                     )
                     least = _part(want)
                     async with state.granted(self.client, want, self._spent, least) as allowance:
@@ -174,7 +175,7 @@ class _Run:
             except EcoAlignError as error:
                 if error.trace is not None:
                     await self._keep(error.trace)
-                raise of_error(error, cut_by_window=cut) from error
+                raise of_error(error, cut=cut) from error
             finally:
                 self.record.spent(self._spent())
         await self._keep(result.trace)
