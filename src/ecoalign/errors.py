@@ -15,7 +15,9 @@ __all__ = [
     "VerdictError",
 ]
 
-ModelFault = Literal["down", "timeout", "rate-limited", "rejected", "bad-response", "server"]
+ModelFault = Literal[
+    "down", "timeout", "rate-limited", "rejected", "filtered", "bad-response", "server"
+]
 
 Role = Literal["model", "evaluator"]
 
@@ -72,8 +74,12 @@ class ModelError(EcoAlignError):
 
     Attributes:
         fault: the kind of failure: "down" (no connection), "timeout", "rate-limited", "rejected"
-            (the request was refused), "bad-response" (no usable answer) or "server" (HTTP 5xx).
+            (the request was refused), "filtered" (the server's content filter withheld the answer
+            or refused the request: nothing is broken), "bad-response" (no usable answer) or
+            "server" (HTTP 5xx).
         billed: whether tokens may have been spent on the attempt; unknown counts as True.
+        usage: the `Usage` of the attempt where the server said it beside what cannot be used; None
+            where it did not.
         retry_after: seconds the server asked to wait, where it did.
         param: the parameter of a client (`SamplingParams`) that the server rejected, or several
             of them, joined by ", ", where it did not say which; None for any other failure.
@@ -92,10 +98,12 @@ class ModelError(EcoAlignError):
         billed: bool = True,
         retry_after: float | None = None,
         param: str | None = None,
+        usage: Any = None,
     ) -> None:
         super().__init__(message)
         self.fault: ModelFault = fault
         self.billed = billed
+        self.usage = usage
         self.retry_after = retry_after
         self.param = param
         self.role: Role | None = None

@@ -106,6 +106,7 @@ class ReplayModel:
                     billed=failure.billed,
                     retry_after=failure.retry_after,
                     param=failure.param,
+                    usage=record.usage,
                 )
         if failure.kind == "cancelled":
             raise asyncio.CancelledError

@@ -167,7 +167,7 @@ async def test_what_a_server_hides_is_charged(completion: Completion, charged: U
 # -- failures and retries -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", ["down", "timeout", "rate-limited", "server"])
+@pytest.mark.parametrize("fault", ["down", "rate-limited", "server"])
 async def test_what_may_pass_is_tried_again_and_each_attempt_is_paid(fault: ModelFault) -> None:
     ledger, metered, clock, records = setup()
     answer = await metered.complete(failing(fault, fault), request())
@@ -181,6 +181,26 @@ async def test_what_may_pass_is_tried_again_and_each_attempt_is_paid(fault: Mode
     assert len(clock.waits) == 2
     assert 0 <= clock.waits[0] <= 0.5
     assert 0 <= clock.waits[1] <= 1.0
+
+
+async def test_a_server_that_hangs_is_not_waited_for_again() -> None:
+    ledger, metered, clock, records = setup()
+    with pytest.raises(ModelError):
+        await metered.complete(failing("timeout"), request())
+    assert (ledger.spent.tokens.total, len(records), clock.waits) == (100, 1, [])
+
+
+async def test_usage_beside_an_unusable_answer_is_what_is_charged() -> None:
+    used = Usage(9, 3, 4)
+
+    async def act(_: ChatRequest, turn: int) -> Completion:
+        raise ModelError("no text", fault="bad-response", usage=used)
+
+    ledger, metered, _, records = setup()
+    with pytest.raises(ModelError):
+        await metered.complete(Scripted(act), request())
+    assert ledger.spent.tokens == used
+    assert (records[0].usage, records[0].charged, records[0].text) == (used, used, None)
 
 
 async def test_waits_double_up_to_a_longest_one() -> None:

@@ -47,6 +47,7 @@ UNSAFE = {
         "Yes\n<confidence> Low </confidence>",
         "<score> yes </score>",
         "<think>It is no risk, or is it?</think><score>yes</score>",
+        "<think><score> no </score></think><score> yes </score>",
         '{"score": "yes"}',
     ],
     "qwen3-guard": [
@@ -101,7 +102,6 @@ NOTHING = {
         "<think>x<score> no </score>",
         "<think><score> no </score></think>",
         "<think>a</think>b</think><score> no </score>",
-        "<think><score> no </score></think><score> yes </score>",
         "<score> no </score><confidence> High </confidence>",
         "No\n<confidence> High </confidence>\nYes",
         '{"score": "no", "score": "yes"}',

@@ -126,6 +126,23 @@ async def test_what_the_server_withheld_ends_with_its_filter(name: str) -> None:
     assert result.tool_calls == ()
 
 
+@pytest.mark.parametrize("name", BASELINES)
+async def test_a_request_that_the_server_filters_is_withheld_and_costs_nothing(name: str) -> None:
+    def filtering(request: Received) -> Reply:
+        error = {"message": "The response was filtered", "code": "content_filter"}
+        return Reply({"error": error}, 400)
+
+    with HostileServer(filtering) as server:
+        model = OpenAIModel("m", base_url=server.url)
+        method = open_method(name, Settings.load(env={}))
+        result = await method.answer(asked(SamplingParams()), model, Ledger(Budget(tokens=40_000)))
+        await model.aclose()
+    assert result.refused
+    assert result.spent.tokens.total == 0
+    if name not in CHECKED:
+        assert (result.answer, result.finish_reason) == (WITHHELD, "content_filter")
+
+
 async def test_the_engine_behind_the_methods_says_it_too() -> None:
     with HostileServer(well_behaved) as server:
         model = OpenAIModel("m", base_url=server.url)
@@ -183,7 +200,7 @@ BROKEN = [
     Reply(b"<html>"),
     Reply(raw=b""),
     Reply({"error": {"message": "slow down"}}, 429),
-    Reply({"error": {"message": "no top_p today", "param": "top_p"}}, 400),
+    Reply({"error": {"message": "no top_p or logprobs today", "param": "top_p"}}, 400),
     Reply(completion("")),
 ]
 

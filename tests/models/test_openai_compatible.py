@@ -16,7 +16,17 @@ import pytest
 from hostile import Handler, HostileServer, Received, Reply, completion
 
 from ecoalign.errors import InputError, ModelError
-from ecoalign.models import ChatModel, ChatRequest, ImagePart, Message, TextPart, Usage
+from ecoalign.models import (
+    ChatModel,
+    ChatRequest,
+    ImagePart,
+    Message,
+    Profile,
+    TextPart,
+    Usage,
+    visible,
+)
+from ecoalign.models.openai._learned import AGAIN_AFTER_CALLS, AGAIN_AFTER_S
 from ecoalign.models.openai._model import OpenAIModel
 from ecoalign.models.openai.server import MAX_ANSWER_BYTES
 
@@ -24,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
 KEY = "sk-test-0123456789abcdef"
+FITS = Reply(completion('{"safety": 1}'))
+
 SCHEMA = {"type": "object", "properties": {"safety": {"type": "number"}}}
 
 
@@ -232,8 +244,17 @@ async def test_nobody_listens() -> None:
         (Reply({"error": {"message": "model is loading"}}), "bad-response", True, "loading"),
         (Reply("Bad Gateway", 502), "server", True, "Bad Gateway"),
         (Reply({"error": {"message": "oops"}}, 500), "server", True, "oops"),
-        (Reply({"error": "overloaded"}, 529), "server", True, "overloaded"),
-        (Reply("<html>", 503), "server", True, "HTML page"),
+        (Reply({"error": "overloaded"}, 529), "server", False, "overloaded"),
+        (Reply("<html>", 503), "server", False, "HTML page"),
+        (Reply({"error": {"message": "Loading model"}}, 503), "server", False, "loading"),
+        (Reply("", 501), "server", False, "function"),
+        (Reply("", 504), "server", True, "failed"),
+        (
+            Reply({"error": {"message": "image input is not supported - hint: mmproj"}}, 500),
+            "rejected",
+            False,
+            "cannot do",
+        ),
         (Reply({"error": {"message": "no such model"}}, 404), "rejected", False, "model's name"),
         (Reply({"error": {"message": "not yours"}}, 403), "rejected", False, "OPENAI_API_KEY"),
         (Reply("", 413), "rejected", False, "image side"),
@@ -472,10 +493,319 @@ async def test_a_rejected_schema_is_given_up_step_by_step_and_remembered() -> No
     assert wrote == [False, True, True, True, False]
 
 
-async def test_a_server_that_does_not_say_why_gets_no_schema() -> None:
-    async with serving(picky(('"json_schema"', "Bad Request"))) as (model, server):
-        await model.complete(ask(schema=SCHEMA))
+@pytest.mark.parametrize("status", [400, 422, 500])
+@pytest.mark.parametrize(
+    "message", ["Bad Request", "Content blocked", "could not parse the JSON body", "oops"]
+)
+async def test_an_error_that_blames_nothing_changes_nothing(status: int, message: str) -> None:
+    mood = {"angry": True}
+
+    def handler(_: Received) -> Reply:
+        return Reply({"error": {"message": message}}, status) if mood["angry"] else FITS
+
+    async with serving(handler) as (model, server):
+        with pytest.raises(ModelError):
+            await model.complete(ask(schema=SCHEMA, top_logprobs=3, seed=1))
+        assert len(server.received) == 1
+        mood["angry"] = False
+        await model.complete(ask(schema=SCHEMA, top_logprobs=3, seed=1))
+        assert not model.dropped
+    assert server.received[0].json == server.received[1].json
+
+
+@pytest.mark.parametrize(
+    ("message", "gone"),
+    [
+        ("failed to compile the grammar of response_format", "json_schema"),
+        ("KeyError: 'json_schema'", "json_schema"),
+        ("logprobs are not implemented for this model", "logprobs"),
+        ("unexpected keyword argument 'seed'", "seed"),
+    ],
+)
+async def test_a_5xx_that_blames_a_feature_is_a_rejection(message: str, gone: str) -> None:
+    def handler(request: Received) -> Reply:
+        used = gone.encode() in request.body
+        return Reply({"error": {"message": message}}, 500) if used else FITS
+
+    async with serving(handler) as (model, server):
+        await model.complete(ask(schema=SCHEMA, top_logprobs=3, seed=1))
+        await model.complete(ask(schema=SCHEMA, top_logprobs=3, seed=1))
+        assert len(server.received) == 3
+        assert list(model.dropped) == [gone]
+        assert model.dropped[gone].reason == message
+        assert any(message in notice for notice in model.notices)
+
+
+async def test_a_dropped_feature_is_tried_again_later() -> None:
+    mood = {"angry": True}
+
+    def handler(request: Received) -> Reply:
+        rejected = mood["angry"] and b'"seed"' in request.body
+        return Reply({"error": {"message": "no seed"}}, 400) if rejected else FITS
+
+    now = [0.0]
+    async with serving(handler) as (model, server):
+        model._learned._clock = lambda: now[0]
+
+        async def had_seed() -> list[bool]:
+            before = len(server.received)
+            await model.complete(ask(seed=1))
+            return ["seed" in request.json for request in server.received[before:]]
+
+        assert [await had_seed(), await had_seed()] == [[True, False], [False]]
+        now[0] = AGAIN_AFTER_S
+        assert [await had_seed(), await had_seed()] == [[True, False], [False]]
+        now[0] += AGAIN_AFTER_S  # twice as long, after the second failure
+        assert await had_seed() == [False]
+        now[0] += AGAIN_AFTER_S
+        mood["angry"] = False
+        assert [await had_seed(), await had_seed()] == [[True], [True]]
+        assert not model.dropped
+        assert not model.notices
+
+
+async def test_a_dropped_feature_is_tried_again_after_many_calls() -> None:
+    async with serving(picky(('"seed"', "no seed"))) as (model, server):
+        for _ in range(1 + AGAIN_AFTER_CALLS):
+            await model.complete(ask(seed=1))
+        assert sum("seed" in request.json for request in server.received) == 1
+        await model.complete(ask(seed=1))
+    assert sum("seed" in request.json for request in server.received) == 2
+
+
+IMAGE = ImagePart(b"\x89PNG...", "image/png", 448, 448)
+
+
+def chat(*, images: bool) -> ChatRequest:
+    user = (IMAGE, TextPart("what is this?")) if images else (TextPart("what is this?"),)
+    messages = (Message("system", (TextPart("Be brief."),)), Message("user", user))
+    return ChatRequest(messages, 20, "test")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Prompting with images is incompatible with system messages.",
+        "System role not supported",
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        "Unexpected role: system",
+    ],
+)
+async def test_a_rejected_system_role_is_folded_into_the_users_turn(message: str) -> None:
+    def handler(request: Received) -> Reply:
+        both = b'"system"' in request.body and b"image_url" in request.body
+        return (
+            Reply({"error": {"message": message}}, 400 if "roles" in message else 500)
+            if both
+            else FITS
+        )
+
+    async with serving(handler) as (model, server):
+        for images in (True, True, False):
+            await model.complete(chat(images=images))
+        assert list(model.dropped) == ["system_with_images"]
+    assert len(server.received) == 4
+    sent = [json.loads(request.body)["messages"] for request in server.received]
+    assert [[message["role"] for message in messages] for messages in sent] == [
+        ["system", "user"],
+        *2 * [["user"]],
+        ["system", "user"],
+    ]
+    content = sent[2][0]["content"]
+    assert [part["type"] for part in content] == ["text", "image_url", "text"]
+    assert content[0]["text"] == "Be brief."
+
+
+async def test_a_rejected_detail_of_an_image_is_left_out() -> None:
+    async with serving(picky(('"detail"', "image_url.detail: extra fields"))) as (model, server):
+        await model.complete(chat(images=True))
     assert len(server.received) == 2
+    assert "detail" not in server.received[1].body.decode()
+
+
+async def test_texts_that_follow_each_other_are_one_part() -> None:
+    parts = (TextPart("a"), TextPart("b"), IMAGE, TextPart("c"), TextPart("d"))
+    async with serving(lambda _: FITS) as (model, server):
+        await model.complete(ask(parts=parts))
+        await model.complete(ask(parts=(TextPart("a"), TextPart("b"))))
+    mixed, plain = (json.loads(r.body)["messages"][0]["content"] for r in server.received)
+    assert [part.get("text") for part in mixed] == ["a\nb", None, "c\nd"]
+    assert plain == "a\nb"
+
+
+async def test_what_a_server_ignores_in_silence_is_said_once() -> None:
+    async with serving(lambda _: Reply(completion("It is a door."))) as (model, _):
+        for _ in range(2):
+            await model.complete(ask(schema=SCHEMA))
+            await model.complete(ask(top_logprobs=3))
+            await model.complete(chat(images=True))
+        assert [notice.split(",")[0] for notice in model.notices] == [
+            "JSON was asked for (response_format)",
+            "log-probabilities were asked for",
+            "11 prompt tokens are too few for the text and the images that were sent (at least "
+            "69): the server may not have seen the images",
+        ]
+        assert not model.dropped
+
+
+async def test_with_a_measured_tokenizer_fewer_tokens_are_enough_to_tell() -> None:
+    """400 words with their images dropped, on a server that counts 4.5 bytes a token."""
+    text = "please describe everything " * 130
+    usage = {"prompt_tokens": 800, "completion_tokens": 3}
+    with HostileServer(lambda _: Reply(completion("x", usage=usage))) as server:
+        for measured, told in ((1.0, False), (3.5, True)):
+            profile = Profile(bytes_per_token=measured)
+            model = OpenAIModel("m", base_url=server.url, profile=profile)
+            await model.complete(ask(parts=(IMAGE, TextPart(text))))
+            await model.aclose()
+            assert bool(model.notices) is told
+
+
+async def test_what_a_server_heeds_is_not_noticed() -> None:
+    logprobs = {"content": [{"token": "{}", "logprob": -0.1}]}
+    choice = {"message": {"content": "<think>x</think>{}"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 90, "completion_tokens": 3}
+    reply = Reply(completion(choices=[{**choice, "logprobs": logprobs}], usage=usage))
+    with HostileServer(lambda _: reply) as server:
+        thinker = OpenAIModel("m", base_url=server.url, profile=Profile(thinking=100))
+        plain = OpenAIModel("m", base_url=server.url)
+        for model in (thinker, plain):
+            await model.complete(ask(schema=SCHEMA, top_logprobs=3))
+            await model.complete(chat(images=True))
+            await model.aclose()
+    assert thinker.notices == ()
+    assert [notice.split(":")[0] for notice in plain.notices] == [
+        "the model thinks before it answers"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"error": {"message": "The response was filtered", "code": "content_filter"}}, 400),
+        (
+            {"error": {"message": "x", "innererror": {"code": "ResponsibleAIPolicyViolation"}}},
+            400,
+        ),
+        (
+            {"error": {"code": "data_inspection_failed", "message": "Input data may contain "
+                       "inappropriate content."}},
+            400,
+        ),
+        ({"error": {"message": "<400> InternalError.Algo.DataInspectionFailed: Input text"}}, 400),
+        ({"error": {"message": "Content Exists Risk", "type": "invalid_request_error"}}, 400),
+        ({"error": {"message": "output new_sensitive (1027)"}}, 500),
+        ({"error": {"message": "Content blocked"}}, 400),
+        ({"error": {"message": "The request was blocked by the safety policy"}}, 400),
+        ({"error": {"message": "Your input was flagged as violating our usage policy"}}, 403),
+        ({"error": {"message": "The request was rejected: it was considered high risk"}}, 400),
+        ({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}, 200),
+        ({"choices": [], "promptFeedback": {"blockReason": "SAFETY"}}, 200),
+        ({"input_sensitive": True, "choices": None, "base_resp": {"status_code": 1026}}, 200),
+    ],
+)  # fmt: skip
+async def test_a_content_filter_is_no_outage(body: dict[str, object], status: int) -> None:
+    request = ask(schema=SCHEMA, top_logprobs=3)
+    error = await failure(Reply(body, status), request)
+    assert (error.fault, error.billed, error.usage) == ("filtered", False, None)
+    usage = {"prompt_tokens": 12, "completion_tokens": 0}
+    error = await failure(Reply({**body, "usage": usage}, status), request)
+    assert (error.fault, error.billed, error.usage) == ("filtered", True, Usage(12, 0))
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        ("unknown parameter: safety_settings", 400),
+        ("the image could not be decoded", 400),
+        ("Incorrect API key; see our usage policies", 401),
+        ("the model was flagged as deprecated", 404),
+        ("rate limit: requests blocked for 20 s", 429),
+        ("CUDA error: blocked stream", 500),
+    ],
+)
+async def test_not_every_refusal_is_a_content_filters(message: str, status: int) -> None:
+    error = await failure(Reply({"error": {"message": message}}, status))
+    assert error.fault != "filtered"
+
+
+async def test_usage_beside_an_unusable_reply_is_kept() -> None:
+    usage = {"prompt_tokens": 12, "completion_tokens": 7}
+    for reply in (
+        Reply(completion("", usage=usage)),
+        Reply({"error": {"message": "oops"}, "usage": usage}, 500),
+        Reply({"error": {"message": "no such model"}, "usage": usage}, 400),
+        Reply(completion(choices=[], usage=usage)),
+    ):
+        error = await failure(reply)
+        assert (error.usage, error.billed) == (Usage(12, 7), True)
+
+
+def replied(text: str, finish: str, **message: object) -> Reply:
+    choice = {"message": {"content": text, **message}, "finish_reason": finish}
+    return Reply(completion(choices=[choice]))
+
+
+async def test_thoughts_that_begin_without_a_mark_and_are_cut_are_no_answer() -> None:
+    """The template of such a model writes the opening mark; the cap came before the closing one."""
+    replies = [
+        replied("It reads so.", "length"),  # nothing is known of it yet
+        replied("It reads so.</think>Harbour", "length"),
+        replied("It reads so, or", "length", reasoning_content="Hm."),
+        replied("It reads so, or", "length"),
+    ]
+    async with serving(lambda _: replies.pop(0)) as (model, _):
+        assert (await model.complete(ask())).text == "It reads so."
+        assert visible((await model.complete(ask())).text).text == "Harbour"
+        assert (await model.complete(ask())).text == "It reads so, or"
+        with pytest.raises(ModelError, match="hidden reasoning") as caught:
+            await model.complete(ask())
+    assert (caught.value.fault, caught.value.usage) == ("bad-response", Usage(11, 3))
+
+
+async def test_of_a_model_that_is_known_to_think_likewise() -> None:
+    with HostileServer(lambda _: replied("It reads so, or", "length")) as server:
+        model = OpenAIModel("m", base_url=server.url, profile=Profile(thinking=100))
+        with pytest.raises(ModelError, match="hidden reasoning"):
+            await model.complete(ask())
+        await model.aclose()
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"finish_reason": "error"},
+        {"finish_reason": "abort"},
+        {"finish_reason": "stop", "error": {"code": 502, "message": "the provider went away"}},
+        {"finish_reason": "network_error"},
+        {"finish_reason": "stop", "error": "gone"},
+    ],
+)
+async def test_half_an_answer_is_none(choice: dict[str, object]) -> None:
+    whole = {"message": {"content": "Take one tablet every"}, **choice}
+    error = await failure(Reply(completion(choices=[whole])))
+    assert (error.fault, error.billed, error.usage) == ("bad-response", True, Usage(11, 3))
+    assert "broke off" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("finish", "more", "read"),
+    [
+        ("SAFETY", {}, "SAFETY"),
+        ("content_filter: PROHIBITED_CONTENT", {}, "content_filter: PROHIBITED_CONTENT"),
+        ("refusal", {}, "content_filter"),
+        ("stop", {"content_filter_results": {"hate": {"filtered": True}}}, "content_filter"),
+        ("stop", {"native_finish_reason": "SAFETY"}, "content_filter"),
+        ("error", {"error": {"message": "blocked by the safety filter"}}, "content_filter"),
+    ],
+)
+async def test_an_answer_that_a_filter_took_is_an_empty_completion(
+    finish: str, more: dict[str, object], read: str
+) -> None:
+    choice = {"message": {"content": None}, "finish_reason": finish, **more}
+    async with serving(lambda _: Reply(completion(choices=[choice]))) as (model, _):
+        done = await model.complete(ask())
+    assert (done.text, done.finish_reason) == ("", read)
 
 
 async def test_a_reasoning_model_takes_other_parameters() -> None:
@@ -529,7 +859,6 @@ async def test_a_rejection_that_was_not_got_over_is_not_remembered() -> None:
     "message",
     [
         "This model's maximum context length is 4096",
-        "The response was filtered due to the content management policy",
         "You uploaded an unsupported image",
     ],
 )
@@ -577,6 +906,129 @@ async def test_extra_parameters_cannot_escape_the_budget(name: str) -> None:
         await model.complete(ask(extra={"top_p": 0.5}))
     assert len(server.received) == 1
     assert server.received[0].json["top_p"] == 0.5
+
+
+# -- what is known of the server beforehand
+
+
+async def first_body(profile: Profile, request: ChatRequest) -> dict[str, object]:
+    with HostileServer(lambda _: FITS) as server:
+        model = OpenAIModel("m", base_url=server.url, profile=profile)
+        await model.complete(request)
+        await model.aclose()
+        assert not model.dropped
+    (only,) = server.received
+    return only.json
+
+
+async def test_a_request_is_what_its_profile_says() -> None:
+    request = ask(schema=SCHEMA, seed=1, top_logprobs=9, extra={"top_k": 2})
+    body = await first_body(Profile(), request)
+    assert {"seed", "top_logprobs", "response_format", "top_k"} <= body.keys()
+    plain = Profile(
+        schema_mode="prompt",
+        seed=False,
+        logprobs=0,
+        reasoning_effort="low",
+        extra_body={"top_k": 1, "min_p": 0.1},
+    )
+    body = await first_body(plain, request)
+    assert body.keys() == {
+        *("model", "messages", "max_tokens", "temperature", "top_k", "min_p", "reasoning_effort")
+    }
+    assert (body["top_k"], body["reasoning_effort"]) == (2, "low")
+    assert "JSON schema" in json.dumps(body["messages"])
+    body = await first_body(Profile(schema_mode="json_object", logprobs=5), request)
+    assert body["response_format"] == {"type": "json_object"}
+    assert body["top_logprobs"] == 5
+
+
+async def test_a_profiles_detail_goes_with_every_image_and_is_bounded() -> None:
+    body = await first_body(Profile(detail="low"), chat(images=True))
+    assert '"detail": "low"' in json.dumps(body)
+    request = ask(parts=(ImagePart(b"", "image/png", 2000, 2000, "low"),))
+    high, low = (
+        OpenAIModel("m", profile=Profile(family="gpt-4o", detail=detail)).bound(request).prompt
+        for detail in ("high", "low")
+    )
+    assert high > low
+
+
+async def test_a_profile_may_have_no_system_role() -> None:
+    body = await first_body(Profile(system="user"), chat(images=True))
+    assert '"system"' not in json.dumps(body)
+    assert "Be brief." in json.dumps(body)
+
+
+async def test_a_rejected_reasoning_effort_is_left_out() -> None:
+    handler = picky(('"reasoning_effort"', "Unrecognized request argument: reasoning_effort"))
+    with HostileServer(handler) as server:
+        model = OpenAIModel("m", base_url=server.url, profile=Profile(reasoning_effort="low"))
+        await model.complete(ask())
+        assert list(model.dropped) == ["reasoning_effort"]
+        await model.aclose()
+
+
+def test_the_bound_covers_what_a_profile_adds() -> None:
+    extra = {"chat_template_kwargs": {"words": "x" * 100}}
+    plain, more = (OpenAIModel("m", profile=Profile(extra_body=e)) for e in ({}, extra))
+    assert more.bound(ask()).prompt >= plain.bound(ask()).prompt + 100
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        ({"n": 4}, "n,"),
+        ({"best_of": 2}, "best_of"),
+        ({"max_tokens": 9000}, "max_tokens"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"enable_search": True}, "enable_search"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"options": {"num_predict": -1}}, "num_predict"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 4000}}, "budget_tokens to 4000"),
+        ({"thinking_budget": -1}, "thinking_budget"),
+        ({"reasoning": {"max_tokens": 2000}}, "max_tokens to 2000"),
+        (
+            {"extra_body": {"google": {"thinking_config": {"thinking_budget": 1025}}}},
+            "set thinking = 1025",
+        ),
+    ],
+)
+def test_an_operators_own_parameter_that_can_cost_more_is_named(
+    extra: dict[str, object], named: str
+) -> None:
+    with pytest.raises(InputError, match=f"extra_body sets .*{named}"):
+        OpenAIModel("m", profile=Profile(extra_body=extra, thinking=1024))
+
+
+def test_an_operators_other_parameters_are_taken() -> None:
+    extra = {
+        "top_k": 1,
+        "enable_search": False,
+        "thinking": {"budget_tokens": 1024},
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    OpenAIModel("m", profile=Profile(extra_body=extra, thinking=1024))
+
+
+@pytest.mark.parametrize(
+    ("url", "seconds"),
+    [
+        ("http://localhost:8000/v1", 600.0),
+        ("http://127.0.0.9:8000/v1", 600.0),
+        ("http://[::1]:8000/v1", 600.0),
+        ("https://models.example/v1", 60.0),
+        ("http://10.0.0.7:8000/v1", 60.0),
+    ],
+)
+def test_a_model_on_this_machine_may_take_longer(url: str, seconds: float) -> None:
+    assert OpenAIModel("m", base_url=url).timeout == seconds
+    assert OpenAIModel("m", base_url=url, timeout=7).timeout == 7
+
+
+def test_behind_a_proxy_no_server_is_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    assert OpenAIModel("m", base_url="http://localhost:8000/v1").timeout == 60.0
 
 
 # -- the life of a model object

@@ -27,7 +27,8 @@ CALL = ToolCall("call_1", "look_up", '{"what": "a \\"sign\\""}')
         ("RECITATION", "content_filter"),
         ("refusal", "stop"),
         ("tool_calls", "stop"),  # without any
-        ("", "stop"),
+        ("", "length"),  # not known to be whole
+        ("error", "length"),
     ],
 )
 def test_the_words_of_the_servers(said: str, means: str) -> None:

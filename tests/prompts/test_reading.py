@@ -15,9 +15,9 @@ def grade(token: str) -> str | None:
     return token if token in {"1", "2", "3"} else None
 
 
-def test_visible_text_drops_one_leading_block_of_reasoning() -> None:
+def test_visible_text_drops_thoughts_wherever_they_are() -> None:
     assert visible_text("t", said(" <think>a {b}\n</think>\n The answer. ")) == "The answer."
-    assert visible_text("t", said("It says <think>x</think>.")) == "It says <think>x</think>."
+    assert visible_text("t", said("It says <think>x</think>so.")) == "It says so."
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_visible_text_drops_one_leading_block_of_reasoning() -> None:
         said(" \n"),
         said("<think>cut off here", "length"),
         said("<think>a</think>  "),
-        said("fine", "content_filter"),
+        said("The answer. <think>or", "length"),
     ],
 )
 def test_no_visible_text_is_a_bad_response(completion: Completion) -> None:
@@ -36,6 +36,14 @@ def test_no_visible_text_is_a_bad_response(completion: Completion) -> None:
     assert caught.value.fault == "bad-response"
     assert caught.value.billed
     assert "execute" in str(caught.value)
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "SAFETY", "content-filter: RECITATION"])
+def test_what_a_content_filter_took_is_a_fault_of_its_own(reason: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        visible_text("execute", said("fine", reason))
+    assert caught.value.fault == "filtered"
+    assert "fine" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +106,35 @@ def test_a_natural_end_is_whole(reason: str) -> None:
 def test_any_other_end_is_not(reason: str) -> None:
     with pytest.raises(VerdictError, match="not whole"):
         require_whole(said("x", reason))
+
+
+@pytest.mark.parametrize("text", ["a<think>b</think>c", "<think>a</think>", "<think>a", " "])
+def test_a_verdict_is_one_run_of_text(text: str) -> None:
+    with pytest.raises(VerdictError, match="after its thoughts"):
+        require_whole(said(text))
+
+
+def test_a_verdict_follows_its_thoughts() -> None:
+    seen = require_whole(said("<think>2 or 3?</think>\n 3 "))
+    assert (seen.text, seen.start) == ("3", 24)
+
+
+@pytest.mark.parametrize("spelled", ["all", "visible", "all and end"])
+@pytest.mark.parametrize("text", ["<think>a 2?</think>\n\na 2", "So a 3, or a 2. </think>a 2"])
+def test_the_alternatives_of_a_verdict_after_its_thoughts(spelled: str, text: str) -> None:
+    start = text.rindex("2")
+    before = text[:start] if spelled != "visible" else "a "
+    deciding = TokenLogprob("2", math.log(0.75), {"2": math.log(0.75), "3": math.log(0.25)})
+    tokens = [*(TokenLogprob(c, -0.5, {c: -0.5}) for c in before), deciding]
+    tokens += [TokenLogprob("<|im_end|>", 0.0)] if spelled == "all and end" else []
+    masses = token_mass(Completion(text, None, logprobs=tuple(tokens)), start, grade)
+    assert masses == pytest.approx({"2": 0.75, "3": 0.25})
+
+
+def test_the_alternatives_of_thoughts_are_never_taken_for_the_verdicts() -> None:
+    thoughts = "<think>a 2</think>"
+    tokens = tuple(TokenLogprob(c, -0.5, {c: -0.5}) for c in thoughts + "a 2 a 2")
+    assert token_mass(Completion(thoughts + "a 2", None, logprobs=tokens), 20, grade) is None
 
 
 def test_masses_are_summed_by_class() -> None:

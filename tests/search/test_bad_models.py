@@ -106,6 +106,35 @@ async def test_a_server_that_breaks_down_later_ends_in_the_house_refusal(
     assert "html" not in result.hint
 
 
+@pytest.mark.parametrize("draft", [False, True])
+async def test_a_server_that_hangs_fails_after_the_first_stage(*, draft: bool) -> None:
+    with HostileServer(lambda _: Reply(hang=True)) as server, pytest.raises(ModelError) as caught:
+        await ask(server.url, timeout=0.3, retries=2, draft=draft)
+    assert (caught.value.fault, caught.value.role) == ("timeout", "model")
+    assert caught.value.exit_code == 3
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("status", [503, 529])
+async def test_a_server_that_is_loading_costs_nothing(status: int) -> None:
+    loading = Reply({"error": {"message": "Loading model"}}, status)
+    with HostileServer(lambda _: loading) as server, pytest.raises(ModelError) as caught:
+        await ask(server.url)
+    assert caught.value.fault == "server"
+    failed = caught.value.trace.events[-1]
+    assert isinstance(failed, RunFailed)
+    assert failed.spent["tokens"]["total"] == 0
+
+
+async def test_a_server_that_filters_every_request_ends_in_a_refusal_for_nothing() -> None:
+    filtered = Reply({"error": {"message": "Content blocked"}}, 400)
+    with HostileServer(lambda _: filtered) as server:
+        result = await ask(server.url, draft=True)
+    assert (result.answer, result.refused) == (FIXED_REFUSAL, True)
+    assert result.spent.tokens.total == 0
+    assert "content filter" in result.hint
+
+
 async def test_a_server_that_hangs_on_a_verdict_is_given_up_on() -> None:
     good = served(Script(propose=lambda p: actions()))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ecoalign.budget import Ledger, MeteredClient
 from ecoalign.errors import BudgetExceeded, InputError, ModelError, UnpricedModelError
-from ecoalign.models import ChatModel, ChatRequest, ImagePart, Message, TextPart
+from ecoalign.models import ChatModel, ChatRequest, ImagePart, Message, TextPart, ending
 from ecoalign.prompts import visible_text
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Judges:
             async with self._gate:
                 completion = await client.complete(model, request)
             # What was cut off may have gone on to say something else.
-            cut = completion.finish_reason == "length"
+            cut = ending(completion.finish_reason) in {"length", "unknown"}
             return None if cut else visible_text(STAGE, completion)
         except UnpricedModelError:
             raise

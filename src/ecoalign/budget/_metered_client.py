@@ -23,6 +23,7 @@ from ecoalign.models import (
 )
 
 RETRIED: frozenset[ModelFault] = frozenset({"down", "timeout", "rate-limited", "server"})
+"""Faults that a further attempt may help against; not a timeout after the request was sent."""
 
 FIRST_WAIT = 0.5
 
@@ -75,9 +76,10 @@ class Called:
     text: str | None = None
     """What the model answered; None if the attempt failed."""
     usage: Usage | None = None
-    """The usage that the server reported; None if the attempt failed or nothing was reported."""
+    """The usage that the server reported, beside an answer that cannot be used as well; None if
+    nothing was reported."""
     finish_reason: str = "stop"
-    """Why the answer ended, in the server's word; "" if the attempt failed."""
+    """Why the answer ended, in the server's word; "" where it gave none, or the attempt failed."""
     logprobs: tuple[TokenLogprob, ...] | None = None
     """One entry per output token (natural logarithms); None if not requested or not given."""
     served_by: str = ""
@@ -218,12 +220,16 @@ class MeteredClient:
                 if isinstance(error, ModelError):
                     error.upstream = error.upstream or model.name
                 failure = _failure(error, expired=scope.expired())
+                used = error.usage if isinstance(error, ModelError) else None
                 if reservation.state == "open":
-                    if failure.billed:
+                    if used is not None:
+                        said = Completion("", used)
+                        reservation.settle(used, floor=_certain(request, said, reservation.bound))
+                    elif failure.billed:
                         reservation.forfeit()
                     else:
                         reservation.release()
-                self._record(reservation, key, attempt, None, failure)
+                self._record(reservation, key, attempt, None, failure, used)
                 if failure.kind == "deadline":
                     raise BudgetExceeded(
                         f"{reservation.stage} call to {reservation.model}: the budget's time ran "
@@ -243,6 +249,7 @@ class MeteredClient:
         attempt: int,
         completion: Completion | None,
         error: CallFailure | None,
+        used: Usage | None = None,
     ) -> None:
         if self._on_call is None:
             return
@@ -257,7 +264,7 @@ class MeteredClient:
                 usd=reservation.usd,
                 seconds=round(reservation.seconds, 6),
                 text=None if done is None else done.text,
-                usage=None if done is None else done.usage,
+                usage=used if done is None else done.usage,
                 finish_reason="" if done is None else done.finish_reason,
                 logprobs=None if done is None else done.logprobs,
                 served_by="" if done is None else done.model,
@@ -269,7 +276,8 @@ class MeteredClient:
 
     def _wait(self, error: ModelError, attempt: int, fund: str | None) -> float | None:
         """Seconds to wait before the next attempt; None where there is no use in one."""
-        if error.fault not in RETRIED:
+        if error.fault not in RETRIED or (error.fault == "timeout" and error.billed):
+            # To wait as long again for a server that hangs helps nobody, and may cost as much.
             return None
         # Full jitter: many callers that failed together do not come back together.
         longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (attempt - 1))

@@ -33,6 +33,7 @@ _EXTRAS = {
     "postgres": ("psycopg", "psycopg-pool"),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
     "ray": ("ray",),
+    "hf": ("torch", "transformers", "llguidance"),
 }
 """The packages that each extra of EcoAlign brings."""
 

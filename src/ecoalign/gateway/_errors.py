@@ -187,13 +187,14 @@ def _of_upstream(error: ModelError) -> ApiError:
         return ApiError(
             error.status,
             f"the {role}'s upstream did not take the request: {error.text or 'no reason given'}",
-            code=f"{role}_rejected",
+            code="content_filter" if error.fault == "filtered" else f"{role}_rejected",
         )
     words = {
         "down": "cannot be reached",
         "timeout": "did not answer in time",
         "rate-limited": "limits the rate of requests",
         "rejected": "refused the server's request",
+        "filtered": "withheld the answer (content filter)",
         "bad-response": "sent no usable answer",
         "server": "failed",
     }[error.fault]

@@ -116,6 +116,8 @@ class Forwarder:
     ) -> None:
         if endpoint.has_user:
             raise InputError("the base URL holds a user name or a password; give a key instead")
+        self.counts_streams = True
+        """Whether the server may be asked for the usage of a stream; until it rejects that."""
         self._key = endpoint.key
         self._origin = endpoint.origin
         self._timeout = timeout

@@ -364,6 +364,4 @@ def _forwarder(service: ChatService, config: GatewayConfig) -> Forwarder | None:
     if not isinstance(model, OpenAIModel) or model.endpoint.has_user:
         # A server with a user name in its address is asked by the model's own client.
         return None
-    return Forwarder(
-        model.endpoint, timeout=config.settings.timeout, connections=config.concurrency
-    )
+    return Forwarder(model.endpoint, timeout=model.timeout, connections=config.concurrency)

@@ -53,6 +53,8 @@ class Verdict:
 
 def cause_of(error: EcoAlignError) -> str:
     """What went wrong, in few words that no model wrote."""
+    if isinstance(error, ModelError) and error.fault == "filtered":
+        return f"the content filter of the {error.role or 'model'}'s server withheld it"
     if isinstance(error, ModelError):
         return f"the {error.role or 'model'} failed ({error.fault})"
     if isinstance(error, VerdictError):

@@ -158,9 +158,10 @@ class BestOfN(Baseline):
                 reply=best.reply,
             )
         if not any(call.text is not None for sample in samples for call in sample.calls):
-            # Where no sample was ever answered there is nothing to refuse.
+            # Where no sample was ever answered there is nothing to refuse; but for a filter, whose
+            # answer is a refusal.
             for sample in samples:
-                if isinstance(sample.error, ModelError):
+                if isinstance(sample.error, ModelError) and sample.error.fault != "filtered":
                     raise sample.error
                 if isinstance(sample.error, BudgetExceeded):
                     raise self.too_small(ctx, sample.error) from sample.error

@@ -29,6 +29,7 @@ from ecoalign.models._profile import (
 from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
+from ecoalign.models._speech import Ending, Visible, ending, visible
 from ecoalign.models._tokens import bound, image_family
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "ChatModel",
     "ChatRequest",
     "Completion",
+    "Ending",
     "Endpoint",
     "FinishReason",
     "ImagePart",
@@ -49,10 +51,12 @@ __all__ = [
     "TokenLogprob",
     "ToolCall",
     "Usage",
+    "Visible",
     "attribute_error",
     "base_url_of_environment",
     "bound",
     "checked",
+    "ending",
     "finish_reason",
     "image_family",
     "open_model",
@@ -64,4 +68,5 @@ __all__ = [
     "request_key",
     "shipped_profile",
     "spoken",
+    "visible",
 ]

@@ -166,7 +166,8 @@ class Completion:
         text: the answer's text, as the server gave it.
         usage: the tokens of the call; None where the server did not say (the ledger then
             charges the worst case).
-        finish_reason: "stop", "length", "content_filter" or the server's own word.
+        finish_reason: "stop", "length", "content_filter" or the server's own word; "" where it gave
+            none. Read it through `ecoalign.models.ending`, and the text through `visible`.
         logprobs: one entry per output token, or None where not given.
         model: the model that answered, as the server names it.
         seconds: wall-clock of the attempt.

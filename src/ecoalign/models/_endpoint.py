@@ -221,6 +221,16 @@ class Endpoint:
     proxy: Proxy | None
     tls: ssl.SSLContext | None
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the server is on this machine, and reached without a proxy."""
+        host = urlsplit(self.url).hostname or ""
+        try:
+            loopback = ip_address(host).is_loopback
+        except ValueError:
+            loopback = host == "localhost" or host.endswith(".localhost")
+        return loopback and self.proxy is None
+
     @classmethod
     def of(
         cls,

@@ -8,32 +8,36 @@ from collections.abc import Callable
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatModel
 from ecoalign.models._profile import Profile, shipped_profile
-from ecoalign.models.openai import DEFAULT_TIMEOUT, OpenAIModel
+from ecoalign.models.openai import OpenAIModel
 
-_PROVIDERS = ("embedded", "openai")
+_PROVIDERS = ("embedded", "hf", "openai")
 
 
 def open_model(
     spec: str | ChatModel,
     base_url: str | None = None,
-    timeout: float = DEFAULT_TIMEOUT,
+    timeout: float | None = None,
     *,
     tune: Callable[[Profile], Profile] | None = None,
 ) -> ChatModel:
     """The model that `spec` names.
 
     "embedded" is the model in this package. "openai:NAME" is a model of OpenAI, or of the server
-    at `base_url` (or OPENAI_BASE_URL), for which a bare "NAME" will do too. A `ChatModel` is
-    returned as it is.
+    at `base_url` (or OPENAI_BASE_URL), for which a bare "NAME" will do too. "hf:NAME" is a model of
+    the Hugging Face hub or of a local folder, loaded into this process. A `ChatModel` is returned
+    as it is.
 
     Args:
         spec: "provider:name", or a model.
         base_url: address of an OpenAI-compatible server, usually ending in /v1.
-        timeout: seconds that one call may take, > 0; for servers only.
-        tune: changes what is known of the model, its profile; for servers only.
+        timeout: seconds that one call may take, > 0, by default as in `OpenAIModel`; for servers
+            only.
+        tune: changes what is known of the model, its profile; not for the embedded one.
 
     Raises:
-        InputError: there is no such provider, or a value does not go with it.
+        InputError: there is no such provider, or a value does not go with it; for "hf:NAME" also
+            that the extra is not installed, or the model is not there.
+        ModelError: "hf:NAME" cannot be downloaded, or does not fit in memory.
     """
     if not isinstance(spec, str):
         if not isinstance(spec, ChatModel):
@@ -49,6 +53,8 @@ def open_model(
         return _embedded(name, base_url)
     if provider == "openai" and colon:
         return _server(name, base_url, timeout, tune)
+    if provider == "hf" and colon:
+        return _local(name, base_url, tune)
     if base_url is not None:
         # Names on other servers have colons of their own ("llama3.2-vision:11b").
         return _server(spec, base_url, timeout, tune)
@@ -58,7 +64,7 @@ def open_model(
 def _server(
     name: str,
     base_url: str | None,
-    timeout: float,
+    timeout: float | None,
     tune: Callable[[Profile], Profile] | None,
 ) -> OpenAIModel:
     profile = shipped_profile(name.strip())
@@ -77,6 +83,17 @@ def _embedded(name: str, base_url: str | None) -> ChatModel:
     from ecoalign.models.embedded import EmbeddedModel  # its runtime is heavy
 
     return EmbeddedModel()
+
+
+def _local(name: str, base_url: str | None, tune: Callable[[Profile], Profile] | None) -> ChatModel:
+    if base_url is not None:
+        raise InputError(
+            '"hf:NAME" runs in this process and takes no base URL; for a model of that name on a '
+            'server write "openai:NAME"'
+        )
+    from ecoalign.models.hf import HFModel
+
+    return HFModel(name, tune=tune)
 
 
 def _unknown(spec: str, provider: str) -> InputError:

@@ -3,19 +3,14 @@ anything unscored."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ecoalign.models._base import Completion, ToolCall
+from ecoalign.models._speech import ending
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
-
-# Servers have words of their own for the API's four reasons.
-_LENGTH = re.compile(r"length|max_?tokens", re.I)
-
-_FILTER = re.compile(r"content_?filter|safety|recitation|blocklist|prohibited", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +18,8 @@ class Reply:
     """Everything about an answer but its text.
 
     Attributes:
-        finish_reason: why it ends where it does; "length" if it was cut by its cap.
+        finish_reason: why it ends where it does; "length" if it was cut by its cap, or if its
+            server gave no known reason, so that nobody knows whether it is whole.
         tool_calls: the calls of the client's tools in it. Their text is part of the answer's, and
             so was scored with it.
         logprobs: the `logprobs` of the choice as the server gave them, where the client asked for
@@ -47,12 +43,16 @@ OWN_REPLY = Reply()
 
 
 def finish_reason(said: str, tool_calls: Sequence[ToolCall] = ()) -> FinishReason:
-    """The API's word for a server's `said`."""
-    if said == "tool_calls" and tool_calls:
-        return "tool_calls"
-    if _LENGTH.search(said):
-        return "length"
-    return "content_filter" if _FILTER.search(said) else "stop"
+    """The API's word for a server's `said`; "length" for one that nobody knows."""
+    match ending(said):
+        case "tool_calls":
+            return "tool_calls" if tool_calls else "stop"
+        case "stop" | "refusal":
+            return "stop"
+        case "content_filter":
+            return "content_filter"
+        case "length" | "unknown":
+            return "length"
 
 
 def spoken(tool_calls: Sequence[ToolCall]) -> str:

@@ -10,11 +10,9 @@ from collections.abc import Callable, Mapping
 import json_repair
 
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.models import Completion, spoken
+from ecoalign.models import Completion, Visible, ending, spoken, visible
 
-_WHOLE = frozenset({"stop", "eos", "eos_token", "end_turn", "stop_sequence"})
-
-_THINK_BLOCK = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+_TOKENS_AT_END = re.compile(r"(?:\s*<\|?[A-Za-z0-9_/]{1,32}\|?>)+\s*\Z")
 
 _MASS_SLACK = 1.01  # servers round log-probabilities
 
@@ -34,17 +32,19 @@ def bad_response(stage: str, why: str, completion: Completion) -> ModelError:
 
 
 def visible_text(stage: str, completion: Completion) -> str:
-    """The answer's text, stripped, without a leading `<think>` block, its tool calls at the end.
+    """What of an answer is meant for its reader (see `visible`), its tool calls at the end.
 
     Raises:
-        ModelError: it was withheld by a content filter, or nothing is left.
+        ModelError: it was withheld by a content filter (fault "filtered"), or nothing is left.
     """
-    if completion.finish_reason == "content_filter":
-        raise bad_response(stage, "the server's content filter withheld it", completion)
-    reasoning = _THINK_BLOCK.match(completion.text)
-    text = completion.text[reasoning.end() if reasoning else 0 :].strip()
-    text = "\n".join(filter(None, (text, spoken(completion.tool_calls))))
-    if not text or text.startswith("<think>"):
+    if ending(completion.finish_reason) == "content_filter":
+        model = completion.model or "the model"
+        raise ModelError(
+            f"{stage}: the content filter of {model}'s server withheld the answer", fault="filtered"
+        )
+    seen = visible(completion.text)
+    text = "\n".join(filter(None, (seen.text, spoken(completion.tool_calls))))
+    if not seen.whole or not text:
         raise bad_response(stage, "it is empty or ends inside its reasoning", completion)
     return text
 
@@ -87,17 +87,31 @@ def finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def require_whole(completion: Completion) -> None:
-    """Raise VerdictError unless the server says that the answer ended by itself.
+def require_whole(completion: Completion) -> Visible:
+    """The one run of text that may be a verdict, without the thoughts before or after it.
 
     A verdict that was cut off, filtered or ended for an unknown reason might have gone on to say
-    something else, so only known names of a natural end are let through.
+    something else, so only a natural end is let through. Thoughts amid a text leave none: a verdict
+    is not put together from pieces.
+
+    Returns:
+        The visible text; its `start` is there, and is its offset in the completion's text.
+
+    Raises:
+        VerdictError: the server does not say that the answer ended by itself, or there is none.
     """
-    if completion.finish_reason.lower() not in _WHOLE:
+    if ending(completion.finish_reason) != "stop":
         raise VerdictError(
             f"the verdict is not whole (finish_reason {completion.finish_reason!r}): "
             f"{excerpt(completion.text)}; raise the score stage's max_tokens if it was cut off"
         )
+    seen = visible(completion.text)
+    if seen.start is None:
+        raise VerdictError(
+            "the verdict is not one text after its thoughts, or it is missing: "
+            f"{excerpt(completion.text)}"
+        )
+    return seen
 
 
 def token_mass(
@@ -107,18 +121,18 @@ def token_mass(
 
     `classify` names the class of a stripped token, or None for one that belongs to none; those
     are left out of the result, so the masses may sum to less than 1. None is returned where the
-    server gave no usable alternatives: no log-probabilities, tokens that do not spell the text, a
-    deciding token that holds more than its word, probabilities that are none.
+    server gave no usable alternatives: no log-probabilities, tokens that do not spell the visible
+    text, a deciding token that holds more than its word, probabilities that are none. Tokens of
+    thoughts may be before it.
     """
-    if not completion.logprobs:
+    seen = visible(completion.text)
+    if not completion.logprobs or seen.start is None:
         return None
     spelled = "".join(entry.token for entry in completion.logprobs)
-    body = completion.text.strip()
-    if not body or spelled.count(body) != 1:
+    begins = _begins(spelled, seen.text)
+    if begins is None:
         return None
-    # Offsets in `text` and in `spelled` differ by what was stripped on the left.
-    target = spelled.index(body) + start - (len(completion.text) - len(completion.text.lstrip()))
-    position = 0
+    target, position = begins + start - seen.start, 0
     for entry in completion.logprobs:
         end = position + len(entry.token)
         if position <= target < end:
@@ -128,6 +142,15 @@ def token_mass(
             return _masses({entry.token: entry.logprob, **entry.top}, classify)
         position = end
     return None
+
+
+def _begins(spelled: str, body: str) -> int | None:
+    """Where the tokens begin to spell the visible text; None where that is not certain."""
+    if spelled.count(body) == 1:
+        return spelled.index(body)
+    # Thoughts may rehearse the verdict: what their marks leave over is the text itself.
+    seen = visible(_TOKENS_AT_END.sub("", spelled))
+    return seen.start if seen.text == body else None
 
 
 def _masses(

@@ -212,6 +212,10 @@ class RunContext:
             fund: what pays, if it was reserved before.
             stage: to be booked under another name than the dialect's.
 
+        Returns:
+            The completion; where the server's content filter refused the request, an empty one that
+            ended so: that is an answer of the server, and no failure.
+
         Raises:
             BudgetExceeded, ModelError, InputError: see `MeteredClient.complete`.
         """
@@ -221,6 +225,8 @@ class RunContext:
         try:
             return await self.metered.complete(self.model, call, fund=fund)
         except ModelError as error:
+            if error.fault == "filtered":
+                return Completion("", error.usage or Usage(), "content_filter")
             error.role = "evaluator" if judging else "model"
             if _answers(request):
                 attribute_error(error, self.query.sampling)

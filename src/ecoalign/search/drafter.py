@@ -10,7 +10,7 @@ from ecoalign.graph import ROOT, ActionKind, Candidate, PendingAction, Thought, 
 from ecoalign.graph.economics import Economy
 from ecoalign.search.context import RunContext
 from ecoalign.search.executor import ActionResult, Job, execute, worst_case
-from ecoalign.search.failures import raise_if_rejected
+from ecoalign.search.failures import raise_if_rejected, raise_if_silent
 from ecoalign.search.scanner import scan_request
 from ecoalign.settings import Settings
 from ecoalign.trace.events import ActionsChosen, Proposed
@@ -26,11 +26,12 @@ async def draft(ctx: RunContext) -> ActionResult | None:
     """Write and score an answer from the views alone; None where that is off, or where it would
     leave no room to scan.
 
-    Errors are in the result, as a draft without a score is no answer; but for the rejection of
-    a client's parameter, which every further answer would meet as well.
+    Errors are in the result, as a draft without a score is no answer; but for those that every
+    further stage would meet as well: the rejection of a client's parameter, a server that hangs or
+    is not there.
 
     Raises:
-        ModelError: such a rejection.
+        ModelError: such an error.
     """
     nothing = Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 0.0)
     job = Job(DRAFT.id, DRAFT.candidate, (nothing,))
@@ -43,6 +44,7 @@ async def draft(ctx: RunContext) -> ActionResult | None:
     (result,) = await execute(ctx, [job])
     ctx.recorder.emit_all(result.calls)
     raise_if_rejected(result.error)
+    raise_if_silent(result.error)
     return result
 
 

@@ -11,6 +11,8 @@ from ecoalign.models import Usage
 
 def cause_of(error: EcoAlignError) -> str:
     """The cause of an error, without any text of a model, which is unscored."""
+    if isinstance(error, ModelError) and error.fault == "filtered":
+        return f"the content filter of the {error.role or 'model'}'s server withheld it"
     if isinstance(error, ModelError):
         return f"the {error.role or 'model'} failed ({error.fault})"
     if isinstance(error, VerdictError):
@@ -24,6 +26,17 @@ def raise_if_rejected(error: EcoAlignError | None) -> None:
     Anything else is the failure of one action, which others may make up for.
     """
     if isinstance(error, ModelError) and error.param is not None:
+        raise error
+
+
+def raise_if_silent(error: EcoAlignError | None) -> None:
+    """Raise `error` if the first stage met a server that hangs, or the model's was not there.
+
+    Every further stage would wait as long for it. (Without an evaluator, the run fails closed.)
+    """
+    if isinstance(error, ModelError) and (
+        error.fault == "timeout" or (error.fault == "down" and error.role == "model")
+    ):
         raise error
 
 

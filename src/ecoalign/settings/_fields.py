@@ -314,8 +314,9 @@ class Fields(BaseModel):
     seed: int | None = Field(0, ge=0, le=2**31 - 1)
     """The seed of everything random, and of the server where it takes one."""
 
-    timeout: float = Field(60.0, gt=0, le=3600)
-    """The longest that one call may take, in seconds."""
+    timeout: float | None = Field(None, gt=0, le=3600)
+    """The longest that one call may take, in seconds; by default 60, or 600 where the server is on
+    this machine."""
 
     retries: int = Field(2, ge=0, le=10)
     """How often a failed call is repeated."""

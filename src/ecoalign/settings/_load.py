@@ -225,7 +225,8 @@ class Settings(Fields):
         spec = self.model if spec is None else spec
         if not isinstance(spec, str):
             return open_model(spec)
-        base_url = None if spec.strip() == "embedded" else self.base_url
+        local = spec.strip() == "embedded" or spec.strip().startswith("hf:")
+        base_url = None if local else self.base_url
         return open_model(spec, base_url, self.timeout, tune=self.tuned)
 
     def price_book(self) -> PriceBook:

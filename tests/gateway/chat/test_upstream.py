@@ -279,6 +279,78 @@ def test_base_streams_as_it_comes(gateway: Served, upstream: Moods, budget: int 
     assert charged == 42
 
 
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_a_stream_of_a_server_that_cannot_count_it(
+    gateway: Served, upstream: Moods, status: int
+) -> None:
+    """What the gateway itself adds is no fault of the client's; the bound is charged then."""
+
+    def mood(request: Received) -> Reply:
+        if "stream_options" in request.json:
+            message = "Unknown field: stream_options"
+            return Reply({"error": {"message": message, "param": "stream_options"}}, status)
+        return _streamed(_events(_chunk("one ")))(request)
+
+    upstream.mood = mood
+    before = gateway.metric('ecoalign_spent_tokens_total{stage="answer"}')
+    asked = _base(stream=True, ecoalign={"method": "base", "budget": 3000})
+    for _ in range(2):
+        reply = gateway.post(asked)
+        assert reply.status_code == 200, reply.text
+        assert "one " in reply.text
+    sent = ["stream_options" in request.json for request in upstream.server.received]
+    assert sent[-2:] == [False, False]
+    assert sum(sent) <= 1  # never again
+    assert gateway.metric('ecoalign_spent_tokens_total{stage="answer"}') - before == 2 * 3000
+    # Whoever asks for it by oneself is told.
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    if status != 500:
+        refused = gateway.post(_base(**options))
+        assert (refused.status_code, _error(refused)["param"]) == (400, "stream_options")
+
+
+def test_a_cap_of_the_gateways_own_has_the_name_that_the_server_knows(
+    gateway: Served, upstream: Moods
+) -> None:
+    def mood(request: Received) -> Reply:
+        if "max_tokens" in request.json:
+            message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+            return Reply({"error": {"message": message, "param": "max_tokens"}}, 400)
+        return Reply(completion("raw"))
+
+    upstream.mood = mood
+    reply = gateway.post(_base(ecoalign={"method": "base", "budget": 3000}))
+    assert reply.status_code == 200, reply.text
+    assert "max_completion_tokens" in upstream.server.received[-1].json
+    refused = gateway.post(_base(max_tokens=7, ecoalign={"method": "base", "budget": 3000}))
+    assert (refused.status_code, _error(refused)["param"]) == (400, "max_tokens")
+
+
+def test_a_content_filter_of_the_upstream_is_told_as_one(gateway: Served, upstream: Moods) -> None:
+    """Passed through, it is the upstream's answer; where answers are scored, it is a refusal."""
+    upstream.mood = lambda request: Reply(
+        {"error": {"message": "The response was filtered", "code": "content_filter"}}, 400
+    )
+    before = gateway.metric('ecoalign_spent_tokens_total{stage="answer"}')
+    passed = gateway.post(_base())
+    assert (passed.status_code, _error(passed)["code"]) == (400, "content_filter")
+    scored = gateway.post(_question())
+    assert scored.status_code == 200, scored.text
+    assert scored.json()["ecoalign"]["refused"]
+    assert scored.json()["usage"]["total_tokens"] == 0
+    assert gateway.metric('ecoalign_spent_tokens_total{stage="answer"}') == before
+
+
+def test_a_model_that_the_upstream_does_not_know_is_the_operators_affair(
+    gateway: Served, upstream: Moods
+) -> None:
+    upstream.mood = lambda request: Reply(
+        {"error": {"message": "no such model", "param": "model"}}, 400
+    )
+    failed = gateway.post(_base())
+    assert (failed.status_code, _error(failed)["code"]) == (502, "model_rejected")
+
+
 def test_a_stream_that_breaks_ends_with_an_error(gateway: Served, upstream: Moods) -> None:
     """The first words are out; the client must not take them for all there is."""
     body = _events(_chunk("one "))[: -len("data: [DONE]\n\n")]

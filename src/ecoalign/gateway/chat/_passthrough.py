@@ -8,10 +8,10 @@ server only.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 from starlette.requests import Request
@@ -20,6 +20,7 @@ from starlette.responses import Response
 from ecoalign.budget import Budget, Ledger, Reservation, Spending
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelError
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
+from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
 from ecoalign.gateway._images import ImageRef
 from ecoalign.gateway._limits import JsonError, parse_json
 from ecoalign.gateway._state import AppState, Client
@@ -29,11 +30,8 @@ from ecoalign.gateway.chat._response import EventStream, cancelled_on_disconnect
 from ecoalign.gateway.keys._policy import least_of
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.models import ChatRequest, ImagePart, Message, TextPart, Usage
-from ecoalign.models.openai import usage_of
+from ecoalign.models.openai import unknown_name, usage_of
 from ecoalign.query import read_header, read_source
-
-if TYPE_CHECKING:
-    from ecoalign.gateway._forward import Forwarder
 
 USUAL_CAP = 4096
 """Tokens of an answer where a bound is needed and the client gave none."""
@@ -264,6 +262,8 @@ class Passthrough:
     body: dict[str, object]
     record: RequestRecord
     forwarder: Forwarder
+    _own: set[str] = field(default_factory=set)
+    """Parameters in `body` that the client did not set."""
 
     async def answer(self, request: Request) -> Response:
         """The upstream's answer as it came.
@@ -274,6 +274,7 @@ class Passthrough:
         """
         self.body.pop("ecoalign", None)
         self.body["model"] = self.state.service.upstream_name
+        self._own.add("model")
         images = passed_images(self.body.get("messages"))
         with self.state.images.open() as loaded:
             for index, image in enumerate(images):
@@ -289,7 +290,7 @@ class Passthrough:
     async def _post(self, images: Sequence[ImageRef]) -> bytes:
         async with self._paid(images) as budget:
             async with asyncio.timeout(budget.seconds):
-                answer = await self.forwarder.post(to_json(self.body))
+                answer = await self._posted()
             budget.settle(_usage_in(answer.body))
         self.record.answered("", refused=False)
         return answer.body
@@ -310,7 +311,7 @@ class Passthrough:
         try:
             async with self._paid(images) as budget:
                 reader = UsageReader(hide=self._ask_for_usage(budget))
-                async with aclosing(self.forwarder.stream(to_json(self.body))) as pieces:
+                async with aclosing(self._streamed()) as pieces:
                     async for piece in _until(pieces, budget.seconds):
                         if shown := reader.feed(piece):
                             begun = True
@@ -325,10 +326,65 @@ class Passthrough:
             self.record.failed(error.code or "error")
             yield error_event(error)
 
+    async def _posted(self) -> Forwarded:
+        """The answer; parameters of our own that the server rejects are given up first."""
+        while True:
+            try:
+                return await self.forwarder.post(to_json(self.body))
+            except UpstreamError as error:
+                if not self._gives_up(error):
+                    raise
+
+    async def _streamed(self) -> AsyncGenerator[bytes, None]:
+        """The stream, likewise."""
+        begun = False
+        while True:
+            try:
+                async with aclosing(self.forwarder.stream(to_json(self.body))) as pieces:
+                    async for piece in pieces:
+                        begun = True
+                        yield piece
+                return
+            except UpstreamError as error:
+                if begun or not self._gives_up(error):
+                    raise
+
+    def _gives_up(self, error: UpstreamError) -> bool:
+        """Whether the request is worth sending again, without what was rejected and is our own.
+
+        What cannot be done without is no fault of the client's, and the error no longer says so.
+        """
+        if error.status not in {400, 422, 500, 501}:
+            return False
+        named = (error.param or "").partition(".")[0]
+        words = f"{named} {error.text}"
+        if "stream_options" in self._own and re.search("stream_options|include_usage", words):
+            self._own.discard("stream_options")
+            self.body.pop("stream_options")
+            if self.parameters.stream_options is not None:
+                given = self.parameters.stream_options.model_dump(exclude_unset=True)
+                self.body["stream_options"] = given
+            self.forwarder.counts_streams = False
+            return True
+        for cap, other in (CAPS, CAPS[::-1]):
+            if cap in self._own and re.search(rf"\b{cap}\b", words) and unknown_name(words):
+                self._own.discard(cap)
+                self.body[other] = self.body.pop(cap)
+                return True
+        if named in self._own:
+            error.param = error.status = None
+        return False
+
     def _ask_for_usage(self, budget: PassthroughBudget) -> bool:
-        """Ask for the usage where it is paid for; whether it is to be hidden from the client."""
+        """Ask for the usage where it is paid for; whether it is to be hidden from the client.
+
+        A server that does not know how to count a stream is not asked: the bound is charged.
+        """
         if budget.want is None or self.parameters.wants_usage:
             return False
+        if not self.forwarder.counts_streams:
+            return True
+        self._own.add("stream_options")
         given = self.body.get("stream_options")
         known = given if isinstance(given, dict) else {}
         self.body["stream_options"] = {**known, "include_usage": True}
@@ -376,7 +432,10 @@ class Passthrough:
     def _cap(self, cap: int | None) -> None:
         """Put a cap on the answer, under the name that the client used, if it did."""
         if cap is not None:
-            name = next((name for name in CAPS if self.body.get(name) is not None), CAPS[1])
+            name = next((name for name in CAPS if self.body.get(name) is not None), None)
+            if name is None:
+                name = CAPS[1]
+                self._own.add(name)
             self.body[name] = cap
 
     def _charge(self, charged: Usage | None) -> None:

@@ -33,8 +33,8 @@ TURNED_AWAY: Final = frozenset(
 
 FAULTS: Final = frozenset(
     {
-        *("bad-response", "crashed", "deadline", "down", "rate-limited", "rejected", "server"),
-        "timeout",
+        *("bad-response", "crashed", "deadline", "down", "filtered", "rate-limited", "rejected"),
+        *("server", "timeout"),
     }
 )
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from ecoalign.models.openai._model import DEFAULT_TIMEOUT, OpenAIModel
+from ecoalign.models.openai._model import HOSTED_TIMEOUT, LOCAL_TIMEOUT, OpenAIModel
+from ecoalign.models.openai._request import unknown_name
 from ecoalign.models.openai._response import said, scrub, usage_of
 
-__all__ = ["DEFAULT_TIMEOUT", "OpenAIModel", "said", "scrub", "usage_of"]
+__all__ = [
+    "HOSTED_TIMEOUT",
+    "LOCAL_TIMEOUT",
+    "OpenAIModel",
+    "said",
+    "scrub",
+    "unknown_name",
+    "usage_of",
+]

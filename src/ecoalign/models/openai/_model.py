@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -15,16 +16,35 @@ from ecoalign.models import _tokens as tokens
 from ecoalign.models._base import ChatRequest, Completion, Usage
 from ecoalign.models._endpoint import OPENAI_URL, Endpoint
 from ecoalign.models._profile import Profile, shipped_profile
-from ecoalign.models.openai._request import Feature, body_of, features_of, next_to_drop, to_blame
+from ecoalign.models._speech import begins_inside, ending, visible
+from ecoalign.models.openai._learned import Dropped, Learned
+from ecoalign.models.openai._request import (
+    Feature,
+    body_of,
+    check_extra_body,
+    features_of,
+    lacking,
+    least_tokens,
+    next_to_drop,
+    to_blame,
+    under,
+)
 from ecoalign.models.openai._response import parse
 
 if TYPE_CHECKING:
     from ecoalign.models.openai.server import ChatServer, ServerError
 
-DEFAULT_TIMEOUT = 60.0
+HOSTED_TIMEOUT = 60.0
+"""Seconds of one attempt, by default."""
+
+LOCAL_TIMEOUT = 600.0
+"""The same for a server on this machine, where a model may run on a processor alone."""
 
 CONNECTIONS = 512
 """At once to one server: 32 runs with as many calls each as `max_concurrency` allows, twice."""
+
+_BLAMING = frozenset({400, 422, 500, 501, 502, 503})
+"""Statuses whose message may blame a feature of the request."""
 
 _ONE_AT_A_TIME = threading.Lock()
 """Threads that share a model share its connections' owner."""
@@ -34,12 +54,14 @@ class OpenAIModel:
     """A chat model behind an OpenAI-compatible server (OpenAI, Gemini, Qwen, vLLM, Ollama ...).
 
     One `complete` is at most one billed request: the caller retries, and reserves for each
-    attempt. The one exception costs nothing: when a server
-    rejects a parameter (HTTP 400 or 422, which is not billed), the request is sent again without
-    it, and the object remembers which features the server rejects. Dropped
-    in this way, one by one, are: the JSON schema (for `json_object`, then for the schema in the
-    prompt), the name of the output cap, temperature, log-probabilities and seed. What a client
-    asked for (`ChatRequest.client`) is never dropped: its rejection is an error with a `param`.
+    attempt. The one exception costs nothing: when a server blames a feature (HTTP 400, 422 or a 5xx
+    that names it), the request is sent again without it, and the object remembers that for a while
+    (`dropped`; it is tried again after 200 calls or ten minutes, then ever later). Dropped in this
+    way, one by one, are: the JSON schema (for `json_object`, then for the schema in the prompt),
+    the name of the output cap, temperature, log-probabilities, seed, an image's detail, and the
+    system role, whose text is put before the user's. An error that names none of them changes
+    nothing. What a client asked for (`ChatRequest.client`) is never dropped: its rejection is an
+    error with a `param`. What the server ignores in silence is in `notices`.
 
     Proxies and certificates are those of the environment. It may be used in several event loops
     and threads, each of which closes its own connections.
@@ -49,14 +71,16 @@ class OpenAIModel:
         base_url: the server, usually ending in /v1; OPENAI_BASE_URL or OpenAI's own by default.
         api_key_env: the environment variable that holds the key. Servers other than OpenAI's
             are used without a key where it is not set.
-        timeout: seconds that one attempt may take in all, > 0; a request may say otherwise.
+        timeout: seconds that one attempt may take in all, > 0; by default 60, or 600 where the
+            server is on this machine. A request may say otherwise.
         profile: what it can do; by default what is known of the family that its name tells.
         image_family: in place of the profile's, one of `ecoalign.models._tokens.FAMILIES`, where
             a server uses a name of its own.
 
     Raises:
-        InputError: a value is out of its range, OpenAI's own server has no key, or the key, the
-            address, the proxy or the certificates cannot be used.
+        InputError: a value is out of its range, OpenAI's own server has no key, the key, the
+            address, the proxy or the certificates cannot be used, or the profile's `extra_body` can
+            cost more than is reserved.
     """
 
     def __init__(
@@ -65,28 +89,31 @@ class OpenAIModel:
         *,
         base_url: str | None = None,
         api_key_env: str = "OPENAI_API_KEY",
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         profile: Profile | None = None,
         image_family: str | None = None,
     ) -> None:
         if not model.strip():
             raise InputError('the model has no name; write for example "openai:gpt-4o"')
-        if not 0 < timeout < float("inf"):
+        if timeout is not None and not 0 < timeout < float("inf"):
             raise InputError(f"the timeout is {timeout} s; it must be positive and finite")
         self.profile = profile or shipped_profile(model)
         if image_family is not None:
             self.profile = self.profile.with_values({"family": image_family}, "the caller")
         tokens.check_family(self.profile.family)
+        check_extra_body(self.profile.extra_body, self.profile.thinking)
         self.model = model
-        self.timeout = timeout
         self.endpoint = Endpoint.of(base_url, key_from=api_key_env)
+        usual = LOCAL_TIMEOUT if self.endpoint.is_local else HOSTED_TIMEOUT
+        self.timeout = usual if timeout is None else timeout
         self._hosted = urlsplit(self.endpoint.url).hostname == urlsplit(OPENAI_URL).hostname
         if self._hosted and not self.endpoint.key:
             raise InputError(
                 f"no key for {self.base_url}: set the environment variable {api_key_env}, or name "
                 "another server with a base URL"
             )
-        self._dropped: frozenset[Feature] = frozenset()
+        self._learned = Learned(self.name)
+        self._begins_inside = False
         self._server: ChatServer | None = None
 
     @property
@@ -104,6 +131,16 @@ class OpenAIModel:
         """The server's address, without any user name or password in it."""
         return self.endpoint.base_url
 
+    @property
+    def dropped(self) -> Mapping[str, Dropped]:
+        """The features that requests do without now, by name, and why."""
+        return {str(feature): entry for feature, entry in self._learned.dropped.items()}
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was found about the server: rejected features, and what it ignores in silence."""
+        return self._learned.notices
+
     def __repr__(self) -> str:
         return f"OpenAIModel({self.model!r}, base_url={self.base_url!r})"
 
@@ -112,7 +149,7 @@ class OpenAIModel:
 
         The schema is counted once, wherever it ends up: in the request or in the prompt.
         """
-        return tokens.bound(request, self.profile.family)
+        return tokens.bound(under(request, self.profile), self.profile.family)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Answer `request` in one attempt.
@@ -121,19 +158,38 @@ class OpenAIModel:
             ModelError: see `ecoalign.errors`; unbilled only where no token can have been spent.
             InputError: `request.extra` sets a parameter that the budget rests on.
         """
+        request = under(request, self.profile)
         timeout = self.timeout if request.timeout is None else request.timeout
         server = self._connected()
         started = time.perf_counter()
-        data = await self._negotiate(server, request, timeout)
+        data, kept = await self._negotiate(server, request, timeout)
         seconds = time.perf_counter() - started
-        return parse(data, seconds=seconds, key=self.endpoint.key, client=request.client)
+        done = parse(
+            data,
+            seconds=seconds,
+            key=self.endpoint.key,
+            client=request.client,
+            thinks=self._begins_inside or self.profile.thinking > 0,
+        )
+        self._begins_inside = self._begins_inside or begins_inside(done.text)
+        self._notice_ignored(request, done, kept)
+        return done
 
-    async def _negotiate(self, server: ChatServer, request: ChatRequest, limit: float) -> bytes:
-        """Send `request`, giving up rejected features until the server takes it or none is left."""
+    async def _negotiate(
+        self, server: ChatServer, request: ChatRequest, limit: float
+    ) -> tuple[bytes, frozenset[Feature]]:
+        """Send `request`, giving up rejected features until the server takes it or none is left;
+        what it answered, and the features that the request still had.
+
+        A 5xx that blames a feature is taken as the rejection that it is: of servers that fail at
+        the schema, the grammar or the log-probabilities before anything is generated.
+        """
         from ecoalign.models.openai.server import ServerError
 
         deadline = asyncio.get_running_loop().time() + limit
-        used, dropped = features_of(request), self._dropped
+        never = features_of(request) & lacking(self.profile)
+        used, dropped = features_of(request) - never, never | self._learned.without()
+        rejected: dict[Feature, str] = {}
         # OpenAI's newer models know only the new name; every other server knows the old one, and
         # one that ignores a name it does not know would write without any cap.
         cap = "max_completion_tokens" if self._hosted else "max_tokens"
@@ -143,14 +199,43 @@ class OpenAIModel:
             try:
                 _, content = await server.post(data.encode(), limit, deadline)
             except ServerError as error:
-                rejected = error.status in {400, 422}
-                feature = next_to_drop(error.said, used - dropped) if rejected else None
+                blames = error.fault in {"rejected", "server"} and error.status in _BLAMING
+                feature = next_to_drop(error.said, used - dropped) if blames else None
                 if feature is None:
-                    raise _told(error, request.client if rejected else {}) from None
+                    raise _told(error, request, used - dropped) from None
                 dropped |= {feature}
+                rejected[feature] = error.text
             else:
-                self._dropped |= dropped
-                return content
+                self._learned.succeeded(used - dropped, rejected)
+                return content, used - dropped
+
+    def _notice_ignored(
+        self, request: ChatRequest, done: Completion, kept: frozenset[Feature]
+    ) -> None:
+        """Say what the server took in silence and did not heed."""
+        notice = self._learned.notice
+        if done.usage is not None and any(message.images for message in request.messages):
+            least = least_tokens(request, self.profile.bytes_per_token)
+            if done.usage.prompt < least:
+                notice(
+                    "images",
+                    f"{done.usage.prompt} prompt tokens are too few for the text and the images "
+                    f"that were sent (at least {least}): the server may not have seen the images",
+                    logging.WARNING,
+                )
+        seen = visible(done.text)
+        if not seen.text or ending(done.finish_reason) != "stop":
+            return
+        if Feature.LOGPROBS in kept and done.logprobs is None:
+            notice("logprobs", "log-probabilities were asked for, and the server gave none")
+        if seen.thoughts and not self.profile.thinking:
+            notice(
+                "thinking",
+                "the model thinks before it answers: set `thinking` to the tokens that this takes, "
+                "so that every cap on the output leaves room for them",
+            )
+        if Feature.JSON_OBJECT in kept and seen.text.lstrip("`json \n")[:1] not in "{[":
+            notice("schema", "JSON was asked for (response_format), and the answer was none")
 
     def _connected(self) -> ChatServer:
         """What sends requests. It takes a while to import: before any time of the server's runs."""
@@ -175,14 +260,23 @@ class OpenAIModel:
             await self._server.aclose()
 
 
-def _told(error: ServerError, client: Mapping[str, object]) -> ModelError:
+def _told(error: ServerError, request: ChatRequest, kept: frozenset[Feature]) -> ModelError:
     """The failure as a model's, with the client's parameter that it is about, if it is."""
-    param = to_blame(error.said, error.named, client)
+    client = request.client if error.status in {400, 422} else {}
+    vague = error.fault == "rejected" and error.status in {400, 422} and Feature.JSON_SCHEMA in kept
+    hint = (
+        ' (if it lacks JSON schemas, and does not say so: set schema_mode = "prompt")'
+        if vague
+        else ""
+    )
+    named = error.fault == "rejected"
+    param = to_blame(error.said, error.named, client) if named else None
     asked = "" if param is None else f"the server did not take what was asked for with {param}. "
     return ModelError(
-        f"{asked}{error}",
+        f"{asked}{error}{hint}",
         fault=error.fault,
         billed=error.billed,
         retry_after=error.retry_after,
         param=param,
+        usage=error.usage,
     )

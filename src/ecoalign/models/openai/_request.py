@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from enum import StrEnum
+from typing import Literal
 
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart
+from ecoalign.models._profile import Profile
 
 # These would change what is reserved, or the shape of the answer.
 RESERVED = frozenset(
@@ -26,24 +29,62 @@ class Feature(StrEnum):
     CAP = "cap"  # the usual name of the output cap; without it, the other one is used
     JSON_SCHEMA = "json_schema"  # without it, json_object
     JSON_OBJECT = "json_object"  # without it, the schema in the prompt only
+    SYSTEM = "system"  # the role; without it, the text is in the user's turn
+    SYSTEM_WITH_IMAGES = "system_with_images"  # likewise, beside images only
+    DETAIL = "detail"  # of an image
+    EFFORT = "reasoning_effort"
+
+    @property
+    def words(self) -> str:
+        """What a notice calls it."""
+        return _WORDS[self]
 
 
-_BLAME = {
+_WORDS: Mapping[Feature, str] = {
+    Feature.TEMPERATURE: "a temperature",
+    Feature.LOGPROBS: "log-probabilities",
+    Feature.SEED: "a seed",
+    Feature.CAP: "the usual name of the output cap",
+    Feature.JSON_SCHEMA: "response_format json_schema",
+    Feature.JSON_OBJECT: "response_format json_object",
+    Feature.SYSTEM: "the system role",
+    Feature.SYSTEM_WITH_IMAGES: "the system role beside images",
+    Feature.DETAIL: "an image's detail",
+    Feature.EFFORT: "reasoning_effort",
+}
+
+
+_SYSTEM = re.compile(
+    r"\bsystem\W{0,3}(role|message|prompt|instruction|turn)|\broles?\b.{0,60}\bsystem\b"
+    r"|roles must alternate|incompatible with system|developer instruction",
+    re.I | re.S,
+)
+
+_BLAME: Mapping[Feature, re.Pattern[str]] = {
     Feature.TEMPERATURE: re.compile(r"temperature", re.I),
-    Feature.LOGPROBS: re.compile(r"log_?probs", re.I),
+    Feature.LOGPROBS: re.compile(r"log_?probs|log[ -]probabilit", re.I),
     Feature.SEED: re.compile(r"\bseed\b", re.I),
     Feature.CAP: re.compile(r"max_(completion_)?tokens", re.I),
+    Feature.DETAIL: re.compile(
+        r"image_url\W{1,3}detail|['\"`.]detail\b|\bdetail\b.{0,40}image", re.I
+    ),
+    Feature.EFFORT: re.compile(r"reasoning[_. ]effort", re.I),
+    Feature.SYSTEM: _SYSTEM,
+    Feature.SYSTEM_WITH_IMAGES: _SYSTEM,
 }
+"""What a server calls a feature that it blames. The dropped JSON modes are `_BLAME_SCHEMA`."""
 
 # The other name of the output cap is tried only where this one is not known. A server that finds
 # the cap too large may ignore the other name, and would then write without any cap.
-_CAP_UNKNOWN = re.compile(
+_UNKNOWN = re.compile(
     r"(un|not |isn't )(supported|known|recogni[sz]ed|expected|permitted|allowed)|extra|instead",
     re.I,
 )
 
 _BLAME_SCHEMA = re.compile(
-    r"response_format|json|schema|structured.?output|guided|grammar|constrained", re.I
+    r"response_?format|json.?(schema|object|mode)|\bschema|structured.?(output|gen|decod)"
+    r"|guided|grammar|constrained|xgrammar|outlines",
+    re.I,
 )
 
 # A refusal of the content or of its length: sending it again differently is no use.
@@ -67,6 +108,108 @@ _CLIENT_WORDS: Mapping[str, str] = {
 _OURS = re.compile(r"max_(completion_)?tokens|messages|\bmodel\b", re.I)
 
 
+EFFORT = "reasoning_effort"
+
+
+def under(request: ChatRequest, profile: Profile) -> ChatRequest:
+    """`request` as it is sent to a model of this profile; what is sent is what is bounded."""
+    extra = {**profile.extra_body, **request.extra}
+    if profile.reasoning_effort is not None:
+        extra = {EFFORT: profile.reasoning_effort, **extra}
+    messages = request.messages
+    if profile.detail is not None:
+        messages = tuple(_with_detail(message, profile.detail) for message in messages)
+    most = min(request.top_logprobs, profile.logprobs)
+    return replace(request, messages=messages, top_logprobs=most, extra=extra)
+
+
+def _with_detail(message: Message, detail: Literal["auto", "low", "high"]) -> Message:
+    parts = message.parts
+    return replace(
+        message,
+        parts=tuple(replace(p, detail=detail) if isinstance(p, ImagePart) else p for p in parts),
+    )
+
+
+def lacking(profile: Profile) -> frozenset[Feature]:
+    """What a server of this profile is never sent."""
+    never: set[Feature] = set()
+    if profile.schema_mode != "json_schema":
+        never.add(Feature.JSON_SCHEMA)
+    if profile.schema_mode == "prompt":
+        never.add(Feature.JSON_OBJECT)
+    if not profile.seed:
+        never.add(Feature.SEED)
+    if profile.system == "user":
+        never |= {Feature.SYSTEM, Feature.SYSTEM_WITH_IMAGES}
+    return frozenset(never)
+
+
+_DEARER: Mapping[str, str] = {
+    name: why
+    for why, names in {
+        "it makes several answers, of which one is reserved": """
+            n best_of num_return_sequences use_beam_search num_beams num_generations
+        """,
+        "the length of an answer is what is reserved for it, and the setting `caps` sets it": """
+            max_tokens max_completion_tokens max_new_tokens max_output_tokens num_predict n_predict
+            min_tokens ignore_eos
+        """,
+        "it is EcoAlign's own": "model messages prompt stream stream_options",
+        "the server may use, and charge, what nobody here can bound": """
+            web_search_options web_search search_parameters enable_search plugins tools functions
+            mcp_servers models fallbacks
+        """,
+        "it changes what a call is charged": "service_tier",
+    }.items()
+    for name in names.split()
+}
+"""Parameters of servers that can make a call cost more than its bound, and why."""
+
+_NESTED = frozenset({"extra_body", "options", "parameters", "sampling_params", "generation_config"})
+"""Where servers take parameters besides."""
+
+_BUDGETS = frozenset({"budget_tokens", "thinking_budget", "thinkingbudget", "max_thinking_tokens"})
+"""Names, anywhere in the parameters, of a budget of tokens for hidden reasoning; and `max_tokens`
+of `reasoning` (OpenRouter)."""
+
+
+def check_extra_body(extra: Mapping[str, object], thinking: int) -> None:
+    """Name an operator's own parameters that can cost more than is reserved.
+
+    Args:
+        extra: the `extra_body` of a profile or of the settings.
+        thinking: tokens of hidden reasoning for which the caps leave room.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name, value in extra.items():
+        if name.lower() in _DEARER and value not in (False, None):
+            raise InputError(
+                f"extra_body sets {name}, with which a call can cost more than its bound: "
+                f"{_DEARER[name.lower()]}. Leave it out"
+            )
+        if name in _NESTED and isinstance(value, Mapping):
+            check_extra_body(value, thinking)
+    for name, tokens in _thinking_budgets(extra):
+        if not 0 <= tokens <= thinking:  # below 0 it is as much as the model likes
+            raise InputError(
+                f"extra_body sets {name} to {tokens} tokens of hidden reasoning, but every cap "
+                f"leaves room for {thinking}: set thinking = {tokens}, or a smaller budget"
+            )
+
+
+def _thinking_budgets(value: object, inside: str = "") -> Iterator[tuple[str, int]]:
+    if isinstance(value, Mapping):
+        for name, entry in value.items():
+            known = str(name).lower() in _BUDGETS or (inside, name) == ("reasoning", "max_tokens")
+            if known and isinstance(entry, int) and not isinstance(entry, bool):
+                yield str(name), entry
+            else:
+                yield from _thinking_budgets(entry, str(name))
+
+
 def features_of(request: ChatRequest) -> frozenset[Feature]:
     """The features that `request` uses and can do without: not what its client asked for."""
     asked = request.client.keys()
@@ -79,24 +222,35 @@ def features_of(request: ChatRequest) -> frozenset[Feature]:
         used.add(Feature.SEED)
     if request.schema is not None and "response_format" not in asked:
         used |= {Feature.JSON_SCHEMA, Feature.JSON_OBJECT}
+    if EFFORT in request.extra and EFFORT not in asked:
+        used.add(Feature.EFFORT)
+    images = [image for message in request.messages for image in message.images]
+    if any(message.role == "system" for message in request.messages):
+        used.add(Feature.SYSTEM_WITH_IMAGES if images else Feature.SYSTEM)
+    if images:
+        used.add(Feature.DETAIL)
     return frozenset(used)
 
 
 def next_to_drop(message: str, left: frozenset[Feature]) -> Feature | None:
     """Which of the features still in use a rejected request should be sent without.
 
-    `message` is what the server said. A message that names no known parameter is attributed to the
-    JSON output, the feature that servers lack most often; None says that nothing is worth another
-    try.
+    `message` is what the server said. Only what it names is dropped: an error that blames nothing
+    says nothing about any feature. None says that nothing is worth another try.
     """
     for feature, pattern in _BLAME.items():
         if feature not in left or pattern.search(message) is None:
             continue
-        if feature is not Feature.CAP or _CAP_UNKNOWN.search(message) is not None:
+        if feature is not Feature.CAP or unknown_name(message):
             return feature
-    if _BLAME_SCHEMA.search(message) is None and _FINAL.search(message) is not None:
+    if _BLAME_SCHEMA.search(message) is None:
         return None
     return next((f for f in (Feature.JSON_SCHEMA, Feature.JSON_OBJECT) if f in left), None)
+
+
+def unknown_name(message: str) -> bool:
+    """Whether a server that blames a parameter does not know it, rather than its value."""
+    return _UNKNOWN.search(message) is not None
 
 
 def to_blame(message: str, param: str, client: Mapping[str, object]) -> str | None:
@@ -127,6 +281,29 @@ def _names(words: str, name: str) -> bool:
     return re.search(rf"(?<![A-Za-z0-9_]){pattern}(?![A-Za-z0-9_])", words, re.I) is not None
 
 
+_RUN = re.compile(r"[^\W\d_]+|\d{1,3}")
+
+
+def least_tokens(request: ChatRequest, bytes_per_token: float = 1.0) -> int:
+    """The fewest tokens that a model can make of the request's text and of its images.
+
+    No tokenizer in use joins two runs of letters, or more than three digits. The least image
+    tokens are those of a cell of 28 pixels each, up to the 64 of the most thrifty families.
+
+    Args:
+        request: what is sent.
+        bytes_per_token: of English, as measured for this model, a fifth of which is left for what
+            is not; 1 where it is not known.
+    """
+    texts = [message.text for message in request.messages]
+    words = sum(len(_RUN.findall(text)) for text in texts)
+    size = sum(len(text.encode("utf-8", "replace")) for text in texts)
+    measured = 0.8 * size / bytes_per_token if bytes_per_token > 1.0 else 0.0
+    images = (image for message in request.messages for image in message.images)
+    cells = sum(min(64, (i.width // 28) * (i.height // 28)) for i in images)
+    return max(words, int(measured)) + cells
+
+
 def body_of(
     request: ChatRequest, model: str, *, dropped: frozenset[Feature], cap: str
 ) -> dict[str, object]:
@@ -144,7 +321,11 @@ def body_of(
         )
     if Feature.CAP in dropped:
         cap = "max_tokens" if cap == "max_completion_tokens" else "max_completion_tokens"
-    messages = [_message(message) for message in request.messages]
+    written = request.schema is not None and Feature.JSON_SCHEMA in dropped
+    given = _with_schema(request) if written else request.messages
+    if dropped & {Feature.SYSTEM, Feature.SYSTEM_WITH_IMAGES} & features_of(request):
+        given = _folded(given)
+    messages = [_message(message, detail=Feature.DETAIL not in dropped) for message in given]
     body: dict[str, object] = {"model": model, "messages": messages, cap: request.max_tokens}
     if Feature.TEMPERATURE not in dropped:
         body["temperature"] = request.temperature
@@ -158,11 +339,12 @@ def body_of(
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "strict": True, "schema": dict(request.schema)},
             }
-        else:
-            body["messages"] = [_message(m) for m in _with_schema(request)]
-            if Feature.JSON_OBJECT not in dropped:
-                body["response_format"] = {"type": "json_object"}
-    return body | dict(request.extra) | dict(request.client)
+        elif Feature.JSON_OBJECT not in dropped:
+            body["response_format"] = {"type": "json_object"}
+    extra = dict(request.extra)
+    if Feature.EFFORT in dropped:
+        extra.pop(EFFORT, None)
+    return body | extra | dict(request.client)
 
 
 def _with_schema(request: ChatRequest) -> tuple[Message, ...]:
@@ -173,20 +355,41 @@ def _with_schema(request: ChatRequest) -> tuple[Message, ...]:
     return (*request.messages[:-1], Message(last.role, (*last.parts, TextPart(text))))
 
 
+def _folded(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages without a system role: its text begins the user's first turn."""
+    system = tuple(p for m in messages if m.role == "system" for p in m.parts)
+    rest = [message for message in messages if message.role != "system"]
+    at = next((i for i, message in enumerate(rest) if message.role == "user"), None)
+    if at is None:
+        return (Message("user", system), *rest)
+    rest[at] = Message("user", (*system, *rest[at].parts))
+    return tuple(rest)
+
+
 def _clean(text: str) -> str:
     """`text` without lone surrogates, which cannot be sent as UTF-8."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _message(message: Message) -> dict[str, object]:
+def _message(message: Message, *, detail: bool) -> dict[str, object]:
     if not message.images:  # plain strings: some servers take nothing else for text
         return {"role": message.role, "content": _clean(message.text)}
-    return {"role": message.role, "content": [_part(part) for part in message.parts]}
+    parts: list[TextPart | ImagePart] = []
+    for part in message.parts:
+        if parts and isinstance(part, TextPart) and isinstance(parts[-1], TextPart):
+            # Templates write parts one after the other; a line break is what `text` has there.
+            parts[-1] = TextPart(f"{parts[-1].text}\n{part.text}")
+        else:
+            parts.append(part)
+    return {"role": message.role, "content": [_part(part, detail=detail) for part in parts]}
 
 
-def _part(part: TextPart | ImagePart) -> dict[str, object]:
+def _part(part: TextPart | ImagePart, *, detail: bool) -> dict[str, object]:
     if isinstance(part, ImagePart):
         data = base64.b64encode(part.data).decode("ascii")
-        url = f"data:{part.media_type};base64,{data}"
-        return {"type": "image_url", "image_url": {"url": url, "detail": part.detail}}
+        image = {"url": f"data:{part.media_type};base64,{data}"}
+        return {
+            "type": "image_url",
+            "image_url": {**image, "detail": part.detail} if detail else image,
+        }
     return {"type": "text", "text": _clean(part.text)}

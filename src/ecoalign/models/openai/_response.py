@@ -13,6 +13,7 @@ from typing import Literal
 
 from ecoalign.errors import ModelError
 from ecoalign.models._base import Completion, TokenLogprob, ToolCall, Usage
+from ecoalign.models._speech import broke_off, content_of, ending, visible, withheld
 
 # More than any context window; a larger count is an error of the server, not a usage.
 MAX_TOKENS = 100_000_000
@@ -23,6 +24,9 @@ _SECRET = re.compile(r"\b[sp]k-[A-Za-z0-9*._-]{6,}|\bBearer\s+\S+", re.I)
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 
 _CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,96}")
+
+_SHORTEST_KEY = 8
+"""A shorter one is no secret, and its letters stand in many a word."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -67,6 +71,8 @@ def said(data: bytes) -> str:
         return error
     fields = _mapping(error)
     words = [str(fields[key]) for key in ("message", "code", "param") if fields.get(key)]
+    inner = _mapping(fields.get("innererror") or fields.get("inner_error"))
+    words += [str(inner["code"])] if inner.get("code") else []
     detail = fields.get("detail")
     if isinstance(detail, str):
         words.append(detail)
@@ -78,49 +84,84 @@ def said(data: bytes) -> str:
 
 def scrub(text: str, key: str) -> str:
     """Server text made fit for a message: one line, short, without `key` or anything like one."""
-    kept = text.replace(key, "[key]") if key else text
+    kept = text.replace(key, "[key]") if len(key) >= _SHORTEST_KEY else text
     kept = _CONTROL.sub(" ", _SECRET.sub("[key]", kept)).strip()
     return kept if len(kept) <= 300 else kept[:297] + "..."
 
 
+_REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+"""Fields beside the content in which servers put hidden reasoning."""
+
+
 def parse(
-    data: bytes, *, seconds: float, key: str = "", client: Mapping[str, object] | None = None
+    data: bytes,
+    *,
+    seconds: float,
+    key: str = "",
+    client: Mapping[str, object] | None = None,
+    thinks: bool = False,
 ) -> Completion:
     """The completion in a response body. `key` is kept out of error messages.
+
+    Where a model `thinks`, and may begin inside its thoughts, a text that was cut and holds no mark
+    of their end is nothing but thoughts, unless the server put those into a field of their own.
 
     A refusal in its own field (structured output) becomes the text, with finish reason
     "refusal". An empty text is accepted only where a content filter took it, or beside calls of
     tools. Those, and log-probabilities as they came, are read only where `client`, the parameters
-    that a client asked for, has them.
+    that a client asked for, has them. Half an answer, of a server that gave up amid it, is none.
 
     Raises:
-        ModelError: the body is not a chat completion, or it holds no text (`bad-response`).
+        ModelError: the body is not a chat completion, or it holds no text ("bad-response"), or it
+            says in place of one that a content filter refused the request ("filtered"). Its `usage`
+            is what the body reports all the same.
     """
     try:
         body: object = json.loads(data)
     except (ValueError, RecursionError):
         raise _bad(f"the server's answer is not JSON but {scrub(_looks(data), key)}") from None
+    used = usage_of(_mapping(body).get("usage"), "")
     choices = _items(_mapping(body).get("choices"))
     if not choices:
+        words = said(data)
+        if withheld(words) or _withheld_by(body):
+            raise filtered(f"the content filter refused the request: {scrub(words, key)}", used)
         if _mapping(body).get("error"):
-            raise _bad(f"the server answered with an error: {scrub(said(data), key)}")
-        raise _bad("the server's answer has no choices; is this a chat completions endpoint?")
+            raise _bad(f"the server answered with an error: {scrub(words, key)}", used)
+        raise _bad("the server's answer has no choices; is this a chat completions endpoint?", used)
     choice = _mapping(choices[0])
     message = _mapping(choice.get("message"))
     reason = choice.get("finish_reason")
-    finish = reason if isinstance(reason, str) and reason else "stop"
-    text, refusal = _text(message.get("content")), message.get("refusal")
+    finish = reason if isinstance(reason, str) else ""
+    text, refusal = content_of(message.get("content")), message.get("refusal")
     if not text and isinstance(refusal, str) and refusal:
         text, finish = refusal, "refusal"
+    elif ending(finish) == "refusal" or _withheld_by(choice):
+        # Anthropic's word for an answer that a classifier stopped; Azure says so beside any word.
+        finish = "content_filter"
+    trouble = said(json.dumps({"error": choice["error"]}).encode()) if choice.get("error") else ""
+    if withheld(trouble):
+        finish = "content_filter"
+    elif trouble or broke_off(finish):
+        raise _bad(
+            f"the server broke off amid its answer (finish reason {finish!r}): "
+            f"{scrub(trouble, key) or 'it gave no reason'}",
+            used,
+        )
     asked = client or {}
-    calls = _tool_calls(message.get("tool_calls")) if asked.get("tools") else ()
-    if not text.strip() and not calls and finish != "content_filter":
-        if finish == "length":
+    calls = _tool_calls(message.get("tool_calls"), used) if asked.get("tools") else ()
+    end = ending(finish)
+    lost = thinks and end == "length" and text == visible(text).text
+    if lost and not any(message.get(field) for field in _REASONING):
+        text = ""
+    if not text.strip() and not calls and end != "content_filter":
+        if end == "length":
             raise _bad(
                 "the model used its whole output cap without writing any text (hidden reasoning "
-                "counts): allow more output tokens or lower its reasoning effort"
+                "counts): allow more output tokens or lower its reasoning effort",
+                used,
             )
-        raise _bad(f"the server's answer has no text (finish reason {finish!r})")
+        raise _bad(f"the server's answer has no text (finish reason {finish!r})", used)
     model = _mapping(body).get("model")
     raw = choice.get("logprobs") if asked.get("logprobs") else None
     written = text + "".join(call.text for call in calls)
@@ -136,7 +177,7 @@ def parse(
     )
 
 
-def _tool_calls(value: object) -> tuple[ToolCall, ...]:
+def _tool_calls(value: object, usage: Usage | None) -> tuple[ToolCall, ...]:
     """The calls in a message, their known fields alone.
 
     Raises:
@@ -148,7 +189,7 @@ def _tool_calls(value: object) -> tuple[ToolCall, ...]:
         fields = _mapping(entry.get(kind))
         name, given = fields.get("name"), fields.get("input" if kind == "custom" else "arguments")
         if not isinstance(name, str) or _TOOL_NAME.fullmatch(name) is None:
-            raise _bad("the server's answer has a tool call without a proper name")
+            raise _bad("the server's answer has a tool call without a proper name", usage)
         # Some servers send the arguments as the object itself.
         arguments = given if isinstance(given, str) else json.dumps(given or {}, ensure_ascii=False)
         named_id = entry.get("id")
@@ -157,8 +198,40 @@ def _tool_calls(value: object) -> tuple[ToolCall, ...]:
     return tuple(calls)
 
 
-def _bad(message: str) -> ModelError:
-    return ModelError(message, fault="bad-response", billed=True)
+def _bad(message: str, usage: Usage | None = None) -> ModelError:
+    return ModelError(message, fault="bad-response", billed=True, usage=usage)
+
+
+def filtered(message: str, usage: Usage | None) -> ModelError:
+    """A content filter's refusal of a request. It costs what the server says; if nothing, 0."""
+    return ModelError(message, fault="filtered", billed=usage is not None, usage=usage)
+
+
+def _withheld_by(value: object) -> bool:
+    """Whether a body or a choice says in fields of its own that a filter took the answer.
+
+    Those of Azure (`content_filter_results`), Gemini (`promptFeedback`) and MiniMax.
+    """
+    fields = _mapping(value)
+    results = _mapping(fields.get("content_filter_results")).values()
+    feedback = _mapping(fields.get("promptFeedback") or fields.get("prompt_feedback"))
+    return (
+        any(_mapping(result).get("filtered") is True for result in results)
+        or bool(feedback.get("blockReason") or feedback.get("block_reason"))
+        # OpenRouter keeps the provider's own word beside "stop".
+        or ending(str(fields.get("native_finish_reason"))) == "content_filter"
+        or fields.get("input_sensitive") is True
+        or fields.get("output_sensitive") is True
+    )
+
+
+def usage_in(data: bytes) -> Usage | None:
+    """The usage that an error body reports; None where it does not."""
+    try:
+        body: object = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return usage_of(_mapping(body).get("usage"), "")
 
 
 def _looks(data: bytes) -> str:
@@ -170,13 +243,6 @@ def _looks(data: bytes) -> str:
     if start.startswith(("{", "[")):
         return "broken off or malformed JSON"
     return f"text that starts {start[:60]!r}"
-
-
-def _text(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    parts = (_mapping(item).get("text") for item in _items(content))
-    return "".join(part for part in parts if isinstance(part, str))
 
 
 def _count(value: object) -> int | None:

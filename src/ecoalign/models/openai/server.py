@@ -8,9 +8,11 @@ import zlib
 from collections.abc import AsyncGenerator, Mapping
 
 from ecoalign.errors import ModelError, ModelFault
+from ecoalign.models._base import Usage
 from ecoalign.models._endpoint import Endpoint
+from ecoalign.models._speech import withheld
 from ecoalign.models.http import URL, Exchange, HttpClient, HttpError
-from ecoalign.models.openai._response import named, said, scrub, seconds_to_wait
+from ecoalign.models.openai._response import named, said, scrub, seconds_to_wait, usage_in
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """A completion with log-probabilities is at most a few MB; anything larger is not one."""
@@ -31,6 +33,22 @@ _ADVICE: Mapping[int, str] = {
     407: "the proxy wants a user and a password; put them into its address",
     413: "the request is too large for the server; use a smaller image side",
 }
+
+_UNTOUCHED: Mapping[int, str] = {
+    501: "the server has no such function",
+    503: "the server is loading or overloaded",
+    529: "the server is overloaded",
+}
+"""What a server sends before it does any work, so that nothing can have been used."""
+
+_UNABLE = re.compile(
+    r"(?:not|n't) (?:yet )?(?:supported|implemented)|unsupported|(?:does|do) ?(?:not|n't) support"
+    r"|unexpected keyword argument|NotImplementedError",
+    re.IGNORECASE,
+)
+"""What a 5xx says that refuses what was asked before any of it was done."""
+
+_NO_FILTER = frozenset({401, 404, 407, 413})
 
 _COMPRESSED = "sent a compressed answer, although none was requested"
 
@@ -145,6 +163,8 @@ class ChatServer:
             )
         fault, advice = _BROKEN[error.cause]
         fault = self._closed if error.cause == "closed" else fault
+        if not error.sent and fault == "timeout":
+            fault = "down"  # nothing has been sent yet: to try again costs nothing
         message = f"the model server at {self._endpoint.origin} {words}; {advice}"
         return ServerError(message, fault=fault, billed=error.sent)
 
@@ -159,13 +179,16 @@ class ChatServer:
         content = self._plain(answer, content) or b""
         text = said(content)
         shown = scrub(text, self._endpoint.key)
+        usage: Usage | None = None
         if 200 <= status < 300:
             fault, billed, message = _BAD, True, f"the model server at {origin} {wrong}"
         else:
             advice, fault, billed = self._meaning(status, text)
+            usage = usage_in(content)
+            billed = billed or usage is not None
             message = f"{advice}. HTTP {status} from {origin}: {shown or 'no further message'}"
         wait = seconds_to_wait(answer.header)
-        error = ServerError(message, fault=fault, billed=billed, retry_after=wait)
+        error = ServerError(message, fault=fault, billed=billed, retry_after=wait, usage=usage)
         error.status, error.said, error.text = status, text, shown
         if status in {400, 422} and _PARAM.fullmatch(param := named(content)):
             error.named = param
@@ -193,6 +216,12 @@ class ChatServer:
             return "the server limits the rate of requests", "rate-limited", False
         if status == 408:
             return "the server timed out", "timeout", True
+        if status not in _NO_FILTER and withheld(text):
+            return "the server's content filter refused the request", "filtered", False
+        if status in _UNTOUCHED:
+            return _UNTOUCHED[status], "server", False
+        if status >= 500 and _UNABLE.search(text):
+            return "the server cannot do what was asked", "rejected", False
         if status >= 500:
             return "the server failed", "server", True
         if status in {401, 403}:

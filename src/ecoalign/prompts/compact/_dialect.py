@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ecoalign.errors import ModelError, VerdictError
 from ecoalign.graph import ActionKind, Candidate, Forecast, Region, ThoughtId
-from ecoalign.models import ChatRequest, Completion, ImagePart, Message, TextPart
+from ecoalign.models import ChatRequest, Completion, ImagePart, Message, TextPart, ending
 from ecoalign.prompts._reading import excerpt
 from ecoalign.prompts.compact import wording as say
 from ecoalign.prompts.compact.grid import CELLS, cell_region
@@ -145,7 +145,8 @@ class CompactDialect:
         text = (after.strip() if found else "") or whole
         if not text:
             return AnswerResult("", whole, "empty")
-        return AnswerResult(text, whole, "length" if completion.finish_reason == "length" else "")
+        cut = ending(completion.finish_reason) in {"length", "unknown"}
+        return AnswerResult(text, whole, "length" if cut else "")
 
     def parse_caption(self, request: CaptionRequest, completion: Completion) -> CaptionResult:
         """See `Dialect.parse_caption`. Its verdict is one digit after the only ">"."""
@@ -159,7 +160,7 @@ class CompactDialect:
         except ModelError:
             return CaptionResult(caption.strip())
         # A second ">" might be another verdict, and so might what was cut off.
-        single = ">" not in rest and completion.finish_reason == "stop"
+        single = ">" not in rest and ending(completion.finish_reason) == "stop"
         return CaptionResult(caption.strip(), request_safety if single else None)
 
     def parse_verdict(self, request: VerdictRequest, completion: Completion) -> float:
@@ -203,7 +204,7 @@ def _scan(completion: Completion) -> ScanResult:
 
 def _score(completion: Completion) -> ScoreResult:
     match = _VERDICT.fullmatch(completion.text.strip())
-    if match is None or completion.finish_reason != "stop":
+    if match is None or ending(completion.finish_reason) != "stop":
         raise VerdictError(
             f"the evaluator's verdict is not two digits but {completion.text[:40]!r}; "
             "it counts as unsafe"

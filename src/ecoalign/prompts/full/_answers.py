@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from ecoalign.errors import ModelError
-from ecoalign.models import ChatRequest, Completion, Message, TextPart
+from ecoalign.models import ChatRequest, Completion, Message, TextPart, ending
 from ecoalign.prompts._limits import TokenLimits
 from ecoalign.prompts._quoting import DATA_RULE
 from ecoalign.prompts._reading import visible_text
@@ -87,7 +87,8 @@ def render_answer(request: AnswerRequest, limits: TokenLimits) -> ChatRequest:
 
 def parse_answer(request: AnswerRequest, completion: Completion) -> AnswerResult:
     """What the user would see. Without its mark the whole text is the answer."""
-    if completion.finish_reason == "content_filter":
+    end = ending(completion.finish_reason)
+    if end == "content_filter":
         return AnswerResult("", "", "withheld")
     try:
         whole = visible_text("answer", completion)
@@ -96,7 +97,8 @@ def parse_answer(request: AnswerRequest, completion: Completion) -> AnswerResult
         return AnswerResult("", completion.text, "empty")
     found = (_after(mark, whole) for mark in _MARKS.get(request.style, ()))
     text = next(filter(None, found), whole)
-    return AnswerResult(text, whole, "length" if completion.finish_reason == "length" else "")
+    # An unknown end is no end: what else there was is not known.
+    return AnswerResult(text, whole, "length" if end in {"length", "unknown"} else "")
 
 
 def _after(mark: re.Pattern[str], text: str) -> str:

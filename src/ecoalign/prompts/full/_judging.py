@@ -56,11 +56,13 @@ class _StrictObject:
         Raises:
             VerdictError: anything but one whole object with the key of `fence`.
         """
-        require_whole(completion)
-        text = completion.text
-        if not self._whole.fullmatch(text):
-            raise VerdictError(f"not exactly one verdict: {excerpt(text)}")
-        found = {field["name"]: field for field in self._field.finditer(text)}
+        seen = require_whole(completion)
+        # In the completion's own text, so that places are those of its log-probabilities.
+        text, start = completion.text, seen.start or 0
+        if not self._whole.fullmatch(text, start, start + len(seen.text)):
+            raise VerdictError(f"not exactly one verdict: {excerpt(seen.text)}")
+        fields = self._field.finditer(text, start, start + len(seen.text))
+        found = {field["name"]: field for field in fields}
         if set(found) != self._names:
             raise VerdictError(f"a verdict with a repeated part: {excerpt(text)}")
         if found["key"]["value"] != key_of(fence):

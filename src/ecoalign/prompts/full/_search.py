@@ -6,7 +6,7 @@ import json
 import re
 
 from ecoalign.graph import ActionKind, Candidate, Forecast, Region, Thought, ThoughtId
-from ecoalign.models import ChatRequest, Completion
+from ecoalign.models import ChatRequest, Completion, ending
 from ecoalign.prompts._limits import TokenLimits
 from ecoalign.prompts._quoting import DATA_RULE
 from ecoalign.prompts._reading import bad_response, finite, loose_json, visible_text
@@ -186,7 +186,7 @@ def parse_propose(request: ProposeRequest, completion: Completion) -> ProposeRes
     actions = value.get("actions") if isinstance(value, dict) else value
     if not isinstance(actions, list):
         raise bad_response("propose", "it has no list of actions", completion)
-    cut = repaired and completion.finish_reason != "stop"
+    cut = repaired and ending(completion.finish_reason) != "stop"
     whole = actions[:-1] if cut else actions
     read = [_candidate(item, request) for item in whole]
     good = tuple(candidate for candidate in read if candidate is not None)[: request.limit]

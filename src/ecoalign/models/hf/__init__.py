@@ -1,0 +1,7 @@
+"""`hf:NAME`: vision-language models in this process, by transformers and torch (extra `hf`)."""
+
+from __future__ import annotations
+
+from ecoalign.models.hf._model import HFModel
+
+__all__ = ["HFModel"]

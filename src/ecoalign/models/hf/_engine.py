@@ -1,0 +1,513 @@
+"""The loaded model in a thread of its own: calls that wait are run together, prefixes are kept."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessorList,
+    StoppingCriteriaList,
+)
+from transformers.cache_utils import DynamicLayer
+
+from ecoalign.errors import InputError, ModelError
+from ecoalign.models._base import ChatRequest, Completion
+from ecoalign.models.hf._encoder import ALIGNED
+from ecoalign.models.hf._loading import load, memory_error, out_of_memory
+from ecoalign.models.hf._params import MAX_ALTERNATIVES, Sampling
+from ecoalign.models.hf._prefix import Kept, PrefixStore, common
+from ecoalign.models.hf._writing import Writer
+
+GATHER = 0.005
+"""Seconds that the first call waits for others to be run with."""
+
+SHORTEST = 32
+"""Tokens: what a prefix must have to be worth keeping, or reading before a batch that shares it."""
+
+
+Place = tuple[int, int, int, int]
+"""Where in its row of a batch a prompt is: the begin and the end of the tokens that are known from
+earlier calls, and of the others."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One call."""
+
+    request: ChatRequest
+    future: Future[Completion]
+    deadline: float | None
+    begun: float
+
+
+class Engine:
+    """A loaded model. See `HFModel` for the arguments and the errors.
+
+    Attributes:
+        users: how many models hold it.
+        described: its kind, size, device and numbers, in words.
+    """
+
+    def __init__(
+        self, name: str, device: str | None, dtype: str | None, max_batch: int, prefix_bytes: int
+    ) -> None:
+        self.users = 0
+        self._name = name
+        self._model, self.encoder = load(name, device, dtype)
+        self._max_batch = max_batch
+        self._device = self._model.device
+        text = self._model.config.get_text_config(decoder=True)
+        self._longest: int = getattr(text, "max_position_embeddings", 1 << 30)
+        self._ends = _ends(self._model, self.encoder.tokenizer)
+        # A checkpoint's own sampling (a temperature, a penalty) has no say in ours.
+        self._model.generation_config = GenerationConfig()
+        self._pad = min(self._ends, default=0)
+        self._grammars = _Grammars(self.encoder.tokenizer, self._ends)
+        self.encoder.enforces = self._grammars.take  # type: ignore[method-assign]
+        accepts = inspect.signature(self._model.forward).parameters
+        self._cache_name = "cache" if "cache" in accepts else "past_key_values"
+        self._store = PrefixStore(prefix_bytes if _can_reuse(self._model) else 0)
+        self.reuses = bool(prefix_bytes) and _can_reuse(self._model)
+        size = self._model.num_parameters()
+        self.described = (
+            f"{type(self._model).__name__}, {size / 1e6:,.0f} M parameters, {self._device}, "
+            f"{str(self._model.dtype).removeprefix('torch.')}"
+        )
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=f"hf:{name}", daemon=True)
+        self._thread.start()
+
+    def abilities(self) -> dict[str, Any]:
+        """What a profile says of it, as far as it can be told from its files."""
+        return {
+            "schema_mode": "json_schema" if self._grammars.there else "prompt",
+            "logprobs": MAX_ALTERNATIVES,
+            "system": self.encoder.system,
+            "prefix_cache": self.reuses,
+        }
+
+    def submit(self, request: ChatRequest, limit: float | None) -> Future[Completion]:
+        """Have `request` answered within `limit` seconds; cancel the future to give up."""
+        future: Future[Completion] = Future()
+        now = time.monotonic()
+        self._queue.put(Job(request, future, None if limit is None else now + limit, now))
+        return future
+
+    def close(self) -> None:
+        """End the thread after the calls that wait, and let go of the weights."""
+        self._queue.put(None)
+        self._thread.join()
+        self._store.clear()
+        del self._model
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # -- the thread
+
+    def _serve(self) -> None:
+        while (job := self._queue.get()) is not None:
+            jobs, ending = [job], False
+            until = time.monotonic() + GATHER
+            while len(jobs) < self._max_batch:
+                try:
+                    more = self._queue.get(timeout=max(0.0, until - time.monotonic()))
+                except queue.Empty:
+                    break
+                if more is None:
+                    ending = True
+                    break
+                jobs.append(more)
+            self._answer(jobs)
+            if ending:
+                return
+
+    def _answer(self, jobs: Sequence[Job]) -> None:
+        rows: list[tuple[Job, Writer]] = []
+        for job in jobs:
+            try:
+                rows.append((job, self._writer(job)))
+            except Exception as error:
+                _fail(job, self._failure(error))
+        rows = [row for row in rows if not self._over(*row)]
+        if self.reuses and len(rows) > 1:
+            self._read_common([writer for _, writer in rows])
+        # Models differ in what they make of a row without images beside one with them.
+        for seen in (True, False):
+            self._together([row for row in rows if bool(row[1].prompt.images) is seen])
+
+    def _together(self, rows: Sequence[tuple[Job, Writer]]) -> None:
+        """Run a batch; where the memory is too small for it, each call by itself."""
+        if not rows:
+            return
+        try:
+            self._write([writer for _, writer in rows])
+        except Exception as error:
+            if len(rows) == 1 or not out_of_memory(error):
+                for job, _ in rows:
+                    _fail(job, self._failure(error))
+                return
+            failed = True
+        else:
+            failed = False
+        if failed:  # outside the handler, whose error holds the tensors
+            self._store.clear()
+            for job, _ in rows:
+                if not job.future.done():
+                    self._answer([job])
+            return
+        for job, writer in rows:
+            writer.deliver(self.encoder.name, time.monotonic() - job.begun)
+
+    def _over(self, job: Job, writer: Writer) -> bool:
+        if not writer.expired():
+            return False
+        writer.deliver(self.encoder.name, time.monotonic() - job.begun)
+        return True
+
+    def _failure(self, error: Exception) -> Exception:
+        if isinstance(error, InputError | ModelError):
+            return error
+        if out_of_memory(error):
+            self._store.clear()
+            return memory_error(self._name, "this call does not fit")
+        said = " ".join(str(error).split())[:200]
+        return ModelError(
+            f"{self.encoder.name} failed: {type(error).__name__}: {said}", fault="server"
+        )
+
+    def _writer(self, job: Job) -> Writer:
+        sampling = Sampling.of(job.request)
+        prompt = self.encoder.prompt(job.request)
+        room = self._longest - len(prompt.ids)
+        if room < 1:
+            raise InputError(
+                f"{self.encoder.name} reads at most {self._longest} tokens and this prompt has "
+                f"{len(prompt.ids)}: ask with fewer or smaller images, or a shorter text"
+            )
+        matcher = self._grammars.matcher(sampling.schema) if sampling.schema else None
+        return Writer(
+            prompt,
+            sampling,
+            min(job.request.max_tokens, room),
+            self._ends,
+            self.encoder,
+            matcher,
+            job.future,
+            job.deadline,
+        )
+
+    # -- prefixes
+
+    def _read_common(self, rows: Sequence[Writer]) -> None:
+        """Read what the rows of a batch share, and no earlier call had, once for all of them."""
+        first = rows[0].prompt
+        own = np.asarray(first.identity, dtype=np.int64)
+        others = (np.asarray(row.prompt.identity, dtype=np.int64) for row in rows[1:])
+        shared = _between(first.spans, min(common(own, other) for other in others))
+        known = min(self._store.longest(row.prompt.identity)[0] for row in rows)
+        if shared - known < SHORTEST:
+            return
+        part = Writer(
+            first,
+            Sampling(0.0, 1.0, 0, (), 0, False, None),
+            1,
+            self._ends,
+            self.encoder,
+            None,
+            Future(),
+            None,
+        )
+        try:
+            self._write([part], length=shared)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            self._store.clear()
+
+    def _found(self, row: Writer, length: int) -> tuple[int, Kept | None]:
+        """How much of a prompt is known, at least one token less than all of it."""
+        prompt = row.prompt
+        if not self.reuses or prompt.spans is None:
+            return 0, None
+        known, kept = self._store.longest(prompt.identity)
+        known = _between(prompt.spans, min(known, length - 1))
+        return (known, kept) if known >= SHORTEST else (0, None)
+
+    def _keep(self, cache: Any, rows: Sequence[Writer], starts: Sequence[Place]) -> None:
+        """Keep the key-values of the prompts that were just read.
+
+        Args:
+            cache: of the batch.
+            rows: its rows.
+            starts: for each row where its known part begins and ends in the cache, and the other.
+        """
+        for place, (row, (a, b, c, d)) in enumerate(zip(rows, starts, strict=True)):
+            length = b - a + d - c
+            if row.prompt.spans is None or length - row.reused < SHORTEST:
+                continue
+            layers = [
+                tuple(
+                    torch.cat((states[place, :, a:b], states[place, :, c:d]), 1)
+                    for states in (layer.keys, layer.values)
+                )
+                for layer in cache.layers
+            ]
+            self._store.add(row.prompt.identity[:length], layers)
+
+    # -- the model
+
+    def _write(self, rows: Sequence[Writer], length: int | None = None) -> None:
+        """Write the answers of `rows` together.
+
+        In the tensors each row is: padding, its known tokens, padding, its other tokens.
+
+        Args:
+            rows: all with images or all without.
+            length: tokens of each prompt to read; None for all.
+        """
+        lengths = [len(row.prompt.ids) if length is None else length for row in rows]
+        known = [self._found(row, own) for row, own in zip(rows, lengths, strict=True)]
+        pixels = [
+            self._pixels(row, found[0], own)
+            for row, found, own in zip(rows, known, lengths, strict=True)
+        ]
+        for place, (row, part) in enumerate(zip(rows, pixels, strict=True)):
+            if part is None:  # its images cannot be told apart: read it whole
+                known[place], pixels[place] = (0, None), row.prompt.pixels
+            row.reused = known[place][0]
+        past = max(reused for reused, _ in known)
+        rest = max(own - reused for own, (reused, _) in zip(lengths, known, strict=True))
+        starts = [
+            (past - reused, past, past + rest - (own - reused), past + rest)
+            for own, (reused, _) in zip(lengths, known, strict=True)
+        ]
+        inputs: dict[str, Any] = {
+            "input_ids": self._laid([row.prompt.ids for row in rows], starts, self._pad),
+            "attention_mask": self._laid([[1] * own for own in lengths], starts, 0),
+            **self._joined([part or {} for part in pixels]),
+        }
+        cache = None
+        if self.reuses:
+            cache = inputs[self._cache_name] = self._cache(known, starts)
+            inputs["position_ids"] = self._positions(rows, starts)
+        else:
+            inputs |= self._aligned([row.prompt.aligned for row in rows], past + rest)
+        picker = _Picker(rows)
+        self._model.generate(
+            **{
+                name: value.to(self._device) if isinstance(value, torch.Tensor) else value
+                for name, value in inputs.items()
+            },
+            generation_config=GenerationConfig(
+                max_new_tokens=max(row.cap for row in rows), do_sample=False, pad_token_id=self._pad
+            ),
+            logits_processor=LogitsProcessorList([picker]),
+            stopping_criteria=StoppingCriteriaList([picker.over]),
+        )
+        if cache is not None:
+            self._keep(cache, rows, starts)
+
+    def _laid(self, rows: Sequence[Sequence[int]], starts: Sequence[Place], fill: int) -> Any:
+        laid = torch.full((len(rows), starts[0][3]), fill, dtype=torch.long)
+        for place, (row, (a, b, c, d)) in enumerate(zip(rows, starts, strict=True)):
+            own = torch.tensor(row[: b - a + d - c])
+            laid[place, a:b] = own[: b - a]
+            laid[place, c:d] = own[b - a :]
+        return laid
+
+    def _cache(self, known: Sequence[tuple[int, Kept | None]], starts: Sequence[Place]) -> Any:
+        cache = DynamicCache(config=self._model.config)
+        past = starts[0][1]
+        some = next((kept for _, kept in known if kept is not None), None)
+        if some is None:
+            return cache
+        for index, states in enumerate(some.layers):
+            filled = []
+            for which, like in enumerate(states):
+                heads, _, size = like.shape
+                laid = like.new_zeros((len(known), heads, past, size))
+                for place, ((reused, kept), (a, b, _, _)) in enumerate(
+                    zip(known, starts, strict=True)
+                ):
+                    if kept is not None:
+                        laid[place, :, a:b] = kept.layers[index][which][:, :reused]
+                filled.append(laid)
+            cache.update(filled[0], filled[1], index)
+        return cache
+
+    def _positions(self, rows: Sequence[Writer], starts: Sequence[Place]) -> Any:
+        """Where each token stands, as the model counts when it reads a prompt alone: in some models
+        the tokens of an image have a row and a column."""
+        laid = None
+        for place, (row, (a, b, c, d)) in enumerate(zip(rows, starts, strict=True)):
+            prompt = row.prompt
+            given = {
+                **prompt.pixels,
+                **prompt.aligned,
+                "attention_mask": torch.ones(1, len(prompt.ids), dtype=torch.long),
+            }
+            own = self._model._prepare_position_ids_for_generation(
+                torch.tensor([prompt.ids]), given
+            )
+            if laid is None:
+                laid = torch.zeros((*own.shape[:-2], len(rows), starts[0][3]), dtype=torch.long)
+            laid[..., place, a:b] = own[..., 0, : b - a]
+            laid[..., place, c:d] = own[..., 0, b - a : b - a + d - c]
+        return laid
+
+    def _pixels(self, row: Writer, reused: int, length: int) -> dict[str, Any] | None:
+        """The tensors of the images among the tokens that are not known yet; None if there is no
+        telling."""
+        prompt = row.prompt
+        if prompt.spans is None:
+            return prompt.pixels
+        wanted = [reused <= begin < length for begin, _ in prompt.spans]
+        if all(wanted):
+            return prompt.pixels
+        if not any(wanted):
+            return {}
+        images = [image for image, want in zip(prompt.images, wanted, strict=True) if want]
+        tokens = sum(1 for token in prompt.identity[reused:length] if token < 0)
+        return self.encoder.pixels(images, tokens)
+
+    def _aligned(self, rows: Sequence[Mapping[str, Any]], width: int) -> dict[str, Any]:
+        """What goes with each token, padded on the left."""
+        joined: dict[str, Any] = {}
+        for name in ALIGNED[1:]:
+            parts = [row[name] for row in rows if name in row]
+            if len(parts) != len(rows):
+                continue
+            shape = [max(part.shape[axis] for part in parts) for axis in range(2, parts[0].dim())]
+            laid = parts[0].new_zeros((len(rows), width, *shape))
+            for place, part in enumerate(parts):
+                inner = tuple(slice(size) for size in part.shape[2:])
+                laid[(place, slice(width - part.shape[1], width), *inner)] = part[0]
+            joined[name] = laid
+        return joined
+
+    def _joined(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The images of all rows, one after the other, padded with zeros where their shapes differ:
+        so the processors themselves do."""
+        joined: dict[str, Any] = {}
+        for name in dict.fromkeys(name for row in rows for name in row):
+            parts = [row[name] for row in rows if name in row]
+            shape = [max(part.shape[axis] for part in parts) for axis in range(1, parts[0].dim())]
+            laid = parts[0].new_zeros((sum(part.shape[0] for part in parts), *shape))
+            begin = 0
+            for part in parts:
+                inner = tuple(slice(size) for size in part.shape[1:])
+                laid[(slice(begin, begin + part.shape[0]), *inner)] = part
+                begin += part.shape[0]
+            joined[name] = laid.to(self._model.dtype) if laid.is_floating_point() else laid
+        return joined
+
+
+class _Picker:
+    """Chooses the next token of every row; `generate` is left with nothing to choose."""
+
+    def __init__(self, rows: Sequence[Writer]) -> None:
+        self._rows = rows
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        chosen = torch.full_like(scores, -torch.inf)
+        for place, row in enumerate(self._rows):
+            chosen[place, 0 if row.done or row.expired() else row.next(scores[place])] = 0.0
+        return chosen
+
+    def over(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        """Which rows have ended, as a stopping criterion says it."""
+        return torch.tensor([row.done for row in self._rows], device=input_ids.device)
+
+
+class _Grammars:
+    """Holds answers to a JSON schema, by llguidance; without it, or for a schema that it cannot
+    read, the schema is written into the prompt."""
+
+    def __init__(self, tokenizer: Any, ends: frozenset[int]) -> None:
+        self._tokenizer: Any = None
+        self._known: dict[str, str | None] = {}
+        try:
+            import llguidance
+            from llguidance.hf import from_tokenizer
+        except ImportError:
+            return
+        self._library = llguidance
+        try:
+            self._tokenizer = from_tokenizer(tokenizer, eos_token=sorted(ends) or None)
+        except ValueError:  # a tokenizer that is written in Python
+            return
+
+    @property
+    def there(self) -> bool:
+        """Whether any schema can be enforced."""
+        return self._tokenizer is not None
+
+    def take(self, schema: Mapping[str, Any]) -> bool:
+        """Whether `schema` can be enforced."""
+        return self.there and self._grammar(schema) is not None
+
+    def matcher(self, schema: Mapping[str, Any]) -> Any:
+        """What allows only the tokens that fit; None if it cannot be enforced."""
+        grammar = self._grammar(schema) if self.there else None
+        return None if grammar is None else self._library.LLMatcher(self._tokenizer, grammar)
+
+    def _grammar(self, schema: Mapping[str, Any]) -> str | None:
+        text = json.dumps(schema, sort_keys=True)
+        if text not in self._known:
+            try:
+                grammar = self._library.LLMatcher.grammar_from_json_schema(text)
+                wrong = self._library.LLMatcher.validate_grammar(grammar, self._tokenizer)
+            except ValueError as error:
+                grammar, wrong = "", str(error)
+            self._known[text] = None if wrong else grammar
+        return self._known[text]
+
+
+def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end an answer, by the checkpoint and by the tokenizer."""
+    found: set[int] = set()
+    for given in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
+        found |= set(given) if isinstance(given, list | tuple) else {given} - {None}
+    return frozenset(found)
+
+
+def _can_reuse(model: Any) -> bool:
+    """Whether the key-values of a prefix are the same whatever follows it, and can be cut anywhere.
+
+    Three rules leave a model out: a layer that keeps anything but the keys and values of all its
+    tokens (a sliding window, a recurrent state); a text half that reads images by cross-attention
+    (Llama 3.2 Vision); and attention within a block in both directions (Gemma 3, PaliGemma), told
+    by the token types that its forward pass takes.
+    """
+    config = model.config.get_text_config(decoder=True)
+    layers = DynamicCache(config=model.config).layers
+    return (
+        not model.config.is_encoder_decoder
+        and not getattr(config, "cross_attention_layers", None)
+        and "token_type_ids" not in inspect.signature(model.forward).parameters
+        and all(type(layer) is DynamicLayer for layer in layers)
+    )
+
+
+def _between(spans: Sequence[tuple[int, int]] | None, length: int) -> int:
+    """`length`, or less where it would fall into an image; 0 where none knows where they are."""
+    if spans is None:
+        return 0
+    return next((begin for begin, end in spans if begin < length < end), length)
+
+
+def _fail(job: Job, error: Exception) -> None:
+    if not job.future.done():
+        job.future.set_exception(error)
