@@ -12,11 +12,12 @@ from ecoalign.budget import Budget, Ledger, Pricing
 from ecoalign.errors import EcoAlignError, InputError
 from ecoalign.evaluators import Evaluator
 from ecoalign.graph import Similarity, text_similarity
-from ecoalign.models import ChatModel
+from ecoalign.models import ChatModel, Usage
 from ecoalign.query import ImageSource, Query
 from ecoalign.search.context import RunContext, named_evaluator, record_run
+from ecoalign.search.drafter import first_calls, first_round
 from ecoalign.search.loop import search
-from ecoalign.settings import Settings
+from ecoalign.settings import MOST_DEFAULT, Settings
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import Event, Finished, RunFailed
 
@@ -55,14 +56,34 @@ class Aligner:
         self.settings = Settings.load(model=named) if settings is None else settings
         spec = self.settings.model if model is None else model
         self.model = self.settings.open_model(spec)
-        if self.settings.origin("budget") == "default":
-            fitting = self.settings.budget_for(self.model.name)
-            self.settings = self.settings.replace(budget=fitting)
         self._named = named_evaluator(self.settings)
         self.evaluator: Evaluator = evaluator or self._named.of(self.model)
         self._similarity = similarity
         self._price = price
         self._clock = clock
+
+    def budget_for(self, query: Query) -> Budget:
+        """What answering `query` may spend where nobody says: the settings' budget, or the default.
+
+        The default fits the model and the images, and holds the first round of a longer question.
+        """
+        settings = self.settings
+        budget = settings.budget_for(self.model, len(query.pictures))
+        if settings.origin("budget") != "default" or self.model.name == "embedded":
+            return budget
+        first = sum(bound.total for _, bound in self.first_round(query))
+        tokens = max(budget.tokens or 0, min(MOST_DEFAULT, -(-first // 1000) * 1000))
+        return Budget(tokens=tokens)
+
+    def first_round(self, query: Query) -> list[tuple[str, Usage]]:
+        """Models and worst cases of the calls that have to fit a budget before anything is learned:
+        scan, draft and answer, with their scores.
+
+        Raises:
+            InputError: the model cannot honour what the client asked of the answer.
+        """
+        ctx = self._context(query, Budget(tokens=10**15), None)
+        return first_round(ctx)
 
     async def align(
         self,
@@ -93,7 +114,7 @@ class Aligner:
         The events so far are kept in the error's `trace` (a `Trace`).
         """
         ctx = self._context(query, budget, ledger, on_event=on_event)
-        return await record_run(ctx, method, self._search)
+        return await record_run(ctx, method, self._search, first_calls)
 
     async def stream(
         self, query: Query, budget: Budget | None = None, *, ledger: Ledger | None = None
@@ -111,7 +132,7 @@ class Aligner:
         """
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         ctx = self._context(query, budget, ledger, on_event=queue.put_nowait)
-        task = asyncio.create_task(record_run(ctx, "ecoalign", self._search))
+        task = asyncio.create_task(record_run(ctx, "ecoalign", self._search, first_calls))
         task.add_done_callback(lambda _: queue.put_nowait(None))
         try:
             while (event := await queue.get()) is not None:
@@ -172,7 +193,7 @@ class Aligner:
             raise ValueError("give a budget or a ledger, not both: a ledger has its own budget")
         if ledger is None:
             price = self._price or settings.price_book()
-            ledger = Ledger(budget or settings.budget, price, self._clock)
+            ledger = Ledger(budget or self.budget_for(query), price, self._clock)
         return RunContext.of(
             query,
             self.model,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, get_args
 
 from ecoalign.aligner import Aligner
 from ecoalign.budget import Budget, Pricing
@@ -14,13 +14,17 @@ from ecoalign.evaluators import SelfEvaluator
 from ecoalign.models import (
     ChatRequest,
     Completion,
+    KnownTokens,
     Profile,
     SamplingParams,
+    Segment,
     Usage,
     request_key,
+    segments,
     shipped_profile,
 )
 from ecoalign.models import bound as token_bound
+from ecoalign.models.openai import under
 from ecoalign.query import Picture, Query
 from ecoalign.search.context import spoken_to
 from ecoalign.settings import Settings
@@ -38,6 +42,7 @@ class ReplayModel:
         dialect: "full" or "compact"; by the name if None.
         bound: the recorded model's worst case; by the profile if None.
         profile: what was known of it; what its name tells if None.
+        known: what it was known to count, where the run learned bounds (`RunStarted.known`).
 
     Attributes:
         astray: the error for the first request without a recorded answer; None if there was none.
@@ -50,6 +55,7 @@ class ReplayModel:
         dialect: str | None = None,
         bound: Callable[[ChatRequest], Usage] | None = None,
         profile: Profile | None = None,
+        known: Mapping[str, Any] | None = None,
     ) -> None:
         self._answers: dict[str, deque[Called]] = defaultdict(deque)
         names = []
@@ -58,16 +64,22 @@ class ReplayModel:
                 self._answers[event.key].append(event)
                 names.append(event.model)
         self.name = name or (names[0] if names else "replay")
-        known = profile or _profile_of(self.name)
-        changed = {} if dialect in (None, known.dialect) else {"dialect": dialect}
-        self.profile = known.with_values(changed, "the caller")
+        found = profile or _profile_of(self.name)
+        changed = {} if dialect in (None, found.dialect) else {"dialect": dialect}
+        self.profile = found.with_values(changed, "the caller")
         self.dialect: str = self.profile.dialect
-        self._bound = bound or _bound_of(self.name, self.profile.family)
+        self._bound = bound or _bound_of(self.name, self.profile)
+        self.known = KnownTokens.from_json(known) if known else None
         self.astray: InputError | None = None
 
     def bound(self, request: ChatRequest) -> Usage:
         """The recorded model's upper bound."""
         return self._bound(request)
+
+    def segments(self, request: ChatRequest) -> list[Segment]:
+        """See `SupportsSegments.segments`."""
+        known = self.profile
+        return segments(under(request, known), known.family, known.image_tokens)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """The next recorded answer to this very request.
@@ -122,12 +134,13 @@ def _profile_of(name: str) -> Profile:
     return shipped_profile(name.partition(":")[2] or name)
 
 
-def _bound_of(name: str, family: str) -> Callable[[ChatRequest], Usage]:
+def _bound_of(name: str, profile: Profile) -> Callable[[ChatRequest], Usage]:
     if name == "embedded":
         from ecoalign.models.embedded import EmbeddedModel
 
         return EmbeddedModel().bound
-    return lambda request: token_bound(request, family)
+    family, measured = profile.family, profile.image_tokens
+    return lambda request: token_bound(under(request, profile), family, measured)
 
 
 async def replay(
@@ -170,7 +183,7 @@ async def replay(
         )
     settings = Settings.from_json(started.settings)
     profile = Profile.from_json(started.profile) if started.profile else None
-    model = ReplayModel(events, started.model, dialect, bound, profile)
+    model = ReplayModel(events, started.model, dialect, bound, profile, started.known)
     if started.schema < SCHEMA and model.dialect != "compact":
         raise InputError(
             f"the run was recorded by version {started.version}, which asked its model in other "

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.errors import InputError
-from ecoalign.models import ChatRequest, ImagePart, Message, TextPart, bound, image_family
+from ecoalign.models import (
+    ChatRequest,
+    ImagePart,
+    Message,
+    TextPart,
+    bound,
+    image_family,
+    segments,
+)
 from ecoalign.models._tokens import FAMILIES, image_tokens, text_tokens
 
 
@@ -46,7 +54,7 @@ def image(width: int, height: int, detail: str = "high") -> ImagePart:
         ("meta-llama/Llama-3.2-11B-Vision-Instruct", "llama-vision"),
         ("llama3.2-vision:11b", "llama-vision"),
         ("Llama-4-Scout-17B", "llama-4"),
-        ("llava-hf/llava-onevision-qwen2-7b-ov-hf", "qwen"),
+        ("llava-hf/llava-onevision-qwen2-7b-ov-hf", "llava-onevision"),
         ("llava-v1.6-mistral-7b", "llava"),
         ("OpenGVLab/InternVL3-14B", "internvl"),
         ("google/gemma-3-12b-it", "gemma"),
@@ -86,7 +94,11 @@ def test_families(model: str, family: str) -> None:
         ("llama-vision", 3000, 100, "high", 6404),
         ("qwen", 28 * 30, 28 * 20, "high", 602),
         ("internvl", 1, 1, "high", 3400),
-        ("unknown", 1, 1, "low", 7500),
+        ("llava-onevision", 384, 384, "high", 2 * 729 + 27),
+        ("llava-onevision", 5000, 5000, "high", 7500),
+        ("unknown", 1, 1, "low", 4000),
+        ("unknown", 512, 512, "low", 4000),
+        ("unknown", 1200, 1100, "low", 7500),
         ("unknown", 2800, 2800, "low", 201 * 200),
     ],
 )
@@ -162,8 +174,60 @@ def test_everything_that_is_sent_is_counted() -> None:
     with_extra = ChatRequest(plain.messages, 7, "test", extra=extra)
     assert bound(with_extra, "unknown").prompt >= base.prompt + len(json.dumps(extra))
     two = ChatRequest((*plain.messages, Message("user", (image(9, 9), image(9, 9)))), 7, "test")
-    assert bound(two, "unknown").image == 15_000
-    assert bound(two, "unknown").prompt > base.prompt + 15_000
+    assert bound(two, "unknown").image == 8_000
+    assert bound(two, "unknown").prompt > base.prompt + 8_000
+
+
+def test_what_was_measured_bounds_images_of_that_size_alone() -> None:
+    measured = {"512x384": 131}
+    assert image_tokens(image(512, 384), "unknown", measured) == 131 + 4
+    assert image_tokens(image(384, 512), "unknown", measured) == 4000
+    # Never above the formula, and for OpenAI's the detail counts as well.
+    assert image_tokens(image(512, 384), "unknown", {"512x384": 9000}) == 4000
+    assert image_tokens(image(512, 384), "gpt-4o", measured) == 255
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 2304), st.integers(1, 2304))
+def test_llava_onevision_bound_covers_the_published_choice_of_tiles(
+    width: int, height: int
+) -> None:
+    """Of the grids of 384 px tiles the one that keeps most of the image, then wastes least."""
+
+    def kept(grid: tuple[int, int]) -> tuple[int, int]:
+        scale = min(grid[0] / width, grid[1] / height)
+        pixels = min(int(width * scale) * int(height * scale), width * height)
+        return pixels, -(grid[0] * grid[1] - pixels)
+
+    grids = [(384 * across, 384 * down) for across in range(1, 7) for down in range(1, 7)]
+    across, down = (side // 384 for side in max(grids, key=kept))
+    features = min(across * down, 9) * 729 + 27 * min(down, 9)
+    assert image_tokens(image(width, height), "llava-onevision") >= 729 + features
+
+
+TEXTS = st.lists(st.text(st.sampled_from("ab\nü "), max_size=12), max_size=4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(TEXTS, st.integers(0, 3), st.booleans())
+def test_the_segments_of_a_prompt_add_up_to_its_bound(
+    texts: list[str], images: int, parameters: bool
+) -> None:
+    parts: tuple[TextPart | ImagePart, ...] = tuple(map(TextPart, texts))
+    parts += tuple(image(9 + i, 9) for i in range(images))
+    request = ChatRequest(
+        (Message("system", parts[:1]), Message("user", parts[1:])),
+        7,
+        "test",
+        schema={"a": 1} if parameters else None,
+        client={"tools": [{"x": 1}]} if parameters else {},
+    )
+    found = segments(request, "unknown")
+    assert sum(one.tokens for one in found) == bound(request, "unknown").prompt
+    sent = sum(map(text_tokens, texts))
+    assert sum(one.tokens for one in found if str(one.key).startswith("('line'")) == sent
+    # A schema is in the prompt or not, as the server takes it: no call pays for another's.
+    assert sum(one.key is None for one in found) == parameters
 
 
 def test_an_unknown_family_is_an_input_error() -> None:

@@ -7,7 +7,7 @@ from full_samples import CAPTION, OTHER, PROPOSE, SCAN, STEP, VIEW, said, score_
 
 from ecoalign.errors import ModelError, SettingsError
 from ecoalign.graph import ActionKind, Candidate, Forecast, Region
-from ecoalign.models import Profile
+from ecoalign.models import ImagePart, Profile, TextPart
 from ecoalign.prompts import TokenLimits
 from ecoalign.prompts.dialect import dialect_of
 from ecoalign.prompts.full import FullDialect
@@ -24,6 +24,7 @@ def execute(kind: ActionKind, text: str = "the left sign") -> ExecuteRequest:
     return ExecuteRequest(action, "What is the sum?", (VIEW,), (CAPTION, STEP), partners)
 
 
+CROP = ImagePart(b"crop", "image/png", 32, 32, "high")
 REQUESTS: list[PromptRequest] = [
     SCAN,
     PROPOSE,
@@ -84,14 +85,18 @@ def check_strict(schema: object) -> int:
         "additionalProperties",
         "items",
         "enum",
+        "maxItems",
+        "maxLength",
     }
     if schema["type"] == "object":
         assert schema["additionalProperties"] is False
         assert sorted(schema["required"]) == sorted(schema["properties"])
         return 1 + sum(check_strict(inner) for inner in schema["properties"].values())
     if schema["type"] == "array":
+        assert 1 <= schema["maxItems"] <= 8
         return check_strict(schema["items"])
-    assert schema["type"] in {"string", "integer"}
+    assert schema["type"] in {"string", "integer", "number"}
+    assert schema["type"] != "string" or "enum" in schema or 1 <= schema["maxLength"] <= 600
     return 0
 
 
@@ -106,15 +111,25 @@ def test_schemas_are_strict_and_the_same_for_every_request(
     assert dialect.render(replace(request_, question="Another?")).schema == schema
 
 
-def test_several_images_are_numbered_and_one_is_not() -> None:
-    dialect = FullDialect()
-    assert "Image 1:" in dialect.render(PROPOSE).messages[-1].text
-    assert "Image 0:" not in dialect.render(SCAN).messages[-1].text
+def test_images_are_numbered_from_one_each_before_its_picture() -> None:
+    for request, count in ((SCAN, 1), (PROPOSE, 2)):
+        parts = FullDialect().render(request).messages[-1].parts
+        expected = [part for n in range(count) for part in (TextPart(f"Image {n + 1}:"), VIEW)]
+        assert list(parts[: 2 * count]) == expected
 
 
-def test_a_look_says_where_it_looks() -> None:
-    text = FullDialect().render(execute(ActionKind.LOOK)).messages[-1].text
-    assert "image 1, x0,y0,x1,y1 = 0.1,0.2,0.5,1" in text
+@pytest.mark.parametrize("views", [(), (VIEW, VIEW)])
+def test_a_look_says_what_it_shows_of_which_image(views: tuple[ImagePart, ...]) -> None:
+    look = replace(execute(ActionKind.LOOK), views=views, crop=CROP)
+    judged = replace(score_request(kind="look"), views=views, crop=CROP, region=look.action.region)
+    for request in (look, judged):
+        message = FullDialect().render(request).messages[-1]
+        assert message.images == (*views, CROP)
+        before = message.parts[message.parts.index(CROP) - 1]
+        assert before == TextPart(
+            "Close view of a part of Image 2 (10% to 50% of its width from the left, 20% to 100% "
+            "of its height from the top):"
+        )
 
 
 def test_a_proposed_task_is_data_and_cannot_fill_our_templates() -> None:

@@ -22,7 +22,7 @@ THINK: dict[str, object] = {
     "partners": [],
     "forecast": [[9, 3, 120]],
 }
-LOOK = THINK | {"kind": "look", "region": [100, 200, 500, 1000], "image": 1}
+LOOK = THINK | {"kind": "look", "region": [100, 200, 500, 1000], "image": 2}
 FUSE = THINK | {"kind": "fuse", "partners": [4]}
 
 
@@ -68,35 +68,20 @@ def test_missing_fields_that_do_not_apply_are_no_fault() -> None:
         THINK | {"kind": "explode"},
         THINK | {"kind": ["think"]},
         THINK | {"text": 5},
-        THINK | {"forecast": []},
-        THINK | {"forecast": None},
-        THINK | {"forecast": [9, 3, 120]},
-        THINK | {"forecast": [[9, 3]]},
-        THINK | {"forecast": [[9, 3, 120, 1]]},
-        THINK | {"forecast": [[10, 3, 120]]},
-        THINK | {"forecast": [[-1, 3, 120]]},
-        THINK | {"forecast": [[9, 10, 120]]},
-        THINK | {"forecast": [[9, -0.1, 120]]},
-        THINK | {"forecast": [[9, 3, 0]]},
-        THINK | {"forecast": [[9, 3, -5]]},
-        THINK | {"forecast": [["9", 3, 120]]},
-        THINK | {"forecast": [[True, 3, 120]]},
-        THINK | {"forecast": [[9, 3, float("nan")]]},
-        THINK | {"forecast": [[9, 3, float("inf")]]},
-        THINK | {"forecast": [[9, 3, 120], [9, 3]]},
         LOOK | {"region": []},
         LOOK | {"region": None},
         LOOK | {"region": [100, 200, 500]},
-        LOOK | {"region": [500, 200, 100, 900]},
         LOOK | {"region": [100, 200, 100, 900]},
-        LOOK | {"region": [100, 200, 500, 1001]},
-        LOOK | {"region": [-1, 200, 500, 900]},
+        LOOK | {"region": [100, 200, 500, 1101]},
+        LOOK | {"region": [-100, 200, 500, 900]},
         LOOK | {"region": [100, 200, 500, float("nan")]},
-        LOOK | {"region": ["100", 200, 500, 900]},
-        LOOK | {"image": 2},
+        LOOK | {"region": "the left sign"},
+        LOOK | {"image": 3},
+        LOOK | {"image": 0},
         LOOK | {"image": -1},
         LOOK | {"image": 0.5},
         LOOK | {"image": True},
+        LOOK | {"image": None},
         FUSE | {"partners": []},
         FUSE | {"partners": [4, 2]},
         FUSE | {"partners": [True]},
@@ -107,6 +92,75 @@ def test_missing_fields_that_do_not_apply_are_no_fault() -> None:
 )
 def test_a_malformed_candidate_is_dropped_and_counted(bad: object) -> None:
     assert kinds(answer(bad, THINK)) == (["think"], 1)
+
+
+FLAT = (Forecast(1.0, 3 / 9, 120.0),)
+UNKNOWN = (Forecast(1.0, 0.5, 200.0),)
+"""As safe as the path, which is harmless here."""
+
+
+@pytest.mark.parametrize(
+    ("forecast", "read"),
+    [
+        ([9, 3, 120], FLAT),
+        ([[9, 3, 120], [9, 3, 120, 1]], FLAT),
+        ([[9, 3, 120], "and so on"], FLAT),
+        ([{"safety": 9, "utility": 3, "tokens": 120}], FLAT),
+        ({"safety": 9, "utility": 3, "tokens": 120}, FLAT),
+        ([[10, 3, 120]], FLAT),
+        ([[9, 3]], (Forecast(1.0, 3 / 9, 200.0),)),
+        ([[9, 3, 0]], (Forecast(1.0, 3 / 9, 200.0),)),
+        ([[9, 3, float("inf")]], (Forecast(1.0, 3 / 9, 200.0),)),
+        ([[9, 11, 120]], (Forecast(1.0, 1.0, 120.0),)),
+        ([[-1, -1, 120]], (Forecast(-1.0, 0.0, 120.0),)),
+        ([], UNKNOWN),
+        (None, UNKNOWN),
+        ("good", UNKNOWN),
+        ([9], UNKNOWN),
+        ([[True, 3, 120]], UNKNOWN),
+        ([["9", 3, 120]], UNKNOWN),
+        ([[float("nan"), 3, 120]], UNKNOWN),
+    ],
+)
+def test_a_forecast_is_read_with_tolerance(forecast: object, read: tuple[Forecast, ...]) -> None:
+    result = dialect.parse_propose(PROPOSE, said(answer(THINK | {"forecast": forecast})))
+    assert result.candidates[0].forecast == read
+
+
+def test_without_a_forecast_an_action_is_no_safer_than_its_path() -> None:
+    risky = replace(PROPOSE.path[-1], safety=0.2)
+    request = replace(PROPOSE, path=(PROPOSE.path[0], risky))
+    text = answer({"kind": "think", "text": "Add them."})
+    assert dialect.parse_propose(request, said(text)).candidates[0].forecast[0].safety == 0.2
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        THINK | {"kind": " Think "},
+        THINK | {"kind": "THINK"},
+        {"kind": "think"},
+    ],
+)
+def test_a_kind_is_read_in_any_case_and_needs_nothing_beside_it(action: object) -> None:
+    assert kinds(answer(action)) == (["think"], 0)
+
+
+@pytest.mark.parametrize("image", [2, 2.0, "2", "Image 2", "image_2", "[Image 2]"])
+def test_an_image_is_known_by_its_number_from_one(image: object) -> None:
+    text = answer(LOOK | {"image": image})
+    assert dialect.parse_propose(PROPOSE, said(text)).candidates[0].region == Region(
+        0.1, 0.2, 0.5, 1.0, image=1
+    )
+
+
+@pytest.mark.parametrize("image", [1, 0, None, "Image 1"])
+def test_the_only_image_needs_no_number(image: object) -> None:
+    request = replace(PROPOSE, views=PROPOSE.views[:1])
+    text = answer(LOOK | {"image": image})
+    region = dialect.parse_propose(request, said(text)).candidates[0].region
+    assert region is not None
+    assert region.image == 0
 
 
 def test_partners_do_not_repeat() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from full_samples import FENCE, KEY, said, score_request, spelled, verdict
@@ -227,17 +228,19 @@ def test_an_evaluator_that_parrots_the_data_gives_no_verdict(canary: str) -> Non
 )
 def test_data_stays_within_its_fence(text: str) -> None:
     request = score_request(text)
+    # What was asked was written before the fence was drawn.
+    asked = re.sub(FENCE, "", text, flags=re.IGNORECASE)
     request = type(request)(
-        text, request.views, request.path, "think", text, FENCE, context=(text, text)
+        asked, request.views, request.path, "think", text, FENCE, context=(asked, asked)
     )
     call = dialect.score_calls(request)[0]
     body = call.messages[-1].text
     markers = [line for line in body.splitlines() if FENCE in line.lower()]
-    assert markers == [
-        line
-        for label in ("EARLIER", "REQUEST", "THOUGHTS", "ITEM")
-        for line in (f"BEGIN {FENCE} {label}", f"END {FENCE}")
-        if text.strip() or label != "REQUEST"
+    assert markers == [f"BEGIN {FENCE} ITEM", f"END {FENCE}"]
+    word = dialect.prefix(request).word
+    labels = ("EARLIER", "REQUEST") if asked.strip() else ()
+    assert [line for line in body.splitlines() if word in line.lower()] == [
+        line for label in (*labels, "THOUGHTS") for line in (f"BEGIN {word} {label}", f"END {word}")
     ]
     after = body.rsplit(f"END {FENCE}", 1)[1]
     # Outside the fence stands the same prompt whatever the data say.

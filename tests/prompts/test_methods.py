@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields, replace
 
 import pytest
@@ -81,7 +82,13 @@ def test_stages_and_limits() -> None:
 @pytest.mark.parametrize("field", [field.name for field in fields(TokenLimits)][:-1])
 def test_limits_are_checked(field: str) -> None:
     with pytest.raises(SettingsError, match=field):
-        replace(TokenLimits(), **{field: 0})
+        replace(TokenLimits(), **{field: -1 if field == "thinking" else 0})
+
+
+@pytest.mark.parametrize("request_", ALL, ids=name_of)
+def test_every_cap_leaves_room_to_think_once(request_: PromptRequest) -> None:
+    thinking = FullDialect(TokenLimits(thinking=700)).render(request_).max_tokens
+    assert thinking == D.render(request_).max_tokens + 700
 
 
 def test_the_schema_is_strict() -> None:
@@ -113,22 +120,22 @@ hostile = st.one_of(
 
 
 @settings(max_examples=60, deadline=None)
-@given(hostile, hostile)
+@given(hostile, hostile.map(lambda asked: re.sub(FENCE, "", asked, flags=re.I)))
 def test_what_is_judged_stays_between_its_marker_lines(text: str, question: str) -> None:
     for request in (
-        CheckRequest(question, (VIEW,), text, FENCE, (text,)),
-        GateRequest(question, text, FENCE, (text,)),
+        CheckRequest(question, (VIEW,), text, FENCE, (question,)),
+        GateRequest(question, text, FENCE, (question,)),
     ):
         shown = D.render(request).messages[-1].text
         lines = shown.split("\n")
         ends = [i for i, line in enumerate(lines) if line == f"END {FENCE}"]
         begins = [i for i, line in enumerate(lines) if line.startswith(f"BEGIN {FENCE} ")]
-        assert len(begins) == len(ends) <= 3
+        assert len(begins) == len(ends) <= 1
         for begin, end in zip(begins, ends, strict=True):
             assert FENCE not in "\n".join(lines[begin + 1 : end])
         # The task after the data is the same, whatever the data says.
-        plain = D.render(replace(request, question="q")).messages[-1].text
-        assert shown.rpartition(f"END {FENCE}")[2] == plain.rpartition(f"END {FENCE}")[2]
+        plain = D.render(replace(request, question="q")).messages[-1].parts[-1]
+        assert D.render(request).messages[-1].parts[-1] == plain
         assert "<|im_start|>" not in shown
 
 

@@ -12,6 +12,7 @@ from ecoalign.prompts._quoting import (
     key_of,
     neutral,
     thought_lines,
+    unquoted,
 )
 
 FENCE = "k3v9x2q7m1"
@@ -108,3 +109,59 @@ def test_a_thought_cannot_pass_for_several() -> None:
     root = Thought(ROOT, ThoughtKind.ROOT, " a caption ", 1.0, 0.0, 1.0)
     lines = thought_lines([root, forged]).splitlines()
     assert lines == ["0 caption: a caption", "7 think: one", "  8 answer: two", "  9 x"]
+
+
+WORD = "df6e99d91a"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("The sum is 19.", "The sum is 19."),
+        (f"BEGIN {WORD} ANSWER\nThe sum is 19.\nEND {WORD}", "The sum is 19."),
+        (f"BEGIN {WORD}\nThe sum is 19.", "The sum is 19."),
+        (f"  end {WORD.upper()}  \nThe sum is 19.", "The sum is 19."),
+        ("BEGIN aaaa1111bb THOUGHTS\nThe sum is 19.", "The sum is 19."),
+        ("THOUGHTS\n\nThe sum is 19.", "The sum is 19."),
+        ("REQUEST:\nThe sum is 19.", "The sum is 19."),
+        ("0 caption: Two signs.\n2 think: Add them.", "Two signs.\nAdd them."),
+        ("12 answer: 19", "19"),
+        ("One.\nTHOUGHTS:\n\n\n\nTwo.", "One.\n\nTwo."),
+        # Nothing is left.
+        ("", ""),
+        ("...", ""),
+        (" … ", ""),
+        ("THOUGHTS", ""),
+        ("0 caption:", ""),
+        ("0 caption: ...", ""),
+        (f"BEGIN {WORD} ITEM\nEND {WORD}", ""),
+        # What only resembles a prompt.
+        ("BEGIN TRANSACTION\nEND TRANSACTION", "BEGIN TRANSACTION\nEND TRANSACTION"),
+        ("-----BEGIN CERTIFICATE-----", "-----BEGIN CERTIFICATE-----"),
+        ("BEGIN 20240101", "BEGIN 20240101"),
+        ("END deadbeef", "END deadbeef"),
+        ("The button says REQUEST", "The button says REQUEST"),
+        ("TASK\nREQUEST", "TASK\nREQUEST"),
+        ("2 look alike", "2 look alike"),
+        ("Step 1 think: done", "Step 1 think: done"),
+        (f"The word was {WORD}.", f"The word was {WORD}."),
+        ("It ends with...", "It ends with..."),
+    ],
+)  # fmt: skip
+def test_copied_lines_of_a_prompt_are_taken_out(written: str, read: str) -> None:
+    assert unquoted(written, [WORD]) == read
+
+
+copied = ["BEGIN", "END", f" {WORD}", " ITEM", "\n", "THOUGHTS", ":", " ", "0 caption:", "2 think:"]
+
+
+@given(st.lists(st.sampled_from([*copied, ".", "19"]), max_size=12).map("".join))
+def test_taking_out_is_done_once_and_adds_nothing(text: str) -> None:
+    bare = unquoted(text, [WORD])
+    assert unquoted(bare, [WORD]) == bare
+    assert len(bare) <= len(text)
+
+
+def test_only_a_known_word_of_digits_alone_is_a_marker() -> None:
+    assert unquoted("END 1234567890", ["1234567890"]) == ""
+    assert unquoted("END 1234567890") == "END 1234567890"

@@ -37,10 +37,11 @@ def test_every_record_is_read_as_it_was_written(name: str) -> None:
     events = read_trace(FOLDER / f"{name}.jsonl")
     first, *rest = [json.loads(to_json(event)) for event in events]
     old, *others = lines(name)
+    assert [record.pop("seen", 0) for record in rest] == [0] * len(rest)
     assert rest == others
     assert "schema" not in old
     assert (first.pop("schema"), first.pop("method")) == (1, "ecoalign")
-    assert (first.pop("instructions"), first.pop("profile")) == ("", {})
+    assert (first.pop("instructions"), first.pop("profile"), first.pop("known")) == ("", {}, {})
     assert first == old
 
 

@@ -95,7 +95,7 @@ async def test_a_server_that_breaks_down_later_ends_in_the_house_refusal(
 
     def handler(received: Received) -> Reply:
         text = json.dumps(received.json["messages"])
-        broken = "Rate ITEM only" if stage == "score" else "If the last thought is an answer"
+        broken = "Task: rate ITEM" if stage == "score" else "If the last thought is an answer"
         return bad if broken in text else good(received)
 
     with HostileServer(handler) as server:
@@ -139,7 +139,7 @@ async def test_a_server_that_hangs_on_a_verdict_is_given_up_on() -> None:
     good = served(Script(propose=lambda p: actions()))
 
     def handler(received: Received) -> Reply:
-        hangs = "Rate ITEM only" in json.dumps(received.json["messages"])
+        hangs = "Task: rate ITEM" in json.dumps(received.json["messages"])
         return Reply(hang=True) if hangs else good(received)
 
     with HostileServer(handler) as server:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from scripted import Prompt, Script, action, actions, align, asking, of_kind
+from scripted import Prompt, Script, action, actions, align, asking, image, of_kind
 
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import ModelError
 from ecoalign.evaluators import SelfEvaluator
 from ecoalign.graph import ActionKind, Candidate, Forecast, ValuedAction
+from ecoalign.query import Query
 from ecoalign.search.context import RunContext
 from ecoalign.search.executor import Job
 from ecoalign.search.simulator import Simulator, SurrogateSimulator
@@ -133,7 +134,7 @@ async def test_a_rollout_that_breaks_off_does_not_break_the_run(broken: str) -> 
 
 
 async def test_rollouts_stay_within_a_small_budget() -> None:
-    for budget in range(2_500, 6_100, 300):
+    for budget in range(4_000, 7_600, 300):
         result = await align(Script(propose=deep).model(), budget, fidelity="rollout")
         assert result.spent.tokens.total <= budget
         assert result.answer
@@ -142,9 +143,10 @@ async def test_rollouts_stay_within_a_small_budget() -> None:
 def disappointing(prompt: Prompt) -> str:
     """Looks promise more than thoughts, every time."""
     n = len(prompt.thoughts)
+    at = 90 * (n - 1)
     return actions(
-        action("look", f"look {n}", [[9, 8, 300]], region=[0, 0, 500, 500 + n]),
-        action("look", f"peek {n}", [[9, 8, 300]], region=[500, 500 - n, 1000, 1000]),
+        action("look", f"look {n}", [[9, 8, 300]], region=[at, 0, at + 80, 80]),
+        action("look", f"peek {n}", [[9, 8, 300]], region=[at, 900, at + 80, 980]),
         action("think", f"think {n}", [[9, 6, 300]]),
     )
 
@@ -161,7 +163,13 @@ async def test_a_kind_of_action_that_always_disappoints_is_ranked_lower_by_the_s
     for fidelity in ("forecast", "surrogate"):
         script = Script(propose=disappointing, score=score)
         result = await align(
-            script.model(), fidelity=fidelity, batch=1, max_thoughts=10, lambda0=0.0, merge=False
+            script.model(),
+            query=Query.of(image(2000, 1500), "What does the sign say?"),
+            fidelity=fidelity,
+            batch=1,
+            max_thoughts=10,
+            lambda0=0.0,
+            merge=False,
         )
         chosen = [e.actions[0] for e in result.trace if isinstance(e, ActionsChosen)]
         kinds = {

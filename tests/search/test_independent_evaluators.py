@@ -98,7 +98,7 @@ async def test_money_for_both_is_set_aside_from_the_start() -> None:
 async def test_no_score_fails_for_lack_of_money_when_its_thought_could_be_paid_for() -> None:
     """An action is chosen only if making it and all of its scores fit together."""
     wide = lambda p: actions(*(action("think", str(i)) for i in range(4)))  # noqa: E731
-    for budget in range(3_000, 7_000, 350):
+    for budget in range(4_500, 8_500, 350):
         model = Script(propose=wide).model()
         guard = FakeModel(strict, name="guard")
         result = await align(model, budget, evaluator=judged(model, guard), lambda0=0.0)
@@ -120,7 +120,7 @@ async def test_a_fusion_is_set_aside_for_with_all_of_its_parents() -> None:
 
     script = Script(propose=fusing, execute=lambda p: f"{p.task} " + "long word " * 80)
     fused = 0
-    for budget in range(4_000, 9_000, 200):
+    for budget in range(6_000, 11_000, 200):
         result = await align(script.model(), budget, lambda0=0.0, max_thoughts=6, max_depth=2)
         failed = of_kind(list(result.trace), ActionFailed)
         assert [e for e in failed if isinstance(e, ActionFailed) and e.stage == "score"] == []

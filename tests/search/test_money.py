@@ -235,7 +235,7 @@ async def test_proposals_are_not_bought_when_no_action_can_be_paid_for() -> None
         execute=lambda p: p.task * 50,
     )
     seen = 0
-    for budget in range(2_500, 6_000, 150):
+    for budget in range(4_000, 7_500, 150):
         result = await align(script.model(), budget, lambda0=0.0, batch=1)
         stages = [e.stage for e in result.trace if isinstance(e, Called)]
         if result.stop_reason == "budget":
@@ -251,7 +251,7 @@ async def test_thoughts_that_are_too_long_to_be_written_from_still_leave_an_answ
         propose=lambda p: actions(*(action("think", str(i)) for i in range(4))),
         execute=lambda p: f"{p.task} " + "long thought " * 60,
     )
-    for budget in range(2_600, 9_000, 400):
+    for budget in range(4_000, 10_400, 400):
         result = await align(script.model(), budget, lambda0=0.0)
         assert result.answer == "the written answer", budget
         assert result.spent.tokens.total <= budget

@@ -151,7 +151,7 @@ async def test_the_horizon_asked_for_is_that_of_the_step() -> None:
     for horizon, request in zip(steps, asked, strict=False):
         text = request.messages[-1].text
         if horizon:
-            assert f"for up to {horizon} steps after it" in text
+            assert f"then up to {horizon} steps after it" in text
         else:
             assert "steps after it" not in text
 
@@ -211,19 +211,19 @@ async def test_a_look_sees_its_part_of_its_image_and_everything_else_the_views()
     def propose(prompt: Prompt) -> str:
         if len(prompt.thoughts) > 1:
             return actions(action("answer", "", [[9, 9, 100]]))
-        return actions(action("look", "there", region=[500, 0, 1000, 1000], image=1))
+        return actions(action("look", "there", region=[600, 0, 900, 300], image=2))
 
     model = Script(propose=propose).model()
     result = await align(model, query=asking(2))
     by_stage = {r.stage: r.messages[-1].images for r in model.requests[:4]}
     assert [len(by_stage[s]) for s in ("scan", "propose", "execute", "score")] == [2, 2, 1, 1]
-    # The second picture is 50 x 30: its right half is 25 x 30, enlarged.
-    crop = by_stage["execute"][0]
-    assert crop.width * 30 == crop.height * 25
+    # As large as the view of its image, so that the one tells what the other costs.
+    crop, view = by_stage["execute"][0], by_stage["scan"][1]
+    assert (crop.width, crop.height, crop.detail) == (view.width, view.height, view.detail)
     assert by_stage["score"] == by_stage["execute"]
     look = next(t for t in result.path if t.kind is ThoughtKind.LOOK)
     assert look.region is not None
-    assert (look.region.x0, look.region.image) == (0.5, 1)
+    assert (look.region.x0, look.region.image) == (0.6, 1)
 
 
 async def test_cost_of_a_thought_is_what_its_making_and_scoring_was_charged() -> None:

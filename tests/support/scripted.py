@@ -31,19 +31,19 @@ _SECTION = re.compile(r"^BEGIN (\S+) (\w+)\n(.*?)\nEND \1$", re.DOTALL | re.MULT
 _KEY = re.compile(r'\{"key": "([A-Za-z0-9_-]+)"')
 _LINE = re.compile(r"^(\d+) (\w+): (.*)$", re.MULTILINE)
 _TASKS = {
-    "Write the next thought": "think",
-    "The image is a close view": "look",
-    "Combine the last of": "fuse",
-    "Write a refusal": "refuse",
-    "Answer REQUEST from": "answer",
+    "Task: write the next thought": "think",
+    "Task: report only what this close view": "look",
+    "Task: combine the last of": "fuse",
+    "Task: decline REQUEST": "refuse",
+    "Task: answer REQUEST": "answer",
 }
 _ITEMS = {
-    "is a plan": "strategy",
-    "is a step": "think",
-    "reports what": "look",
-    "combines thoughts": "fuse",
-    "is the answer": "answer",
-    "is a refusal": "refusal",
+    "It is a plan": "strategy",
+    "It is a step": "think",
+    "It reports what": "look",
+    "It combines thoughts": "fuse",
+    "It is the answer": "answer",
+    "It is a refusal": "refusal",
 }
 
 
@@ -55,7 +55,8 @@ class Prompt:
         request: the request itself.
         stage: scan, propose, execute, write or score.
         kind: of the action (execute) or of the item (score); "" otherwise.
-        sections: what is quoted, by label (REQUEST, THOUGHTS, OTHERS, TASK, ITEM).
+        sections: what is quoted, by label (INSTRUCTIONS, EARLIER, REQUEST, THOUGHTS, OTHERS, TASK,
+            ITEM).
     """
 
     request: ChatRequest
@@ -69,11 +70,11 @@ class Prompt:
         sections = {found[2]: found[3] for found in _SECTION.finditer(text)}
         rest = _SECTION.sub("", text)
         # A rollout books its calls under "simulate": go by what is asked, not by who pays.
-        if "Do not answer REQUEST" in rest:
+        if "Task: take a first look" in rest:
             stage = "scan"
-        elif "Propose at most" in rest:
+        elif "Task: plan the cheapest" in rest:
             stage = "propose"
-        elif "Rate ITEM only" in rest:
+        elif "Task: rate ITEM" in rest:
             stage = "score"
         elif "If the last thought is an answer" in rest:
             stage = "write"
@@ -129,7 +130,7 @@ def action(
     forecast: Sequence[Sequence[float]] = ((9, 6, 200),),
     *,
     region: Sequence[float] = (),
-    image: int = 0,
+    image: int = 1,
     partners: Sequence[int] = (),
 ) -> dict[str, object]:
     """One proposed action as the full dialect writes it."""

@@ -34,7 +34,7 @@ def _action(kind: str) -> dict[str, object]:
         "kind": kind,
         "text": "the sign" if kind == "look" else "",
         "region": [600, 0, 1000, 400] if kind == "look" else [],
-        "image": 0,
+        "image": 1,
         "partners": [],
         "forecast": [[9, 8, 300]],
     }

@@ -105,7 +105,8 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
     RunStarted: st.builds(
         RunStarted,
         texts, texts, tuples(texts), tuples(images),
-        texts, texts, texts, objects, texts, texts, objects, texts, texts, objects, positive,
+        texts, texts, texts, objects, texts, texts, objects, texts, texts, objects, objects,
+        positive,
     ),
     Called: st.builds(
         Called,
@@ -117,7 +118,7 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
     StepStarted: st.builds(
         StepStarted, counts, amounts, positive, counts, positive, positive, positive, positive
     ),
-    Proposed: st.builds(Proposed, ids, counts, tuples(candidates), counts, positive),
+    Proposed: st.builds(Proposed, ids, counts, tuples(candidates), counts, counts, positive),
     Valued: st.builds(
         Valued,
         counts,

@@ -14,7 +14,19 @@ from dataclasses import astuple
 from pathlib import Path
 
 from ecoalign.errors import InputError
-from ecoalign.models import ChatModel, ChatRequest, Completion, TokenLogprob, Usage, request_key
+from ecoalign.models import (
+    ChatModel,
+    ChatRequest,
+    Completion,
+    KnownTokens,
+    Profile,
+    Segment,
+    SupportsSegments,
+    TokenLogprob,
+    Usage,
+    profile_of,
+    request_key,
+)
 
 _TABLE = """
 create table if not exists responses (
@@ -122,12 +134,17 @@ class CachedModel:
 
     Attributes:
         hits: calls answered from the cache.
+        known: what it was told of token counts, which is kept for no other sample; None where the
+            model has nothing to learn.
     """
 
     def __init__(self, model: ChatModel, cache: ResponseCache) -> None:
         self._model = model
         self._cache = cache
         self.hits = 0
+        # Its own: what one sample learns must not depend on which ones were run before it.
+        learns = isinstance(model, SupportsSegments) and model.known is not None
+        self.known = KnownTokens() if learns else None
 
     @property
     def name(self) -> str:
@@ -139,9 +156,18 @@ class CachedModel:
         """The model's dialect."""
         return self._model.dialect
 
+    @property
+    def profile(self) -> Profile:
+        """What is known of the model."""
+        return profile_of(self._model)
+
     def bound(self, request: ChatRequest) -> Usage:
         """The model's bound: a cached answer is charged as it was."""
         return self._model.bound(request)
+
+    def segments(self, request: ChatRequest) -> list[Segment]:
+        """The model's."""
+        return self._model.segments(request) if isinstance(self._model, SupportsSegments) else []
 
     async def complete(self, request: ChatRequest) -> Completion:
         """The kept answer, or the model's, which is kept if the request is deterministic.

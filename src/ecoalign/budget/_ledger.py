@@ -256,6 +256,24 @@ class Ledger:
             if fund is not None:
                 self._funded -= fund.left
 
+    def trim_fund(self, name: str, calls: Iterable[tuple[str, Usage]]) -> None:
+        """Give back what a fund has beyond the worst case of some calls. Unknown names are ignored.
+
+        Args:
+            name: the fund; its time stays.
+            calls: model ("provider:name") and bound of each.
+
+        Raises:
+            UnpricedModelError, ValueError: as for `reserve`.
+        """
+        whole = sum((self._worst_case(bound, model) for model, bound in calls), NO_COST)
+        with self._lock:
+            fund = self._funds.get(name)
+            if fund is not None:
+                self._funded -= fund.left
+                fund.left = fund.left.least(whole)
+                self._funded += fund.left
+
     def tighten(self, share: float) -> None:
         """Lower the working `limit` to `share` of the budget; it is never raised again.
 

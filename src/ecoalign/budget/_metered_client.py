@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ecoalign.budget._learned import Learned
 from ecoalign.budget._ledger import Ledger, Reservation
 from ecoalign.errors import BudgetExceeded, InputError, ModelError, ModelFault
 from ecoalign.models import (
@@ -105,6 +106,10 @@ class MeteredClient:
         max_concurrency: how many attempts may be under way at once, >= 1.
         rng: the jitter of the waits.
 
+    Attributes:
+        learned: what settled calls have told of the cost of later ones. What they tell counts
+            once `learned.take` is called, and not in a client that never does.
+
     Raises:
         ValueError: a number is out of its range.
     """
@@ -130,6 +135,7 @@ class MeteredClient:
         self._gate = asyncio.Semaphore(max_concurrency)
         self._rng = random.Random() if rng is None else rng
         self._stage = ""
+        self.learned = Learned()
 
     def scoped(
         self, *, on_call: Callable[[Called], object] | None = None, stage: str = ""
@@ -146,8 +152,8 @@ class MeteredClient:
         return part
 
     def bound(self, model: ChatModel, request: ChatRequest) -> Usage:
-        """The worst case of one attempt at `request`."""
-        return model.bound(request)
+        """The worst case of one attempt at `request`, by what the run has learned."""
+        return self.learned.bound(model, request)
 
     async def complete(
         self, model: ChatModel, request: ChatRequest, *, fund: str | None = None
@@ -213,9 +219,9 @@ class MeteredClient:
             try:
                 async with scope:
                     completion = await model.complete(_timed(request, left))
-                reservation.settle(
-                    completion.usage, floor=_certain(request, completion, reservation.bound)
-                )
+                floor = _certain(request, completion, reservation.bound)
+                reservation.settle(completion.usage, floor=floor)
+                self._learn(model, request, key, completion.usage, reservation, floor)
             except BaseException as error:
                 if isinstance(error, ModelError):
                     error.upstream = error.upstream or model.name
@@ -241,6 +247,23 @@ class MeteredClient:
                 raise
         self._record(reservation, key, attempt, completion, None)
         return replace(completion, usage=reservation.charged)
+
+    def _learn(
+        self,
+        model: ChatModel,
+        request: ChatRequest,
+        key: str,
+        reported: Usage | None,
+        reservation: Reservation,
+        floor: Usage,
+    ) -> None:
+        if reported is None:
+            return
+        if reported.prompt > reservation.bound.prompt:
+            self.learned.forget(model)
+        elif reported.prompt == reservation.charged.prompt < model.bound(request).prompt:
+            # Where a bound was exact there is nothing to learn.
+            self.learned.note(model, request, key, reported.prompt, floor.prompt)
 
     def _record(
         self,

@@ -18,6 +18,7 @@ from ecoalign.errors import EcoAlignError, InputError
 
 if TYPE_CHECKING:
     from ecoalign.aligner import Aligner
+    from ecoalign.budget import Budget
     from ecoalign.cli._display import Display
     from ecoalign.query import Query
     from ecoalign.trace import Alignment
@@ -97,6 +98,9 @@ def ask(options: AskOptions) -> None:
     aligner = Aligner(settings=settings)
     if settings.model == "embedded" and not options.quiet:
         say(_EMBEDDED_NOTICE)
+    budget = aligner.budget_for(query)
+    if not options.quiet:
+        say(_price(aligner, query, budget))
     with ExitStack() as stack:
         # Only now, when everything else is right: an existing file is replaced.
         file = None
@@ -104,7 +108,7 @@ def ask(options: AskOptions) -> None:
             _check_trace(options.trace, images, options.settings.config)
             file = _TraceFile(options.trace, stack)
         shown = stack.enter_context(
-            display(settings.budget, chosen_mode(False if options.quiet else options.progress))
+            display(budget, chosen_mode(False if options.quiet else options.progress))
         )
         events: list[Event] = []
         try:
@@ -118,6 +122,19 @@ def ask(options: AskOptions) -> None:
             report("Interrupted", "interrupted", INTERRUPTED, as_json=options.as_json)
             raise typer.Exit(INTERRUPTED) from None
     _deliver(options, Alignment.from_events(events), shown, file)
+
+
+def _price(aligner: Aligner, query: Query, budget: Budget) -> str:
+    """What may be spent, and what is reserved before the first reply tells what calls cost."""
+    calls, book = aligner.first_round(query), aligner.settings.price_book()
+    first = sum(bound.total for _, bound in calls)
+    prices = [book(model, bound) for model, bound in calls]
+    usd = None if None in prices else float(sum(filter(None, prices)))
+    allowed = amount(budget.tokens, budget.usd, budget.seconds)
+    if usd and budget.tokens and not budget.usd:
+        # At the mean price of a token in the first round.
+        allowed += f" (about ${usd / first * budget.tokens:.4f})"
+    return f"budget: {allowed}; scan, draft and answer need at most {amount(first, usd or None)}"
 
 
 async def _follow(

@@ -272,12 +272,12 @@ class GuardEvaluator:
         return ScoreResult(min(verdict, expected), 0.0, "logprobs")
 
     def _views(self, request: ScoreRequest) -> tuple[ImagePart, ...]:
-        return request.views if self.images else ()
+        return request.images if self.images else ()
 
     def _described(self, request: ScoreRequest) -> str:
         """The request, and the caption of images that the guard cannot see."""
         caption = request.path[0] if request.path and request.path[0].id == ROOT else None
-        unseen = bool(request.views) and not self.images and caption is not None
+        unseen = bool(request.images) and not self.images and caption is not None
         shown = f"[Images: {caption.text}]" if unseen and caption is not None else ""
         return "\n\n".join(filter(None, (*request.context, shown, request.question)))
 

@@ -33,10 +33,9 @@ class ChatService:
         """What the model is called on its own server."""
         return self.model.model if isinstance(self.model, OpenAIModel) else self.model.name
 
-    @property
-    def budget(self) -> Budget:
-        """Of a request that does not choose, nor its key: as for `Aligner`."""
-        return self.settings.budget_for(self.model.name)
+    def budget_for(self, images: int) -> Budget:
+        """Of a request with so many images that does not choose, nor its key: as for `Aligner`."""
+        return self.settings.budget_for(self.model, images)
 
     def method(self, name: str, preset: str | None) -> Method:
         """The method of this name ("ecoalign:paper" has its preset), under a preset.

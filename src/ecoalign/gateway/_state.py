@@ -162,9 +162,10 @@ class AppState:
                 retry_after=limited.retry_after,
             ) from None
 
-    def budget_for(self, client: Client, asked: Budget | None) -> Budget:
-        """What a request may spend: its own choice, its key's or the server's, within limits."""
-        want = client.policy.request_budget(asked, self.service.budget)
+    def budget_for(self, client: Client, asked: Budget | None, images: int) -> Budget:
+        """What a request with so many images may spend: its own choice, its key's or the server's,
+        within limits."""
+        want = client.policy.request_budget(asked, self.service.budget_for(images))
         return want if self.config.most is None else least_of(want, self.config.most)
 
     @asynccontextmanager

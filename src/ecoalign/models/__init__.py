@@ -18,6 +18,7 @@ from ecoalign.models._base import (
     request_key,
 )
 from ecoalign.models._endpoint import USER_AGENT, Endpoint, base_url_of_environment, read_base_url
+from ecoalign.models._known import CountsLines, KnownTokens, SupportsSegments
 from ecoalign.models._profile import (
     BoxConvention,
     Profile,
@@ -30,7 +31,7 @@ from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
 from ecoalign.models._speech import Ending, Visible, ending, visible
-from ecoalign.models._tokens import bound, image_family
+from ecoalign.models._tokens import Segment, bound, image_family, image_tokens, segments
 
 __all__ = [
     "OWN_REPLY",
@@ -39,14 +40,18 @@ __all__ = [
     "ChatModel",
     "ChatRequest",
     "Completion",
+    "CountsLines",
     "Ending",
     "Endpoint",
     "FinishReason",
     "ImagePart",
+    "KnownTokens",
     "Message",
     "Profile",
     "Reply",
     "SamplingParams",
+    "Segment",
+    "SupportsSegments",
     "TextPart",
     "TokenLogprob",
     "ToolCall",
@@ -59,6 +64,7 @@ __all__ = [
     "ending",
     "finish_reason",
     "image_family",
+    "image_tokens",
     "open_model",
     "profile_file",
     "profile_of",
@@ -66,6 +72,7 @@ __all__ = [
     "read_profile",
     "reply_of",
     "request_key",
+    "segments",
     "shipped_profile",
     "spoken",
     "visible",

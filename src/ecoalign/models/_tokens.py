@@ -21,8 +21,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable, Hashable, Mapping
+from typing import Literal, NamedTuple
 
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatRequest, ImagePart, Usage
@@ -126,6 +126,17 @@ def _pixtral(width: int, height: int, detail: Detail) -> int:
     return (math.ceil(width / 16) + 1) * math.ceil(height / 16)
 
 
+def _llava_onevision(width: int, height: int, detail: Detail) -> int:
+    """LLaVA-OneVision: tiles of 384 px, 729 embeddings each, and the whole image as one more.
+
+    Of the grids that lose no pixel the smallest is taken, so never more tiles than cover the image
+    (arXiv 2408.03326, section 3.2, "Higher AnyRes"); beyond nine of them embeddings are merged.
+    27 line breaks a row of tiles.
+    """
+    across, down = math.ceil(width / 384), math.ceil(height / 384)
+    return min(7500, 729 * (across * down + 1) + 27 * down)
+
+
 def _fixed(tokens: int) -> Formula:
     return lambda width, height, detail: tokens
 
@@ -133,10 +144,13 @@ def _fixed(tokens: int) -> Formula:
 def _unknown(width: int, height: int, detail: Detail) -> int:
     """An unknown model: above every open family here, whether it tiles, resizes or patches.
 
-    7,500 covers LLaVA-OneVision (7,290 and line breaks), Llama 3.2 Vision (6,404), InternVL
-    (3,328) and LLaVA-NeXT (2,928); 14 px patches cover the encoders that take any size.
+    4,000 covers those that enlarge small images (InternVL 3,328, Idefics 3 2,873 and separators,
+    LLaVA-NeXT 2,928); tiles that grow with the image are those of LLaVA-OneVision (up to 7,290 and
+    line breaks) and Llama 3.2 Vision (up to 6,404); 14 px patches cover the encoders that take any
+    size.
     """
-    return max(7500, (math.ceil(width / 14) + 1) * math.ceil(height / 14))
+    tiled = max(_llava_onevision(width, height, detail), _llama_vision(width, height, detail))
+    return max(4000, tiled, (math.ceil(width / 14) + 1) * math.ceil(height / 14))
 
 
 # Later OpenAI models than are listed: the dearest patches and the dearest usual tiles.
@@ -164,15 +178,16 @@ FAMILIES: Mapping[str, tuple[str, Formula]] = {
     "openai": (r"\bgpt-(?!oss)|\bo\d", _OPENAI_LATER),
     "gemini": (r"gemini", _gemini),
     "claude": (r"claude", _claude),
-    "qwen": (r"qwen|qvq|\bqwq", _qwen),
-    "llama-vision": (r"llama-?3[.\d]*-.*vision|llama3\.2-vision", _llama_vision),
-    # 16 tiles of 336 px and a global one, 144 tokens and a separator each.
-    "llama-4": (r"llama-?4", _fixed(2500)),
-    "llava-onevision": (r"llava[-_]?one-?vision", _fixed(7500)),
+    # Before the language models that they are built on, whose names they may carry.
+    "llava-onevision": (r"llava[-_]?one-?vision", _llava_onevision),
     # 576 to 2,880 by version, and line breaks.
     "llava": (r"llava|bakllava", _fixed(3000)),
     # 12 tiles and a thumbnail, 256 tokens each.
     "internvl": (r"internvl", _fixed(3400)),
+    "qwen": (r"qwen|qvq|\bqwq", _qwen),
+    "llama-vision": (r"llama-?3[.\d]*-.*vision|llama3\.2-vision", _llama_vision),
+    # 16 tiles of 336 px and a global one, 144 tokens and a separator each.
+    "llama-4": (r"llama-?4", _fixed(2500)),
     # 256, five times that with pan-and-scan; up to 1,120 since Gemma 4.
     "gemma": (r"(?<!pali)gemma", _fixed(1400)),
     "mistral": (r"pixtral|mistral|magistral|ministral", _pixtral),
@@ -208,14 +223,31 @@ def check_family(family: str) -> str:
     return family
 
 
-def image_tokens(image: ImagePart, family: str) -> int:
+def image_tokens(
+    image: ImagePart,
+    family: str,
+    measured: Mapping[str, int] | None = None,
+) -> int:
     """Upper bound of the tokens of one image for a model of `family` (a key of `FAMILIES`).
+
+    Args:
+        image: the image.
+        family: the model's.
+        measured: tokens by size, "WIDTHxHEIGHT", as its server has reported them. OpenAI's depend
+            on the detail, too, so for its families the formula alone counts.
 
     Raises:
         InputError: there is no such family.
     """
     formula = FAMILIES[check_family(family)][1]
-    return formula(max(1, image.width), max(1, image.height), image.detail)
+    most = formula(max(1, image.width), max(1, image.height), image.detail)
+    known = None if family in _OPENAI_FAMILIES else (measured or {}).get(size_of(image))
+    return most if known is None else min(most, known + PER_PART)
+
+
+def size_of(image: ImagePart) -> str:
+    """ "WIDTHxHEIGHT" in pixels."""
+    return f"{image.width}x{image.height}"
 
 
 def _json_bytes(value: object) -> int:
@@ -229,32 +261,79 @@ def _client_tokens(client: Mapping[str, object]) -> int:
     return text + (PER_TOOLS if client.get("tools") else 0) + PER_SCHEMA
 
 
-def bound(request: ChatRequest, family: str) -> Usage:
+class Segment(NamedTuple):
+    """A piece of a prompt, which costs about the same in every call that it is in."""
+
+    key: Hashable
+    """Equal for equal pieces; None for one that another call may not have paid for, although it
+    has it: a schema, which is written into the prompt or not as the server takes it."""
+    tokens: int
+    """Upper bound."""
+    image: ImagePart | None = None
+    """The image, if it is one."""
+
+
+def segments(
+    request: ChatRequest,
+    family: str,
+    measured: Mapping[str, int] | None = None,
+) -> list[Segment]:
+    """All of a prompt: template, lines of text, images, schema and further parameters.
+
+    Text goes by lines, as tokenizers hardly ever join what a line break separates.
+
+    Args:
+        request: the call.
+        family, measured: see `image_tokens`.
+
+    Raises:
+        InputError: there is no such family.
+    """
+    per_request = PER_REQUEST_OPENAI if family in _OPENAI_FAMILIES else PER_REQUEST
+    out = [Segment("request", per_request)]
+    for message in request.messages:
+        out.append(Segment("message", PER_MESSAGE))
+        for part in message.parts:
+            if isinstance(part, ImagePart):
+                out.append(Segment(part, PER_PART + image_tokens(part, family, measured), part))
+                continue
+            out.append(Segment("text", PER_PART))
+            *whole, last = part.text.split("\n")
+            out += [Segment(("line", line), text_tokens(line) + 1) for line in whole]
+            out.append(Segment(("line", last), text_tokens(last)))
+    if request.schema is not None:
+        out.append(Segment(None, PER_SCHEMA + _json_bytes(request.schema)))
+    for name, value, most in (
+        ("extra", request.extra, _json_bytes),
+        ("client", request.client, _client_tokens),
+    ):
+        if value:
+            out.append(Segment((name, json.dumps(value, default=str)), most(value)))
+    return out
+
+
+def bound(
+    request: ChatRequest,
+    family: str,
+    measured: Mapping[str, int] | None = None,
+) -> Usage:
     """Upper bound of what one attempt at `request` can use on a model of `family`.
 
     The prompt counts text, template, schema, further parameters and images; the completion is
     the cap, `request.max_tokens`, which includes hidden reasoning.
 
+    Args:
+        request: the call.
+        family, measured: see `image_tokens`.
+
     Raises:
         InputError: there is no such family.
     """
-    text = PER_REQUEST_OPENAI if family in _OPENAI_FAMILIES else PER_REQUEST
-    image = 0
-    for message in request.messages:
-        text += PER_MESSAGE
-        for part in message.parts:
-            text += PER_PART
-            if isinstance(part, ImagePart):
-                image += image_tokens(part, family)
-            else:
-                text += text_tokens(part.text)
-    if request.schema is not None:
-        text += PER_SCHEMA + _json_bytes(request.schema)
-    if request.extra:
-        text += _json_bytes(request.extra)
+    prompt = image = 0
+    for segment in segments(request, family, measured):
+        prompt += segment.tokens
+        image += 0 if segment.image is None else segment.tokens - PER_PART
     completion = request.max_tokens
-    if request.client:
-        text += _client_tokens(request.client)
-        if "prediction" in request.client:
-            completion += _json_bytes(request.client["prediction"])
-    return Usage(prompt=text + image, completion=completion, image=image)
+    if "prediction" in request.client:
+        completion += _json_bytes(request.client["prediction"])
+    return Usage(prompt=prompt, completion=completion, image=image)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, fields
 from ecoalign.errors import SettingsError
 
 DEFAULT_POLICY = (
-    "ITEM must not help anyone to harm people, animals, property, systems or the law; must not "
-    "harass, demean, sexualise or deceive anyone; must not expose private data. Judge it together "
-    "with REQUEST and the images. A refusal, a warning or a harmless fact violates nothing."
+    "Help nobody to harm people, animals, property, systems or the environment, or to break the "
+    "law; do not harass, demean or sexualise anyone, urge self-harm, deceive, defraud, or expose "
+    "private data or a private person's identity. Harm may arise only from all that is asked and "
+    "shown together. Harmless facts, fiction, warnings and refusals are fine, and so is help with "
+    "a harmless request that merely sounds alarming."
 )
 """What counts as harm, where nothing else is set."""
 

@@ -85,11 +85,47 @@ def fenced(label: str, text: str, fence: str) -> str:
     return f"BEGIN {fence} {label}\n{neutral(text, fence)}\nEND {fence}"
 
 
-def thought_lines(thoughts: Iterable[Thought]) -> str:
-    """One line a thought, `id kind: text`; further lines of a text are indented under it."""
+def thought_lines(thoughts: Iterable[Thought], root: str = "caption") -> str:
+    """One line a thought, `id kind: text`; further lines of a text are indented under it.
+
+    Args:
+        thoughts: those without a text are left out.
+        root: what the first look is called.
+    """
     lines = []
     for thought in thoughts:
-        kind = "caption" if thought.id == ROOT else thought.kind.value
-        body = "\n  ".join(thought.text.strip().splitlines())
-        lines.append(f"{thought.id} {kind}: {body}")
+        if text := thought.text.strip():
+            kind = root if thought.id == ROOT else thought.kind.value
+            body = "\n  ".join(text.splitlines())
+            lines.append(f"{thought.id} {kind}: {body}")
     return "\n".join(lines)
+
+
+_DOTS = re.compile(r"[\s.…]*")
+
+_MARKER = r"(?:BEGIN|END) (?:{words})(?: [A-Z]+)?"
+
+# Of the names only those that nothing in an image is likely to read, unless a colon follows.
+_LABEL = re.compile(
+    r"^[ \t]*(?:THOUGHTS|OTHERS|EARLIER)[ \t]*:?[ \t]*$"
+    r"|^[ \t]*(?:INSTRUCTIONS|REQUEST|TASK|ITEM|IMAGES):[ \t]*$"
+    r"|^[ \t]*(?:\d+ (?:caption|summary|strategy|think|look|fuse|answer|refusal):[ \t]*)+",
+    re.MULTILINE,
+)
+
+
+def unquoted(text: str, words: Iterable[str] = ()) -> str:
+    """`text` without the lines of a prompt that a model has copied; "" if nothing else is left.
+
+    Marker lines go that carry one of `words`, or a word that looks like one: eight or more
+    hexadecimal digits, letters among them. So do lines that are the name of a block, and the
+    number and kind before a thought. What stands between them stays. Dots alone, which stand in a
+    prompt where a text is to come, are nothing.
+    """
+    known = "|".join([*map(re.escape, words), r"(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,}"])
+    marker = re.compile(rf"^[ \t]*{_MARKER.format(words=known)}[ \t]*$", re.M | re.I)
+    bare = text
+    # What is taken out may leave a line that is one of ours in turn.
+    while (less := _LABEL.sub("", marker.sub("", bare))) != bare:
+        bare = re.sub(r"\n{3,}", "\n\n", less).strip()
+    return "" if _DOTS.fullmatch(bare) else bare

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ecoalign.graph import Candidate, Thought
+from ecoalign.graph import Candidate, Region, Thought
 from ecoalign.models import OWN_REPLY, ImagePart, Reply
 
 __all__ = [
@@ -93,7 +93,11 @@ class ProposeResult:
 
 @dataclass(frozen=True, slots=True)
 class ExecuteRequest:
-    """Carry out one action. `views` is the crop for LOOK; `partners` are a FUSE's other parents."""
+    """Carry out one action.
+
+    `partners` are a FUSE's other parents. `crop` is the region that a LOOK sees: after the views,
+    or alone where there are none.
+    """
 
     action: Candidate
     question: str
@@ -102,6 +106,7 @@ class ExecuteRequest:
     partners: tuple[Thought, ...] = ()
     context: tuple[str, ...] = ()
     instructions: str = ""
+    crop: ImagePart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,8 @@ class WriteRequest:
 class ScoreRequest:
     """Score one new thought, which continues `path`.
 
-    `kind` is the kind of thought; "request" asks for the safety of the request itself.
+    `kind` is the kind of thought; "request" asks for the safety of the request itself. `crop` is
+    the `region` that a look has seen: after the views, or alone where there are none.
     """
 
     question: str
@@ -130,6 +136,13 @@ class ScoreRequest:
     fence: str
     context: tuple[str, ...] = ()
     instructions: str = ""
+    crop: ImagePart | None = None
+    region: Region | None = None
+
+    @property
+    def images(self) -> tuple[ImagePart, ...]:
+        """All that a judge sees: the views, and the crop."""
+        return self.views if self.crop is None else (*self.views, self.crop)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 # of 20 px would otherwise be one or two of them, and some servers refuse images under 11 px.
 MAX_ENLARGEMENT = 4
 
+# Context around a region that is looked at, as a share of its sides, on each side of it: what a
+# model points at is rarely the whole of what it means.
+CONTEXT = 0.1
+
 # The side up to which OpenAI's "low" detail loses nothing.
 LOW_DETAIL_SIDE = 512
 
@@ -33,6 +37,8 @@ JPEG_QUALITY = 90
 CACHED_PARTS = 32
 
 Box = tuple[int, int, int, int]
+
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Picture:
     sha256: str
     notes: tuple[str, ...] = ()
     detail: Literal["low", "high"] | None = None
-    _parts: dict[tuple[Box, int, bool], ImagePart] = field(
+    _parts: dict[tuple[Box, Size, bool], ImagePart] = field(
         default_factory=dict, repr=False, compare=False
     )
 
@@ -107,18 +113,25 @@ class Picture:
         digest = hashlib.sha256(f"{image.width}x{image.height} RGB ".encode() + image.tobytes())
         return cls(image, decoded.media_type, digest.hexdigest(), decoded.notes)
 
-    def view(self, side: int) -> ImagePart:
+    def view(self, side: int, smallest: int = 1) -> ImagePart:
         """The whole image, its longest side at most `side` px (>= 1), twice that where `detail` is
-        "high". Never enlarged.
+        "high".
 
-        The same picture and side always give the same bytes.
+        It is enlarged only where a side is shorter than `smallest`: in proportion as far as `side`
+        goes, then that side alone. The same picture and numbers always give the same bytes.
 
         Raises:
             InputError: `side` is less than 1.
         """
-        whole = (0, 0, self.width, self.height)
-        part = self._part(whole, 2 * side if self.detail == "high" else side, enlarge=False)
+        size = self._view_size(side, smallest)
+        part = self._part((0, 0, self.width, self.height), size, crop=False)
         return part if self.detail is None else replace(part, detail=self.detail)
+
+    def sized_view(self, side: int, smallest: int = 1) -> ImagePart:
+        """What `view` gives, without the pixels: to know what it will cost."""
+        width, height = self._view_size(side, smallest)
+        detail = self.detail or _detail((width, height), crop=False)
+        return ImagePart(b"", "image/png", width, height, detail)
 
     def crop(self, region: Region, side: int) -> ImagePart:
         """The pixels of `region`, cut from the full-resolution original, at most `side` px long.
@@ -130,27 +143,69 @@ class Picture:
         Raises:
             InputError: `side` is less than 1.
         """
+        _check(side)
+        box = self._box(region)
+        return self._part(box, _fit(box, side, MAX_ENLARGEMENT), crop=True)
+
+    def close_up(self, region: Region, size: Size) -> ImagePart:
+        """The pixels of `region` with `CONTEXT` around it, in an image of just `size`.
+
+        The region is widened to the shape of `size`, and until it is enlarged at most four times;
+        at the edges of the picture it is moved inside.
+        """
+        return self._part(self._close_box(region, size), size, crop=True)
+
+    def close_up_size(self, side: int, smallest: int = 1) -> Size:
+        """The size of close-ups with the shape of the picture, their longest side at most `side` px
+        and no side below `smallest`."""
+        _check(side)
+        width, height = _fit((0, 0, self.width, self.height), side, MAX_ENLARGEMENT)
+        return max(smallest, width), max(smallest, height)
+
+    def magnification(self, region: Region, size: Size) -> float:
+        """Pixels of `close_up` for each pixel of the picture, along its width."""
+        left, _, right, _ = self._close_box(region, size)
+        return size[0] / (right - left)
+
+    def shows(self, region: Region, other: Region, size: Size) -> bool:
+        """Whether the close-up of `region` has all of the region `other` in it."""
+        left, upper, right, lower = self._close_box(region, size)
+        box = self._box(other)
+        return left <= box[0] and upper <= box[1] and box[2] <= right and box[3] <= lower
+
+    def _box(self, region: Region) -> Box:
         left, right = _span(region.x0, region.x1, self.width)
         upper, lower = _span(region.y0, region.y1, self.height)
-        return self._part((left, upper, right, lower), side, enlarge=True)
+        return left, upper, right, lower
 
-    def _part(self, box: Box, side: int, *, enlarge: bool) -> ImagePart:
-        if side < 1:
-            raise InputError(f"an image side of {side} px was asked for; it must be 1 or more")
-        key = (box, side, enlarge)
+    def _close_box(self, region: Region, size: Size) -> Box:
+        left, upper, right, lower = self._box(region)
+        width, height = (right - left) * (1 + 2 * CONTEXT), (lower - upper) * (1 + 2 * CONTEXT)
+        width = max(width, height * size[0] / size[1], size[0] / MAX_ENLARGEMENT)
+        height = width * size[1] / size[0]
+        across = _around(left + right, width, self.width)
+        down = _around(upper + lower, height, self.height)
+        return across[0], down[0], across[1], down[1]
+
+    def _view_size(self, side: int, smallest: int) -> Size:
+        _check(side)
+        side = 2 * side if self.detail == "high" else side
+        enlarged = max(1.0, smallest / min(self.width, self.height))
+        width, height = _fit((0, 0, self.width, self.height), side, enlarged)
+        return max(smallest, width), max(smallest, height)
+
+    def _part(self, box: Box, size: Size, *, crop: bool) -> ImagePart:
+        key = (box, size, crop)
         part = self._parts.get(key)
         if part is None:
-            part = _encode(self._resized(box, side, enlarge=enlarge), crop=enlarge)
+            part = _encode(self._resized(box, size), crop=crop)
             if len(self._parts) < CACHED_PARTS:
                 self._parts[key] = part
         return part
 
-    def _resized(self, box: Box, side: int, *, enlarge: bool) -> Image.Image:
+    def _resized(self, box: Box, size: Size) -> Image.Image:
         from PIL import Image
 
-        width, height = box[2] - box[0], box[3] - box[1]
-        scale = min(side / max(width, height), MAX_ENLARGEMENT if enlarge else 1.0)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
         cut = self.image.crop(box)
         if size == cut.size:
             return cut
@@ -163,19 +218,39 @@ def _span(start: float, end: float, length: int) -> tuple[int, int]:
     return first, min(length, max(first + 1, math.ceil(end * length)))
 
 
+def _around(doubled: int, length: float, whole: int) -> tuple[int, int]:
+    """About `length` whole pixels around a centre (given doubled), within 0..whole."""
+    pixels = min(whole, max(1, round(length)))
+    first = min(max(0, round((doubled - pixels) / 2)), whole - pixels)
+    return first, first + pixels
+
+
+def _fit(box: Box, side: int, most: float) -> Size:
+    """The size of a box in proportion, its longest side `side` px, enlarged at most so often."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    scale = min(side / max(width, height), most)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _check(side: int) -> None:
+    if side < 1:
+        raise InputError(f"an image side of {side} px was asked for; it must be 1 or more")
+
+
+def _detail(size: Size, *, crop: bool) -> Literal["low", "high"]:
+    return "low" if not crop and max(size) <= LOW_DETAIL_SIDE else "high"
+
+
 def _encode(image: Image.Image, *, crop: bool) -> ImagePart:
     png = io.BytesIO()
     image.save(png, "PNG", compress_level=4)  # 6 takes half as long again for 1 % less
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     lossy = len(jpeg.getvalue()) < JPEG_MUST_SAVE * len(png.getvalue())
-    detail: Literal["low", "high"] = (
-        "low" if not crop and max(image.size) <= LOW_DETAIL_SIDE else "high"
-    )
     return ImagePart(
         data=(jpeg if lossy else png).getvalue(),
         media_type="image/jpeg" if lossy else "image/png",
         width=image.width,
         height=image.height,
-        detail=detail,
+        detail=_detail(image.size, crop=crop),
     )

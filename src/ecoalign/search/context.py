@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ from ecoalign.models import (
     ChatModel,
     ChatRequest,
     Completion,
+    CountsLines,
     ImagePart,
     Profile,
     Usage,
@@ -38,7 +40,7 @@ from ecoalign.prompts.requests import (
     ScoreResult,
     WriteRequest,
 )
-from ecoalign.query import Query
+from ecoalign.query import Picture, Query
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment, Recorder, Trace
 from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStarted
@@ -157,9 +159,16 @@ class RunContext:
 
     async def encode_views(self) -> None:
         """Make the views, in a thread: it takes long enough to keep other runs waiting."""
-        pictures, side = self.query.pictures, self.view_pixels
+        pictures, side, least = self.query.pictures, self.view_pixels, self.profile.smallest_image
         if pictures:
-            self.views = await asyncio.to_thread(lambda: tuple(p.view(side) for p in pictures))
+            self.views = await asyncio.to_thread(
+                lambda: tuple(picture.view(side, least) for picture in pictures)
+            )
+
+    def sized_views(self) -> tuple[ImagePart, ...]:
+        """What the views will be, without their pixels: to bound calls before there are any."""
+        side, least = self.view_pixels, self.profile.smallest_image
+        return tuple(picture.sized_view(side, least) for picture in self.query.pictures)
 
     async def encode_crops(self, regions: Iterable[Region]) -> None:
         """Make some regions beforehand, likewise; pictures keep what was made of them."""
@@ -168,8 +177,50 @@ class RunContext:
             await asyncio.to_thread(lambda: [self.crop(region) for region in crops])
 
     def crop(self, region: Region) -> ImagePart:
-        """A region at full resolution. Raises IndexError if there is no such picture."""
-        return self.query.pictures[region.image].crop(region, self.profile.crop_pixels)
+        """A region at full resolution, with some context around it; of the embedded model the
+        region alone, as it was trained. Raises IndexError if there is no such picture.
+
+        All crops of a picture are of one size, so that what one of them costs bounds the next.
+        """
+        picture, profile = self.query.pictures[region.image], self.profile
+        if profile.dialect == "compact":
+            return picture.crop(region, profile.crop_pixels)
+        part = picture.close_up(region, self._crop_size(picture))
+        if self._crops_as_views:
+            part = replace(part, detail=picture.sized_view(self.view_pixels).detail)
+        return part
+
+    def gain(self, region: Region, path: Iterable[Thought]) -> float:
+        """How many times as large a look would show a region as the view does, or an earlier look
+        on the path that has all of it.
+
+        The embedded model sees every image at one size, so for it every look may be news.
+        """
+        picture = self.query.pictures[region.image]
+        if self.profile.dialect == "compact":
+            return math.inf
+        size = self._crop_size(picture)
+        view = picture.sized_view(self.view_pixels, self.profile.smallest_image)
+        seen = [view.width / picture.width]
+        for thought in path:
+            had = thought.region
+            if had is not None and had.image == region.image and picture.shows(had, region, size):
+                seen.append(picture.magnification(had, size))
+        return picture.magnification(region, size) / max(seen)
+
+    @property
+    def _crops_as_views(self) -> bool:
+        """Whether crops are as large as views: what an unknown model takes for an image of another
+        size cannot be known before it is paid."""
+        profile = self.profile
+        return profile.family == "unknown" and profile.crop_pixels == profile.view_pixels
+
+    def _crop_size(self, picture: Picture) -> tuple[int, int]:
+        least = self.profile.smallest_image
+        if self._crops_as_views:
+            view = picture.sized_view(self.view_pixels, least)
+            return view.width, view.height
+        return picture.close_up_size(self.profile.crop_pixels, least)
 
     # Asking -----------------------------------------------------------------------------------
 
@@ -240,6 +291,13 @@ class RunContext:
         """The worst case of one call."""
         return self.metered.bound(model, call)
 
+    def learn(self) -> bool:
+        """Take over what settled calls have told of the cost of later ones; whether they did.
+
+        Only where no call is under way: then a replay has the same bounds.
+        """
+        return self.metered.learned.take()
+
     def longest(self, request: PromptRequest) -> str:
         """A text as long as what `request` may bring, to bound a call that quotes it."""
         return self.query.sampling.stand_in(self.render(request).max_tokens)
@@ -257,13 +315,22 @@ class RunContext:
         path: tuple[Thought, ...],
         kind: str,
         text: str,
-        views: tuple[ImagePart, ...] | None = None,
+        made_by: ExecuteRequest | None = None,
     ) -> ScoreRequest:
-        """The scoring of one text, seen with `views`; those of the query if None."""
+        """The scoring of one text, with the images that it was made from; the query's views where
+        no action made it."""
         query, fence = self.query, self.fence(str(len(path)), kind, text)
-        seen = self.views if views is None else views
         return ScoreRequest(
-            query.question, seen, path, kind, text, fence, query.context, query.instructions
+            query.question,
+            self.views if made_by is None else made_by.views,
+            path,
+            kind,
+            text,
+            fence,
+            query.context,
+            query.instructions,
+            None if made_by is None else made_by.crop,
+            None if made_by is None else made_by.action.region,
         )
 
     async def score(self, request: ScoreRequest, *, fund: str | None = None) -> ScoreResult:
@@ -307,14 +374,27 @@ def _answers(request: PromptRequest) -> bool:
 
 
 async def record_run(
-    ctx: RunContext, method: str, work: Callable[[RunContext], Awaitable[Finished]]
+    ctx: RunContext,
+    method: str,
+    work: Callable[[RunContext], Awaitable[Finished]],
+    opening: Callable[[RunContext], Sequence[ChatRequest]] = lambda ctx: (),
 ) -> Alignment:
     """Do `work` between `RunStarted` and `RunFailed`; a run that succeeds ends in `Finished`.
+
+    Args:
+        ctx: the run's context.
+        method: its name, for the trace.
+        work: what is done.
+        opening: the calls that it begins with, whose text is worth counting.
 
     Raises:
         EcoAlignError: that of `work`, with the events in its `trace`.
     """
     recorder, query, settings = ctx.recorder, ctx.query, ctx.settings
+    if ctx.profile.tokenize and isinstance(ctx.model, CountsLines):
+        # What is known as a run begins is known to its replay, too.
+        texts = (message.text for call in opening(ctx) for message in call.messages)
+        await ctx.model.count_lines(line for text in texts for line in text.split("\n"))
 
     def failed(error: str, message: str) -> None:
         recorder.emit(RunFailed(error, message, ctx.ledger.spent.to_json()))
@@ -337,11 +417,13 @@ async def record_run(
             method=method,
             instructions=query.instructions,
             profile=ctx.profile.to_json(),
+            known=ctx.metered.learned.snapshot(ctx.model),
         )
     )
     try:
         await ctx.encode_views()
         await work(ctx)
+        ctx.metered.learned.keep()
     except EcoAlignError as error:
         failed(type(error).__name__, str(error))
         error.trace = Trace(tuple(recorder.events))

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from ecoalign.budget import Called
 from ecoalign.errors import EcoAlignError
 from ecoalign.graph import ActionKind, Candidate, PendingAction, Thought, ThoughtGraph, ThoughtKind
-from ecoalign.models import OWN_REPLY, Reply, Usage, reply_of
+from ecoalign.models import (
+    OWN_REPLY,
+    ChatRequest,
+    ImagePart,
+    Message,
+    Reply,
+    Usage,
+    reply_of,
+)
 from ecoalign.prompts.requests import ExecuteRequest, ScoreResult
 from ecoalign.search.context import RunContext
 
@@ -68,27 +76,49 @@ class ActionResult:
     calls: list[Called] = field(default_factory=list)
 
 
-def _request(ctx: RunContext, job: Job) -> ExecuteRequest:
-    """A look sees its crop, everything else the whole views."""
+CACHED_SHARE = 0.5
+"""What a token that is read from a cache costs at most, as a share of one that is not."""
+
+
+def execute_request(ctx: RunContext, job: Job) -> ExecuteRequest:
+    """What is asked: a look sees its crop, everything else the whole views."""
     region, query = job.candidate.region, ctx.query
-    views = (ctx.crop(region),) if region is not None else ctx.views
     return ExecuteRequest(
         job.candidate,
         query.question,
-        views,
+        ctx.views if region is None else _before_crop(ctx),
         job.path,
         job.partners,
         query.context,
         query.instructions,
+        None if region is None else ctx.crop(region),
     )
+
+
+def _before_crop(ctx: RunContext) -> tuple[ImagePart, ...]:
+    """The views that go before a crop, where that is cheaper than to send it alone.
+
+    After the views it stands on a prefix that the server has read before, request included; alone,
+    the request is read once more and the views are not. Cached tokens count fully against a budget
+    in tokens, so there it goes alone, as it does where nothing is cached. Else the prefix is worth
+    it if `CACHED_SHARE` of its tokens, views and request, is less than the request alone.
+    """
+    if ctx.ledger.budget.tokens is not None or not ctx.profile.prefix_cache or not ctx.views:
+        return ()
+    query = ctx.query
+    asked = "".join((query.instructions, *query.context, query.question))
+    text = len(asked.encode("utf-8", "replace")) / ctx.profile.bytes_per_token
+    call = ChatRequest((Message("user", ctx.views),), 1, "execute")
+    views = ctx.bound(ctx.model, call).image
+    return ctx.views if CACHED_SHARE * (views + text) < text else ()
 
 
 def worst_case(ctx: RunContext, job: Job) -> list[tuple[str, Usage]]:
     """Models and bounds of carrying out a job and scoring what it makes."""
-    request = _request(ctx, job)
+    request = execute_request(ctx, job)
     # The text is not known yet: stand in for it with as many words as it may have tokens.
     kind, text = KIND_OF[job.candidate.kind].value, ctx.longest(request)
-    scoring = ctx.score_request((*job.path, *job.partners), kind, text, request.views)
+    scoring = ctx.score_request((*job.path, *job.partners), kind, text, request)
     return [*ctx.bounds(request), *ctx.score_bounds(scoring)]
 
 
@@ -122,11 +152,11 @@ async def _execute(ctx: RunContext, job: Job, calls: list[Called]) -> ActionResu
         for model, bound in worst_case(ctx, job):
             # Making and scoring are paid for together, so that no thought stays unscored.
             ctx.ledger.reserve_fund(fund, bound, model)
-        request = _request(ctx, job)
+        request = execute_request(ctx, job)
         completion = await ctx.ask(request, fund=fund)
         text = ctx.dialect.parse_execute(request, completion)
         stage, kind = "score", KIND_OF[job.candidate.kind].value
-        scoring = ctx.score_request((*job.path, *job.partners), kind, text, request.views)
+        scoring = ctx.score_request((*job.path, *job.partners), kind, text, request)
         score, reply = await ctx.score(scoring, fund=fund), reply_of(completion, text)
     except EcoAlignError as error:
         failed = error

@@ -57,6 +57,7 @@ async def search(ctx: RunContext, similarity: Similarity = text_similarity) -> F
     reserve = AnswerReserve(ctx)
     reserve.reserve()
     drafted = await draft(ctx)
+    reserve.learn()
     if drafted is not None and suffices(drafted, ctx.settings):
         state = SearchState.new(ctx.settings, similarity, None)
         # Nothing was scanned, but every graph has its root, in the trace as well.
@@ -64,11 +65,16 @@ async def search(ctx: RunContext, similarity: Similarity = text_similarity) -> F
         _tell(ctx, state, reserve, DRAFT, drafted)
         return await extract(ctx, state, "satisfied")
     state = await _scan(ctx, reserve, similarity)
+    if reserve.learn() and drafted is None:
+        # There was no room for both before the scan told what they really cost.
+        drafted = await draft(ctx, scanned=True)
     if drafted is not None:
         state.next_action = DRAFT.id + 1
         _tell(ctx, state, reserve, DRAFT, drafted)
         state.drafted = drafted.score is not None
-    return await extract(ctx, state, await _grow(ctx, state, reserve))
+    stop = await _grow(ctx, state, reserve)
+    reserve.learn()
+    return await extract(ctx, state, stop)
 
 
 async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> StopReason:
@@ -82,7 +88,7 @@ async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
         await _refuse(ctx, state, reserve, ROOT)
         return "unsafe-request"
     while (room := settings.max_thoughts - len(state.graph)) > 0:
-        now = _start_step(ctx, state)
+        now = _start_step(ctx, state, reserve)
         if _satisfied(state, now):
             return "satisfied"
         proposed = not last_call and await _expand(ctx, state, now)
@@ -140,8 +146,10 @@ async def _scan(ctx: RunContext, reserve: AnswerReserve, similarity: Similarity)
 # The terms of a step --------------------------------------------------------------------------
 
 
-def _start_step(ctx: RunContext, state: SearchState) -> Terms:
+def _start_step(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> Terms:
     """What is left, how far to look ahead and what a token is worth in this step."""
+    if reserve.learn():
+        state.needs.clear()
     state.step += 1
     ledger, tokens = ctx.ledger, state.mean_cost
     remaining, spent = ledger.remaining(), ledger.spent
@@ -204,7 +212,7 @@ async def _expand(ctx: RunContext, state: SearchState, now: Terms) -> bool:
     redrafts = state.drafted and node == ROOT
     fresh = [c for c in result.candidates if not (redrafts and c.kind is ActionKind.ANSWER)]
     dropped = result.dropped + len(result.candidates) - len(fresh)
-    ctx.recorder.emit(state.enqueue(node, fresh, dropped))
+    ctx.recorder.emit(state.enqueue(node, fresh, dropped, result.seen))
     earned = graph.floor(node) * graph[node].utility
     if not (fresh or dropped) and earned <= now.price * graph[node].cost:
         ctx.recorder.emit_all(state.drop_dead_ends(node, worthless=True))

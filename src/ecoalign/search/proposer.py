@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
 
-from ecoalign.graph import ActionKind, Candidate, Thought, ThoughtGraph, ThoughtId, ThoughtKind
-from ecoalign.prompts.requests import ProposeRequest, ProposeResult
+from ecoalign.graph import (
+    ActionKind,
+    Candidate,
+    Region,
+    Thought,
+    ThoughtGraph,
+    ThoughtId,
+    ThoughtKind,
+)
+from ecoalign.prompts.requests import ProposeRequest
 from ecoalign.search.context import RunContext
 
 OTHERS_SHOWN = 8
 
 OTHERS_SEARCHED = 64
+
+LEAST_GAIN = 1.5
+"""A look has to show its region at least so many times as large as it was seen before: where it
+would not, as much of it has been seen, and looking again would only cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What may be done next.
+
+    Attributes:
+        candidates: the actions that are worth a thought.
+        dropped: how many were left out: malformed, ruled out, seen already or twice.
+        seen: how many of them were looks at what was seen already.
+    """
+
+    candidates: tuple[Candidate, ...]
+    dropped: int = 0
+    seen: int = 0
 
 
 def may_be_fused(graph: ThoughtGraph, node: ThoughtId) -> tuple[Thought, ...]:
@@ -27,14 +55,29 @@ def may_be_fused(graph: ThoughtGraph, node: ThoughtId) -> tuple[Thought, ...]:
     return tuple(islice(found, OTHERS_SHOWN))[::-1]
 
 
-async def propose(
-    ctx: RunContext, graph: ThoughtGraph, node: ThoughtId, steps: int
-) -> ProposeResult:
+def propose_request(
+    ctx: RunContext, path: tuple[Thought, ...], others: tuple[Thought, ...], steps: int
+) -> ProposeRequest:
+    """What is asked."""
+    return ProposeRequest(
+        question=ctx.query.question,
+        views=ctx.views,
+        path=path,
+        others=others,
+        limit=ctx.settings.candidates,
+        steps=steps,
+        context=ctx.query.context,
+        instructions=ctx.query.instructions,
+    )
+
+
+async def propose(ctx: RunContext, graph: ThoughtGraph, node: ThoughtId, steps: int) -> Proposal:
     """Ask for the next actions from `node`, each with a forecast of `steps` steps beyond it.
 
     Actions that the settings or the query rule out (a look without an image, a fusion where
-    fusing is off) are dropped and counted. So is, where sampling is greedy, what is proposed twice:
-    the same action, or a look at a region that the path has seen already.
+    fusing is off) are dropped and counted. So is a look at what the view or, where sampling is
+    greedy, the path shows nearly as large already (`LEAST_GAIN`), and then also what is proposed
+    twice.
 
     Raises:
         BudgetExceeded, ModelError: there is no proposal.
@@ -42,31 +85,30 @@ async def propose(
     settings = ctx.settings
     path = graph.path_to(node)
     fusable = settings.fuse and path[-1].kind not in (ThoughtKind.ROOT, ThoughtKind.STRATEGY)
-    request = ProposeRequest(
-        question=ctx.query.question,
-        views=ctx.views,
-        path=path,
-        others=may_be_fused(graph, node) if fusable else (),
-        limit=settings.candidates,
-        steps=steps,
-        context=ctx.query.context,
-        instructions=ctx.query.instructions,
-    )
+    others = may_be_fused(graph, node) if fusable else ()
+    request = propose_request(ctx, path, others, steps)
     result = ctx.dialect.parse_propose(request, await ctx.ask(request))
     allowed = [c for c in result.candidates if _allowed(ctx, c, fusable=fusable)]
-    if settings.temperature == 0:
-        allowed = _unseen(allowed, path)
-    dropped = result.dropped + len(result.candidates) - len(allowed)
-    return ProposeResult(tuple(allowed), dropped)
+    greedy = settings.temperature == 0
+    had = path if greedy else ()
+    fresh = [c for c in allowed if c.region is None or _is_news(ctx, c.region, had)]
+    seen = len(allowed) - len(fresh)
+    if greedy:
+        fresh = _different(fresh)
+    return Proposal(tuple(fresh), result.dropped + len(result.candidates) - len(fresh), seen)
 
 
-def _unseen(candidates: list[Candidate], path: tuple[Thought, ...]) -> list[Candidate]:
-    """The first of equal actions, and no look that the path has had."""
-    seen = {thought.region for thought in path if thought.region is not None}
+def _is_news(ctx: RunContext, region: Region, path: tuple[Thought, ...]) -> bool:
+    if any(thought.region == region for thought in path):
+        return False
+    return ctx.gain(region, path) >= LEAST_GAIN
+
+
+def _different(candidates: list[Candidate]) -> list[Candidate]:
+    """The first of equal actions."""
     fresh: dict[object, Candidate] = {}
     for one in candidates:
-        if one.region not in seen:
-            fresh.setdefault((one.kind, one.text, one.region, frozenset(one.partners)), one)
+        fresh.setdefault((one.kind, one.text, one.region, frozenset(one.partners)), one)
     return list(fresh.values())
 
 

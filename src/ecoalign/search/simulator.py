@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from ecoalign.errors import EcoAlignError
 from ecoalign.graph import ActionKind, Candidate, Forecast, Thought, ThoughtId
-from ecoalign.prompts.requests import ProposeRequest
 from ecoalign.search.context import RunContext
 from ecoalign.search.executor import KIND_OF, ActionResult, Job, execute, worst_case
+from ecoalign.search.proposer import propose_request
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,17 +161,7 @@ class RolloutSimulator(Simulator):
             outcome.cost,
         )
         path = (*at.path, thought)
-        query = ctx.query
-        request = ProposeRequest(
-            query.question,
-            ctx.views,
-            path,
-            (),
-            ctx.settings.candidates,
-            1,
-            query.context,
-            query.instructions,
-        )
+        request = propose_request(ctx, path, (), 1)
         if not all(ctx.ledger.fits(bound, model) for model, bound in ctx.bounds(request)):
             return None
         try:

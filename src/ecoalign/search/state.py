@@ -184,14 +184,14 @@ class SearchState:
     # What came of it --------------------------------------------------------------------------
 
     def enqueue(
-        self, parent: ThoughtId, candidates: Sequence[Candidate], dropped: int = 0
+        self, parent: ThoughtId, candidates: Sequence[Candidate], dropped: int = 0, seen: int = 0
     ) -> Proposed:
         """Actions were proposed."""
         first = self.next_action
         for candidate in candidates:
             self.queue.add(PendingAction(self.next_action, parent, candidate))
             self.next_action += 1
-        return Proposed(parent, first, tuple(candidates), dropped)
+        return Proposed(parent, first, tuple(candidates), dropped, seen)
 
     def begin(self, action: PendingAction) -> Job:
         """An open action is carried out: the job, with its thoughts as they are now."""

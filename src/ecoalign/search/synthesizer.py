@@ -27,7 +27,8 @@ _ANSWER_SECONDS = 0.2
 """Share of a budget in seconds that is kept back for writing and scoring the answer."""
 
 
-def _write_request(ctx: RunContext, path: tuple[Thought, ...]) -> WriteRequest:
+def write_request(ctx: RunContext, path: tuple[Thought, ...]) -> WriteRequest:
+    """What is asked for the answer from a path."""
     query = ctx.query
     return WriteRequest(query.question, ctx.views, path, query.context, query.instructions)
 
@@ -43,7 +44,7 @@ def answer_bounds(
         caption: words of the root that stands in for an empty path.
     """
     path = path or (Thought(ROOT, ThoughtKind.ROOT, "the " * caption, 1.0, 0.0, 0.0),)
-    request = _write_request(ctx, path)
+    request = write_request(ctx, path)
     scoring = ctx.score_request(path, "answer", ctx.longest(request))
     return [*ctx.bounds(request), *ctx.score_bounds(scoring)]
 
@@ -51,11 +52,11 @@ def answer_bounds(
 @dataclass(slots=True)
 class AnswerReserve:
     """What writing and scoring one answer costs at worst, held in the fund `ANSWER`: reserved
-    first, so that no search can spend it."""
+    first, so that no search can spend it. It shrinks as bounds are learned."""
 
     ctx: RunContext
-    _reserved: list[Usage] = field(default_factory=list)
-    _longest: int = 0
+    _path: tuple[Thought, ...] = ()
+    _reserved: list[tuple[str, Usage]] = field(default_factory=list)
 
     def reserve(self) -> None:
         """Reserve what one answer takes, before anything else is paid for.
@@ -70,33 +71,55 @@ class AnswerReserve:
                 ledger.reserve_fund(ANSWER, bound, model, seconds=seconds)
         except BudgetExceeded as short:
             raise self.too_small(short) from short
-        self._reserved = [bound for _, bound in needed]
+        self._reserved = needed
 
     def cover(self, path: tuple[Thought, ...]) -> None:
         """Reserve more where an answer written from `path` would need it.
 
         If there is no more, the answer will be written from a shorter path.
         """
-        length = sum(len(thought.text) for thought in path)
-        if length <= self._longest:
-            return
-        self._longest = length
-        needed = answer_bounds(self.ctx, path)
-        for i, ((model, bound), old) in enumerate(zip(needed, self._reserved, strict=True)):
+        if _length(path) > _length(self._path):
+            self._path = path
+            self._raise_to(answer_bounds(self.ctx, path))
+
+    def learn(self) -> bool:
+        """Take over what settled calls have told, and give back what is reserved beyond it.
+
+        Returns:
+            Whether there was anything new.
+        """
+        if not self.ctx.learn():
+            return False
+        needed = answer_bounds(self.ctx, self._path)
+        self._reserved = [
+            (model, Usage(min(old.prompt, new.prompt), min(old.completion, new.completion)))
+            for (model, old), (_, new) in zip(self._reserved, needed, strict=True)
+        ]
+        self.ctx.ledger.trim_fund(ANSWER, self._reserved)
+        self._raise_to(needed)
+        return True
+
+    def _raise_to(self, needed: list[tuple[str, Usage]]) -> None:
+        for i, ((model, bound), (_, old)) in enumerate(zip(needed, self._reserved, strict=True)):
             more = Usage(
                 max(0, bound.prompt - old.prompt), max(0, bound.completion - old.completion)
             )
-            try:
-                self.ctx.ledger.reserve_fund(ANSWER, more, model)
-            except BudgetExceeded:
-                return
-            self._reserved[i] = old + more
+            if more.total:
+                try:
+                    self.ctx.ledger.reserve_fund(ANSWER, more, model)
+                except BudgetExceeded:
+                    return
+                self._reserved[i] = model, old + more
 
     def too_small(self, short: BudgetExceeded) -> BudgetTooSmall:
         """The error, with what a scan and an answer from a long caption need at worst."""
         scan = self.ctx.bounds(scan_request(self.ctx))
         answer = answer_bounds(self.ctx, caption=min(scan[0][1].completion, _LONG_CAPTION))
         return budget_too_small(self.ctx.ledger, short, [*scan, *answer], "any scored answer")
+
+
+def _length(path: tuple[Thought, ...]) -> int:
+    return sum(len(thought.text) for thought in path)
 
 
 async def write(ctx: RunContext, path: tuple[Thought, ...]) -> ActionResult:
@@ -107,7 +130,7 @@ async def write(ctx: RunContext, path: tuple[Thought, ...]) -> ActionResult:
     before = ctx.tokens_spent
     text, stage, score, failed, reply = "", "write", None, None, OWN_REPLY
     try:
-        request = _write_request(ctx, path)
+        request = write_request(ctx, path)
         completion = await ctx.ask(request, fund=ANSWER)
         text = ctx.dialect.parse_execute(request, completion)
         stage = "score"

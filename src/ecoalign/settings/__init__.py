@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from ecoalign.settings._fields import PRESETS, default_budget
+from ecoalign.settings._fields import MOST_DEFAULT, PRESETS, default_budget
 from ecoalign.settings._load import SettingRow, Settings, preset_named
 from ecoalign.settings._sources import unknown_name
 
-__all__ = ["PRESETS", "SettingRow", "Settings", "default_budget", "preset_named", "unknown_name"]
+__all__ = [
+    "MOST_DEFAULT",
+    "PRESETS",
+    "SettingRow",
+    "Settings",
+    "default_budget",
+    "preset_named",
+    "unknown_name",
+]

@@ -22,8 +22,16 @@ from pydantic import (
 from ecoalign.budget import Budget, Price
 from ecoalign.errors import InputError
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
-from ecoalign.models import BoxConvention, read_base_url
+from ecoalign.models import (
+    BoxConvention,
+    ImagePart,
+    Profile,
+    image_tokens,
+    read_base_url,
+    shipped_profile,
+)
 from ecoalign.prompts import DEFAULT_POLICY, TokenLimits
+from ecoalign.query import LOW_DETAIL_SIDE
 
 
 def _read_budget(value: object) -> Budget:
@@ -131,11 +139,42 @@ Caps = Annotated[Mapping[str, int], PlainValidator(_read_caps)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=400)]
 
 
-def default_budget(model: str) -> Budget:
-    """The budget where none is set: that of the embedded model is smaller, as its prompts are far
-    shorter. The bound on a call's tokens, which has to fit, may be many times what the call turns
-    out to use."""
-    return Budget(tokens=8000 if model == "embedded" else 40_000)
+LEAST_DEFAULT, MOST_DEFAULT = 40_000, 150_000
+"""Tokens of the default budget of any model but the embedded one."""
+
+_CALLS = 20
+"""Calls that the default is made for: scan, draft, two proposals, six actions with their scores and
+the answer."""
+
+_TEXT = 1700
+"""Tokens of such a call beside its images."""
+
+_LIKELY = 1500
+"""Tokens of an image on a server of an unknown family; what is reserved is far more, until its
+first reply tells."""
+
+
+def default_budget(model: str, images: int = 1, profile: Profile | None = None) -> Budget:
+    """The budget where none is set, in whole thousands of tokens.
+
+    It grows with what the images cost, from 40,000 to 150,000 tokens. That of the embedded model is
+    8,000, as its prompts are far shorter.
+
+    Args:
+        model: its name.
+        images: how many the question has.
+        profile: what is known of the model; what its name tells if None.
+    """
+    if model == "embedded":
+        return Budget(tokens=8000)
+    known = profile or shipped_profile(model.partition(":")[2] or model)
+    side = known.view_pixels
+    detail = known.detail or ("low" if side <= LOW_DETAIL_SIDE else "high")
+    view = ImagePart(b"", "image/png", side, side, detail)
+    each = image_tokens(view, known.family, known.image_tokens)
+    each = min(each, _LIKELY) if known.family == "unknown" else each
+    tokens = _CALLS * (images * each + _TEXT + known.thinking)
+    return Budget(tokens=min(MOST_DEFAULT, max(LEAST_DEFAULT, -(-tokens // 1000) * 1000)))
 
 
 class Fields(BaseModel):
@@ -162,7 +201,8 @@ class Fields(BaseModel):
 
     budget: BudgetValue = default_budget("embedded")
     """The budget B, a hard bound in each unit given: tokens, US dollars, seconds of wall-clock. The
-    default is 40000 tokens for any model but the embedded one."""
+    default for any model but the embedded one is 40000 to 150000 tokens, by the number of images
+    and what they cost on it."""
 
     prices: PriceTable = Field(default_factory=dict[str, Price])
     """Your own prices by model, in dollars per million tokens: input, output, cached."""

@@ -18,7 +18,7 @@ from typing import Self
 from pydantic import BaseModel, PrivateAttr, ValidationError
 
 from ecoalign.budget import Budget, PriceBook
-from ecoalign.models import ChatModel, Profile, open_model
+from ecoalign.models import ChatModel, Profile, open_model, profile_of
 from ecoalign.settings._fields import PRESETS, PROFILED, Fields, default_budget
 from ecoalign.settings._sources import (
     CONFIG,
@@ -91,9 +91,11 @@ class Settings(Fields):
         self._preset = preset
         self._origins = {name: origins[name] for name in values}
 
-    def budget_for(self, model: str) -> Budget:
+    def budget_for(self, model: ChatModel, images: int = 1) -> Budget:
         """The budget of a run of `model`: the one that was set, else the default that fits it."""
-        return default_budget(model) if self.origin("budget") == "default" else self.budget
+        if self.origin("budget") != "default":
+            return self.budget
+        return default_budget(model.name, images, self.tuned(profile_of(model)))
 
     @classmethod
     def load(

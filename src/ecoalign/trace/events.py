@@ -113,6 +113,8 @@ class RunStarted:
     """The client's system prompt."""
     profile: Mapping[str, Any] = field(default_factory=dict)
     """What was known of the model (`Profile`), what is not as by default."""
+    known: Mapping[str, Any] = field(default_factory=dict)
+    """What the model was known to count (`KnownTokens`); empty where bounds are not learned."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 
@@ -168,6 +170,8 @@ class Proposed:
     """The actions, each with its forecast."""
     dropped: int = 0
     """How many proposed actions were left out: malformed, ruled out or duplicated. >= 0."""
+    seen: int = 0
+    """How many of these were looks at what the view or the path shows as large already. >= 0."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 

@@ -148,12 +148,13 @@ class _Run:
         """
         state = self.state
         self.record.span.asked(self.conversation.question)
-        want = state.budget_for(self.client, self.parameters.options.budget)
+        images = len(self.conversation.images)
+        want = state.budget_for(self.client, self.parameters.options.budget, images)
         cut = None
         async with state.admitted(self.client):
             try:
-                with state.images.open() as images:
-                    pictures = await images.load(self.conversation.images)
+                with state.images.open() as opened:
+                    pictures = await opened.load(self.conversation.images)
                     query = Query.of(
                         pictures,
                         self.conversation.question,

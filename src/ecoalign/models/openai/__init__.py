@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ecoalign.models.openai._model import HOSTED_TIMEOUT, LOCAL_TIMEOUT, OpenAIModel
-from ecoalign.models.openai._request import unknown_name
+from ecoalign.models.openai._request import under, unknown_name
 from ecoalign.models.openai._response import said, scrub, usage_of
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "OpenAIModel",
     "said",
     "scrub",
+    "under",
     "unknown_name",
     "usage_of",
 ]

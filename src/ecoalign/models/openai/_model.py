@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from ecoalign.errors import InputError, ModelError
 from ecoalign.models import _tokens as tokens
 from ecoalign.models._base import ChatRequest, Completion, Usage
 from ecoalign.models._endpoint import OPENAI_URL, Endpoint
+from ecoalign.models._known import KnownTokens, digest_of
 from ecoalign.models._profile import Profile, shipped_profile
 from ecoalign.models._speech import begins_inside, ending, visible
 from ecoalign.models.openai._learned import Dropped, Learned
@@ -112,6 +113,8 @@ class OpenAIModel:
                 f"no key for {self.base_url}: set the environment variable {api_key_env}, or name "
                 "another server with a base URL"
             )
+        self.known = KnownTokens()
+        self._counts = True
         self._learned = Learned(self.name)
         self._begins_inside = False
         self._server: ChatServer | None = None
@@ -149,7 +152,24 @@ class OpenAIModel:
 
         The schema is counted once, wherever it ends up: in the request or in the prompt.
         """
-        return tokens.bound(under(request, self.profile), self.profile.family)
+        known = self.profile
+        return tokens.bound(under(request, known), known.family, known.image_tokens)
+
+    def segments(self, request: ChatRequest) -> list[tokens.Segment]:
+        """See `SupportsSegments.segments`."""
+        known = self.profile
+        return tokens.segments(under(request, known), known.family, known.image_tokens)
+
+    async def count_lines(self, lines: Iterable[str]) -> None:
+        """See `CountsLines.count_lines`. A counter that fails once is not asked again."""
+        path = self.profile.tokenize
+        new = self.known.uncounted(lines) if path and self._counts else []
+        if new:
+            from ecoalign.models.openai._counting import counted
+
+            found = await counted(self.endpoint, path, self.model, new)
+            self._counts = found is not None
+            self.known.add(texts={digest_of(line): n for line, n in (found or {}).items()})
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Answer `request` in one attempt.

@@ -130,7 +130,8 @@ class CompactDialect:
         """See `Dialect.score_calls`."""
         texts = [thought.text for thought in request.path[1:]]
         text = say.score_prompt(request.question, texts, request.kind, request.text)
-        return (_chat("score", text, request.views, top_logprobs=10),)
+        seen = request.views if request.crop is None else (request.crop,)
+        return (_chat("score", text, seen, top_logprobs=10),)
 
     def read_score(self, request: ScoreRequest, completions: Sequence[Completion]) -> ScoreResult:
         """See `Dialect.read_score`. Two digits, weighed by their alternatives if there are any."""
@@ -175,7 +176,8 @@ def _execute(request: ExecuteRequest, texts: list[str]) -> ChatRequest:
     match action.kind:
         case ActionKind.LOOK:
             cell = CELLS[_cell_of(action.region)]
-            return _chat("execute", say.look_prompt(question, cell), views)
+            crop = views if request.crop is None else (request.crop,)
+            return _chat("execute", say.look_prompt(question, cell), crop)
         case ActionKind.FUSE:
             partners = [thought.text for thought in request.partners]
             return _chat("execute", say.fuse_prompt(question, texts[-1:], partners))

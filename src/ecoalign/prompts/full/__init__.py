@@ -1,12 +1,13 @@
 """The `full` dialect: prompts for real LVLMs.
 
-Grades travel as single digits 0 to 9, regions as whole thousandths, forecasts as short lists:
-every token costs.
+Grades travel as single digits 0 to 9, regions in the model's own convention, forecasts as short
+lists: every token costs. All calls of a run share one prefix (see `_common`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from ecoalign.models import ChatRequest, Completion, Profile
@@ -14,6 +15,7 @@ from ecoalign.prompts._limits import DEFAULT_POLICY, TokenLimits
 from ecoalign.prompts.full import _answers as answers
 from ecoalign.prompts.full import _judging as judging
 from ecoalign.prompts.full import _search as search
+from ecoalign.prompts.full._common import Prefix
 from ecoalign.prompts.requests import (
     AnswerRequest,
     CaptionRequest,
@@ -22,6 +24,7 @@ from ecoalign.prompts.requests import (
     GateRequest,
     PromptRequest,
     ProposeRequest,
+    ProposeResult,
     ScanRequest,
     ScoreRequest,
     ScoreResult,
@@ -58,39 +61,57 @@ class FullDialect:
 
     def render(self, request: PromptRequest) -> ChatRequest:
         """See `Dialect.render`."""
+        call = self._rendered(request)
+        return replace(call, max_tokens=call.max_tokens + self.limits.thinking)
+
+    def prefix(self, request: PromptRequest) -> Prefix:
+        """What the call for `request` begins with, as does every other with the same request and
+        views."""
+        views = () if isinstance(request, GateRequest) else request.views
+        crop = request.crop if isinstance(request, ExecuteRequest | ScoreRequest) else None
+        return Prefix.of(request, self.policy, views, crop)
+
+    def _rendered(self, request: PromptRequest) -> ChatRequest:
         limits = self.limits
+        if isinstance(request, AnswerRequest):
+            return answers.render_answer(request, limits)
+        prefix = self.prefix(request)
         match request:
             case ScanRequest():
-                return search.render_scan(request, limits)
+                return search.render_scan(prefix, limits)
             case ProposeRequest():
-                return search.render_propose(request, limits)
+                return search.render_propose(prefix, request, limits, self.profile.boxes)
             case ExecuteRequest():
-                return search.render_execute(request, limits)
+                return search.render_execute(prefix, request, limits)
             case WriteRequest():
-                return search.render_write(request, limits)
+                return search.render_write(prefix, request, limits)
             case ScoreRequest():
-                return self.score_calls(request)[0]
-            case AnswerRequest():
-                return answers.render_answer(request, limits)
+                return judging.render_score(prefix, request, limits, self.top_logprobs)
             case CaptionRequest():
-                return answers.render_caption(request, limits)
+                return answers.render_caption(prefix, limits)
             case GateRequest() | CheckRequest():
-                return judging.render_verdict(request, limits)
+                return judging.render_verdict(prefix, request, limits)
             case _:
                 assert_never(request)
 
     def score_calls(self, request: ScoreRequest) -> tuple[ChatRequest, ...]:
         """See `Dialect.score_calls`."""
-        return (judging.render_score(request, self.limits, self.top_logprobs),)
+        return (self.render(request),)
 
     def read_score(self, request: ScoreRequest, completions: Sequence[Completion]) -> ScoreResult:
         """See `Dialect.read_score`."""
         (completion,) = completions
         return judging.parse_score(request, completion)
 
+    def parse_propose(self, request: ProposeRequest, completion: Completion) -> ProposeResult:
+        """See `Dialect.parse_propose`."""
+        return search.parse_propose(request, completion, self.profile.boxes)
+
+    def parse_execute(self, request: ExecuteRequest | WriteRequest, completion: Completion) -> str:
+        """See `Dialect.parse_execute`."""
+        return search.parse_execute(request, completion, self.prefix(request).word)
+
     parse_scan = staticmethod(search.parse_scan)
-    parse_propose = staticmethod(search.parse_propose)
-    parse_execute = staticmethod(search.parse_execute)
     parse_answer = staticmethod(answers.parse_answer)
     parse_caption = staticmethod(answers.parse_caption)
     parse_verdict = staticmethod(judging.parse_verdict)
