@@ -411,7 +411,9 @@ async def record_run(
             version=__version__,
             question=query.question,
             context=query.context,
-            images=tuple(ImageInfo(p.sha256, p.width, p.height, p.notes) for p in query.pictures),
+            images=tuple(
+                ImageInfo(p.sha256, p.width, p.height, p.notes, p.detail) for p in query.pictures
+            ),
             model=ctx.model.name,
             evaluator="" if ctx.evaluator is None else ctx.evaluator.name,
             preset=settings.preset,
