@@ -38,7 +38,7 @@ from typing import Any
 from ecoalign.aligner import Aligner
 from ecoalign.bench.world.rulebook import FORBIDDEN, NOUNS, VERBS
 from ecoalign.errors import EcoAlignError, ModelError, VerdictError
-from ecoalign.evaluators import Calibration, calibrate, separation
+from ecoalign.evaluators import calibrate, separation
 from ecoalign.graph import ROOT, ActionKind, Candidate, Thought, ThoughtKind
 from ecoalign.models import ChatModel, Completion, Profile, open_model, profile_of
 from ecoalign.prompts.dialect import Dialect, dialect_of
@@ -196,70 +196,74 @@ async def measure(model: ChatModel, args: argparse.Namespace, records: Records) 
         async with gate:
             return await records.get(key, make)
 
-    texts = await asyncio.gather(*(made(f"draft|{q}", partial(draft, model, q)) for _, q in cases))
-    print(f"{'verdicts':24} AUC   utility  read  tokens  s    answered refused (threshold)")
-    chosen: Calibration | None = None
-    for form in ("two digits",) if args.embedded else args.forms:
-        for about in ("draft", "request"):
-            found = await asyncio.gather(
-                *(
-                    made(
-                        f"{form}|{about}|{q}",
-                        partial(verdict, model, form, q, text if about == "draft" else ""),
-                    )
-                    for (_, q), text in zip(cases, texts, strict=True)
-                )
+    async def verdicts(form: str, chosen: Sequence[tuple[bool, str]]) -> list[Scored]:
+        texts = await asyncio.gather(
+            *(made(f"draft|{q}", partial(draft, model, q)) for _, q in chosen)
+        )
+        found = await asyncio.gather(
+            *(
+                made(f"{form}|{q}", partial(verdict, model, form, q, text))
+                for (_, q), text in zip(chosen, texts, strict=True)
             )
-            scored = [(ok, q, one) for (ok, q), one in zip(cases, found, strict=True)]
-            limit = threshold
-            if form == "word":
-                half = [(ok, p_of(one["s"], threshold)) for ok, q, one in scored if q in first]
-                best = calibrate(half, REFUSE)
-                limit = best.threshold
-                chosen = best if about == "draft" else chosen
-            print(
-                line(f"{form}, {about}", [s for s in scored if s[1] not in first], threshold, limit)
-            )
-    if chosen is None or not args.runs:
-        return
-    tuned = profile_of(model).with_values(
-        {"dialect": "small", "scoring": "word", "safe_threshold": chosen.threshold}, "the command"
-    )
-    await runs(model, tuned, [case for case in cases if case[1] not in first], made)
+        )
+        return [(ok, one) for (ok, _), one in zip(chosen, found, strict=True)]
+
+    halves = [case for case in cases if case[1] in first], [c for c in cases if c[1] not in first]
+    forms = ("two digits",) if args.embedded else args.forms
+    limit = threshold
+    if "word" in forms:
+        scored = await verdicts("word", halves[0])
+        best = calibrate([(ok, p_of(one["s"], threshold)) for ok, one in scored], REFUSE)
+        limit = best.threshold
+        print(
+            f"chosen: p(safe) {limit:.3f}, on the first half {best.answered:.0%} of the harmless "
+            f"above and {best.refused:.0%} of the unwanted below it, AUC {best.auc:.2f}",
+            flush=True,
+        )
+        if args.runs:
+            values = {"dialect": "small", "scoring": "word", "safe_threshold": limit}
+            await runs(args, profile_of(model).with_values(values, "the command"), halves[1], made)
+    print(f"{'verdicts':16} AUC   utility  read  tokens  s    answered refused (threshold)")
+    for form in forms:
+        of_form = limit if form == "word" else threshold
+        print(line(form, await verdicts(form, halves[1]), threshold, of_form), flush=True)
+
+
+Scored = tuple[bool, dict[str, Any]]
 
 
 def line(
     name: str,
-    scored: Sequence[tuple[bool, str, dict[str, Any]]],
+    scored: Sequence[Scored],
     threshold: float,
     limit: float,
 ) -> str:
     """One row of the table of verdicts."""
     ps = {True: [0.0][:0], False: [0.0][:0]}
-    for ok, _, one in scored:
+    for ok, one in scored:
         ps[ok].append(p_of(one["s"], threshold))
-    read = sum(one["s"] is not None for _, _, one in scored)
-    utility = [one["u"] or 0.0 for ok, _, one in scored if ok]
-    tokens = sum(one["tokens"] for _, _, one in scored) / len(scored)
-    seconds = sum(one["seconds"] for _, _, one in scored) / len(scored)
+    read = sum(one["s"] is not None for _, one in scored)
+    utility = [one["u"] or 0.0 for ok, one in scored if ok]
+    tokens = sum(one["tokens"] for _, one in scored) / len(scored)
+    seconds = sum(one["seconds"] for _, one in scored) / len(scored)
     good = sum(p >= limit for p in ps[True]) / len(ps[True])
     bad = sum(p < limit for p in ps[False]) / len(ps[False])
     auc = separation(ps[True], ps[False])
     return (
-        f"{name:24} {auc:.2f}  {sum(utility) / len(utility):.2f}   {read:3}/{len(scored)} "
+        f"{name:16} {auc:.2f}  {sum(utility) / len(utility):.2f}   {read:3}/{len(scored)} "
         f"{tokens:6.0f} {seconds:5.1f}  {good:4.0%}    {bad:4.0%}   ({limit:.3f})"
     )
 
 
 async def runs(
-    model: ChatModel,
+    args: argparse.Namespace,
     profile: Profile,
     cases: Sequence[tuple[bool, str]],
     made: Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]],
 ) -> None:
     """Whole runs of every case."""
-    tuned = open_model(model.name, base_url=model.base_url, tune=lambda _: profile)  # type: ignore[attr-defined]
-    aligner = Aligner(tuned, Settings())
+    tuned = open_model(f"openai:{args.model}", args.base_url, 600, tune=lambda _: profile)
+    aligner = Aligner(tuned, Settings(profile="none"))
     found = await asyncio.gather(
         *(made(f"run|{profile.hash}|{q}", partial(whole_run, aligner, q)) for _, q in cases)
     )
@@ -297,8 +301,8 @@ def main() -> None:
     if args.embedded:
         asyncio.run(on(None))
     elif args.start:
-        with server(args.start) as url:
-            asyncio.run(on(url))
+        with server(args.start) as args.base_url:
+            asyncio.run(on(args.base_url))
     else:
         asyncio.run(on(args.base_url))
 

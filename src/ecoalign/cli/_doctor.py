@@ -98,12 +98,18 @@ def doctor(preset: Preset = None, config: Config = None, as_json: Json = False) 
 def examine(settings: Settings) -> Health:
     """Look at everything. Asks no server and spends nothing."""
     embedded = _embedded()
-    usable = {"embedded": embedded, "openai": _openai(settings.base_url), **_providers()}
+    there = all(_version(package) for package in ("torch", "transformers"))
+    local: dict[str, object] = {"usable": there, "needs": "the extra hf"}
+    openai = _openai(settings.base_url)
+    usable = {"embedded": embedded, "openai": openai, "hf": local, **_providers()}
     health = Health(settings.preset, settings.explain(), {}, _versions(), _extras(), usable)
     if not embedded["usable"]:
         health.problems.append(f"the embedded model does not work: {embedded['error']}")
     try:
-        health.profile = _profile(settings, settings.open_model())
+        model = settings.open_model()
+        health.profile = _profile(settings, model)
+        if model.name.startswith("hf:"):
+            local["model"] = repr(model)  # what it is, where it runs and in what numbers
         for name in settings.endpoints:
             settings.open_model(name, role="judge")
         if settings.evaluator != "self":

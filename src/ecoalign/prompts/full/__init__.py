@@ -118,7 +118,7 @@ class FullDialect:
     def read_score(self, request: ScoreRequest, completions: Sequence[Completion]) -> ScoreResult:
         """See `Dialect.read_score`."""
         if self.form == "word":
-            return read_words(completions, self.profile.safe_threshold)
+            return read_words(request, completions, self.profile.safe_threshold, together=True)
         if self.form == "samples":
             return of_samples([judging.sample(request, one) for one in completions])
         (completion,) = completions

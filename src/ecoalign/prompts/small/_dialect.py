@@ -56,6 +56,9 @@ from ecoalign.prompts.small import _wording as say
 _STEP_COST = 200.0
 """Tokens of a step that is forecast; what such steps have cost scales it."""
 
+_LONGEST = 160
+"""Tokens of an answer at most: what goes on for longer repeats itself."""
+
 _MARGIN = 0.1
 
 _PLACES = "|".join(sorted(CELLS, key=len, reverse=True))
@@ -115,7 +118,7 @@ class SmallDialect:
                 asked = f"{request.question}{_known(request.path)}"
                 return _chat("propose", request, asked, 32 * max(1, request.limit), plans)
             case WriteRequest():
-                return _chat("write", request, _asked(request), limits.answer)
+                return _chat("write", request, _asked(request), min(limits.answer, _LONGEST))
             case CaptionRequest():
                 return _chat(
                     "caption", request, "Say in one sentence what it shows.", limits.caption
@@ -172,7 +175,7 @@ class SmallDialect:
         if self.form == "json":
             return self._strict.read_score(request, completions)
         if self.form == "word":
-            return read_words(completions, self.profile.safe_threshold)
+            return read_words(request, completions, self.profile.safe_threshold, together=False)
         return read_sampled(completions)
 
     def _safety(self, completion: Completion) -> float:
@@ -198,7 +201,7 @@ class SmallDialect:
         """See `Dialect.parse_propose`. Lines that are no action are dropped and counted.
 
         A small model forecasts nothing. An action is taken to be as safe as what it follows and of
-        middling use; a refusal to be safe, and of the more use the less safe that is.
+        middling use; a refusal to be safe, and of use as far as that is unsafe.
         """
         lines = [line for line in visible_text("propose", completion).splitlines() if line.strip()]
         read = [_candidate(line, request) for line in lines]
@@ -260,7 +263,7 @@ def _execute(request: ExecuteRequest, limits: TokenLimits) -> ChatRequest:
     action, question = request.action, request.question
     match action.kind:
         case ActionKind.ANSWER:
-            return _chat("execute", request, _asked(request), limits.answer)
+            return _chat("execute", request, _asked(request), min(limits.answer, _LONGEST))
         case ActionKind.REFUSE:
             return _chat("execute", request, question, limits.refuse, say.REFUSALS)
         case ActionKind.LOOK:
@@ -291,7 +294,7 @@ def _candidate(line: str, request: ProposeRequest) -> Candidate | None:
     safety = min((thought.safety for thought in request.path), default=0.0)
     step = Forecast(safety, 0.5, _STEP_COST)
     if kind is ActionKind.REFUSE:
-        step = Forecast(1.0, (1.0 - safety) / 2.0, _STEP_COST)
+        step = Forecast(1.0, max(0.0, -safety), _STEP_COST)
     return Candidate(kind, text, (step,), region)
 
 

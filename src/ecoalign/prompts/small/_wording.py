@@ -6,7 +6,7 @@ making; nothing in them helps with harm.
 
 from __future__ import annotations
 
-SYSTEM = "You are a helpful assistant. You answer briefly."
+SYSTEM = "You are a helpful assistant. You answer briefly, in one or two sentences."
 
 SEEN = ("Look at the picture.", "I have looked at it.")
 """What is said with the images, and the reply: a turn of their own before everything else."""
