@@ -13,9 +13,11 @@ from hostile import HostileServer, Reply
 from ecoalign import Settings
 from ecoalign.budget import Budget
 from ecoalign.errors import ModelError
-from ecoalign.models import Profile, read_profile
+from ecoalign.models import Profile, Usage, read_profile
 from ecoalign.models.fake import FakeModel
 from ecoalign.probe import Report, default_budget, probe
+from ecoalign.probe._calls import Reply as Answer
+from ecoalign.probe._checks import _cache
 
 
 @pytest.fixture(autouse=True)
@@ -226,3 +228,42 @@ def test_the_default_budget_covers_the_images_of_a_family() -> None:
     unknown = default_budget(large.open_model("some-model"))
     assert isinstance(internvl, Budget)
     assert (internvl.tokens or 0) < (unknown.tokens or 0) <= 150_000
+
+
+def _reply(seconds: float, cached: int = 0) -> Answer:
+    return Answer("42", Usage(1000, 1, 0, cached), seconds)
+
+
+@pytest.mark.parametrize(
+    ("once", "again", "found"),
+    [
+        (_reply(0.1), _reply(0.1, cached=900), True),
+        (_reply(2.0), _reply(0.4), True),
+        (_reply(2.0), _reply(1.9), False),
+        # Too short to tell.
+        (_reply(0.2), _reply(0.01), False),
+    ],
+)
+def test_a_cache_is_told_by_what_is_reported_or_by_the_time(
+    once: Answer, again: Answer, found: bool
+) -> None:
+    (finding,) = _cache(once, again)
+    assert finding.fields == {"prefix_cache": found}
+
+
+def test_a_server_that_is_busy_is_asked_again_and_one_that_fails_is_not() -> None:
+    server = Capable(schema="refused")
+    turned_away: list[Any] = []
+
+    def busy(request: Any) -> Reply:
+        if len(server.asked) == 2 and len(turned_away) < 2:
+            turned_away.append(request)
+            return Reply({"error": {"message": "slow down"}}, 429, {"retry-after": "0.01"})
+        return server(request)
+
+    with HostileServer(busy) as running:
+        report = probe(settings=Settings(model="m", base_url=running.url))
+    assert len(turned_away) == 2
+    assert report.measured["image_tokens"]["224x224"] == 100
+    # Two forms of response_format were refused, once each.
+    assert len([one for one in server.asked if "response_format" in one]) == 2
