@@ -140,7 +140,7 @@ class Engine:
                 rows.append((job, self._writer(job)))
             except Exception as error:
                 _fail(job, self._failure(error))
-        rows = [row for row in rows if not self._over(*row)]
+        rows = [row for row in rows if not _over(row[1])]
         if self.reuses and len(rows) > 1:
             self._read_common([writer for _, writer in rows])
         # Llama 3.2 Vision reads another number of images beside its own as something to attend to.
@@ -168,15 +168,6 @@ class Engine:
             for job, _ in rows:
                 if not job.future.done():
                     self._answer([job])
-            return
-        for job, writer in rows:
-            writer.deliver(self.encoder.name, time.monotonic() - job.begun)
-
-    def _over(self, job: Job, writer: Writer) -> bool:
-        if not writer.expired():
-            return False
-        writer.deliver(self.encoder.name, time.monotonic() - job.begun)
-        return True
 
     def _failure(self, error: Exception) -> Exception:
         if isinstance(error, InputError | ModelError):
@@ -206,6 +197,7 @@ class Engine:
             self.encoder,
             matcher,
             job.future,
+            job.begun,
             job.deadline,
         )
 
@@ -228,6 +220,7 @@ class Engine:
             self.encoder,
             None,
             Future(),
+            time.monotonic(),
             None,
         )
         try:
@@ -346,7 +339,8 @@ class _Picker:
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         chosen = torch.full_like(scores, -torch.inf)
         for place, row in enumerate(self._rows):
-            chosen[place, 0 if row.done or row.expired() else row.next(scores[place])] = 0.0
+            chosen[place, 0 if _over(row) else row.next(scores[place])] = 0.0
+            _over(row)
         return chosen
 
     def over(self, input_ids: Any, scores: Any, **_: Any) -> Any:
@@ -377,6 +371,13 @@ def _between(spans: Sequence[tuple[int, int]] | None, length: int) -> int:
     if spans is None:
         return 0
     return next((begin for begin, end in spans if begin < length < end), length)
+
+
+def _over(row: Writer) -> bool:
+    """Whether an answer has ended, which is handed over at once: others may take longer."""
+    if row.done or row.expired():
+        row.deliver()
+    return row.done
 
 
 def _fail(job: Job, error: Exception) -> None:
