@@ -162,6 +162,23 @@ class Picture:
         width, height = _fit((0, 0, self.width, self.height), side, MAX_ENLARGEMENT)
         return max(smallest, width), max(smallest, height)
 
+    def hidden_detail(self, side: int, cells: int = 3) -> tuple[int, ...]:
+        """How much of each cell of a grid a view of `side` px does not show: the mean difference
+        between the picture and its view, in grey levels, 0 to 255; row by row from the top left.
+
+        Pages of text up to 32 px high have 22 to 42, at a view a quarter to a seventh as large;
+        photographs of a crowded circuit board 9 to 14 at a third. Four times the view is looked at,
+        at most.
+        """
+        from PIL import Image, ImageChops
+
+        grey = self.image.convert("L")
+        whole = (0, 0, self.width, self.height)
+        grey = grey.resize(_fit(whole, 4 * side, 1.0), Image.Resampling.BOX)
+        shown = grey.resize(_fit(whole, side, 1.0), Image.Resampling.BOX)
+        lost = ImageChops.difference(grey, shown.resize(grey.size, Image.Resampling.BILINEAR))
+        return tuple(lost.resize((cells, cells), Image.Resampling.BOX).tobytes())
+
     def magnification(self, region: Region, size: Size) -> float:
         """Pixels of `close_up` for each pixel of the picture, along its width."""
         left, _, right, _ = self._close_box(region, size)
