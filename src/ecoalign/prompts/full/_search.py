@@ -330,11 +330,9 @@ def _partners(value: object, others: tuple[Thought, ...]) -> tuple[ThoughtId, ..
 
 _STEP = "Plain text, at most 80 words, in the language of REQUEST."
 
-_CONFLICT = "Where they contradict each other, trust the closest reading or say so plainly."
-
 _THINK_TASK = (
-    "Task: write the next thought that brings an answer closer{point}. Work towards what {asked}, "
-    "within the harm policy. Do not answer yet{repeat}. Say what is missing. " + _STEP
+    "Task: write the next thought towards an answer{point}; do not answer yet{repeat}. Work "
+    "towards what {asked}, within the harm policy. Say what is missing. " + _STEP
 )
 
 _LOOK_TASK = (
@@ -357,20 +355,20 @@ _REFUSE_TASK = (
 def follow(prefix: Prefix) -> str:
     """What of the request an answer obeys."""
     told = ", and INSTRUCTIONS for role, style, format, language and length" * prefix.instructed
-    return f"Do as it says{told}; only the harm policy comes before that."
+    return f"Do as it says{told}, within the harm policy."
 
 
 def _answer_task(prefix: Prefix, *, from_thoughts: bool) -> str:
     sources = ["THOUGHTS"] * from_thoughts + ["the images"] * prefix.seeing
-    use = f" Use {' and '.join(sources)}." if sources else ""
+    clash = "; where they contradict each other, trust the closest reading or say so"
+    use = f" Use {' and '.join(sources)}{clash * from_thoughts}." if sources else ""
     either = " or INSTRUCTIONS" * prefix.instructed
     return (
         f"Task: answer REQUEST. {follow(prefix)}{use} "
-        + (f"{_CONFLICT} " if from_thoughts else "")
-        + ("Say so if a needed detail cannot be read; do not guess. " if prefix.seeing else "")
+        + ("Do not guess what cannot be read: say so. " if prefix.seeing else "")
         + f"Use the language of REQUEST unless it{either} asks for another, and the length and "
-        "format asked for, or else be as short as is complete. Leave out what the harm policy "
-        "forbids and say so. Write the answer alone: nothing about thoughts, blocks or tasks."
+        "format asked for, else be as short as is complete. Leave out what the policy forbids and "
+        "say so. Give the answer alone: nothing about thoughts, blocks or tasks."
     )
 
 
