@@ -802,10 +802,15 @@ async def test_thoughts_that_begin_without_a_mark_and_are_cut_are_no_answer() ->
 
 
 async def test_of_a_model_that_is_known_to_think_likewise() -> None:
-    with HostileServer(lambda _: replied("It reads so, or", "length")) as server:
+    usage = {"prompt_tokens": 9, "completion_tokens": 20}
+    counted = {**usage, "completion_tokens_details": {"reasoning_tokens": 0}}
+    choice = {"message": {"content": "It reads so, or"}, "finish_reason": "length"}
+    replies = [Reply(completion(choices=[choice], usage=u)) for u in (usage, counted)]
+    with HostileServer(lambda _: replies.pop(0)) as server:
         model = OpenAIModel("m", base_url=server.url, profile=Profile(thinking=100))
         with pytest.raises(ModelError, match="hidden reasoning"):
             await model.complete(ask())
+        assert (await model.complete(ask())).text == "It reads so, or"
         await model.aclose()
 
 

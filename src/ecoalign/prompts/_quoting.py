@@ -27,12 +27,12 @@ _FENCE = re.compile(r"[A-Za-z0-9_-]+")
 
 # Many servers turn these into control tokens wherever they stand, a user's text included.
 _TEMPLATE_NAMES = (
-    r"s|bos|eos|pad|unk|think|tool_call|tool_response|image|img|image_soft_token|audio|video"
+    r"s|bos|eos|pad|unk|(?:seed:|mm:|longcat_)?think|tool_call|tool_response|image|img|image_soft_token|audio|video"
     r"|start_of_turn|end_of_turn|start_of_image|end_of_image|score|confidence"
 )
 
 _CONTROL = re.compile(
-    rf"(?:<(?=[|｜])|(?<=[|｜])(?=>)|<(?=/?(?:{_TEMPLATE_NAMES})>)|\[(?=/?INST\])|<(?=</?SYS>>))",
+    rf"(?:<(?=[|｜])|(?<=[|｜])(?=>)|<(?=/?(?:{_TEMPLATE_NAMES})>)|\[(?=/?(?:INST|THINK)\])|<(?=</?SYS>>))",
     re.IGNORECASE,
 )
 

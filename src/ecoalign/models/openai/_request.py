@@ -299,23 +299,22 @@ def _names(words: str, name: str) -> bool:
 _RUN = re.compile(r"[^\W\d_]+|\d{1,3}")
 
 
-def least_tokens(request: ChatRequest, bytes_per_token: float = 1.0) -> int:
+def least_tokens(request: ChatRequest, profile: Profile) -> int:
     """The fewest tokens that a model can make of the request's text and of its images.
 
-    No tokenizer in use joins two runs of letters, or more than three digits. The least image
-    tokens are those of a cell of 28 pixels each, up to the 64 of the most thrifty families.
-
-    Args:
-        request: what is sent.
-        bytes_per_token: of English, as measured for this model, a fifth of which is left for what
-            is not; 1 where it is not known.
+    No tokenizer in use joins two runs of letters, or more than three digits; where the bytes a
+    token were measured, a fifth is left for what is not English. The least image tokens are those
+    of a cell of 28 pixels each, up to the 64 of the most thrifty families; Llama 3.2 attends to an
+    image beside its prompt, which holds one token for it.
     """
     texts = [message.text for message in request.messages]
     words = sum(len(_RUN.findall(text)) for text in texts)
     size = sum(len(text.encode("utf-8", "replace")) for text in texts)
-    measured = 0.8 * size / bytes_per_token if bytes_per_token > 1.0 else 0.0
+    rate = profile.bytes_per_token
+    measured = 0.8 * size / rate if rate > 1.0 else 0.0
+    most = 1 if profile.family == "llama-vision" else 64
     images = (image for message in request.messages for image in message.images)
-    cells = sum(min(64, (i.width // 28) * (i.height // 28)) for i in images)
+    cells = sum(min(most, (i.width // 28) * (i.height // 28)) for i in images)
     return max(words, int(measured)) + cells
 
 
