@@ -82,7 +82,9 @@ def render_scan(prefix: Prefix, limits: TokenLimits) -> ChatRequest:
 def parse_scan(request: ScanRequest, completion: Completion) -> ScanResult:
     """Read safety, strategy and caption.
 
-    A repaired answer must still name its safety exactly once, for a repair would pick one of two.
+    The grade is what it is for: a caption that says nothing, as that of a model which copies the
+    dots of the prompt, leaves it as it is. A repaired answer must still name its safety exactly
+    once, for a repair would pick one of two.
 
     Raises:
         ModelError: a part is missing, of the wrong type or out of range.
@@ -92,7 +94,7 @@ def parse_scan(request: ScanRequest, completion: Completion) -> ScanResult:
         raise bad_response("scan", "it is not one JSON object", completion)
     caption, grade = value.get("caption", value.get("summary")), value.get("safety")
     strategy = value.get("strategy")
-    if not isinstance(caption, str) or not (seen := unquoted(caption).strip()):
+    if not isinstance(caption, str):
         raise bad_response("scan", "it has no caption", completion)
     number = finite(grade)
     if number is None or not 0 <= number <= BEST or number != int(number):
@@ -102,7 +104,7 @@ def parse_scan(request: ScanRequest, completion: Completion) -> ScanResult:
     if strategy is not None and not isinstance(strategy, str):
         raise bad_response("scan", "strategy is not a string", completion)
     plan = unquoted(strategy).strip() if strategy else ""
-    return ScanResult(seen, safety_of(number), plan or None)
+    return ScanResult(unquoted(caption).strip(), safety_of(number), plan or None)
 
 
 # Propose: the next actions worth a look, each with a forecast of what it leads to ---------------
