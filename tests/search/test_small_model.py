@@ -11,6 +11,7 @@ from ecoalign.aligner import Aligner
 from ecoalign.models import ChatRequest, Completion, Profile, TokenLogprob
 from ecoalign.models.fake import FakeModel
 from ecoalign.query import Query
+from ecoalign.replay import replay
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import ThoughtAdded
@@ -115,3 +116,9 @@ def test_where_the_profile_says_so_samples_are_taken() -> None:
     result = run(model, "What is twelve plus thirty?")
     assert (result.answer, result.safety, result.utility) == ("It is 42.", 1.0, 1.0)
     assert len(model.requests) == 1 + 5 * 3
+
+
+def test_a_run_in_the_small_dialect_is_run_again_from_its_trace() -> None:
+    result = run(small_model(good_draft=False), "What is twelve plus thirty?")
+    again = asyncio.run(replay(result.trace.events, bound=small_model().bound))
+    assert again == tuple(result.trace.events)
