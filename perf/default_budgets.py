@@ -100,7 +100,7 @@ class HonestServer:
             return json.dumps({"safety": 9, "caption": caption, "strategy": ""})
         if request.stage == "propose":
             side = 100 + 50 * (number % 9)
-            base = {"text": f"part {number}", "region": [], "image": 0, "partners": []}
+            base = {"text": f"part {number}", "region": [], "image": 1, "partners": []}
             look = {"kind": "look", "region": [side, side, side + 300, side + 300]}
             steps = [[9, 5, 150], [9, 9, 200]]
             return json.dumps(

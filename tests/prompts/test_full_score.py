@@ -197,6 +197,24 @@ def test_probability_outside_the_grades_falls_back_to_the_verdict() -> None:
     assert result == ScoreResult(7 / 9, 6 / 9, "verdict")
 
 
+@pytest.mark.parametrize(
+    "thoughts", ["<think>\n{}\n</think>\n\n", "{}</think>", "[THINK]{}[/THINK]"]
+)
+def test_a_verdict_after_thoughts_that_rehearse_it_keeps_its_log_probabilities(
+    thoughts: str,
+) -> None:
+    text = thoughts.format(verdict(9, 6)) + verdict(9, 6)
+    tops = {
+        text.rindex(" 9,") + 1: {"9": 0.6, "1": 0.4},
+        text.rindex(" 6}") + 1: {"6": 1.0},
+        text.index(" 9,") + 1: {"9": 1.0},
+        text.index(" 6}") + 1: {"6": 1.0},
+    }
+    result = dialect.read_score(REQUEST, [spelled(text, tops)])
+    assert result.method == "logprobs"
+    assert result.safety == pytest.approx(-1 + 2 * (0.6 * 9 + 0.4 * 1) / 9)
+
+
 def test_log_probabilities_do_not_excuse_a_malformed_verdict() -> None:
     text = verdict() + verdict()
     with pytest.raises(VerdictError):

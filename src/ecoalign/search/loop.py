@@ -15,6 +15,7 @@ from ecoalign.graph import (
     Candidate,
     Forecast,
     PendingAction,
+    Region,
     Similarity,
     ThoughtId,
     ThoughtKind,
@@ -64,7 +65,7 @@ async def search(ctx: RunContext, similarity: Similarity = text_similarity) -> F
         ctx.recorder.emit(RootScanned(state.graph.root, None, 1.0))
         _tell(ctx, state, reserve, DRAFT, drafted)
         return await extract(ctx, state, "satisfied")
-    state = await _scan(ctx, reserve, similarity)
+    state, cells = await _scan(ctx, reserve, similarity)
     if reserve.learn() and drafted is None:
         # There was no room for both before the scan told what they really cost.
         drafted = await draft(ctx, scanned=True)
@@ -72,6 +73,9 @@ async def search(ctx: RunContext, similarity: Similarity = text_similarity) -> F
         state.next_action = DRAFT.id + 1
         _tell(ctx, state, reserve, DRAFT, drafted)
         state.drafted = drafted.score is not None
+    if cells:
+        looks = [_cell_look(region, state.mean_cost) for region in cells]
+        ctx.recorder.emit(state.enqueue(ROOT, looks))
     stop = await _grow(ctx, state, reserve)
     reserve.learn()
     return await extract(ctx, state, stop)
@@ -122,8 +126,11 @@ async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
 # Before the loop ------------------------------------------------------------------------------
 
 
-async def _scan(ctx: RunContext, reserve: AnswerReserve, similarity: Similarity) -> SearchState:
-    """The state with the scanned root, and with the cautious plan under it where there is one."""
+async def _scan(
+    ctx: RunContext, reserve: AnswerReserve, similarity: Similarity
+) -> tuple[SearchState, tuple[Region, ...]]:
+    """The state with the scanned root, and with the cautious plan under it where there is one; and
+    the cells to look at, which a plan would have to govern."""
     try:
         seen = await scan(ctx)
     except BudgetExceeded as short:
@@ -140,7 +147,14 @@ async def _scan(ctx: RunContext, reserve: AnswerReserve, similarity: Similarity)
             ctx.recorder.emit(state.failed(-1, "score", error))
         else:
             ctx.recorder.emit(state.add_strategy(seen.plan, score, ctx.tokens_spent - before))
-    return state
+    return state, () if seen.plan else seen.grid
+
+
+def _cell_look(region: Region, cost: float) -> Candidate:
+    """A look at a cell of a dense picture: nobody has forecast what is there, so it comes after
+    what the model forecasts to be better."""
+    steps = (Forecast(1.0, 0.3, max(1.0, cost)), Forecast(1.0, 0.6, max(1.0, cost)))
+    return Candidate(ActionKind.LOOK, "everything that is written or drawn here", steps, region)
 
 
 # The terms of a step --------------------------------------------------------------------------

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from ecoalign.errors import ModelError
-from ecoalign.graph import economics
+from ecoalign.graph import Region, economics
 from ecoalign.prompts.requests import ScanRequest, ScanResult
 from ecoalign.search.context import RunContext
+
+DENSE = 20
+"""Grey levels by which a cell of a picture differs from its view, on average; see
+`Picture.hidden_detail`."""
+
+LEGIBLE = 0.75
+"""Pixels of a crop for each of the picture; below it the grid is of 3 x 3 cells, not of 2 x 2."""
+
+MOST_CELLS = 9
 
 UNREAD_SAFETY = 0.0
 """The safety of a request whose scan cannot be read: low but not negative, so caution is on."""
@@ -24,6 +34,7 @@ class Scan:
         plan: what is to be followed where the request's safety is low but not negative; or None.
         note: what went wrong with reading the scan, empty if nothing.
         cost: tokens charged.
+        grid: regions to look at of pictures that are too dense for their views.
     """
 
     result: ScanResult
@@ -31,6 +42,7 @@ class Scan:
     plan: str | None
     note: str
     cost: int
+    grid: tuple[Region, ...] = ()
 
 
 def scan_request(ctx: RunContext) -> ScanRequest:
@@ -57,4 +69,34 @@ async def scan(ctx: RunContext) -> Scan:
     share = economics.risk_budget(1.0, result.request_safety, settings.risk_floor)
     cautious = settings.strategy and 0.0 <= result.request_safety < settings.low_risk_threshold
     plan = result.strategy if cautious else None
-    return Scan(result, max(share, 0.01), plan, note, ctx.tokens_spent - before)
+    regions = await asyncio.to_thread(grid, ctx)
+    return Scan(result, max(share, 0.01), plan, note, ctx.tokens_spent - before, regions)
+
+
+def grid(ctx: RunContext) -> tuple[Region, ...]:
+    """Regions that cover the pictures of which the view hides the most: pages of text, dense plans.
+
+    Found from the pixels, at no cost in tokens: where a view is at most half as large as its
+    picture and more than half of a 3 x 3 grid differs from it by `DENSE` grey levels and more. The
+    embedded model knows its own grid.
+    """
+    regions: list[Region] = []
+    if not ctx.settings.look or ctx.profile.dialect == "compact":
+        return ()
+    for image, (picture, view) in enumerate(zip(ctx.query.pictures, ctx.views, strict=True)):
+        if 2 * view.width > picture.width:
+            continue
+        hidden = picture.hidden_detail(ctx.view_pixels)
+        if 2 * sum(cell >= DENSE for cell in hidden) <= len(hidden):
+            continue
+        halves, thirds = (_cells(image, side) for side in (2, 3))
+        regions += halves if ctx.magnification(halves[0]) >= LEGIBLE else thirds
+    return tuple(regions[:MOST_CELLS])
+
+
+def _cells(image: int, side: int) -> list[Region]:
+    return [
+        Region(column / side, row / side, (column + 1) / side, (row + 1) / side, image)
+        for row in range(side)
+        for column in range(side)
+    ]

@@ -23,7 +23,8 @@ from ecoalign.models._endpoint import Endpoint
 SECONDS = 3.0
 """For all the lines that are asked about at once: counting saves money, but no answer waits."""
 
-AT_ONCE = 8
+AT_ONCE = 2
+"""More connections than a small server has threads would wait for each other."""
 
 _MOST = 4 * 1024 * 1024
 
