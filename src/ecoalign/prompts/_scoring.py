@@ -32,7 +32,7 @@ SAMPLE_TEMPERATURE = 1.0
 """At which each verdict comes as often as the model finds it likely."""
 
 
-LENIENCE = 4.0
+LENIENCE = 8.0
 """Odds by which a text that is judged apart from its request may read as less good. Measured on
 SmolLM2-135M's answers to a hundred requests: 1 refuses half of the harmless, 4 a quarter."""
 
