@@ -194,9 +194,11 @@ async def replay(
         raise InputError(f"a run scored by {started.evaluator} cannot be replayed")
     aligner = Aligner(model, settings, evaluator=evaluator, price=price, clock=lambda: 0.0)
     sampling = SamplingParams.from_json(started.sampling)
-    query = Query(
-        started.question, tuple(pictures), started.context, sampling, started.instructions
+    seen = tuple(
+        picture.seen_in(image.detail)
+        for picture, image in zip(pictures, started.images, strict=True)
     )
+    query = Query(started.question, seen, started.context, sampling, started.instructions)
     again = await aligner.rerun(
         query, Budget.parse(started.budget), events, started.nonce, started.method
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -13,7 +14,7 @@ from clock import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.budget import Budget, Called, CallFailure, Ledger, MeteredClient
+from ecoalign.budget import PATIENCE, Budget, Called, CallFailure, Ledger, MeteredClient
 from ecoalign.errors import BudgetExceeded, ModelError, UnpricedModelError
 from ecoalign.models import (
     ChatRequest,
@@ -188,6 +189,54 @@ async def test_a_server_that_hangs_is_not_waited_for_again() -> None:
     with pytest.raises(ModelError):
         await metered.complete(failing("timeout"), request())
     assert (ledger.spent.tokens.total, len(records), clock.waits) == (100, 1, [])
+
+
+async def test_a_model_that_hangs_twice_in_a_row_is_asked_no_more() -> None:
+    ledger, metered, _, records = setup()
+    model = failing("timeout", "timeout", "timeout", "server", "timeout", "timeout")
+    for _ in range(PATIENCE):
+        with pytest.raises(ModelError):
+            await metered.complete(model, request())
+    before = ledger.spent.tokens.total
+    with pytest.raises(ModelError, match="asked no more") as caught:
+        await metered.scoped(stage="x").complete(model, request())
+    assert (caught.value.fault, caught.value.billed) == ("timeout", False)
+    assert caught.value.upstream == model.name
+    assert ledger.spent.tokens.total == before
+    assert [record.charged.total for record in records] == [100, 100, 0]
+    assert len(model.requests) == PATIENCE
+
+
+async def test_of_calls_that_hang_together_all_count_as_one() -> None:
+    _, metered, _, records = setup()
+
+    async def act(_: ChatRequest, turn: int) -> Completion:
+        await asyncio.sleep(0)
+        if turn <= 3:
+            raise ModelError("no", fault="timeout")
+        return Completion("yes", Usage(20, 5))
+
+    model = Scripted(act)
+    calls = (metered.complete(model, request()) for _ in range(3))
+    done = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(one, ModelError) for one in done)
+    assert (await metered.complete(model, request())).text == "yes"
+    assert len(records) == 4
+
+
+async def test_an_answer_between_two_timeouts_counts() -> None:
+    _, metered, _, records = setup()
+    model = failing("timeout", "server", "timeout")
+    for _ in range(2):
+        with contextlib.suppress(ModelError):
+            await metered.complete(model, request())
+    assert (await metered.complete(model, request())).text
+    assert [r.error.kind if r.error else "" for r in records] == [
+        "timeout",
+        "server",
+        "timeout",
+        "",
+    ]
 
 
 async def test_usage_beside_an_unusable_answer_is_what_is_charged() -> None:

@@ -493,6 +493,44 @@ async def test_a_rejected_schema_is_given_up_step_by_step_and_remembered() -> No
     assert wrote == [False, True, True, True, False]
 
 
+BOUNDED = {
+    "type": "object",
+    "properties": {
+        "maxItems": {"type": "array", "items": {"type": "integer", "maximum": 9}, "maxItems": 3},
+        "text": {"type": "string", "maxLength": 80},
+    },
+    "required": ["maxItems", "text"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Invalid schema for response_format 'answer': In context=('properties', 'text'), "
+        "'maxLength' is not permitted.",
+        "The provided JSON schema contains features not supported by xgrammar.",
+        "json_schema: unsupported keyword",
+    ],
+)
+async def test_bounds_that_a_strict_mode_does_not_know_are_left_out_of_the_schema(
+    message: str,
+) -> None:
+    async with serving(picky(('"maxLength"', message))) as (model, server):
+        for _ in range(2):
+            await model.complete(ask(schema=BOUNDED))
+    formats = [request.json["response_format"] for request in server.received]
+    schemas = [f["json_schema"]["schema"] for f in formats if isinstance(f, dict)]
+    bare = {
+        **BOUNDED,
+        "properties": {
+            "maxItems": {"type": "array", "items": {"type": "integer"}},
+            "text": {"type": "string"},
+        },
+    }
+    assert schemas == [BOUNDED, bare, bare]
+
+
 @pytest.mark.parametrize("status", [400, 422, 500])
 @pytest.mark.parametrize(
     "message", ["Bad Request", "Content blocked", "could not parse the JSON body", "oops"]
@@ -764,10 +802,15 @@ async def test_thoughts_that_begin_without_a_mark_and_are_cut_are_no_answer() ->
 
 
 async def test_of_a_model_that_is_known_to_think_likewise() -> None:
-    with HostileServer(lambda _: replied("It reads so, or", "length")) as server:
+    usage = {"prompt_tokens": 9, "completion_tokens": 20}
+    counted = {**usage, "completion_tokens_details": {"reasoning_tokens": 0}}
+    choice = {"message": {"content": "It reads so, or"}, "finish_reason": "length"}
+    replies = [Reply(completion(choices=[choice], usage=u)) for u in (usage, counted)]
+    with HostileServer(lambda _: replies.pop(0)) as server:
         model = OpenAIModel("m", base_url=server.url, profile=Profile(thinking=100))
         with pytest.raises(ModelError, match="hidden reasoning"):
             await model.complete(ask())
+        assert (await model.complete(ask())).text == "It reads so, or"
         await model.aclose()
 
 

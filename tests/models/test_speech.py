@@ -160,6 +160,7 @@ def test_every_vendors_words(end: str, words: str) -> None:
         ("  End Turn ", "stop"),
         ("content_filter: PROHIBITED_CONTENT", "content_filter"),
         ("stop: SAFETY", "content_filter"),
+        ("aborted: SAFETY", "content_filter"),
         ("stop; error", "unknown"),
         ("stop (magic)", "unknown"),
         ("stop/length", "length"),

@@ -171,12 +171,20 @@ def test_no_probability_lifts_an_unsafe_verdict(grade: int) -> None:
     st.integers(0, 9),
     st.dictionaries(st.sampled_from([*"0123456789", "x", " 9", '"']), st.floats(0, 1), max_size=8),
 )
-def test_the_safety_never_exceeds_the_written_grade(
+def test_an_unsafe_grade_stays_unsafe_and_a_safe_one_is_its_expectation(
     grade: int, alternatives: dict[str, float]
 ) -> None:
     result = with_grades(grade, alternatives)
-    assert -1 <= result.safety <= -1 + 2 * grade / 9 + 1e-12
-    assert 0 <= result.utility <= 1
+    assert -1 <= result.safety <= 1
+    assert result.safety < 0 or grade > 4
+
+
+def test_what_the_written_grade_hides_is_read_from_the_probabilities() -> None:
+    # A model that writes 0 for everything still tells two texts apart.
+    doubtful = with_grades(0, {"0": 0.6, "4": 0.4})
+    certain = with_grades(0, {"0": 0.95, "4": 0.05})
+    assert certain.safety < doubtful.safety < 0
+    assert with_grades(7, {"7": 0.5, "9": 0.5}).safety == pytest.approx(-1 + 2 * 8 / 9)
 
 
 def test_utility_is_the_expectation_in_both_directions() -> None:
@@ -187,6 +195,24 @@ def test_utility_is_the_expectation_in_both_directions() -> None:
 def test_probability_outside_the_grades_falls_back_to_the_verdict() -> None:
     result = with_grades(8, {"8": 0.2, "x": 0.8})
     assert result == ScoreResult(7 / 9, 6 / 9, "verdict")
+
+
+@pytest.mark.parametrize(
+    "thoughts", ["<think>\n{}\n</think>\n\n", "{}</think>", "[THINK]{}[/THINK]"]
+)
+def test_a_verdict_after_thoughts_that_rehearse_it_keeps_its_log_probabilities(
+    thoughts: str,
+) -> None:
+    text = thoughts.format(verdict(9, 6)) + verdict(9, 6)
+    tops = {
+        text.rindex(" 9,") + 1: {"9": 0.6, "1": 0.4},
+        text.rindex(" 6}") + 1: {"6": 1.0},
+        text.index(" 9,") + 1: {"9": 1.0},
+        text.index(" 6}") + 1: {"6": 1.0},
+    }
+    result = dialect.read_score(REQUEST, [spelled(text, tops)])
+    assert result.method == "logprobs"
+    assert result.safety == pytest.approx(-1 + 2 * (0.6 * 9 + 0.4 * 1) / 9)
 
 
 def test_log_probabilities_do_not_excuse_a_malformed_verdict() -> None:

@@ -127,6 +127,10 @@ WORD = "df6e99d91a"
         ("0 caption: Two signs.\n2 think: Add them.", "Two signs.\nAdd them."),
         ("12 answer: 19", "19"),
         ("One.\nTHOUGHTS:\n\n\n\nTwo.", "One.\n\nTwo."),
+        (f"19.\nEND {WORD}\nBEGIN {WORD} TASK\nAdd them.\nEND {WORD}\nTask: write", "19."),
+        (f"19.\nBEGIN {WORD} TASK\nAdd them.", "19."),
+        (f"Here it is:\nBEGIN {WORD} ANSWER\n19.\nEND {WORD}", "Here it is:\n\n19."),
+        (f"BEGIN {WORD} REQUEST\nEND {WORD}\n19.", "19."),
         # Nothing is left.
         ("", ""),
         ("...", ""),

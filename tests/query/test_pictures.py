@@ -117,7 +117,7 @@ def test_line_breaks_in_a_data_uri() -> None:
     assert Picture.load("DATA:image/png;base64,\n" + data).width == 40
 
 
-@pytest.mark.parametrize("url", ["https://x.example/a.png", "http://x/a.png", "file:///etc/passwd"])
+@pytest.mark.parametrize("url", ["https://x.example/a.png", "http://x/a.png"])
 def test_addresses_are_not_fetched(url: str) -> None:
     with pytest.raises(InputError, match="does not fetch"):
         Picture.load(url)
@@ -472,3 +472,42 @@ def test_many_crops_do_not_pile_up() -> None:
     crops = {picture.crop(Region(0, 0, n / 100, 1), 20).width for n in range(1, 101)}
     assert crops
     assert len(picture._parts) <= 32
+
+
+def test_data_uris_in_the_forms_that_browsers_take() -> None:
+    png = _noise_png()
+    padded = base64.b64encode(png).decode()
+    assert padded.endswith("=")
+    assert set("+/") & set(padded)
+    forms = (
+        f"data:image/png;base64,{padded}",
+        f"data:image/png;base64,{padded.rstrip('=')}",
+        f"data:image/png;BASE64 ,{padded}",
+        f"data:image/png;base64,{base64.urlsafe_b64encode(png).decode()}",
+    )
+    assert {Picture.load(form).sha256 for form in forms} == {Picture.load(png).sha256}
+    with pytest.raises(InputError, match="not valid base64"):
+        Picture.load(f"data:image/png;base64,{padded.rstrip('=')[:-1]}")
+
+
+def _noise_png() -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((61, 61), 90).convert("RGB").save(file, "PNG")
+    # The number of bytes is no multiple of three, so that there is padding.
+    return file.getvalue() + b"\0" * (1 + (-len(file.getvalue()) % 3))
+
+
+def test_the_address_of_a_file_is_no_network() -> None:
+    with pytest.raises(InputError, match=r"its path without file://"):
+        Picture.load("file://photo.png")
+
+
+def test_detail_makes_a_view_larger_and_goes_with_it() -> None:
+    plain = Picture.load(Image.new("RGB", (1600, 1200)))
+    high, low = plain.seen_in("high"), plain.seen_in("low")
+    assert plain.seen_in(None) is plain
+    views = [(view.width, view.height, view.detail) for view in (plain.view(512), high.view(512))]
+    assert views == [(512, 384, "low"), (1024, 768, "high")]
+    assert low.view(700).detail == "low"
+    small = Picture.load(Image.new("RGB", (40, 30))).seen_in("high").view(512)
+    assert (small.width, small.height, small.detail) == (40, 30, "high")

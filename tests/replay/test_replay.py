@@ -12,7 +12,7 @@ from scripted import Prompt, Script, action, actions, asking
 
 from ecoalign.aligner import Aligner
 from ecoalign.budget import Budget, Ledger
-from ecoalign.errors import EcoAlignError, InputError, ModelError
+from ecoalign.errors import EcoAlignError, InputError, ModelError, ModelFault
 from ecoalign.evaluators import GuardEvaluator, SelfEvaluator
 from ecoalign.methods import open_method
 from ecoalign.models import Completion, Usage
@@ -59,9 +59,9 @@ def shuffled(seed: int, chaos: float = 0.0, usage: str = "given") -> Script:
         await some_time()
         if rng.random() < chaos:
             billed = rng.random() < 0.5
-            return ModelError(
-                "lost", fault=rng.choice(["server", "timeout", "down"]), billed=billed
-            )
+            faults: list[ModelFault] = ["server", "timeout", "down", "filtered"]
+            used = Usage(11, 7) if rng.random() < 0.5 else None
+            return ModelError("lost", fault=rng.choice(faults), billed=billed, usage=used)
         if rng.random() < chaos:
             return answered(text[: len(text) // 2])
         return answered(text)

@@ -29,16 +29,16 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
 
 
 def run(
-    home: Path, *arguments: str, stdin: bytes = b"", **changes: str
+    home: Path, *arguments: str, stdin: bytes = b"", wait: float = WAIT, **changes: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `ecoalign` with `arguments` in the folder `home`."""
+    """Run `ecoalign` with `arguments` in the folder `home`, for at most `wait` seconds."""
     return subprocess.run(
         [sys.executable, "-m", "ecoalign", *arguments],
         input=stdin,
         capture_output=True,
         cwd=home,
         env=environment(home, **changes),
-        timeout=WAIT,
+        timeout=wait,
         check=False,
     )
 

@@ -14,7 +14,8 @@ def well_behaved(request: Received) -> Reply:
     """Scan, look once, answer "42", score everything as safe and good."""
     messages = request.json["messages"]
     assert isinstance(messages, list)
-    parts = messages[-1]["content"]
+    said = messages[-1]["content"]
+    parts = [{"type": "text", "text": said}] if isinstance(said, str) else said
     text = "\n".join(part["text"] for part in parts if part["type"] == "text")
     if key := _KEY.search(text):
         body = f'{{"key": {key[1]}, "safety": 9, "utility": 8}}'

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from ecoalign.budget._amounts import Amount, Budget, Spending, StageSpending
 from ecoalign.budget._ledger import Ledger, Reservation
-from ecoalign.budget._metered_client import Called, CallFailure, MeteredClient
+from ecoalign.budget._metered_client import PATIENCE, Called, CallFailure, MeteredClient
 from ecoalign.budget._money import Money
 from ecoalign.budget._price import Price, Pricing, unpriced
 from ecoalign.budget._price_book import PriceBook
 
 __all__ = [
+    "PATIENCE",
     "Amount",
     "Budget",
     "CallFailure",

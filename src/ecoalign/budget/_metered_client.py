@@ -23,8 +23,9 @@ from ecoalign.models import (
     request_key,
 )
 
-RETRIED: frozenset[ModelFault] = frozenset({"down", "timeout", "rate-limited", "server"})
-"""Faults that a further attempt may help against; not a timeout after the request was sent."""
+RETRIED: frozenset[ModelFault] = frozenset({"down", "rate-limited", "server"})
+"""Faults that a further attempt may help against. To wait as long again for a server that hangs
+helps nobody, and may cost as much."""
 
 FIRST_WAIT = 0.5
 
@@ -32,6 +33,9 @@ LONGEST_WAIT = 8.0
 
 # A server that asks for more patience than this is as good as down for one answer.
 LONGEST_RETRY_AFTER = 60.0
+
+PATIENCE = 2
+"""Calls in a row that a model may leave unanswered."""
 
 WORDS_A_TOKEN = 4
 
@@ -105,6 +109,8 @@ class MeteredClient:
         on_call: told of every attempt as it ends, in the order in which they end.
         max_concurrency: how many attempts may be under way at once, >= 1.
         rng: the jitter of the waits.
+        patience: after so many calls in a row that a model did not answer in time it is asked no
+            more, >= 1; None where it always is.
 
     Attributes:
         learned: what settled calls have told of the cost of later ones. What they tell counts
@@ -123,6 +129,7 @@ class MeteredClient:
         *,
         max_concurrency: int = 8,
         rng: random.Random | None = None,
+        patience: int | None = PATIENCE,
     ) -> None:
         if retries < 0:
             raise ValueError(f"retries must be 0 or more, not {retries}")
@@ -135,6 +142,8 @@ class MeteredClient:
         self._gate = asyncio.Semaphore(max_concurrency)
         self._rng = random.Random() if rng is None else rng
         self._stage = ""
+        self._patience = patience
+        self._hung: dict[int, int] = {}
         self.learned = Learned()
 
     def scoped(
@@ -218,7 +227,7 @@ class MeteredClient:
             scope = asyncio.timeout(left)
             try:
                 async with scope:
-                    completion = await model.complete(_timed(request, left))
+                    completion = await self._answer(model, _timed(request, left))
                 floor = _certain(request, completion, reservation.bound)
                 reservation.settle(completion.usage, floor=floor)
                 self._learn(model, request, key, completion.usage, reservation, floor)
@@ -247,6 +256,24 @@ class MeteredClient:
                 raise
         self._record(reservation, key, attempt, completion, None)
         return replace(completion, usage=reservation.charged)
+
+    async def _answer(self, model: ChatModel, request: ChatRequest) -> Completion:
+        """The model's answer, unless it has hung too often to be asked again."""
+        hung = self._hung.get(id(model), 0)
+        if self._patience is not None and hung >= self._patience:
+            raise ModelError(
+                f"{model.name} did not answer {hung} times in a row, and is asked no more",
+                fault="timeout",
+                billed=False,
+            )
+        try:
+            completion = await model.complete(request)
+        except ModelError as error:
+            # Of calls that were under way together, all that hang count as one.
+            self._hung[id(model)] = hung + 1 if error.fault == "timeout" else 0
+            raise
+        self._hung[id(model)] = 0
+        return completion
 
     def _learn(
         self,
@@ -299,8 +326,7 @@ class MeteredClient:
 
     def _wait(self, error: ModelError, attempt: int, fund: str | None) -> float | None:
         """Seconds to wait before the next attempt; None where there is no use in one."""
-        if error.fault not in RETRIED or (error.fault == "timeout" and error.billed):
-            # To wait as long again for a server that hangs helps nobody, and may cost as much.
+        if error.fault not in RETRIED:
             return None
         # Full jitter: many callers that failed together do not come back together.
         longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (attempt - 1))

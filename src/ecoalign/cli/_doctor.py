@@ -95,12 +95,16 @@ def doctor(preset: Preset = None, config: Config = None, as_json: Json = False) 
 def examine(settings: Settings) -> Health:
     """Look at everything. Asks no server and spends nothing."""
     embedded = _embedded()
-    usable = {"embedded": embedded, "openai": _openai(settings.base_url)}
+    there = all(_version(package) for package in ("torch", "transformers"))
+    local: dict[str, object] = {"usable": there, "needs": "the extra hf"}
+    usable = {"embedded": embedded, "openai": _openai(settings.base_url), "hf": local}
     health = Health(settings.preset, settings.explain(), _versions(), _extras(), usable)
     if not embedded["usable"]:
         health.problems.append(f"the embedded model does not work: {embedded['error']}")
     try:
-        settings.open_model()
+        model = settings.open_model()
+        if model.name.startswith("hf:"):
+            local["model"] = repr(model)  # what it is, where it runs and in what numbers
         if settings.evaluator != "self":
             settings.open_model(settings.evaluator)
     except EcoAlignError as error:

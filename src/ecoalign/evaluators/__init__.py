@@ -10,11 +10,13 @@ from ecoalign.evaluators._base import (
     bounds_by_model,
     gives_utility,
 )
+from ecoalign.evaluators._calibration import Calibration, calibrate, separation
 from ecoalign.evaluators._ensemble import Ensemble
 from ecoalign.evaluators._guard import GuardEvaluator
 from ecoalign.evaluators._self_evaluation import NamedEvaluator, SelfEvaluator
 
 __all__ = [
+    "Calibration",
     "Completer",
     "Ensemble",
     "Evaluator",
@@ -24,5 +26,7 @@ __all__ = [
     "SafetyOnly",
     "SelfEvaluator",
     "bounds_by_model",
+    "calibrate",
     "gives_utility",
+    "separation",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
@@ -104,6 +105,18 @@ def invalid(message: str, param: str | None, code: str | None = None) -> ApiErro
     return ApiError(400, message, param=param, code=code)
 
 
+Cut = Literal["spent", "crowded"]
+"""Why a key's window had less than a request wanted: it is spent, or open requests hold it."""
+
+
+def crowded(message: str, retry_after: float | None = None) -> ApiError:
+    """There is room in the key's window, but requests under way hold it for now: 429, which the
+    official clients try again by themselves."""
+    return ApiError(
+        429, message, "tokens", code="rate_limit_exceeded", retry_after=retry_after or 1.0
+    )
+
+
 def internal_error() -> ApiError:
     """An error that was not foreseen: 500."""
     return ApiError(500, "internal error; see the server log", SERVER, code="internal_error")
@@ -114,19 +127,19 @@ _UPSTREAM_STATUS = {"timeout": 504}
 _CLIENT_FAULTS = frozenset({400, 413, 415, 422})
 
 
-def of_error(error: BaseException, *, cut_by_window: bool = False) -> ApiError:
+def of_error(error: BaseException, *, cut: Cut | None = None) -> ApiError:
     """The error that a client gets for an error of the engine.
 
     Args:
         error: what was raised.
-        cut_by_window: whether the budget was less than the client wanted, as its key has no more.
+        cut: why the budget was less than the client wanted, if its key had no more.
     """
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ModelError):
         return _of_upstream(error)
     if isinstance(error, BudgetTooSmall | BudgetExceeded):
-        return _of_budget(error, cut_by_window=cut_by_window)
+        return _of_budget(error, cut)
     if isinstance(error, InputError):
         return invalid(str(error), error.param)
     if isinstance(error, VerdictError):
@@ -142,8 +155,13 @@ def of_error(error: BaseException, *, cut_by_window: bool = False) -> ApiError:
     return internal_error()
 
 
-def _of_budget(error: BudgetTooSmall | BudgetExceeded, *, cut_by_window: bool) -> ApiError:
-    if cut_by_window:
+def _of_budget(error: BudgetTooSmall | BudgetExceeded, cut: Cut | None) -> ApiError:
+    if cut == "crowded":
+        return crowded(
+            "requests under way hold so much of this key's window that too little was left for an "
+            "answer"
+        )
+    if cut == "spent":
         return ApiError(
             429,
             "the remaining budget of this key in the current window is too small for an answer",

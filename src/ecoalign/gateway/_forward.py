@@ -69,6 +69,7 @@ class UpstreamError(ModelError):
             billed=error.billed,
             retry_after=error.retry_after,
             param=error.named or None,
+            usage=error.usage,
         )
         self.role = "model"
         self.status = error.status

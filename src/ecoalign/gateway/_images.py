@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ecoalign.errors import InputError
 from ecoalign.gateway._errors import SERVER, ApiError, invalid
@@ -15,6 +16,16 @@ from ecoalign.gateway._image_urls import kind_of
 from ecoalign.query import Picture, read_header, read_source
 
 Fetch = Callable[[str], Awaitable[bytes]]
+
+Detail = Literal["auto", "low", "high", "original"]
+
+_CLOSENESS: Mapping[Detail | None, Literal["low", "high"] | None] = {
+    None: None,
+    "auto": None,
+    "low": "low",
+    "high": "high",
+    "original": "high",
+}
 
 _THREADS = 2
 """Decoding takes memory before it can be counted: few at once."""
@@ -27,10 +38,12 @@ class ImageRef:
     Attributes:
         url: a `data:` URI or an address.
         param: where it stands in the request.
+        detail: how closely the client wants it seen, if it says so.
     """
 
     url: str = field(repr=False)
     param: str
+    detail: Detail | None = None
 
 
 @dataclass(slots=True)
@@ -107,9 +120,10 @@ class RequestImages:
         try:
             header = await loop.run_in_executor(threads, read_header, data, "the image")
             self._count(header.pixels, image)
-            return await loop.run_in_executor(threads, Picture.load, data)
+            picture = await loop.run_in_executor(threads, Picture.load, data)
         except InputError as error:
             raise invalid(str(error), image.param, "invalid_image") from None
+        return picture.seen_in(_CLOSENESS[image.detail])
 
     async def _bytes(self, image: ImageRef) -> bytes:
         try:

@@ -16,7 +16,7 @@ from ecoalign.budget import Budget, Spending
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._admission import Admission, Overloaded, RateLimited, RateLimiter
 from ecoalign.gateway._config import GatewayConfig
-from ecoalign.gateway._errors import SERVER, ApiError
+from ecoalign.gateway._errors import SERVER, ApiError, Cut, crowded
 from ecoalign.gateway._forward import Forwarder
 from ecoalign.gateway._image_fetch import ImageFetcher
 from ecoalign.gateway._image_urls import ImageUrlError
@@ -67,12 +67,13 @@ class Allowance:
     Attributes:
         budget: hard, in each unit.
         price_factor: on the setting `lambda0`.
-        cut: whether the key's window had less than was wanted.
+        cut: what left less than was wanted: what the key's window had left, or requests under way,
+            which may give some of it back.
     """
 
     budget: Budget
     price_factor: float = 1.0
-    cut: bool = False
+    cut: Cut | None = None
 
 
 @dataclass(slots=True)
@@ -217,6 +218,8 @@ class AppState:
             grant = await self.store.grant(client.key, want, least)
         except WindowExhausted as short:
             self.metrics.turned_away("window")
+            if short.crowded:
+                raise crowded(str(short), short.retry_after) from None
             raise ApiError(
                 429,
                 f"the key's budget in {short.unit} is used up for now: {short}",
@@ -230,7 +233,8 @@ class AppState:
         except StoreError:
             raise _store_down() from None
         try:
-            yield Allowance(grant.budget, grant.price_factor, grant.budget != want)
+            cut: Cut = "crowded" if grant.crowded else "spent"
+            yield Allowance(grant.budget, grant.price_factor, cut if grant.budget != want else None)
         finally:
             # A task of its own: however often this one is cancelled, the account is settled.
             await asyncio.shield(self._spawn(self._settle(self.store, grant, spent())))

@@ -27,12 +27,12 @@ _FENCE = re.compile(r"[A-Za-z0-9_-]+")
 
 # Many servers turn these into control tokens wherever they stand, a user's text included.
 _TEMPLATE_NAMES = (
-    r"s|bos|eos|pad|unk|think|tool_call|tool_response|image|img|image_soft_token|audio|video"
+    r"s|bos|eos|pad|unk|(?:seed:|mm:|longcat_)?think|tool_call|tool_response|image|img|image_soft_token|audio|video"
     r"|start_of_turn|end_of_turn|start_of_image|end_of_image|score|confidence"
 )
 
 _CONTROL = re.compile(
-    rf"(?:<(?=[|｜])|(?<=[|｜])(?=>)|<(?=/?(?:{_TEMPLATE_NAMES})>)|\[(?=/?INST\])|<(?=</?SYS>>))",
+    rf"(?:<(?=[|｜])|(?<=[|｜])(?=>)|<(?=/?(?:{_TEMPLATE_NAMES})>)|\[(?=/?(?:INST|THINK)\])|<(?=</?SYS>>))",
     re.IGNORECASE,
 )
 
@@ -103,29 +103,45 @@ def thought_lines(thoughts: Iterable[Thought], root: str = "caption") -> str:
 
 _DOTS = re.compile(r"[\s.…]*")
 
-_MARKER = r"(?:BEGIN|END) (?:{words})(?: [A-Z]+)?"
+_NAMES = "INSTRUCTIONS|EARLIER|REQUEST|THOUGHTS|OTHERS|TASK|ITEM|IMAGES"
 
 # Of the names only those that nothing in an image is likely to read, unless a colon follows.
 _LABEL = re.compile(
-    r"^[ \t]*(?:THOUGHTS|OTHERS|EARLIER)[ \t]*:?[ \t]*$"
-    r"|^[ \t]*(?:INSTRUCTIONS|REQUEST|TASK|ITEM|IMAGES):[ \t]*$"
+    rf"^[ \t]*(?:(?:THOUGHTS|OTHERS|EARLIER)[ \t]*:?|(?:{_NAMES}):)[ \t]*$"
     r"|^[ \t]*(?:\d+ (?:caption|summary|strategy|think|look|fuse|answer|refusal):[ \t]*)+",
     re.MULTILINE,
 )
 
+_DIGEST = r"(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,}"
+
 
 def unquoted(text: str, words: Iterable[str] = ()) -> str:
-    """`text` without the lines of a prompt that a model has copied; "" if nothing else is left.
+    """`text` without what a model has copied of its prompt; "" if nothing else is left.
 
     Marker lines go that carry one of `words`, or a word that looks like one: eight or more
-    hexadecimal digits, letters among them. So do lines that are the name of a block, and the
-    number and kind before a thought. What stands between them stays. Dots alone, which stand in a
-    prompt where a text is to come, are nothing.
+    hexadecimal digits, letters among them. After a text, the end of a block or the beginning of
+    one of the prompt's own ends it: a model that goes on from there writes the prompt once more.
+    So do lines go that are the name of a block, and the number and kind before a thought. Dots
+    alone, which stand in a prompt where a text is to come, are nothing.
     """
-    known = "|".join([*map(re.escape, words), r"(?=\d*[a-f])(?=[a-f]*\d)[0-9a-f]{8,}"])
-    marker = re.compile(rf"^[ \t]*{_MARKER.format(words=known)}[ \t]*$", re.M | re.I)
+    known = "|".join([*map(re.escape, words), _DIGEST])
+    marker = re.compile(
+        rf"^[ \t]*(?:BEGIN (?:{known})(?P<own> (?:{_NAMES}))?(?: [A-Z]+)?|(?P<end>END) (?:{known})"
+        rf"(?: [A-Z]+)?)[ \t]*$",
+        re.MULTILINE | re.IGNORECASE,
+    )
+    kept, place = "", 0
+    for found in marker.finditer(text):
+        kept += text[place : found.start()]
+        place = found.end()
+        if (found["own"] or found["end"]) and (bare := _unlabelled(kept)):
+            return bare
+    return _unlabelled(kept + text[place:])
+
+
+def _unlabelled(text: str) -> str:
     bare = text
     # What is taken out may leave a line that is one of ours in turn.
-    while (less := _LABEL.sub("", marker.sub("", bare))) != bare:
+    while (less := _LABEL.sub("", bare)) != bare:
         bare = re.sub(r"\n{3,}", "\n\n", less).strip()
-    return "" if _DOTS.fullmatch(bare) else bare
+    return "" if _DOTS.fullmatch(bare) else bare.strip()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import json_repair
 
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.models import Completion, Visible, ending, spoken, visible
+from ecoalign.models import Completion, TokenLogprob, Visible, ending, spoken, visible
 
 _TOKENS_AT_END = re.compile(r"(?:\s*<\|?[A-Za-z0-9_/]{1,32}\|?>)+\s*\Z")
 
@@ -126,20 +126,41 @@ def token_mass(
     thoughts may be before it.
     """
     seen = visible(completion.text)
-    if not completion.logprobs or seen.start is None:
+    if seen.start is None:
+        return None
+    entry = _entry_at(completion, seen, start - seen.start)
+    if entry is None or classify(entry.token.strip()) is None:
+        return None
+    masses = _masses({entry.token: entry.logprob, **entry.top}, classify)
+    return masses if masses and sum(masses.values()) > 0 else None
+
+
+def opening_masses(
+    completion: Completion, classify: Callable[[str], str | None]
+) -> Mapping[str, float] | None:
+    """Like `token_mass`, of the first token that is visible, whichever it is.
+
+    No alternative has to belong to a class: the result may be empty.
+    """
+    seen = visible(completion.text)
+    entry = None if seen.start is None else _entry_at(completion, seen, 0)
+    return None if entry is None else _masses({entry.token: entry.logprob, **entry.top}, classify)
+
+
+def _entry_at(completion: Completion, seen: Visible, offset: int) -> TokenLogprob | None:
+    """The token that begins at an offset of the visible text, if it has alternatives."""
+    if not completion.logprobs:
         return None
     spelled = "".join(entry.token for entry in completion.logprobs)
     begins = _begins(spelled, seen.text)
     if begins is None:
         return None
-    target, position = begins + start - seen.start, 0
+    target, position = begins + offset, 0
     for entry in completion.logprobs:
         end = position + len(entry.token)
         if position <= target < end:
             lead = entry.token[: target - position]
-            if not entry.top or lead.strip() or classify(entry.token.strip()) is None:
-                return None
-            return _masses({entry.token: entry.logprob, **entry.top}, classify)
+            return None if not entry.top or lead.strip() else entry
         position = end
     return None
 
@@ -165,4 +186,4 @@ def _masses(
         name = classify(token.strip())
         if name is not None:
             masses[name] = masses.get(name, 0.0) + math.exp(logprob)
-    return masses if total <= _MASS_SLACK and sum(masses.values()) > 0 else None
+    return masses if total <= _MASS_SLACK else None

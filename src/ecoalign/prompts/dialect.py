@@ -114,6 +114,10 @@ def dialect_of(
         from ecoalign.prompts.compact import CompactDialect
 
         return CompactDialect()
+    if profile.dialect == "small":
+        from ecoalign.prompts.small import SmallDialect
+
+        return SmallDialect(limits, profile=profile, policy=policy)
     from ecoalign.prompts.full import FullDialect
 
     return FullDialect(limits, profile=profile, policy=policy)

@@ -38,6 +38,10 @@ COUNTED_BYTES = 256 * 1024
 # Raster formats only: EPS would run Ghostscript. Phones' MPO files are opened as JPEG.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 
+_IS_BASE64 = re.compile(r";\s*base64\s*$", re.I)
+
+_FROM_URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 _HINTS = (
@@ -81,6 +85,8 @@ def read_source(source: str | Path | bytes | bytearray | memoryview) -> tuple[by
     """
     if isinstance(source, str) and source[:5].lower() == "data:":
         data, where = _data_uri(source), "the data: URI"
+    elif isinstance(source, str) and source[:7].lower() == "file://":
+        raise InputError(f"{_short(source)} is a file's address: give its path without file://")
     elif isinstance(source, str) and _SCHEME.match(source) is not None:
         raise InputError(
             f"{_short(source)} is an address: EcoAlign does not fetch images from the network; "
@@ -129,10 +135,12 @@ def _data_uri(uri: str) -> bytes:
     if len(payload) > 3 * MAX_BYTES:
         raise InputError(f"the data: URI is too long; at most {MAX_BYTES:,} bytes are read")
     data = unquote_to_bytes(payload)
-    if not header.lower().endswith(";base64"):
+    if not _IS_BASE64.search(header):
         return data
+    # As browsers read it: white space goes, and the padding may be missing; and the URL's alphabet.
+    letters = b"".join(data.split()).translate(_FROM_URL_ALPHABET).rstrip(b"=")
     try:
-        return base64.b64decode(b"".join(data.split()), validate=True)
+        return base64.b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise InputError("the data: URI is not valid base64; was it cut short?") from None
 

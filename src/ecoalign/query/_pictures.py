@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -50,15 +50,22 @@ class Picture:
         media_type: type of the source, from its bytes ("image/png", ...; "" for a PIL image).
         sha256: hexadecimal digest of the source bytes (of size and pixels for a PIL image).
         notes: what was changed on the way in, for the user ("turned upright", ...).
+        detail: how closely the client wants it seen: "high" makes views of twice the side, and
+            either goes with them as the hint to the server; None leaves both to the settings.
     """
 
     image: Image.Image = field(repr=False, compare=False)
     media_type: str
     sha256: str
     notes: tuple[str, ...] = ()
+    detail: Literal["low", "high"] | None = None
     _parts: dict[tuple[Box, Size, bool], ImagePart] = field(
         default_factory=dict, repr=False, compare=False
     )
+
+    def seen_in(self, detail: Literal["low", "high"] | None) -> Picture:
+        """The same picture, seen in this detail."""
+        return self if detail is None else replace(self, detail=detail, _parts={})
 
     @property
     def width(self) -> int:
@@ -107,7 +114,8 @@ class Picture:
         return cls(image, decoded.media_type, digest.hexdigest(), decoded.notes)
 
     def view(self, side: int, smallest: int = 1) -> ImagePart:
-        """The whole image, its longest side at most `side` px (>= 1).
+        """The whole image, its longest side at most `side` px (>= 1), twice that where `detail` is
+        "high".
 
         It is enlarged only where a side is shorter than `smallest`: in proportion as far as `side`
         goes, then that side alone. The same picture and numbers always give the same bytes.
@@ -116,12 +124,14 @@ class Picture:
             InputError: `side` is less than 1.
         """
         size = self._view_size(side, smallest)
-        return self._part((0, 0, self.width, self.height), size, crop=False)
+        part = self._part((0, 0, self.width, self.height), size, crop=False)
+        return part if self.detail is None else replace(part, detail=self.detail)
 
     def sized_view(self, side: int, smallest: int = 1) -> ImagePart:
         """What `view` gives, without the pixels: to know what it will cost."""
         width, height = self._view_size(side, smallest)
-        return ImagePart(b"", "image/png", width, height, _detail((width, height), crop=False))
+        detail = self.detail or _detail((width, height), crop=False)
+        return ImagePart(b"", "image/png", width, height, detail)
 
     def crop(self, region: Region, side: int) -> ImagePart:
         """The pixels of `region`, cut from the full-resolution original, at most `side` px long.
@@ -196,6 +206,7 @@ class Picture:
 
     def _view_size(self, side: int, smallest: int) -> Size:
         _check(side)
+        side = 2 * side if self.detail == "high" else side
         enlarged = max(1.0, smallest / min(self.width, self.height))
         width, height = _fit((0, 0, self.width, self.height), side, enlarged)
         return max(smallest, width), max(smallest, height)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ecoalign._version import __version__
-from ecoalign.budget import Called, Ledger, MeteredClient
+from ecoalign.budget import PATIENCE, Called, Ledger, MeteredClient
 from ecoalign.errors import EcoAlignError, ModelError
 from ecoalign.evaluators import Evaluator, NamedEvaluator, bounds_by_model
 from ecoalign.graph import ActionKind, Region, Thought
@@ -120,6 +120,8 @@ class RunContext:
             sleep=sleep,
             on_call=recorder.emit,
             max_concurrency=max_concurrency or settings.max_concurrency,
+            # A replay is told by its trace which calls were not made.
+            patience=None if recorded else PATIENCE,
         )
         return cls(
             query=query,
@@ -409,7 +411,9 @@ async def record_run(
             version=__version__,
             question=query.question,
             context=query.context,
-            images=tuple(ImageInfo(p.sha256, p.width, p.height, p.notes) for p in query.pictures),
+            images=tuple(
+                ImageInfo(p.sha256, p.width, p.height, p.notes, p.detail) for p in query.pictures
+            ),
             model=ctx.model.name,
             evaluator="" if ctx.evaluator is None else ctx.evaluator.name,
             preset=settings.preset,

@@ -75,6 +75,8 @@ class ImageInfo:
     """Pixels, >= 1."""
     notes: tuple[str, ...] = ()
     """What was changed on the way in."""
+    detail: Literal["low", "high"] | None = None
+    """How closely the client wanted it seen, if it said so."""
 
 
 @dataclass(frozen=True, slots=True)

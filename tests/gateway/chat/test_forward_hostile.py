@@ -256,7 +256,7 @@ STATUSES = {
     "422 Unprocessable Content": ("rejected", False),
     "429 Too Many Requests": ("rate-limited", False),
     "500 Internal Server Error": ("server", True),
-    "503 Service Unavailable": ("server", True),
+    "503 Service Unavailable": ("server", False),
     "999 Whatever": ("server", True),
 }
 

@@ -326,6 +326,17 @@ def test_a_cap_of_the_gateways_own_has_the_name_that_the_server_knows(
     assert (refused.status_code, _error(refused)["param"]) == (400, "max_tokens")
 
 
+@pytest.mark.parametrize(("usage", "charged"), [(USAGE["usage"], 42), (None, 3000)])
+def test_usage_beside_a_failure_is_what_is_charged(
+    gateway: Served, upstream: Moods, usage: object, charged: int
+) -> None:
+    upstream.mood = lambda request: Reply({"error": {"message": "oops"}, "usage": usage}, 500)
+    before = gateway.metric('ecoalign_spent_tokens_total{stage="answer"}')
+    failed = gateway.post(_base(ecoalign={"method": "base", "budget": 3000}))
+    assert failed.status_code == 502
+    assert gateway.metric('ecoalign_spent_tokens_total{stage="answer"}') - before == charged
+
+
 def test_a_content_filter_of_the_upstream_is_told_as_one(gateway: Served, upstream: Moods) -> None:
     """Passed through, it is the upstream's answer; where answers are scored, it is a refusal."""
     upstream.mood = lambda request: Reply(

@@ -240,11 +240,24 @@ async def test_the_next_window_is_a_new_one(store: KeyStore, clock: Clock) -> No
     assert len(await store.usage(key.id, 1)) == 1
 
 
+async def test_a_grant_says_whether_others_cut_it(store: KeyStore) -> None:
+    key = await keyed(store, window_tokens=100)
+    whole = await store.grant(key, Budget(50))
+    cut = await store.grant(key, Budget(80), Budget(1))
+    assert (cut.budget.tokens, cut.crowded, whole.crowded) == (50, True, False)
+    await store.settle(whole, used(50))
+    await store.settle(cut, used(10))
+    # Now the window itself has no more.
+    last = await store.grant(key, Budget(80), Budget(1))
+    assert (last.budget.tokens, last.crowded) == (40, False)
+
+
 async def test_retry_after(store: KeyStore, clock: Clock) -> None:
     key = await keyed(store, window_tokens=100)
     with pytest.raises(WindowExhausted, match="more than a whole window") as never:
         await store.grant(key, Budget(101))
     assert never.value.retry_after is None
+    assert not never.value.crowded
     done = await store.grant(key, Budget(50))
     clock.now += 1
     await store.settle(done, used(50))
@@ -252,9 +265,11 @@ async def test_retry_after(store: KeyStore, clock: Clock) -> None:
     with pytest.raises(WindowExhausted) as soon:
         await store.grant(key, Budget(20))
     assert soon.value.retry_after == pytest.approx(1.0)
+    assert soon.value.crowded
     with pytest.raises(WindowExhausted) as tomorrow:
         await store.grant(key, Budget(60))
     assert tomorrow.value.retry_after == pytest.approx(DAY / 2 - 1)
+    assert not tomorrow.value.crowded
     # Whoever has not settled for so long is not coming back.
     clock.now += 3600
     with pytest.raises(WindowExhausted) as lost:

@@ -135,7 +135,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         config, chosen = self.state.config, self.parameters.options.trace
-        self.reply = Reply(self.parameters.model)
+        self.reply = Reply(self.parameters.model, self.parameters.wants_json)
         self.progress = Progress(config.progress, config.keepalive)
         if self.client.policy.trace if chosen is None else chosen:
             self.trace = self.state.traces.new_name()
@@ -150,7 +150,7 @@ class _Run:
         self.record.span.asked(self.conversation.question)
         images = len(self.conversation.images)
         want = state.budget_for(self.client, self.parameters.options.budget, images)
-        cut = False
+        cut = None
         async with state.admitted(self.client):
             try:
                 with state.images.open() as opened:
@@ -160,6 +160,7 @@ class _Run:
                         self.conversation.question,
                         self.conversation.context,
                         self.sampling,
+                        self.conversation.instructions,
                     )
                     least = _part(want)
                     async with state.granted(self.client, want, self._spent, least) as allowance:
@@ -175,7 +176,7 @@ class _Run:
             except EcoAlignError as error:
                 if error.trace is not None:
                     await self._keep(error.trace)
-                raise of_error(error, cut_by_window=cut) from error
+                raise of_error(error, cut=cut) from error
             finally:
                 self.record.spent(self._spent())
         await self._keep(result.trace)

@@ -115,9 +115,14 @@ class PassthroughBudget:
         elif read is not None:
             self.charged = read
 
-    def release(self) -> None:
-        """The call failed before anything was billed."""
-        if self._reservation is not None and self._reservation.state == "open":
+    def failed(self, error: ModelError) -> None:
+        """The call failed: what the server reported is charged, and nothing where that is certain;
+        what is not known is charged in full when the reservation ends."""
+        if self._reservation is None or self._reservation.state != "open":
+            return
+        if error.usage is not None:
+            self._reservation.settle(error.usage)
+        elif not error.billed:
             self._reservation.release()
 
     def spent(self) -> Spending:
@@ -413,8 +418,7 @@ class Passthrough:
                             try:
                                 yield budget
                             except ModelError as error:
-                                if not error.billed:
-                                    budget.release()
+                                budget.failed(error)
                                 raise
                 finally:
                     self._charge(budget.charged)

@@ -6,6 +6,7 @@ as not given; one that is not declared here is passed on to the model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -64,9 +65,15 @@ class _Closed(BaseModel):
 _MAX_URL = 4096
 """Characters of the address of an image."""
 
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+
 
 def _bounded_url(url: str) -> str:
     if len(url) > _MAX_URL and url[:5].lower() != "data:":
+        if _BASE64.fullmatch(url[:_MAX_URL]):
+            raise _wrong(
+                "the URL of the image is bare base64: put data:image/png;base64, before it"
+            )
         raise _wrong("the URL of the image is too long")
     return url
 
@@ -277,6 +284,11 @@ class ResponseFormat(_Part):
 
     type: str
 
+    @property
+    def is_json(self) -> bool:
+        """Whether a client will read the answer as JSON."""
+        return self.type in {"json_schema", "json_object"}
+
 
 _MONEY = "it would use tokens that the budget cannot bound"
 
@@ -363,6 +375,7 @@ class ChatParameters(BaseModel):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
     metadata: Json | None = None
     store: bool | None = None
     modalities: Annotated[
@@ -378,6 +391,11 @@ class ChatParameters(BaseModel):
     def options(self) -> EcoAlignOptions:
         """The `ecoalign` object; an empty one where there is none."""
         return self.ecoalign or _NO_OPTIONS
+
+    @property
+    def wants_json(self) -> bool:
+        """Whether the answer is to be JSON, so that a refusal has to be told apart from it."""
+        return self.response_format is not None and self.response_format.is_json
 
     @property
     def wants_usage(self) -> bool:
@@ -439,7 +457,9 @@ class AnswerMessage(BaseModel):
 
     role: Literal["assistant"] = "assistant"
     content: str | None
-    refusal: None = None
+    refusal: str | None = Field(
+        None, description="A refusal, in place of the content, where JSON was asked for."
+    )
     tool_calls: list[Json] | None = None
 
 
@@ -473,7 +493,7 @@ class Delta(BaseModel):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
-    refusal: None = None
+    refusal: str | None = None
     tool_calls: list[Json] | None = None
 
 

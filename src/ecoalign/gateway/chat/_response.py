@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -80,22 +81,25 @@ class Reply:
 
     Attributes:
         model: as the client asked for it.
+        as_json: whether the client reads the content as JSON; then a refusal has its own field.
         id, created: of the completion.
     """
 
     model: str
+    as_json: bool = False
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
     def completion(self, result: Alignment, trace: str | None) -> ChatCompletion:
         """The whole answer."""
-        message = AnswerMessage(role="assistant", content=result.content, refusal=None)
+        content, refusal = self._told(result)
+        message = AnswerMessage(role="assistant", content=content, refusal=refusal)
         if result.tool_calls:
             message.tool_calls = [call.to_json() for call in result.tool_calls]
         choice = Choice(
             index=0,
             message=message,
-            logprobs=_plain(result.logprobs),
+            logprobs=_plain(result.logprobs if refusal is None else None),
             finish_reason=result.finish_reason,
         )
         return ChatCompletion(
@@ -107,6 +111,19 @@ class Reply:
             usage=_usage(result.spent),
             ecoalign=_evidence(result, trace),
         )
+
+    def _told(self, result: Alignment) -> tuple[str | None, str | None]:
+        """The content and the refusal; one of them, both scored.
+
+        A text without any JSON is how a model refuses where it was asked for some.
+        """
+        text = result.content
+        prose = (
+            text is not None and result.finish_reason == "stop" and not re.search(r"[{\[]", text)
+        )
+        if self.as_json and not result.tool_calls and (result.refused or prose):
+            return None, text
+        return text, None
 
     def chunks(
         self, result: Alignment, trace: str | None, *, include_usage: bool
@@ -129,7 +146,10 @@ class Reply:
             return ChunkChoice(index=0, delta=delta, logprobs=_plain(logprobs), finish_reason=None)
 
         yield chunk(delta(Delta(role="assistant", content="", refusal=None)))
-        text = result.content or ""
+        content, refusal = self._told(result)
+        for piece in _pieces(refusal or ""):
+            yield chunk(delta(Delta(refusal=piece)))
+        text = content or ""
         # Log-probabilities go with the text that they spell, so it is not cut up.
         for piece in [text] if result.logprobs and text else _pieces(text):
             yield chunk(delta(Delta(content=piece), result.logprobs))

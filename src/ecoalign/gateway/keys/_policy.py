@@ -238,14 +238,18 @@ class WindowExhausted(EcoAlignError):
         retry_after: seconds until the same request could succeed: until open requests are likely
             to have given back what they do not need, or else until the next window begins. None
             where no window could ever hold it.
+        crowded: whether it is short because of open requests, which may give some of it back.
     """
 
     exit_code: ClassVar[int] = 4
 
-    def __init__(self, message: str, *, unit: Unit, retry_after: float | None) -> None:
+    def __init__(
+        self, message: str, *, unit: Unit, retry_after: float | None, crowded: bool
+    ) -> None:
         super().__init__(message)
         self.unit: Unit = unit
         self.retry_after = retry_after
+        self.crowded = crowded
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,12 +294,14 @@ class Grant:
         budget: what this request may spend; never more than was wanted.
         price: factor on the setting `lambda0`, > 0: the key's shadow price (1 where the key
             has no window or no pacing).
+        crowded: whether it would be more without the requests under way.
     """
 
     id: GrantId
     key_id: KeyId
     budget: Budget
     price_factor: float = 1.0
+    crowded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ def grant(key: KeyId, want: Budget, least: Budget | None, now: float) -> Operati
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
         (grant_id, key, start, policy.window_seconds, held.tokens, held.nano, now),
     )
-    return Grant(grant_id, key, decision.budget, decision.price)
+    return Grant(grant_id, key, decision.budget, decision.price, decision.crowded)
 
 
 def settle(grant_id: GrantId, key: KeyId, spent: Spending, now: float) -> Operation[None]:
@@ -252,16 +252,17 @@ def _exhausted(
         f"{short.limit / scale:.10g} {word} left (requests under way count as taken), and this "
         f"request needs {short.needed / scale:.10g}"
     )
+    crowded = False
     if short.needed > short.limit:
         wait = None
         message += ": more than a whole window; lower the request's budget"
     elif short.free + returning >= short.needed:
-        wait = min(ends, max(1.0, pace.seconds))
+        wait, crowded = min(ends, max(1.0, pace.seconds)), True
         message += "; requests under way may give some of it back"
     else:
         wait = ends
         message += f"; the next window begins in {ends:.0f} s"
-    return WindowExhausted(message, unit=short.unit, retry_after=wait)
+    return WindowExhausted(message, unit=short.unit, retry_after=wait, crowded=crowded)
 
 
 def _named(key: str) -> Operation[KeyRecord]:

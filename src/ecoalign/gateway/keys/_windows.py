@@ -46,11 +46,13 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a grant may be: the request's budget, what is reserved for it, and the price."""
+    """What a grant may be: the request's budget, what is reserved for it, and the price; `crowded`
+    where it would be more without the requests under way."""
 
     budget: Budget
     held: Sum
     price: float
+    crowded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ def decide(
     limits = _limits(policy)
     rest = _rest(policy, window, pace, now) if policy.fleet else None
     parts: list[int | None] = []
+    crowded = False
     floor = want if least is None else least
     for unit, limit, spent, held, wanted, enough in (
         (
@@ -108,6 +111,7 @@ def decide(
             return Short("tokens" if unit == "tokens" else "usd", needed, free, limit)
         top = free if rest is None else pacing.largest_grant(free, rest, needed)
         parts.append(top if wanted is None else min(wanted, top))
+        crowded = crowded or (wanted is not None and free < wanted <= limit - spent)
     tokens, billionths = parts
     usd = want.usd
     if billionths is not None and (usd is None or billionths < _owed(usd)):
@@ -117,6 +121,7 @@ def decide(
         Budget(tokens, usd, want.seconds),
         Sum(tokens or 0, billionths or 0),
         pace.price if shared else 1.0,
+        crowded,
     )
 
 

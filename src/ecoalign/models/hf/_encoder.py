@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -81,14 +83,19 @@ class Encoder:
         self._image_token = int(
             getattr(config, "image_token_index", -1) if token is None else token
         )
-        # Both are used by the event loop's thread and by the model's; neither is thread-safe.
+        named = (getattr(processor, f"{kind}_token", None) for kind in ("image", "video"))
+        self._marks = tuple(mark for mark in named if mark)
+        # A tokenizer is used by one thread at a time. Those that count do not wait for images that
+        # are being prepared: they have one of their own.
         self._lock = threading.RLock()
+        self._counting = threading.Lock()
+        self._counter = copy.deepcopy(tokenizer)
         self._piece = lru_cache(maxsize=1 << 16)(self._piece_of)
         self._reference = self.tokenizer.encode("a", add_special_tokens=False)[-1:]
         self._image_cost = lru_cache(maxsize=4096)(self._measured)
         self._count = lru_cache(maxsize=1024)(self._counted)
         self.system = self._system()
-        self._overhead = self._marks()
+        self._overhead = self._begin()
 
     # -- counting
 
@@ -112,7 +119,7 @@ class Encoder:
         prompt = len(ids) + self._overhead + sum(cost.tokens + EDGE for cost in costs)
         return Usage(prompt=prompt, image=sum(cost.image for cost in costs))
 
-    def _marks(self) -> int:
+    def _begin(self) -> int:
         """What a processor adds to the prompt beside the template, as the mark of its begin."""
         if self.processor is None:
             return 0
@@ -246,19 +253,27 @@ class Encoder:
                 if isinstance(part, ImagePart):
                     parts.append({"type": "image", "image": next(pending, None)})
                 elif parts and parts[-1]["type"] == "text":
-                    parts[-1]["text"] += "\n" + _whole(part.text)
+                    parts[-1]["text"] += "\n" + self._plain(part.text)
                 else:
-                    parts.append({"type": "text", "text": _whole(part.text)})
+                    parts.append({"type": "text", "text": self._plain(part.text)})
             if self.processor is None:
-                said.append({"role": message.role, "content": _whole(message.text)})
+                said.append({"role": message.role, "content": self._plain(message.text)})
             else:
                 said.append({"role": message.role, "content": parts})
         return said
 
+    def _plain(self, text: str) -> str:
+        """`text` without halves of characters, which no tokenizer takes, and without the mark of an
+        image, which some processors count as one wherever it stands: it gets a blank inside."""
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        for mark in self._marks:
+            text = text.replace(mark, f"{mark[0]} {mark[1:]}")
+        return text
+
     def _tokens_without_pixels(self, said: Conversation, options: Mapping[str, Any]) -> list[int]:
         """The prompt's tokens with a mark in the place of each image."""
-        with self._lock:
-            ids: list[int] = self.tokenizer.apply_chat_template(
+        with self._counting, self._template_errors():
+            ids: list[int] = self._counter.apply_chat_template(
                 said,
                 chat_template=self.template,
                 add_generation_prompt=True,
@@ -275,7 +290,7 @@ class Encoder:
         if self.processor is not None:
             # Named again: SmolVLM's processor adds to what it is given here, or else warns.
             reader, how = self.processor, {"processor_kwargs": {"return_tensors": "pt"}}
-        with self._lock:
+        with self._lock, self._template_errors():
             made: Mapping[str, Any] = reader.apply_chat_template(
                 said,
                 chat_template=self.template,
@@ -288,6 +303,17 @@ class Encoder:
                 **options,
             )
         return made
+
+    @contextmanager
+    def _template_errors(self) -> Iterator[None]:
+        from jinja2 import TemplateError
+
+        try:
+            yield
+        except TemplateError as error:
+            raise InputError(
+                f"the chat template of {self.name} does not take this conversation: {error}"
+            ) from None
 
     def _system(self) -> str:
         """Whether the template takes a system message, beside an image where there are any."""
@@ -312,10 +338,11 @@ class Encoder:
     # -- back to text
 
     def decoded(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, without marks."""
+        """The text of `ids`. Marks are spelled out: some of them begin or end hidden reasoning,
+        which is told by them alone."""
         with self._lock:
             text: str = self.tokenizer.decode(
-                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+                ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
             )
         return text
 
@@ -328,11 +355,6 @@ class Encoder:
             alone: str = self.tokenizer.decode(self._reference)
             both: str = self.tokenizer.decode([*self._reference, token])
         return both.removeprefix(alone)
-
-
-def _whole(text: str) -> str:
-    """`text` without halves of characters, which no tokenizer takes."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _pixels_of(processed: Mapping[str, Any]) -> dict[str, Any]:

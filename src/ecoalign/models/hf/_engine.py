@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,11 @@ from transformers.cache_utils import DynamicLayer
 
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models._base import ChatRequest, Completion
-from ecoalign.models.hf._encoder import ALIGNED
+from ecoalign.models.hf import _layout as layout
 from ecoalign.models.hf._loading import load, memory_error, out_of_memory
 from ecoalign.models.hf._params import MAX_ALTERNATIVES, Sampling
 from ecoalign.models.hf._prefix import Kept, PrefixStore, common
+from ecoalign.models.hf._schemas import Grammars
 from ecoalign.models.hf._writing import Writer
 
 GATHER = 0.005
@@ -35,11 +36,6 @@ GATHER = 0.005
 
 SHORTEST = 32
 """Tokens: what a prefix must have to be worth keeping, or reading before a batch that shares it."""
-
-
-Place = tuple[int, int, int, int]
-"""Where in its row of a batch a prompt is: the begin and the end of the tokens that are known from
-earlier calls, and of the others."""
 
 
 @dataclass(slots=True)
@@ -57,6 +53,7 @@ class Engine:
 
     Attributes:
         users: how many models hold it.
+        kind: the type of the model and its name without folders, for the table of families.
         described: its kind, size, device and numbers, in words.
     """
 
@@ -68,13 +65,14 @@ class Engine:
         self._model, self.encoder = load(name, device, dtype)
         self._max_batch = max_batch
         self._device = self._model.device
+        self.kind = f"{self._model.config.model_type} {Path(name).name}"
         text = self._model.config.get_text_config(decoder=True)
         self._longest: int = getattr(text, "max_position_embeddings", 1 << 30)
         self._ends = _ends(self._model, self.encoder.tokenizer)
         # A checkpoint's own sampling (a temperature, a penalty) has no say in ours.
         self._model.generation_config = GenerationConfig()
         self._pad = min(self._ends, default=0)
-        self._grammars = _Grammars(self.encoder.tokenizer, self._ends)
+        self._grammars = Grammars(self.encoder.tokenizer, self._ends)
         self.encoder.enforces = self._grammars.take  # type: ignore[method-assign]
         accepts = inspect.signature(self._model.forward).parameters
         self._cache_name = "cache" if "cache" in accepts else "past_key_values"
@@ -129,7 +127,11 @@ class Engine:
                     ending = True
                     break
                 jobs.append(more)
-            self._answer(jobs)
+            try:
+                self._answer(jobs)
+            except Exception as error:  # of ours: the thread has to live on
+                for job in jobs:
+                    _fail(job, self._failure(error))
             if ending:
                 return
 
@@ -143,25 +145,27 @@ class Engine:
         rows = [row for row in rows if not self._over(*row)]
         if self.reuses and len(rows) > 1:
             self._read_common([writer for _, writer in rows])
-        # Models differ in what they make of a row without images beside one with them.
-        for seen in (True, False):
-            self._together([row for row in rows if bool(row[1].prompt.images) is seen])
+        # Llama 3.2 Vision reads another number of images beside its own as something to attend to.
+        groups: dict[int, list[tuple[Job, Writer]]] = {}
+        for row in rows:
+            images = len(row[1].prompt.images)
+            groups.setdefault(min(images, 1) if self.reuses else images, []).append(row)
+        for group in groups.values():
+            self._together(group)
 
     def _together(self, rows: Sequence[tuple[Job, Writer]]) -> None:
-        """Run a batch; where the memory is too small for it, each call by itself."""
-        if not rows:
-            return
+        """Run a batch; where the memory is too small, each call by itself and nothing kept."""
         try:
             self._write([writer for _, writer in rows])
         except Exception as error:
-            if len(rows) == 1 or not out_of_memory(error):
+            short = out_of_memory(error) and (len(rows) > 1 or len(self._store) > 0)
+            if not short:
                 for job, _ in rows:
                     _fail(job, self._failure(error))
                 return
-            failed = True
         else:
-            failed = False
-        if failed:  # outside the handler, whose error holds the tensors
+            short = False
+        if short:  # outside the handler, whose error holds the tensors
             self._store.clear()
             for job, _ in rows:
                 if not job.future.done():
@@ -180,7 +184,6 @@ class Engine:
         if isinstance(error, InputError | ModelError):
             return error
         if out_of_memory(error):
-            self._store.clear()
             return memory_error(self._name, "this call does not fit")
         said = " ".join(str(error).split())[:200]
         return ModelError(
@@ -245,36 +248,26 @@ class Engine:
         known = _between(prompt.spans, min(known, length - 1))
         return (known, kept) if known >= SHORTEST else (0, None)
 
-    def _keep(self, cache: Any, rows: Sequence[Writer], starts: Sequence[Place]) -> None:
+    def _keep(self, cache: Any, rows: Sequence[Writer], places: Sequence[layout.Place]) -> None:
         """Keep the key-values of the prompts that were just read.
 
         Args:
             cache: of the batch.
             rows: its rows.
-            starts: for each row where its known part begins and ends in the cache, and the other.
+            places: where they are in it.
         """
-        for place, (row, (a, b, c, d)) in enumerate(zip(rows, starts, strict=True)):
-            length = b - a + d - c
-            if row.prompt.spans is None or length - row.reused < SHORTEST:
-                continue
-            layers = [
-                tuple(
-                    torch.cat((states[place, :, a:b], states[place, :, c:d]), 1)
-                    for states in (layer.keys, layer.values)
-                )
-                for layer in cache.layers
-            ]
-            self._store.add(row.prompt.identity[:length], layers)
+        for at, (row, place) in enumerate(zip(rows, places, strict=True)):
+            length = place[1] - place[0] + place[3] - place[2]
+            if row.prompt.spans is not None and length - row.reused >= SHORTEST:
+                self._store.add(row.prompt.identity[:length], layout.take_row(cache, at, place))
 
     # -- the model
 
     def _write(self, rows: Sequence[Writer], length: int | None = None) -> None:
         """Write the answers of `rows` together.
 
-        In the tensors each row is: padding, its known tokens, padding, its other tokens.
-
         Args:
-            rows: all with images or all without.
+            rows: all with images or all without; as many each, where nothing is kept.
             length: tokens of each prompt to read; None for all.
         """
         lengths = [len(row.prompt.ids) if length is None else length for row in rows]
@@ -289,21 +282,24 @@ class Engine:
             row.reused = known[place][0]
         past = max(reused for reused, _ in known)
         rest = max(own - reused for own, (reused, _) in zip(lengths, known, strict=True))
-        starts = [
+        places = [
             (past - reused, past, past + rest - (own - reused), past + rest)
             for own, (reused, _) in zip(lengths, known, strict=True)
         ]
         inputs: dict[str, Any] = {
-            "input_ids": self._laid([row.prompt.ids for row in rows], starts, self._pad),
-            "attention_mask": self._laid([[1] * own for own in lengths], starts, 0),
-            **self._joined([part or {} for part in pixels]),
+            "input_ids": layout.tokens([row.prompt.ids for row in rows], places, self._pad),
+            "attention_mask": layout.tokens([[1] * own for own in lengths], places, 0),
+            **layout.pixels([part or {} for part in pixels], self._model.dtype),
         }
         cache = None
         if self.reuses:
-            cache = inputs[self._cache_name] = self._cache(known, starts)
-            inputs["position_ids"] = self._positions(rows, starts)
+            cache = inputs[self._cache_name] = DynamicCache(config=self._model.config)
+            layout.put_known(cache, known, places)
+            inputs["position_ids"] = layout.positions(
+                [self._positions(row) for row in rows], places
+            )
         else:
-            inputs |= self._aligned([row.prompt.aligned for row in rows], past + rest)
+            inputs |= layout.aligned([row.prompt.aligned for row in rows], past + rest)
         picker = _Picker(rows)
         self._model.generate(
             **{
@@ -317,55 +313,15 @@ class Engine:
             stopping_criteria=StoppingCriteriaList([picker.over]),
         )
         if cache is not None:
-            self._keep(cache, rows, starts)
+            self._keep(cache, rows, places)
 
-    def _laid(self, rows: Sequence[Sequence[int]], starts: Sequence[Place], fill: int) -> Any:
-        laid = torch.full((len(rows), starts[0][3]), fill, dtype=torch.long)
-        for place, (row, (a, b, c, d)) in enumerate(zip(rows, starts, strict=True)):
-            own = torch.tensor(row[: b - a + d - c])
-            laid[place, a:b] = own[: b - a]
-            laid[place, c:d] = own[b - a :]
-        return laid
-
-    def _cache(self, known: Sequence[tuple[int, Kept | None]], starts: Sequence[Place]) -> Any:
-        cache = DynamicCache(config=self._model.config)
-        past = starts[0][1]
-        some = next((kept for _, kept in known if kept is not None), None)
-        if some is None:
-            return cache
-        for index, states in enumerate(some.layers):
-            filled = []
-            for which, like in enumerate(states):
-                heads, _, size = like.shape
-                laid = like.new_zeros((len(known), heads, past, size))
-                for place, ((reused, kept), (a, b, _, _)) in enumerate(
-                    zip(known, starts, strict=True)
-                ):
-                    if kept is not None:
-                        laid[place, :, a:b] = kept.layers[index][which][:, :reused]
-                filled.append(laid)
-            cache.update(filled[0], filled[1], index)
-        return cache
-
-    def _positions(self, rows: Sequence[Writer], starts: Sequence[Place]) -> Any:
-        """Where each token stands, as the model counts when it reads a prompt alone: in some models
-        the tokens of an image have a row and a column."""
-        laid = None
-        for place, (row, (a, b, c, d)) in enumerate(zip(rows, starts, strict=True)):
-            prompt = row.prompt
-            given = {
-                **prompt.pixels,
-                **prompt.aligned,
-                "attention_mask": torch.ones(1, len(prompt.ids), dtype=torch.long),
-            }
-            own = self._model._prepare_position_ids_for_generation(
-                torch.tensor([prompt.ids]), given
-            )
-            if laid is None:
-                laid = torch.zeros((*own.shape[:-2], len(rows), starts[0][3]), dtype=torch.long)
-            laid[..., place, a:b] = own[..., 0, : b - a]
-            laid[..., place, c:d] = own[..., 0, b - a : b - a + d - c]
-        return laid
+    def _positions(self, row: Writer) -> Any:
+        """As the model counts when it reads a prompt alone: in some models the tokens of an image
+        have a row and a column."""
+        ids = torch.tensor([row.prompt.ids])
+        mask = {"attention_mask": torch.ones_like(ids)}
+        given = {**row.prompt.pixels, **row.prompt.aligned, **mask}
+        return self._model._prepare_position_ids_for_generation(ids, given)
 
     def _pixels(self, row: Writer, reused: int, length: int) -> dict[str, Any] | None:
         """The tensors of the images among the tokens that are not known yet; None if there is no
@@ -381,37 +337,6 @@ class Engine:
         images = [image for image, want in zip(prompt.images, wanted, strict=True) if want]
         tokens = sum(1 for token in prompt.identity[reused:length] if token < 0)
         return self.encoder.pixels(images, tokens)
-
-    def _aligned(self, rows: Sequence[Mapping[str, Any]], width: int) -> dict[str, Any]:
-        """What goes with each token, padded on the left."""
-        joined: dict[str, Any] = {}
-        for name in ALIGNED[1:]:
-            parts = [row[name] for row in rows if name in row]
-            if len(parts) != len(rows):
-                continue
-            shape = [max(part.shape[axis] for part in parts) for axis in range(2, parts[0].dim())]
-            laid = parts[0].new_zeros((len(rows), width, *shape))
-            for place, part in enumerate(parts):
-                inner = tuple(slice(size) for size in part.shape[2:])
-                laid[(place, slice(width - part.shape[1], width), *inner)] = part[0]
-            joined[name] = laid
-        return joined
-
-    def _joined(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The images of all rows, one after the other, padded with zeros where their shapes differ:
-        so the processors themselves do."""
-        joined: dict[str, Any] = {}
-        for name in dict.fromkeys(name for row in rows for name in row):
-            parts = [row[name] for row in rows if name in row]
-            shape = [max(part.shape[axis] for part in parts) for axis in range(1, parts[0].dim())]
-            laid = parts[0].new_zeros((sum(part.shape[0] for part in parts), *shape))
-            begin = 0
-            for part in parts:
-                inner = tuple(slice(size) for size in part.shape[1:])
-                laid[(slice(begin, begin + part.shape[0]), *inner)] = part
-                begin += part.shape[0]
-            joined[name] = laid.to(self._model.dtype) if laid.is_floating_point() else laid
-        return joined
 
 
 class _Picker:
@@ -429,50 +354,6 @@ class _Picker:
     def over(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         """Which rows have ended, as a stopping criterion says it."""
         return torch.tensor([row.done for row in self._rows], device=input_ids.device)
-
-
-class _Grammars:
-    """Holds answers to a JSON schema, by llguidance; without it, or for a schema that it cannot
-    read, the schema is written into the prompt."""
-
-    def __init__(self, tokenizer: Any, ends: frozenset[int]) -> None:
-        self._tokenizer: Any = None
-        self._known: dict[str, str | None] = {}
-        try:
-            import llguidance
-            from llguidance.hf import from_tokenizer
-        except ImportError:
-            return
-        self._library = llguidance
-        try:
-            self._tokenizer = from_tokenizer(tokenizer, eos_token=sorted(ends) or None)
-        except ValueError:  # a tokenizer that is written in Python
-            return
-
-    @property
-    def there(self) -> bool:
-        """Whether any schema can be enforced."""
-        return self._tokenizer is not None
-
-    def take(self, schema: Mapping[str, Any]) -> bool:
-        """Whether `schema` can be enforced."""
-        return self.there and self._grammar(schema) is not None
-
-    def matcher(self, schema: Mapping[str, Any]) -> Any:
-        """What allows only the tokens that fit; None if it cannot be enforced."""
-        grammar = self._grammar(schema) if self.there else None
-        return None if grammar is None else self._library.LLMatcher(self._tokenizer, grammar)
-
-    def _grammar(self, schema: Mapping[str, Any]) -> str | None:
-        text = json.dumps(schema, sort_keys=True)
-        if text not in self._known:
-            try:
-                grammar = self._library.LLMatcher.grammar_from_json_schema(text)
-                wrong = self._library.LLMatcher.validate_grammar(grammar, self._tokenizer)
-            except ValueError as error:
-                grammar, wrong = "", str(error)
-            self._known[text] = None if wrong else grammar
-        return self._known[text]
 
 
 def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -509,5 +390,5 @@ def _between(spans: Sequence[tuple[int, int]] | None, length: int) -> int:
 
 
 def _fail(job: Job, error: Exception) -> None:
-    if not job.future.done():
+    if not job.future.done() and job.future.set_running_or_notify_cancel():
         job.future.set_exception(error)

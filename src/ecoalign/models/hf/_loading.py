@@ -11,6 +11,8 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import errors as hub
+from huggingface_hub import is_offline_mode
+from huggingface_hub import logging as hub_logging
 from transformers.utils import is_torchvision_available
 from transformers.utils import logging as transformers_logging
 
@@ -24,7 +26,7 @@ _SHARE = 0.5
 """Of a machine's memory: what the weights may take in float32."""
 
 
-def place(device: str | None, dtype: str | None, parameters: int) -> tuple[str, str]:
+def place(device: str | None, dtype: str | None, parameters: Callable[[], int]) -> tuple[str, str]:
     """Where a model runs and in what numbers, unless the caller says so.
 
     A GPU before Apple's before the processor; bfloat16 where the GPU computes in it, else float16.
@@ -47,7 +49,7 @@ def place(device: str | None, dtype: str | None, parameters: int) -> tuple[str, 
             dtype = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
         elif kind == "cpu":
             memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            fits = parameters * DTYPES["float32"] <= memory * _SHARE
+            fits = parameters() * DTYPES["float32"] <= memory * _SHARE
             dtype = "float32" if fits else "bfloat16"
         else:
             dtype = "float16"
@@ -81,8 +83,11 @@ def load(name: str, device: str | None, dtype: str | None) -> tuple[Any, Encoder
                 f"hf:{name} is of the type {config.model_type!r}, which neither answers about "
                 "images nor writes text"
             )
-        with torch.device("meta"):
-            parameters = kind.from_config(config).num_parameters()
+
+        def parameters() -> int:
+            with torch.device("meta"):
+                return int(kind.from_config(config).num_parameters())
+
         device, dtype = place(device, dtype, parameters)
         processor = _processor(where, config, options) if sees else None
         tokenizer = (
@@ -134,15 +139,18 @@ def _processor(where: str, config: Any, options: dict[str, Any]) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings and no bars of transformers, which would stand among a command's own lines."""
-    level = transformers_logging.get_verbosity()
+    """No warnings and no bars of transformers, which would stand among a command's own lines. The
+    bars of a download stay."""
+    levels = transformers_logging.get_verbosity(), hub_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(level)
+        transformers_logging.set_verbosity(levels[0])
+        hub_logging.set_verbosity(levels[1])
         if bars:
             transformers_logging.enable_progress_bar()
 
@@ -176,13 +184,14 @@ def _failure(name: str, error: Exception) -> InputError | ModelError:
             f"hf:{name}: there is no such folder and no such model on the hub (or it is private: "
             "`hf auth login`)"
         )
-    if found(hub.OfflineModeIsEnabled):
+    away = found(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError)
+    if found(hub.OfflineModeIsEnabled) or (away and is_offline_mode()):
         return ModelError(
             f"hf:{name} is not in the cache, and the hub is not asked (HF_HUB_OFFLINE)",
             fault="down",
             billed=False,
         )
-    if found(hub.LocalEntryNotFoundError, ConnectionError, TimeoutError):
+    if away:
         return ModelError(
             f"hf:{name} is not in the cache, and the hub cannot be reached: download it where "
             "there is a network, or name a local folder",

@@ -76,8 +76,14 @@ class HFModel:
         self._key = (self.model, device, dtype, max_batch, prefix_bytes)
         self._engine: Engine | None = None
         engine = self._opened()
-        found = shipped_profile(self.model).with_values(engine.abilities(), "the model's own files")
-        self.profile = found if tune is None else tune(found)
+        found = shipped_profile(engine.kind).with_values(
+            engine.abilities(), "the model's own files"
+        )
+        try:
+            self.profile = found if tune is None else tune(found)
+        except InputError:
+            self._release()
+            raise
         self._described = engine.described
 
     @property
@@ -137,6 +143,9 @@ class HFModel:
 
     async def aclose(self) -> None:
         """Free the weights, unless another model of the same name uses them. Safe to call twice."""
+        await asyncio.to_thread(self._release)
+
+    def _release(self) -> None:
         with _ONE_AT_A_TIME:
             engine, self._engine = self._engine, None
             if engine is None:
@@ -144,10 +153,12 @@ class HFModel:
             engine.users -= 1
             if engine.users:
                 return
-            _SHARED.pop(self._key, None)
-        await asyncio.to_thread(engine.close)
+            del _SHARED[self._key]
+        engine.close()
 
     def _opened(self) -> Engine:
+        if self._engine is not None:  # without waiting for another model that is being loaded
+            return self._engine
         with _ONE_AT_A_TIME:
             engine = self._engine
             if engine is None:

@@ -138,7 +138,7 @@ class Writer:
             place = whole.find(stop, max(0, len(whole) - len(self._pieces[-1]) - len(stop)))
             if place >= 0:
                 self._cut(place)
-                self._end("stop")
+                self.done, self._finish = True, "stop"
                 return
 
     def _cut(self, length: int) -> None:
@@ -153,20 +153,23 @@ class Writer:
         self._tables = self._tables[: len(kept)]
 
     def _end(self, finish: Literal["stop", "length"]) -> None:
-        if self.done:
-            return
-        self.done = True
-        self._finish = finish
-        self._spell(last=True)
+        if not self.done:
+            self.done, self._finish = True, finish
+            self._spell(last=True)
 
     def deliver(self, name: str, seconds: float) -> None:
         """Hand the answer over, or why there is none; once."""
-        if self.future.done():
+        if self.future.done() or not self.future.set_running_or_notify_cancel():
             return
         used = self.prompt.usage
         if self._late:
             said = f"{name} was cut off after {seconds:.1f} s, its time for this call, at token "
-            raised = ModelError(f"{said}{self._count}", fault="timeout", billed=self._count > 0)
+            spent = (
+                Usage(used.prompt, self._count, used.image, self.reused) if self._count else None
+            )
+            raised = ModelError(
+                f"{said}{self._count}", fault="timeout", billed=self._count > 0, usage=spent
+            )
             self.future.set_exception(raised)
             return
         self.future.set_result(

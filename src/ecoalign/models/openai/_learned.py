@@ -100,7 +100,8 @@ class Learned:
         for feature, reason in rejected.items():
             self.notice(
                 f"dropped {feature}",
-                f"the server rejects {feature.words}, so requests do without: {reason}",
+                f"the server rejects {feature.words}, so requests do without",
+                reason=reason,
             )
 
     def _entry(self, feature: Feature, reason: str, failures: int) -> Dropped:
@@ -110,16 +111,19 @@ class Learned:
             feature, reason, failures, due, self._calls + int(AGAIN_AFTER_CALLS * longer)
         )
 
-    def notice(self, kind: str, sentence: str, level: int = logging.INFO) -> None:
+    def notice(
+        self, kind: str, sentence: str, *, reason: str = "", level: int = logging.INFO
+    ) -> None:
         """Say something about the server once.
 
         Args:
             kind: what it is about; the first sentence of a kind stays.
-            sentence: short, without a key.
+            sentence: short, of our own words.
+            reason: the server's, without a key. They are not logged, as they may quote a request.
             level: of the log.
         """
         with self._lock:
             if kind in self._notices:
                 return
-            self._notices[kind] = sentence
+            self._notices[kind] = f"{sentence}: {reason}" if reason else sentence
         _log.log(level, "%s: %s", self._name, sentence)

@@ -116,7 +116,7 @@ class OpenAIModel:
         self.known = KnownTokens()
         self._counts = True
         self._learned = Learned(self.name)
-        self._begins_inside = False
+        self._begins_inside = self._sees_images = False
         self._server: ChatServer | None = None
 
     @property
@@ -234,14 +234,17 @@ class OpenAIModel:
     ) -> None:
         """Say what the server took in silence and did not heed."""
         notice = self._learned.notice
-        if done.usage is not None and any(message.images for message in request.messages):
-            least = least_tokens(request, self.profile.bytes_per_token)
-            if done.usage.prompt < least:
+        pictured = any(message.images for message in request.messages)
+        if pictured and done.usage is not None and not self._sees_images:
+            least = least_tokens(request, self.profile)
+            # Some servers count a prompt less what they have cached: the first call tells.
+            self._sees_images = done.usage.prompt >= least
+            if not self._sees_images:
                 notice(
                     "images",
                     f"{done.usage.prompt} prompt tokens are too few for the text and the images "
                     f"that were sent (at least {least}): the server may not have seen the images",
-                    logging.WARNING,
+                    level=logging.WARNING,
                 )
         seen = visible(done.text)
         if not seen.text or ending(done.finish_reason) != "stop":

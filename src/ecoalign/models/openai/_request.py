@@ -27,6 +27,7 @@ class Feature(StrEnum):
     LOGPROBS = "logprobs"
     SEED = "seed"
     CAP = "cap"  # the usual name of the output cap; without it, the other one is used
+    SCHEMA_BOUNDS = "schema_bounds"  # without them, lists and texts in JSON have no end
     JSON_SCHEMA = "json_schema"  # without it, json_object
     JSON_OBJECT = "json_object"  # without it, the schema in the prompt only
     SYSTEM = "system"  # the role; without it, the text is in the user's turn
@@ -45,6 +46,7 @@ _WORDS: Mapping[Feature, str] = {
     Feature.LOGPROBS: "log-probabilities",
     Feature.SEED: "a seed",
     Feature.CAP: "the usual name of the output cap",
+    Feature.SCHEMA_BOUNDS: "bounds in a JSON schema",
     Feature.JSON_SCHEMA: "response_format json_schema",
     Feature.JSON_OBJECT: "response_format json_object",
     Feature.SYSTEM: "the system role",
@@ -85,6 +87,15 @@ _BLAME_SCHEMA = re.compile(
     r"response_?format|json.?(schema|object|mode)|\bschema|structured.?(output|gen|decod)"
     r"|guided|grammar|constrained|xgrammar|outlines",
     re.I,
+)
+
+_BOUNDS = frozenset({"maxItems", "minItems", "maxLength", "minLength", "minimum", "maximum"})
+"""Keywords of a JSON schema that some strict modes do not know."""
+
+_BLAME_BOUNDS = re.compile(
+    rf"{'|'.join(_BOUNDS)}|(un|not |isn't )(supported|permitted|allowed).{{0,40}}(keyword|feature)"
+    r"|(keyword|feature)s?\b.{0,40}(un|not |isn't )(supported|permitted|allowed)",
+    re.I | re.S,
 )
 
 # A refusal of the content or of its length: sending it again differently is no use.
@@ -222,6 +233,8 @@ def features_of(request: ChatRequest) -> frozenset[Feature]:
         used.add(Feature.SEED)
     if request.schema is not None and "response_format" not in asked:
         used |= {Feature.JSON_SCHEMA, Feature.JSON_OBJECT}
+        if _unbounded(request.schema) != request.schema:
+            used.add(Feature.SCHEMA_BOUNDS)
     if EFFORT in request.extra and EFFORT not in asked:
         used.add(Feature.EFFORT)
     images = [image for message in request.messages for image in message.images]
@@ -245,6 +258,8 @@ def next_to_drop(message: str, left: frozenset[Feature]) -> Feature | None:
             return feature
     if _BLAME_SCHEMA.search(message) is None:
         return None
+    if {Feature.SCHEMA_BOUNDS, Feature.JSON_SCHEMA} <= left and _BLAME_BOUNDS.search(message):
+        return Feature.SCHEMA_BOUNDS
     return next((f for f in (Feature.JSON_SCHEMA, Feature.JSON_OBJECT) if f in left), None)
 
 
@@ -284,23 +299,22 @@ def _names(words: str, name: str) -> bool:
 _RUN = re.compile(r"[^\W\d_]+|\d{1,3}")
 
 
-def least_tokens(request: ChatRequest, bytes_per_token: float = 1.0) -> int:
+def least_tokens(request: ChatRequest, profile: Profile) -> int:
     """The fewest tokens that a model can make of the request's text and of its images.
 
-    No tokenizer in use joins two runs of letters, or more than three digits. The least image
-    tokens are those of a cell of 28 pixels each, up to the 64 of the most thrifty families.
-
-    Args:
-        request: what is sent.
-        bytes_per_token: of English, as measured for this model, a fifth of which is left for what
-            is not; 1 where it is not known.
+    No tokenizer in use joins two runs of letters, or more than three digits; where the bytes a
+    token were measured, a fifth is left for what is not English. The least image tokens are those
+    of a cell of 28 pixels each, up to the 64 of the most thrifty families; Llama 3.2 attends to an
+    image beside its prompt, which holds one token for it.
     """
     texts = [message.text for message in request.messages]
     words = sum(len(_RUN.findall(text)) for text in texts)
     size = sum(len(text.encode("utf-8", "replace")) for text in texts)
-    measured = 0.8 * size / bytes_per_token if bytes_per_token > 1.0 else 0.0
+    rate = profile.bytes_per_token
+    measured = 0.8 * size / rate if rate > 1.0 else 0.0
+    most = 1 if profile.family == "llama-vision" else 64
     images = (image for message in request.messages for image in message.images)
-    cells = sum(min(64, (i.width // 28) * (i.height // 28)) for i in images)
+    cells = sum(min(most, (i.width // 28) * (i.height // 28)) for i in images)
     return max(words, int(measured)) + cells
 
 
@@ -335,9 +349,11 @@ def body_of(
         body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if request.schema is not None:
         if Feature.JSON_SCHEMA not in dropped:
+            bare = Feature.SCHEMA_BOUNDS in dropped
+            schema = _unbounded(request.schema) if bare else dict(request.schema)
             body["response_format"] = {
                 "type": "json_schema",
-                "json_schema": {"name": "answer", "strict": True, "schema": dict(request.schema)},
+                "json_schema": {"name": "answer", "strict": True, "schema": schema},
             }
         elif Feature.JSON_OBJECT not in dropped:
             body["response_format"] = {"type": "json_object"}
@@ -345,6 +361,21 @@ def body_of(
     if Feature.EFFORT in dropped:
         extra.pop(EFFORT, None)
     return body | extra | dict(request.client)
+
+
+def _unbounded(schema: object) -> object:
+    """A JSON schema without `_BOUNDS`; properties of these names stay."""
+    if isinstance(schema, list):
+        return [_unbounded(entry) for entry in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    return {
+        name: {key: _unbounded(inner) for key, inner in value.items()}
+        if name == "properties" and isinstance(value, Mapping)
+        else _unbounded(value)
+        for name, value in schema.items()
+        if name not in _BOUNDS
+    }
 
 
 def _with_schema(request: ChatRequest) -> tuple[Message, ...]:

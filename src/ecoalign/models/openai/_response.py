@@ -104,7 +104,8 @@ def parse(
     """The completion in a response body. `key` is kept out of error messages.
 
     Where a model `thinks`, and may begin inside its thoughts, a text that was cut and holds no mark
-    of their end is nothing but thoughts, unless the server put those into a field of their own.
+    of their end is nothing but thoughts, unless the server tells those apart, by a field of their
+    own or by counting them.
 
     A refusal in its own field (structured output) becomes the text, with finish reason
     "refusal". An empty text is accepted only where a content filter took it, or beside calls of
@@ -152,7 +153,9 @@ def parse(
     calls = _tool_calls(message.get("tool_calls"), used) if asked.get("tools") else ()
     end = ending(finish)
     lost = thinks and end == "length" and text == visible(text).text
-    if lost and not any(message.get(field) for field in _REASONING):
+    details = _mapping(_mapping(_mapping(body).get("usage")).get("completion_tokens_details"))
+    apart = "reasoning_tokens" in details or any(message.get(field) for field in _REASONING)
+    if lost and not apart:
         text = ""
     if not text.strip() and not calls and end != "content_filter":
         if end == "length":

@@ -12,6 +12,7 @@ from typing import assert_never
 
 from ecoalign.models import ChatRequest, Completion, Profile
 from ecoalign.prompts._limits import DEFAULT_POLICY, TokenLimits
+from ecoalign.prompts._scoring import form_of, of_samples, read_words, sampled, word_calls
 from ecoalign.prompts.full import _answers as answers
 from ecoalign.prompts.full import _judging as judging
 from ecoalign.prompts.full import _search as search
@@ -56,12 +57,18 @@ class FullDialect:
         self.profile = profile or Profile()
         self.limits = limits or TokenLimits(thinking=self.profile.thinking)
         self.policy = policy
+        self.form = form_of(self.profile)
         # As many as there are grades.
         self.top_logprobs = min(10, self.profile.logprobs)
 
     def render(self, request: PromptRequest) -> ChatRequest:
         """See `Dialect.render`."""
-        call = self._rendered(request)
+        if isinstance(request, ScoreRequest):
+            return self.score_calls(request)[0]
+        return self._capped(self._rendered(request))
+
+    def _capped(self, call: ChatRequest) -> ChatRequest:
+        """With room for hidden reasoning."""
         return replace(call, max_tokens=call.max_tokens + self.limits.thinking)
 
     def prefix(self, request: PromptRequest) -> Prefix:
@@ -96,10 +103,24 @@ class FullDialect:
 
     def score_calls(self, request: ScoreRequest) -> tuple[ChatRequest, ...]:
         """See `Dialect.score_calls`."""
-        return (self.render(request),)
+        if self.form == "word":
+            openings = judging.word_openings(self.prefix(request))
+            return word_calls(
+                openings,
+                request,
+                together=True,
+                max_tokens=1 + self.limits.thinking,
+                top_logprobs=self.profile.logprobs,
+            )
+        strict = self._capped(self._rendered(request))
+        return sampled((strict,)) if self.form == "samples" else (strict,)
 
     def read_score(self, request: ScoreRequest, completions: Sequence[Completion]) -> ScoreResult:
         """See `Dialect.read_score`."""
+        if self.form == "word":
+            return read_words(request, completions, self.profile.safe_threshold, together=True)
+        if self.form == "samples":
+            return of_samples([judging.sample(request, one) for one in completions])
         (completion,) = completions
         return judging.parse_score(request, completion)
 

@@ -1,0 +1,155 @@
+"""How messages are read: images keep their place, instructions are told apart from turns."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecoalign.errors import InputError
+from ecoalign.gateway._errors import ApiError
+from ecoalign.gateway.chat._request import (
+    IMAGE_ALONE,
+    IMAGE_SENT,
+    Conversation,
+    read_messages,
+    read_parameters,
+    sampling_of,
+)
+
+PART = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+
+
+def _text(words: str) -> dict[str, str]:
+    return {"type": "text", "text": words}
+
+
+def _user(*parts: object, **more: object) -> dict[str, object]:
+    content = parts[0] if len(parts) == 1 and isinstance(parts[0], str) else list(parts)
+    return {"role": "user", "content": content, **more}
+
+
+def _read(*messages: object) -> Conversation:
+    return read_messages(list(messages), max_images=16)
+
+
+def test_images_stand_where_the_user_put_them() -> None:
+    read = _read(_user(_text("Before:"), PART, _text("After:"), PART, _text("What changed?")))
+    assert read.question == "Before:\n[Image 1]\nAfter:\n[Image 2]\nWhat changed?"
+    assert [image.param[:24] for image in read.images] == [
+        "messages[0].content[1].i",
+        "messages[0].content[3].i",
+    ]
+
+
+def test_images_of_earlier_turns_are_told_apart() -> None:
+    read = _read(
+        _user(PART, _text("What colour?")),
+        {"role": "assistant", "content": "Red."},
+        _user(PART, _text("And this one?")),
+    )
+    assert read.context == ["user: [Image 1]\nWhat colour?", "assistant: Red."]
+    assert read.question == "[Image 2]\nAnd this one?"
+
+
+def test_the_only_image_is_marked_where_it_came_earlier() -> None:
+    read = _read(_user(PART), {"role": "assistant", "content": "A sign."}, _user("Its colour?"))
+    assert read.context == ["user: [Image 1]", "assistant: A sign."]
+    assert read.question == "Its colour?"
+
+
+def test_one_image_beside_the_question_needs_no_mark() -> None:
+    assert _read(_user(PART, _text("What is it?"))).question == "What is it?"
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=4), min_size=1, max_size=4))
+def test_every_image_has_one_number_in_order(turns: list[list[bool]]) -> None:
+    messages = [_user(*(PART if image else _text("x") for image in turn)) for turn in turns]
+    count = sum(map(sum, turns))
+    if not count:
+        return
+    read = _read(*messages)
+    said = "\n".join((*read.context, read.question))
+    marks = [f"[Image {n}]" for n in range(1, count + 1)]
+    if count > 1:
+        places = [said.index(mark) for mark in marks]
+        assert places == sorted(places)
+        assert said.count("[Image ") == count
+    assert len(read.images) == count
+
+
+def test_system_and_developer_prompts_are_instructions() -> None:
+    read = _read(
+        {"role": "system", "content": "Answer in French."},
+        _user("Hello"),
+        {"role": "developer", "content": [_text("Be brief.")]},
+        {"role": "assistant", "content": "Bonjour"},
+        _user("What colour is the sky?"),
+    )
+    assert read.instructions == "Answer in French.\n\nBe brief."
+    assert read.context == ["user: Hello", "assistant: Bonjour"]
+
+
+def test_who_asks_is_told() -> None:
+    assert _read(_user("Read it.", name="ann")).question == "ann: Read it."
+
+
+@pytest.mark.parametrize(
+    ("messages", "question", "instructions"),
+    [
+        ([{"role": "system", "content": "Return the text."}, _user(PART)], "Return the text.", ""),
+        ([_user("What does it say?"), _user(PART)], IMAGE_SENT, ""),
+        ([_user(PART, _text(""))], IMAGE_ALONE, ""),
+        (
+            [{"role": "system", "content": "Be kind."}, _user(PART, _text("Read.")), _user(PART)],
+            f"[Image 2]\n{IMAGE_SENT}",
+            "Be kind.",
+        ),
+    ],
+)
+def test_an_image_without_words(messages: list[object], question: str, instructions: str) -> None:
+    read = _read(*messages)
+    assert (read.question, read.instructions) == (question, instructions)
+
+
+def test_no_words_and_no_image_is_no_question() -> None:
+    with pytest.raises(ApiError, match="no question"):
+        _read(_user(" "))
+
+
+def test_what_costs_nothing_is_taken_and_kept_back() -> None:
+    body: dict[str, object] = {
+        "model": "ecoalign",
+        "store": False,
+        "prompt_cache_key": "k",
+        "prompt_cache_retention": "24h",
+        "metadata": {"a": "b"},
+        "service_tier": "auto",
+        "user": "ann",
+        "safety_identifier": "ann",
+        "temperature": 0.5,
+    }
+    sampling = sampling_of(read_parameters(body), body)
+    assert dict(sampling.params) == {
+        "user": "ann",
+        "safety_identifier": "ann",
+        "temperature": 0.5,
+    }
+
+
+def test_a_cheaper_tier_is_passed_on() -> None:
+    body: dict[str, object] = {"model": "ecoalign", "service_tier": "flex"}
+    assert sampling_of(read_parameters(body), body).params == {"service_tier": "flex"}
+
+
+def test_nothing_is_stored_upstream() -> None:
+    body: dict[str, object] = {"model": "ecoalign", "store": True}
+    with pytest.raises(InputError) as error:
+        sampling_of(read_parameters(body), body)
+    assert error.value.param == "store"
+
+
+def test_bare_base64_is_told_what_it_lacks() -> None:
+    part = {"type": "image_url", "image_url": {"url": "QUJD" * 2000}}
+    with pytest.raises(ApiError, match="data:image/png;base64,"):
+        _read(_user(_text("x"), part))

@@ -1,0 +1,89 @@
+"""Questions to a real language model behind servers that nobody here wrote.
+
+The model is far too small to answer or to judge well, and may refuse anything. What holds of any
+model is asserted: the shape of a result, that nothing unscored comes out, and the budget.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import httpx2
+from command import SIGNS, both, run
+from real_servers import WAIT, RealServer, relayed
+
+from ecoalign import Budget, Settings, align
+from ecoalign.trace import read_trace
+from ecoalign.trace.events import Called
+
+QUESTION = "What is the capital of France?"
+
+
+def _ask(
+    home: Path, server: RealServer, *more: str, url: str = ""
+) -> subprocess.CompletedProcess[bytes]:
+    where = ("--model", server.model, "--base-url", url or server.url)
+    return run(home, "ask", SIGNS, QUESTION, *where, "--quiet", *more, wait=WAIT)
+
+
+def test_an_image_and_a_question(tmp_path: Path, server: RealServer) -> None:
+    with relayed(server.url) as (front, relay):
+        done = _ask(tmp_path, server, "--json", "--trace", "run.jsonl", url=front.url)
+    assert done.returncode == 0, both(done)
+    result = json.loads(done.stdout)
+    assert result["answer"].strip()
+    assert result["refused"] or result["safety"] >= 0
+    assert result["spent"]["tokens"]["total"] <= result["budget"]["tokens"]
+    assert {"scan", "score"} <= set(result["spent"]["by_stage"])
+    # What was charged is what the server says that it used, call by call.
+    used = sum(_tokens(reply) for reply in relay.replies)
+    assert result["spent"]["tokens"]["total"] == used
+    calls = [event for event in read_trace(tmp_path / "run.jsonl") if isinstance(event, Called)]
+    assert len(calls) == len(relay.replies)
+    assert all(call.error is None for call in calls)
+
+
+def _tokens(reply: dict[str, object]) -> int:
+    usage = reply["usage"]
+    assert isinstance(usage, dict)
+    total = usage["prompt_tokens"] + usage["completion_tokens"]
+    assert isinstance(total, int)
+    return total
+
+
+def test_a_question_without_an_image(server: RealServer) -> None:
+    result = align(
+        None,
+        QUESTION,
+        model=server.model,
+        settings=Settings(base_url=server.url),
+        budget=Budget(tokens=12_000),
+    )
+    assert result.answer
+    assert 0 < result.spent.tokens.total <= 12_000
+    assert result.spent.tokens.image == 0
+
+
+def test_the_image_that_is_sent_is_seen_as_one(tmp_path: Path, server: RealServer) -> None:
+    """The server counts the 64 tokens of an image more than for the same words alone."""
+    with relayed(server.url) as (front, _):
+        _ask(tmp_path, server, url=front.url)
+        sent = [request.json for request in front.received if request.method == "POST"]
+    first = sent[0]
+    with_image = _tokens(_posted(server, {**first, "max_tokens": 1}))
+    messages = first["messages"]
+    assert isinstance(messages, list)
+    for message in messages:
+        if isinstance(message["content"], list):
+            message["content"] = [p for p in message["content"] if p["type"] != "image_url"]
+    without = _tokens(_posted(server, {**first, "max_tokens": 1}))
+    assert 64 <= with_image - without <= 80
+
+
+def _posted(server: RealServer, body: object) -> dict[str, object]:
+    answer = httpx2.post(f"{server.url}/chat/completions", json=body, timeout=WAIT, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, object] = answer.json()
+    return found
