@@ -225,6 +225,19 @@ def test_a_price_that_is_none_is_refused(price: str) -> None:
 # -- funds and the working limit -------------------------------------------------------------
 
 
+def test_a_fund_is_trimmed_to_what_its_calls_need_and_never_raised() -> None:
+    ledger = Ledger(Budget(tokens=100, seconds=9.0), clock=lambda: 0.0)
+    ledger.reserve_fund("answer", Usage(40, 20), MODEL, seconds=2.0)
+    ledger.trim_fund("answer", [(MODEL, Usage(10, 5)), (MODEL, Usage(10, 5))])
+    assert ledger.funded == Amount(30, None, 2.0)
+    assert ledger.remaining().tokens == 70
+    ledger.trim_fund("answer", [(MODEL, Usage(90, 5))])
+    ledger.trim_fund("other", [(MODEL, Usage(1, 1))])
+    assert ledger.funded.tokens == 30
+    with pytest.raises(ValueError, match="negative"):
+        ledger.trim_fund("answer", [(MODEL, Usage(-1, 1))])
+
+
 def test_a_fund_is_only_for_its_own_calls() -> None:
     ledger = Ledger(Budget(tokens=100))
     ledger.reserve_fund("answer", Usage(20, 20), MODEL)
@@ -450,6 +463,16 @@ class Spender(RuleBasedStateMachine):
     def free(self, name: str) -> None:
         self.ledger.release_fund(name)
         self.names.discard(name)
+
+    @rule(name=st.sampled_from("ab"), bound=bounds)
+    def trim(self, name: str, bound: Usage) -> None:
+        before, committed = self.ledger.funded.tokens, self.ledger.committed.tokens
+        self.ledger.trim_fund(name, [(MODEL, bound)])
+        assert before is not None
+        assert committed is not None
+        given = before - (self.ledger.funded.tokens or 0)
+        assert given >= 0
+        assert self.ledger.committed.tokens == committed - given
 
     @rule(share=st.sampled_from([0.3, 0.6, 1.0]))
     def tighten(self, share: float) -> None:

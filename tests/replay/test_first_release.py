@@ -43,6 +43,7 @@ def test_every_record_is_read_as_it_was_written(name: str) -> None:
     assert (first.pop("schema"), first.pop("method")) == (1, "ecoalign")
     assert (first.pop("instructions"), first.pop("profile"), first.pop("known")) == ("", {}, {})
     assert first.pop("profile_hash") == ""
+    assert [image.pop("detail") for image in first["images"]] == [None] * len(old["images"])
     assert first == old
 
 

@@ -80,8 +80,8 @@ class Profile:
     """Sent with every request, where the server knows it."""
     boxes: BoxConvention = "xyxy-1000"
     """How it writes a region of an image."""
-    smallest_image: Annotated[int, Ge(1), Le(4096)] = 1
-    """The least side of an image that it takes, in pixels."""
+    smallest_image: Annotated[int, Ge(1), Le(4096)] = 28
+    """The least side of an image that it takes, in pixels; some servers crash below one patch."""
     view_pixels: Annotated[int, Ge(32), Le(4096)] = 512
     """The longest side of a low-resolution view that suits it, in pixels."""
     crop_pixels: Annotated[int, Ge(32), Le(4096)] = 512

@@ -35,7 +35,7 @@ def _read(*messages: object) -> Conversation:
 
 def test_images_stand_where_the_user_put_them() -> None:
     read = _read(_user(_text("Before:"), PART, _text("After:"), PART, _text("What changed?")))
-    assert read.question == "Before:\n[Image 1]\nAfter:\n[Image 2]\nWhat changed?"
+    assert read.question == "Before: image 1\nAfter: image 2\nWhat changed?"
     assert [image.param[:24] for image in read.images] == [
         "messages[0].content[1].i",
         "messages[0].content[3].i",
@@ -48,13 +48,13 @@ def test_images_of_earlier_turns_are_told_apart() -> None:
         {"role": "assistant", "content": "Red."},
         _user(PART, _text("And this one?")),
     )
-    assert read.context == ["user: [Image 1]\nWhat colour?", "assistant: Red."]
-    assert read.question == "[Image 2]\nAnd this one?"
+    assert read.context == ["user: image 1\nWhat colour?", "assistant: Red."]
+    assert read.question == "image 2\nAnd this one?"
 
 
 def test_the_only_image_is_marked_where_it_came_earlier() -> None:
     read = _read(_user(PART), {"role": "assistant", "content": "A sign."}, _user("Its colour?"))
-    assert read.context == ["user: [Image 1]", "assistant: A sign."]
+    assert read.context == ["user: image 1", "assistant: A sign."]
     assert read.question == "Its colour?"
 
 
@@ -70,11 +70,11 @@ def test_every_image_has_one_number_in_order(turns: list[list[bool]]) -> None:
         return
     read = _read(*messages)
     said = "\n".join((*read.context, read.question))
-    marks = [f"[Image {n}]" for n in range(1, count + 1)]
+    marks = [f"image {n}" for n in range(1, count + 1)]
     if count > 1:
         places = [said.index(mark) for mark in marks]
         assert places == sorted(places)
-        assert said.count("[Image ") == count
+        assert said.count("image ") == count
     assert len(read.images) == count
 
 
@@ -102,7 +102,7 @@ def test_who_asks_is_told() -> None:
         ([_user(PART, _text(""))], IMAGE_ALONE, ""),
         (
             [{"role": "system", "content": "Be kind."}, _user(PART, _text("Read.")), _user(PART)],
-            f"[Image 2]\n{IMAGE_SENT}",
+            f"image 2\n{IMAGE_SENT}",
             "Be kind.",
         ),
     ],

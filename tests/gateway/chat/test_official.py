@@ -150,8 +150,8 @@ def test_several_images_turns_and_system_prompts(client: openai.OpenAI) -> None:
     started, finished = events[0], events[-1]
     assert isinstance(started, RunStarted)
     assert isinstance(finished, Finished)
-    assert started.question == f"{QUESTION}\n[Image 2]"
-    assert started.context == ("user: What do you see?\n[Image 1]", "assistant: two signs")
+    assert started.question == f"{QUESTION} image 2"
+    assert started.context == ("user: What do you see? image 1", "assistant: two signs")
     assert started.instructions == "Be brief.\n\nBe kind."
     assert len(started.images) == 2
     assert finished.answer == done.choices[0].message.content

@@ -123,19 +123,18 @@ def test_a_conversation_becomes_a_question_with_its_context() -> None:
         ],
         max_images=2,
     )
-    assert read.question == "two"
+    assert read.question == "two image 2"
     assert [image.param for image in read.images] == [
         "messages[1].content[0].image_url.url",
         "messages[6].content[1].image_url.url",
     ]
     assert read.context == [
-        "system (app): Be brief.",
-        "user: one",
+        "user: image 1\none",
         'assistant: called {"id": "c"}',
         "tool: 4",
         "assistant: no",
-        "system: now",
     ]
+    assert read.instructions == "Be brief.\n\nnow"
 
 
 def test_what_is_passed_on_is_checked_for_what_would_be_fetched() -> None:

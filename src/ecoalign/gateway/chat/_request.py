@@ -120,7 +120,7 @@ def _is_free(name: str, value: object) -> bool:
 class Conversation:
     """The messages, read.
 
-    Where the place of an image matters, "[Image N]" stands for it among the words, counted from 1
+    Where the place of an image matters, "image N" stands for it among the words, counted from 1
     over all turns: where there are several images, or the only one came with an earlier turn.
 
     Attributes:
@@ -236,12 +236,18 @@ def _text_of(message: Message, numbers: Iterator[int] | None) -> str:
 def _texts(
     parts: Iterable[TextPart | RefusalPart | ImagePart], numbers: Iterator[int] | None
 ) -> Iterator[str]:
-    """The text of each part, with the mark of an image where they are marked."""
+    """The text of each part, with the name of an image after the words that it follows, where the
+    images are named."""
+    words = ""
     for part in parts:
         if not isinstance(part, ImagePart):
-            yield _text(part)
+            if words:
+                yield words
+            words = _text(part)
         elif numbers is not None:
-            yield f"[Image {next(numbers)}]"
+            words = f"{words.rstrip()} image {next(numbers)}".lstrip()
+    if words:
+        yield words
 
 
 def _text(part: TextPart | RefusalPart) -> str:
