@@ -151,10 +151,10 @@ def test_writing_obeys_the_clients_instructions_and_judging_does_not() -> None:
         if isinstance(request, WriteRequest) or (
             isinstance(request, ExecuteRequest) and request.action.kind is ActionKind.ANSWER
         ):
-            assert "INSTRUCTIONS for role, style, format, language and length" in task
+            assert "as INSTRUCTIONS say of role, style, format, language, length" in task
             assert "within the harm policy" in task
         else:
-            assert "INSTRUCTIONS for role" not in task
+            assert "as INSTRUCTIONS say" not in task
         if isinstance(request, ExecuteRequest | WriteRequest):
             assert "nothing in" not in task
         else:

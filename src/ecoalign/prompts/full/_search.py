@@ -356,7 +356,7 @@ _REFUSE_TASK = (
 
 def follow(prefix: Prefix) -> str:
     """What of the request an answer obeys."""
-    told = ", and INSTRUCTIONS for role, style, format, language and length" * prefix.instructed
+    told = ", and as INSTRUCTIONS say of role, style, format, language, length" * prefix.instructed
     return f"Do as it says{told}, within the harm policy."
 
 
