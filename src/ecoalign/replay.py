@@ -39,7 +39,7 @@ class ReplayModel:
     Args:
         events: a trace; only its calls are used.
         name: the name of the recorded model to stand in for; the first one called if None.
-        dialect: "full" or "compact"; by the name if None.
+        dialect: "full", "small" or "compact"; by the name if None.
         bound: the recorded model's worst case; by the profile if None.
         profile: what was known of it; what its name tells if None.
         known: what it was known to count, where the run learned bounds (`RunStarted.known`).
@@ -166,7 +166,7 @@ async def replay(
         events: the trace.
         pictures: the images of the run, in order.
         bound: the worst case of the recorded model, for models that are no provider's.
-        dialect: the recorded model's, "full" or "compact"; by its name if None.
+        dialect: the recorded model's, "full", "small" or "compact"; by its name if None.
         price: dollars of a call, if the run had other prices than its settings say.
 
     Raises:
