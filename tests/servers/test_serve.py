@@ -16,6 +16,7 @@ from ecoalign import Aligner, Settings
 from ecoalign.evaluators import SelfEvaluator
 from ecoalign.models.openai import OpenAIModel
 from ecoalign.query import Query
+from ecoalign.trace.events import Called
 
 QUESTION = "What is the capital of France?"
 
@@ -107,25 +108,21 @@ def test_a_bench_of_a_few_questions(tmp_path: Path, llama: RealServer) -> None:
     assert (tmp_path / "out" / "report.md").exists()
 
 
-async def test_another_server_judges(llama: RealServer, transformers: RealServer) -> None:
+async def test_another_server_judges(llama: RealServer) -> None:
     """The judge is asked at its own address, and its tokens count in the one budget."""
-    with relayed(llama.url) as (writer, written), relayed(transformers.url) as (judge, judged):
-        evaluator = SelfEvaluator(OpenAIModel(transformers.model, base_url=judge.url))
+    with relayed(llama.url) as (writer, written), relayed(llama.url) as (judge, judged):
+        evaluator = SelfEvaluator(OpenAIModel(llama.model, base_url=judge.url))
         model = OpenAIModel(llama.model, base_url=writer.url)
         settings = Settings(budget="40000", caps=SHORT_CAPS, max_thoughts=3)
         aligner = Aligner(model, settings, evaluator=evaluator)
         result = await aligner.align(Query.of(SIGNS, QUESTION))
         await aligner.aclose()
         await evaluator.model.aclose()
-        stages = {bool(_is_verdict(request.json)) for request in judge.received}
-        assert stages == {True}
-        assert not any(_is_verdict(request.json) for request in writer.received)
+    stages = [event.stage for event in result.trace if isinstance(event, Called)]
+    assert len(judged.replies) == stages.count("score") > 0
+    assert len(written.replies) == len(stages) - stages.count("score") > 0
     used = sum(_total(reply) for reply in (*written.replies, *judged.replies))
     assert 0 < used == result.spent.tokens.total <= 40_000
-
-
-def _is_verdict(body: dict[str, object]) -> bool:
-    return '\\"safety\\"' in json.dumps(body) and '\\"key\\"' in json.dumps(body)
 
 
 def _total(reply: dict[str, object]) -> int:

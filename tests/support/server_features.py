@@ -147,11 +147,13 @@ FEATURES: Mapping[str, Callable[[Subject], Awaitable[str]]] = {
 
 
 async def found(subject: Subject, feature: str) -> str:
-    """What a cell of the table says."""
+    """What a cell of the table says; the model is closed."""
     try:
         return await FEATURES[feature](subject)
     except ModelError as error:
         return f"fails ({error.fault})"
+    finally:
+        await subject.model.aclose()
 
 
 @dataclass(frozen=True, slots=True)
