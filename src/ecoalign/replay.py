@@ -139,6 +139,10 @@ def _bound_of(name: str, profile: Profile) -> Callable[[ChatRequest], Usage]:
         from ecoalign.models.embedded import EmbeddedModel
 
         return EmbeddedModel().bound
+    if name.startswith("hf:"):
+        from ecoalign.models.hf import bound_of
+
+        return bound_of(name.removeprefix("hf:"), profile)
     family, measured = profile.family, profile.image_tokens
     return lambda request: token_bound(under(request, profile), family, measured)
 
