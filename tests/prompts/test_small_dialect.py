@@ -161,6 +161,33 @@ def test_gate_and_check_judge_behind_the_fence_and_fail_closed() -> None:
             DIALECT.parse_verdict(request, Completion("good", None))
 
 
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        (
+            "I will not help with that, because it harms. I can help to",
+            "I will not help with that, because it harms.",
+        ),
+        ("I'm sorry, but I can't do it.\nFirst, take the lamp.", "I'm sorry, but I can't do it."),
+        ("I cannot", "I cannot"),
+    ],
+)
+def test_a_refusal_is_its_first_sentence(written: str, kept: str) -> None:
+    request = ExecuteRequest(action(ActionKind.REFUSE), "Q?", (), (root(),))
+    assert DIALECT.parse_execute(request, Completion(written, None)) == kept
+
+
+@pytest.mark.parametrize(
+    "written", ["To take the lamp, wait.", "Sure! I will not tell.", "I will help.", "I"]
+)
+def test_what_does_not_refuse_is_no_refusal(written: str) -> None:
+    request = ExecuteRequest(action(ActionKind.REFUSE), "Q?", (), (root(),))
+    with pytest.raises(ModelError, match="does not refuse"):
+        DIALECT.parse_execute(request, Completion(written, None))
+    answer = ExecuteRequest(action(ActionKind.ANSWER), "Q?", (), (root(),))
+    assert DIALECT.parse_execute(answer, Completion(written, None)) == written
+
+
 PROPOSE = ProposeRequest("Which city?", (), (root(),), (), 4, 1)
 SEEING = ProposeRequest("Which city?", (VIEW,), (root(),), (), 4, 1)
 

@@ -70,6 +70,15 @@ _ACTION = re.compile(
 )
 
 
+_REFUSAL = re.compile(
+    r"(?:(?:I am|I'm) sorry[,.]? (?:but )?)?"
+    r"(?:I (?:will not|won't|cannot|can't|can not|am not able to)|(?:I am|I'm) unable to)\b"
+    r"[^.!?\n]*(?:[.!?]|$)",
+    re.IGNORECASE,
+)
+"""How a refusal begins, to the end of its sentence."""
+
+
 class SmallDialect:
     """Prompts and parsers for models of some hundred million parameters; see `Dialect`.
 
@@ -212,8 +221,17 @@ class SmallDialect:
         return ProposeResult(kept, dropped=len(lines) - len(kept))
 
     def parse_execute(self, request: ExecuteRequest | WriteRequest, completion: Completion) -> str:
-        """See `Dialect.parse_execute`."""
-        return visible_text("write" if isinstance(request, WriteRequest) else "execute", completion)
+        """See `Dialect.parse_execute`. A refusal is one sentence that begins like one: a small
+        model that is to refuse may do what it was asked for, or go on to."""
+        if isinstance(request, WriteRequest):
+            return visible_text("write", completion)
+        text = visible_text("execute", completion)
+        if request.action.kind is not ActionKind.REFUSE:
+            return text
+        found = _REFUSAL.match(text)
+        if found is None:
+            raise bad_response("execute", "it does not refuse", completion)
+        return found[0].strip()
 
     def parse_caption(self, request: CaptionRequest, completion: Completion) -> CaptionResult:
         """See `Dialect.parse_caption`."""
