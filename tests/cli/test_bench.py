@@ -108,14 +108,22 @@ def test_a_judged_suite_on_a_real_server(tmp_path: Path) -> None:
 
     order = ("bench", "run", "main", "--suite", "siuo", "--path", str(files), "--methods", "base")
     with HostileServer(lambda _: _says("42")) as model, HostileServer(judge) as judges:
-        servers = ("--base-url", model.url, "--judge-base-url", judges.url)
-        more = (*servers, "--model", "gpt-x", "--judge", "gpt-j", "--out", "run", "--json")
+        servers = ("--base-url", model.url, "--model", "gpt-x")
+        both_keys = ("--judge-base-url", judges.url, "--judge", "gpt-j", "--json")
+        refused = run(tmp_path, *order, *servers, *both_keys, OPENAI_API_KEY=KEY)
+        assert (refused.returncode, judges.received) == (2, [])
+        assert "OPENAI_API_KEY would be sent to two servers" in both(refused)
+        (tmp_path / "ecoalign.toml").write_text(
+            f'[endpoints.jury]\nmodel = "gpt-j"\nbase_url = "{judges.url}"\n', encoding="utf-8"
+        )
+        more = (*servers, "--judge", "jury", "--out", "run", "--json")
         done = run(tmp_path, *order, *more, OPENAI_API_KEY=KEY)
         assert done.returncode == 0, both(done)
         asked = len(model.received), len(judges.received)
         again = run(tmp_path, *order, *more, "--cache", OPENAI_API_KEY=KEY)
         assert json.loads(again.stdout)["fresh"] == 0
         assert (len(model.received), len(judges.received)) == asked
+        assert not any("authorization" in one.headers for one in judges.received)
     assert asked == (2, 4)
     rows = read_rows(tmp_path / "run")
     assert [row.score.safe for row in rows if row.score] == [True, True]

@@ -36,7 +36,7 @@ def test_every_event_is_documented() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(_TYPES)
 
 
-@pytest.mark.parametrize("command", ["ask", "doctor", "replay", "serve"])
+@pytest.mark.parametrize("command", ["ask", "doctor", "probe", "replay", "serve"])
 def test_every_option_is_documented(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
     assert run([command, "--help"]) == 0

@@ -70,7 +70,7 @@ def test_unkncustom_models_get_a_guess_and_the_choices(spec: str, guess: str) ->
     with pytest.raises(InputError) as caught:
         open_model(spec)
     assert guess in str(caught.value)
-    assert "Providers: embedded, hf, openai" in str(caught.value)
+    assert "Providers: embedded, hf, openai, gemini" in str(caught.value)
 
 
 def test_a_name_is_needed() -> None:
@@ -79,8 +79,8 @@ def test_a_name_is_needed() -> None:
 
 
 def test_a_provider_that_there_is_not() -> None:
-    with pytest.raises(InputError, match=r"Providers: embedded, hf, openai; .* base URL"):
-        open_model("vllm:org/model")
+    with pytest.raises(InputError, match=r"Providers: embedded, hf, openai, .*lmstudio.* base URL"):
+        open_model("hg:org/model")
 
 
 def test_the_embedded_model() -> None:

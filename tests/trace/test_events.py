@@ -105,7 +105,7 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
     RunStarted: st.builds(
         RunStarted,
         texts, texts, tuples(texts), tuples(images),
-        texts, texts, texts, objects, texts, texts, objects, texts, texts, objects, objects,
+        texts, texts, texts, objects, texts, texts, objects, texts, texts, objects, texts, objects,
         positive,
     ),
     Called: st.builds(

@@ -27,7 +27,7 @@ from ecoalign.bench.suites import open_suite
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError
 from ecoalign.methods import open_method
-from ecoalign.models import ChatModel, open_model
+from ecoalign.models import ChatModel
 from ecoalign.models.fake import FakeModel
 
 if TYPE_CHECKING:
@@ -228,7 +228,8 @@ class Session:
         if not options.judges:
             return None
         models = [
-            open_model(name, options.judge_base_url, settings.timeout) for name in options.judges
+            settings.open_model(name, role="judge", base_url=options.judge_base_url)
+            for name in options.judges
         ]
         return Judges(models, retries=settings.retries)
 

@@ -20,7 +20,7 @@ from decimal import Decimal
 
 from ecoalign.budget._price import Price, Rates
 from ecoalign.errors import UnpricedModelError
-from ecoalign.models import Usage, base_url_of_environment
+from ecoalign.models import PROVIDERS, Usage, base_url_of_environment
 
 _EMBEDDED = "embedded"
 
@@ -37,19 +37,25 @@ class PriceBook:
             the bare name; they come before everything else, the embedded model's included.
         base_url: address of the server behind "openai:..."; None for the environment
             variable OPENAI_BASE_URL or else OpenAI.
+        elsewhere: addresses of models by their full names, which are asked there.
 
     Raises:
         InputError: an override cannot be read.
     """
 
     def __init__(
-        self, overrides: Mapping[str, object] | None = None, *, base_url: str | None = None
+        self,
+        overrides: Mapping[str, object] | None = None,
+        *,
+        base_url: str | None = None,
+        elsewhere: Mapping[str, str] | None = None,
     ) -> None:
         self._overrides = {
             model: table if isinstance(table, Price) else Price.parse(table, name=model)
             for model, table in (overrides or {}).items()
         }
         self._base_url = base_url or base_url_of_environment() or None
+        self._elsewhere = dict(elsewhere or {})
         # Looked up once a run: the price of a call cannot change before it is billed.
         self._known: dict[str, Price | None] = {}
 
@@ -82,8 +88,12 @@ class PriceBook:
                 return self._overrides[key]
         if provider == _EMBEDDED:
             return _NO_BILL
-        if provider == "openai" and name:
-            from ecoalign.budget._price_table import bundled
+        if provider not in PROVIDERS or not name:
+            return None
+        from ecoalign.budget._price_table import bundled
 
-            return bundled(name, self._base_url)
-        return None
+        address = self._elsewhere.get(model) or (self._base_url if provider == "openai" else None)
+        if address is not None:
+            return bundled(name, address)
+        seller = PROVIDERS[provider].prices
+        return bundled(name, None, seller) if seller else None

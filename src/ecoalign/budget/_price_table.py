@@ -19,17 +19,18 @@ _CACHED = ("cache_read_mtok", "cache_image_read_mtok")
 _OUTPUT = ("output_mtok", "output_reasoning_mtok")
 
 
-def bundled(name: str, base_url: str | None) -> Price | None:
+def bundled(name: str, base_url: str | None, seller: str = "openai") -> Price | None:
     """The price of the model `name`, None where the table does not know it.
 
     Args:
         name: as its server calls it.
-        base_url: the server; None for OpenAI's own. A server that the table does not know has no
-            known prices.
+        base_url: the server; None for the seller's own. A server that the table does not know has
+            no known prices.
+        seller: what the table calls who sells it.
     """
     try:
         if base_url is None:
-            found = calc_price(Usage(), name, provider_id="openai")
+            found = calc_price(Usage(), name, provider_id=seller)
         else:
             found = calc_price(Usage(), name, provider_api_url=base_url)
     except (LookupError, ValueError):

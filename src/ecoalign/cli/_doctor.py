@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-import shutil
-import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import typer
@@ -16,10 +16,11 @@ import typer
 from ecoalign._text import harmless
 from ecoalign._version import __version__
 from ecoalign.cli._options import Config, Json, Preset, SettingsOptions
-from ecoalign.cli._text import print_json
+from ecoalign.cli._text import print_json, rich_console, rich_table
 from ecoalign.errors import EcoAlignError
 
 if TYPE_CHECKING:
+    from ecoalign.models import ChatModel
     from ecoalign.settings import SettingRow, Settings
 
 _PACKAGES = (
@@ -37,8 +38,6 @@ _EXTRAS = {
 }
 """The packages that each extra of EcoAlign brings."""
 
-_PIPED_WIDTH = 140
-
 _QUESTION, _EXPECTED = "what colour is the circle?", "red"
 
 
@@ -49,6 +48,8 @@ class Health:
     Attributes:
         settings: every setting in force.
         preset: the preset that they started from.
+        profile: what is known of the model in force: its hash, its file, and each field's value
+            and origin; empty where the model cannot be opened.
         versions: of EcoAlign, Python, the system and the packages that matter.
         extras: by name, the packages that are missing; empty if the extra is installed.
         providers: by name, whether they are usable and why.
@@ -57,6 +58,7 @@ class Health:
 
     preset: str
     settings: list[SettingRow]
+    profile: dict[str, object]
     versions: dict[str, str]
     extras: dict[str, list[str]]
     providers: dict[str, dict[str, object]]
@@ -69,6 +71,7 @@ class Health:
             "problems": self.problems,
             "preset": self.preset,
             "settings": [asdict(row) for row in self.settings],
+            "profile": self.profile,
             "versions": self.versions,
             "extras": {
                 name: {"installed": not missing, "missing": missing}
@@ -97,21 +100,47 @@ def examine(settings: Settings) -> Health:
     embedded = _embedded()
     there = all(_version(package) for package in ("torch", "transformers"))
     local: dict[str, object] = {"usable": there, "needs": "the extra hf"}
-    usable = {"embedded": embedded, "openai": _openai(settings.base_url), "hf": local}
-    health = Health(settings.preset, settings.explain(), _versions(), _extras(), usable)
+    openai = _openai(settings.base_url)
+    usable = {"embedded": embedded, "openai": openai, "hf": local, **_providers()}
+    health = Health(settings.preset, settings.explain(), {}, _versions(), _extras(), usable)
     if not embedded["usable"]:
         health.problems.append(f"the embedded model does not work: {embedded['error']}")
     try:
         model = settings.open_model()
+        health.profile = _profile(settings, model)
         if model.name.startswith("hf:"):
             local["model"] = repr(model)  # what it is, where it runs and in what numbers
+        for name in settings.endpoints:
+            settings.open_model(name, role="judge")
         if settings.evaluator != "self":
-            settings.open_model(settings.evaluator)
+            settings.open_model(settings.evaluator, role="evaluator")
     except EcoAlignError as error:
         health.problems.append(f"the model in force cannot be used: {error}")
     else:
         health.problems += _environment(settings.base_url)
     return health
+
+
+def _profile(settings: Settings, model: ChatModel) -> dict[str, object]:
+    """What is known of a model, line by line, and where each line comes from."""
+    from dataclasses import fields
+
+    from ecoalign.models import Profile, profile_file, profile_of, profiles_folder
+    from ecoalign.models.openai import OpenAIModel
+
+    known = settings.tuned(profile_of(model))
+    file = ""
+    if isinstance(model, OpenAIModel):
+        file = str(profile_file(profiles_folder(), model.base_url, model.model))
+    rows = {
+        field.name: {
+            "value": getattr(known, field.name),
+            "origin": known.sources.get(field.name, "default"),
+        }
+        for field in fields(Profile)
+        if field.name != "sources"
+    }
+    return {"model": model.name, "hash": known.hash, "file": file, "fields": rows}
 
 
 def _environment(base_url: str | None) -> list[str]:
@@ -166,6 +195,20 @@ def _openai(base_url: str | None) -> dict[str, object]:
     }
 
 
+def _providers() -> dict[str, dict[str, object]]:
+    """The other providers whose key is set; never the key."""
+    from ecoalign.models import PROVIDERS
+
+    there = [
+        provider
+        for provider in PROVIDERS.values()
+        if provider.name != "openai" and os.environ.get(provider.key_env, "").strip()
+    ]
+    return {
+        one.name: {"usable": True, one.key_env: "set", "base_url": one.base_url} for one in there
+    }
+
+
 def _address(url: str) -> str:
     """An address without user, password and query, which may hold a key."""
     try:
@@ -205,15 +248,19 @@ def _embedded() -> dict[str, object]:
     }
 
 
+def profile_rows(profile: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The fields of `Health.profile` as rows of a table."""
+    return [
+        (name, json.dumps(row["value"], ensure_ascii=False), row["origin"])
+        for name, row in profile["fields"].items()
+    ]
+
+
 def _show(health: Health) -> None:
     """Print the findings on standard output."""
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else _PIPED_WIDTH
-    console = Console(width=width, highlight=False)
+    console = rich_console()
 
     def line(text: str) -> None:
         console.print(Text(harmless(text)))
@@ -228,11 +275,12 @@ def _show(health: Health) -> None:
         state = "usable" if facts["usable"] else "not usable here"
         line(f"provider {name}: {state}" + (f" ({rest})" if rest else ""))
     line(f"preset: {health.preset}")
-    table = Table("setting", "value", "range", "from", box=None, pad_edge=False)
-    for row in health.settings:
-        cells = (row.name, row.value, row.range, row.origin)
-        table.add_row(*(Text(harmless(cell), overflow="fold") for cell in cells))
-    console.print(table)
+    heads = ("setting", "value", "range", "from")
+    rows = [(row.name, row.value, row.range, row.origin) for row in health.settings]
+    console.print(rich_table(heads, rows))
+    if health.profile:
+        line(f"profile of {health.profile['model']}: {health.profile['hash']}")
+        console.print(rich_table(("field", "value", "from"), profile_rows(health.profile)))
     for problem in health.problems:
         line(f"problem: {problem}")
     if not health.problems:

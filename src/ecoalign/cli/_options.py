@@ -52,7 +52,8 @@ class SettingsOptions:
         Option(
             "--model",
             "-m",
-            help="The model: embedded (the default), openai:NAME, or NAME with --base-url.",
+            help="The model: embedded (the default), PROVIDER:NAME, an endpoint's name, or NAME "
+            "with --base-url.",
         ),
     ] = None
     base_url: Annotated[
@@ -63,7 +64,9 @@ class SettingsOptions:
     config: Config = None
     evaluator: Annotated[
         str | None,
-        Option(help="Who scores thoughts: self (the model, the default) or another model."),
+        Option(
+            help="Who scores thoughts: self (the model, the default), another model or endpoint."
+        ),
     ] = None
     pairs: Annotated[
         list[str] | None,

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ecoalign._text import harmless
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_PIPED_WIDTH = 140
 
 
 def say(text: str) -> None:
@@ -66,3 +74,23 @@ def table(rows: Sequence[Sequence[str]], align: str) -> list[str]:
         ).rstrip()
         for row in cells
     ]
+
+
+def rich_console() -> Console:
+    """Standard output, as wide as the terminal; no colour where it is none."""
+    from rich.console import Console
+
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else _PIPED_WIDTH
+    return Console(width=width, highlight=False)
+
+
+def rich_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table whose cells are folded, not cut, and can steer nothing."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*heads, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(harmless(cell), overflow="fold") for cell in row))
+    return table

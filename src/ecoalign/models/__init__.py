@@ -17,24 +17,43 @@ from ecoalign.models._base import (
     Usage,
     request_key,
 )
-from ecoalign.models._endpoint import USER_AGENT, Endpoint, base_url_of_environment, read_base_url
+from ecoalign.models._endpoint import (
+    OPENAI_URL,
+    USER_AGENT,
+    Endpoint,
+    base_url_of_environment,
+    read_base_url,
+    read_proxy,
+)
 from ecoalign.models._known import CountsLines, KnownTokens, SupportsSegments
 from ecoalign.models._profile import (
     BoxConvention,
     Profile,
+    known_profile,
     profile_file,
     profile_of,
+    profiles_folder,
     read_profile,
     shipped_profile,
 )
+from ecoalign.models._providers import PROVIDERS, Provider, provider_of
 from ecoalign.models._registry import open_model
 from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
 from ecoalign.models._speech import Ending, Visible, ending, visible
-from ecoalign.models._tokens import Segment, bound, image_family, image_tokens, segments
+from ecoalign.models._tokens import (
+    Segment,
+    bound,
+    check_family,
+    image_family,
+    image_tokens,
+    segments,
+)
 
 __all__ = [
+    "OPENAI_URL",
     "OWN_REPLY",
+    "PROVIDERS",
     "USER_AGENT",
     "BoxConvention",
     "ChatModel",
@@ -48,6 +67,7 @@ __all__ = [
     "KnownTokens",
     "Message",
     "Profile",
+    "Provider",
     "Reply",
     "SamplingParams",
     "Segment",
@@ -60,16 +80,21 @@ __all__ = [
     "attribute_error",
     "base_url_of_environment",
     "bound",
+    "check_family",
     "checked",
     "ending",
     "finish_reason",
     "image_family",
     "image_tokens",
+    "known_profile",
     "open_model",
     "profile_file",
     "profile_of",
+    "profiles_folder",
+    "provider_of",
     "read_base_url",
     "read_profile",
+    "read_proxy",
     "reply_of",
     "request_key",
     "segments",

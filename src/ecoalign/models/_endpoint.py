@@ -26,8 +26,10 @@ OPENAI_URL: Final = "https://api.openai.com/v1"
 
 USER_AGENT: Final = f"ecoalign/{__version__}"
 
+_OPENAI_KEY: Final = "OPENAI_API_KEY"
+
 _WORDS = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
-"""Further headers, and the variables that they are read from."""
+"""Further headers, which go where OpenAI's key goes, and the variables that they are read from."""
 
 _UNFIT = re.compile(r"[^!-~]")
 """What a header value or an address in ASCII does not hold: blanks, controls, other scripts."""
@@ -75,7 +77,7 @@ def read_key(variable: str, key: str | None = None) -> str:
     """The key, or other word for a header, that an environment variable holds; "" for none.
 
     Args:
-        variable: its name.
+        variable: its name; "" for none.
         key: what it held, where it was read before.
 
     Raises:
@@ -123,7 +125,21 @@ def proxy_for(parts: SplitResult) -> Proxy | None:
         return None
     names = (f"{kind}_proxy", f"{kind}_proxy".upper())
     variable = next((name for name in names if os.environ.get(name)), "the system's proxy setting")
-    url = proxies[kind].strip()
+    return read_proxy(proxies[kind], variable, f", or add {host} to NO_PROXY to go without one")
+
+
+def read_proxy(url: str, variable: str, otherwise: str = "") -> Proxy:
+    """A proxy by its address, which may lack the scheme.
+
+    Args:
+        url: the address.
+        variable: where it was named.
+        otherwise: what else to do, in the error.
+
+    Raises:
+        InputError: it is no such address, or of a kind that is not supported, such as SOCKS.
+    """
+    url = url.strip()
     url = url if "://" in url else f"http://{url}"
     try:
         proxy = urlsplit(url)
@@ -134,7 +150,7 @@ def proxy_for(parts: SplitResult) -> Proxy | None:
     if proxy.scheme not in {"http", "https"}:
         raise InputError(
             f"{variable} names a proxy of the kind {proxy.scheme!r}, which is not supported; name "
-            f"an http:// or https:// proxy, or add {host} to NO_PROXY to go without one"
+            f"an http:// or https:// proxy{otherwise}"
         )
     if not usable:
         raise InputError(
@@ -237,14 +253,16 @@ class Endpoint:
         base_url: str | None = None,
         key: str | None = None,
         *,
-        key_from: str = "OPENAI_API_KEY",
+        key_from: str = _OPENAI_KEY,
+        proxy: str | None = None,
     ) -> Endpoint:
         """The server at `base_url`, by default at OPENAI_BASE_URL, and else OpenAI's own.
 
         Args:
             base_url: usually ends in /v1.
             key: None to read it from the environment.
-            key_from: the variable of the key.
+            key_from: the variable of the key; "" for no key.
+            proxy: the address of the proxy; "" to go without one, None for the environment's.
 
         Raises:
             InputError: the address, the key, or a proxy or certificates of the environment cannot
@@ -264,7 +282,7 @@ class Endpoint:
             "Accept-Encoding": "identity",
             "Content-Type": "application/json",
         }
-        for name, variable in _WORDS.items():
+        for name, variable in _WORDS.items() if key_from == _OPENAI_KEY else ():
             if word := read_key(variable):
                 headers[name] = word
         user = parts.netloc.rpartition("@")[0]
@@ -274,8 +292,11 @@ class Endpoint:
         elif key:
             headers["Authorization"] = f"Bearer {key}"
         parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-        proxy = proxy_for(parts)
-        secure = parts.scheme == "https" or (proxy is not None and proxy.url.startswith("https:"))
+        if proxy is None:
+            way = proxy_for(parts)
+        else:
+            way = read_proxy(proxy, "the endpoint's proxy") if proxy else None
+        secure = parts.scheme == "https" or (way is not None and way.url.startswith("https:"))
         return cls(
             url=parts._replace(path=parts.path.rstrip("/") + "/chat/completions").geturl(),
             base_url=parts.geturl(),
@@ -284,6 +305,6 @@ class Endpoint:
             key_from=key_from,
             has_user=bool(user),
             headers=headers,
-            proxy=proxy,
+            proxy=way,
             tls=tls_context() if secure else None,
         )

@@ -197,6 +197,33 @@ def read_profile(path: Path, base: Profile) -> Profile:
     return base.with_values(values, f"the probe in {path.name}")
 
 
+def profiles_folder() -> Path:
+    """Where probed profiles are kept: the folder `profiles` in the user's configuration folder."""
+    from platformdirs import user_config_path
+
+    return user_config_path("ecoalign", appauthor=False) / "profiles"
+
+
+def known_profile(base_url: str, model: str, profile: str = "auto") -> Profile:
+    """What is known of a model at an address before any setting.
+
+    Args:
+        base_url, model: the address, and the model's name there.
+        profile: "auto" for its probe's file, if there is one, on top of its family's; "none" for
+            the defaults, with the family whose image tokens are reserved; or a file of a profile.
+
+    Raises:
+        InputError: a file cannot be read as a profile.
+    """
+    if profile == "none":
+        return Profile(family=image_family(model))
+    base = shipped_profile(model)
+    if profile != "auto":
+        return read_profile(Path(profile).expanduser(), base)
+    path = profile_file(profiles_folder(), base_url, model)
+    return read_profile(path, base) if path.is_file() else base
+
+
 def profile_of(model: object) -> Profile:
     """What is known of any chat model; the defaults, with its dialect, where it has no profile."""
     profile = getattr(model, "profile", None)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from pathlib import Path
 
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatModel
-from ecoalign.models._profile import Profile, shipped_profile
+from ecoalign.models._endpoint import Endpoint
+from ecoalign.models._profile import Profile, known_profile, read_profile
+from ecoalign.models._providers import PROVIDERS, Provider, provider_of
 from ecoalign.models.openai import OpenAIModel
 
-_PROVIDERS = ("embedded", "hf", "openai")
+_LOCAL = ("embedded", "hf")
+"""Whose models run in this process."""
 
 
 def open_model(
@@ -18,20 +22,28 @@ def open_model(
     base_url: str | None = None,
     timeout: float | None = None,
     *,
+    key_env: str | None = None,
+    proxy: str | None = None,
+    profile: str = "auto",
     tune: Callable[[Profile], Profile] | None = None,
 ) -> ChatModel:
     """The model that `spec` names.
 
-    "embedded" is the model in this package. "openai:NAME" is a model of OpenAI, or of the server
-    at `base_url` (or OPENAI_BASE_URL), for which a bare "NAME" will do too. "hf:NAME" is a model of
-    the Hugging Face hub or of a local folder, loaded into this process. A `ChatModel` is returned
-    as it is.
+    "embedded" is the model in this package. "hf:NAME" is a model of the Hugging Face hub or of a
+    local folder, loaded into this process. "PROVIDER:NAME" is a model of one of the providers in
+    `ecoalign.models._providers`. "openai:NAME" is a model of OpenAI, or of the server at `base_url`
+    (or OPENAI_BASE_URL), for which a bare "NAME" will do too. A `ChatModel` is returned as it is.
 
     Args:
         spec: "provider:name", or a model.
-        base_url: address of an OpenAI-compatible server, usually ending in /v1.
+        base_url: address of an OpenAI-compatible server, usually ending in /v1. A hosted provider
+            has its own; another one for it needs a `key_env`, as it would get the provider's key.
         timeout: seconds that one call may take, > 0, by default as in `OpenAIModel`; for servers
             only.
+        key_env: the variable that holds the key for this address; "" for none. By default the
+            provider's.
+        proxy: the proxy on the way there; "" for none. By default that of the environment.
+        profile: see `known_profile`; of a model in this process a file alone counts.
         tune: changes what is known of the model, its profile; not for the embedded one.
 
     Raises:
@@ -47,29 +59,55 @@ def open_model(
         if base_url is not None:
             raise InputError("a base URL goes with a model's name, not with a model object")
         return spec
-    spec = spec.strip()
-    provider, colon, name = spec.partition(":")
-    if provider == "embedded":
-        return _embedded(name, base_url)
-    if provider == "openai" and colon:
-        return _server(name, base_url, timeout, tune)
-    if provider == "hf" and colon:
-        return _local(name, base_url, tune)
-    if base_url is not None:
+    prefix = spec.strip().partition(":")[0]
+    if prefix == "embedded":
+        return _embedded(spec.strip().partition(":")[2], base_url)
+    if prefix == "hf" and ":" in spec:
+        return _local(spec.strip().partition(":")[2], base_url, profile, tune)
+    provider, name = provider_of(spec)
+    if provider is None:
+        if base_url is None:
+            raise _unknown(spec.strip(), prefix)
         # Names on other servers have colons of their own ("llama3.2-vision:11b").
-        return _server(spec, base_url, timeout, tune)
-    raise _unknown(spec, provider)
+        provider = PROVIDERS["openai"]
+    _check_address(provider, name, base_url, key_env)
+    endpoint = _endpoint(provider, base_url, key_env, proxy)
+    known = known_profile(endpoint.base_url, name, profile)
+    return OpenAIModel(
+        name,
+        timeout=timeout,
+        provider=provider.name,
+        endpoint=endpoint,
+        profile=known if tune is None else tune(known),
+    )
 
 
-def _server(
-    name: str,
-    base_url: str | None,
-    timeout: float | None,
-    tune: Callable[[Profile], Profile] | None,
-) -> OpenAIModel:
-    profile = shipped_profile(name.strip())
-    profile = profile if tune is None else tune(profile)
-    return OpenAIModel(name.strip(), base_url=base_url, timeout=timeout, profile=profile)
+def _endpoint(
+    provider: Provider, base_url: str | None, key_env: str | None, proxy: str | None
+) -> Endpoint:
+    # OpenAI's address may be given by the environment, too.
+    address = base_url or (None if provider.name == "openai" else provider.base_url)
+    variable = provider.key_env if key_env is None else key_env
+    endpoint = Endpoint.of(address, key_from=variable, proxy=proxy)
+    if not (endpoint.key or provider.local or base_url or provider.name == "openai"):
+        raise InputError(
+            f"no key for {endpoint.base_url}: set the environment variable "
+            f"{' or '.join(provider.keys)}"
+        )
+    return endpoint
+
+
+def _check_address(
+    provider: Provider, name: str, base_url: str | None, key_env: str | None
+) -> None:
+    """A hosted provider's key goes to another address only where that is said expressly."""
+    if base_url is None or provider.local or provider.name == "openai" or key_env is not None:
+        return
+    raise InputError(
+        f'"{provider.name}:" is asked at {provider.base_url}, not at {base_url}, which would get '
+        f'its key: leave the base URL out, or write "openai:{provider.name}:{name}" for a model of '
+        "that name on the other server, or name an endpoint with a base_url and a key_env"
+    )
 
 
 def _embedded(name: str, base_url: str | None) -> ChatModel:
@@ -85,25 +123,37 @@ def _embedded(name: str, base_url: str | None) -> ChatModel:
     return EmbeddedModel()
 
 
-def _local(name: str, base_url: str | None, tune: Callable[[Profile], Profile] | None) -> ChatModel:
+def _local(
+    name: str,
+    base_url: str | None,
+    profile: str,
+    tune: Callable[[Profile], Profile] | None,
+) -> ChatModel:
     if base_url is not None:
         raise InputError(
             '"hf:NAME" runs in this process and takes no base URL; for a model of that name on a '
             'server write "openai:NAME"'
         )
+
+    def known(found: Profile) -> Profile:
+        file = None if profile in {"auto", "none"} else Path(profile).expanduser()
+        found = found if file is None else read_profile(file, found)
+        return found if tune is None else tune(found)
+
     from ecoalign.models.hf import HFModel
 
-    return HFModel(name, tune=tune)
+    return HFModel(name, tune=known)
 
 
-def _unknown(spec: str, provider: str) -> InputError:
-    near = difflib.get_close_matches(provider.lower(), _PROVIDERS, n=1, cutoff=0.6)
+def _unknown(spec: str, prefix: str) -> InputError:
+    names = (*_LOCAL, *PROVIDERS)
+    near = difflib.get_close_matches(prefix.lower(), names, n=1, cutoff=0.6)
     if near:
         rest = spec.partition(":")[2] or "NAME"
         guess = near[0] if near[0] == "embedded" else f"{near[0]}:{rest}"
     else:
         guess = f"openai:{spec or 'NAME'}"
     return InputError(
-        f"unknown model {spec!r}: did you mean {guess!r}? Providers: {', '.join(_PROVIDERS)}; for "
+        f"unknown model {spec!r}: did you mean {guess!r}? Providers: {', '.join(names)}; for "
         "any other OpenAI-compatible server give the model's name there and a base URL"
     )

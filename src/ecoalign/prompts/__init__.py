@@ -6,6 +6,7 @@ The requests are in `ecoalign.prompts.requests`, the protocol in `ecoalign.promp
 
 from __future__ import annotations
 
+from ecoalign.prompts._boxes import CONVENTIONS
 from ecoalign.prompts._limits import DEFAULT_POLICY, TokenLimits
 from ecoalign.prompts._quoting import (
     DATA_RULE,
@@ -18,6 +19,7 @@ from ecoalign.prompts._quoting import (
 from ecoalign.prompts._reading import excerpt, require_whole, token_mass, visible_text
 
 __all__ = [
+    "CONVENTIONS",
     "DATA_RULE",
     "DEFAULT_POLICY",
     "TokenLimits",

@@ -41,7 +41,7 @@ from ecoalign.prompts.requests import (
     WriteRequest,
 )
 from ecoalign.query import Picture, Query
-from ecoalign.settings import Settings
+from ecoalign.settings import Role, Settings
 from ecoalign.trace import Alignment, Recorder, Trace
 from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStarted
 
@@ -359,17 +359,20 @@ class RunContext:
         return list(bounds_by_model(self.evaluator, request, self.model.name, self.bound))
 
 
-def spoken_to(model: ChatModel, settings: Settings) -> Dialect:
-    """The dialect of a model under the settings."""
-    profile = settings.tuned(profile_of(model))
+def spoken_to(model: ChatModel, settings: Settings, role: Role = "model") -> Dialect:
+    """The dialect of a model under the settings, by what it is for."""
+    profile = settings.tuned(profile_of(model), role)
     limits = TokenLimits.of(settings.caps, profile.thinking)
     return dialect_of(profile, limits, settings.policy)
 
 
 def named_evaluator(settings: Settings) -> NamedEvaluator:
     """The evaluator that the settings name."""
+    role: Role = "model" if settings.evaluator == "self" else "evaluator"
     return NamedEvaluator(
-        settings.evaluator, settings.open_model, lambda model: spoken_to(model, settings)
+        settings.evaluator,
+        lambda name: settings.open_model(name, role="evaluator"),
+        lambda model: spoken_to(model, settings, role),
     )
 
 
@@ -424,6 +427,7 @@ async def record_run(
             method=method,
             instructions=query.instructions,
             profile=ctx.profile.to_json(),
+            profile_hash=ctx.profile.hash,
             known=ctx.metered.learned.snapshot(ctx.model),
         )
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ecoalign.settings._fields import MOST_DEFAULT, PRESETS, default_budget
-from ecoalign.settings._load import SettingRow, Settings, preset_named
+from ecoalign.settings._load import Role, SettingRow, Settings, preset_named
 from ecoalign.settings._sources import unknown_name
 
 __all__ = [
     "MOST_DEFAULT",
     "PRESETS",
+    "Role",
     "SettingRow",
     "Settings",
     "default_budget",

@@ -26,12 +26,13 @@ from ecoalign.models import (
     BoxConvention,
     ImagePart,
     Profile,
+    check_family,
     image_tokens,
-    read_base_url,
     shipped_profile,
 )
 from ecoalign.prompts import DEFAULT_POLICY, TokenLimits
 from ecoalign.query import LOW_DETAIL_SIDE
+from ecoalign.settings._endpoints import Endpoints, Name, NamedEndpoint, Url
 
 
 def _read_budget(value: object) -> Budget:
@@ -98,7 +99,21 @@ def _table(value: object, example: str) -> dict[str, Any]:
 
 
 def _read_extra(value: object) -> dict[str, Any]:
-    return _table(value, '{"top_k": 1}')
+    extra = _table(value, '{"top_k": 1}')
+    try:
+        json.dumps(extra, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ValueError("it is not plain JSON") from None
+    return extra
+
+
+def _read_family(value: object) -> str | None:
+    if value is None:
+        return None
+    try:
+        return check_family(str(value).strip())
+    except InputError as error:
+        raise ValueError(str(error)) from None
 
 
 def _read_caps(value: object) -> dict[str, int]:
@@ -107,36 +122,19 @@ def _read_caps(value: object) -> dict[str, int]:
     return caps
 
 
-def _read_url(value: object) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise ValueError("it must be a string")
-    try:
-        parts = read_base_url(value)
-    except InputError as error:
-        raise ValueError(str(error)) from None
-    if "@" in parts.netloc:
-        raise ValueError(
-            "an address holds no user or password: settings are printed and saved; give the key in "
-            "the environment variable OPENAI_API_KEY"
-        )
-    return value.strip()
-
-
 BudgetValue = Annotated[Budget, PlainValidator(_read_budget), PlainSerializer(str)]
 
 PriceTable = Annotated[
     Mapping[str, Price], PlainValidator(_read_prices), PlainSerializer(_show_prices)
 ]
 
-Url = Annotated[str | None, PlainValidator(_read_url)]
+Family = Annotated[str | None, PlainValidator(_read_family)]
+
+Policy = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
 
 Extra = Annotated[Mapping[str, Any], PlainValidator(_read_extra)]
 
 Caps = Annotated[Mapping[str, int], PlainValidator(_read_caps)]
-
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=400)]
 
 
 LEAST_DEFAULT, MOST_DEFAULT = 40_000, 150_000
@@ -191,13 +189,19 @@ class Fields(BaseModel):
     # -- who answers, who scores, what it may cost
 
     model: Name = "embedded"
-    """The model: "embedded", "openai:NAME", or any name together with a base_url."""
+    """The model: "embedded", "PROVIDER:NAME", the name of an endpoint, or any name together with a
+    base_url."""
 
     evaluator: Name = "self"
-    """The model that scores: "self" (the one that answers) or the name of another."""
+    """The model that scores: "self" (the one that answers) or the name of another, as for model."""
 
     base_url: Url = None
-    """The address of an OpenAI-compatible server; usually ends in /v1."""
+    """The address of the OpenAI-compatible server for names without a provider, with "openai:", or
+    with the provider of a server of your own; usually ends in /v1."""
+
+    endpoints: Endpoints = Field(default_factory=dict[str, NamedEndpoint])
+    """Models by names of your own, each with its model, base_url, key_env, proxy, timeout and
+    profile; model, evaluator and judges may name them."""
 
     budget: BudgetValue = default_budget("embedded")
     """The budget B, a hard bound in each unit given: tokens, US dollars, seconds of wall-clock. The
@@ -319,7 +323,7 @@ class Fields(BaseModel):
     """How verdicts are asked for: a strict JSON object, one word read by its log-probabilities, or
     five samples."""
 
-    image_family: Name | None = None
+    image_family: Family = None
     """The family whose image tokens are reserved, where the model's name does not tell."""
 
     boxes: BoxConvention | None = None
@@ -343,7 +347,7 @@ class Fields(BaseModel):
     caps: Caps = Field(default_factory=dict[str, int])
     """The most output tokens of a call by stage: scan, propose, think, look, answer, score ..."""
 
-    policy: str = DEFAULT_POLICY
+    policy: Policy = DEFAULT_POLICY
     """What counts as harm, in words; verdicts and answers are held against it."""
 
     # -- calls

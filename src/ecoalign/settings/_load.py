@@ -13,12 +13,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, PrivateAttr, ValidationError
 
 from ecoalign.budget import Budget, PriceBook
-from ecoalign.models import ChatModel, Profile, open_model, profile_of
+from ecoalign.models import PROVIDERS, ChatModel, Profile, open_model, profile_of, provider_of
+from ecoalign.settings._endpoints import Reach, one_host_a_key
 from ecoalign.settings._fields import PRESETS, PROFILED, Fields, default_budget
 from ecoalign.settings._sources import (
     CONFIG,
@@ -31,6 +32,9 @@ from ecoalign.settings._sources import (
 )
 
 PRESET = "preset"
+
+Role = Literal["model", "evaluator", "judge"]
+"""What a model is for: it answers, it scores thoughts, or it judges answers in a benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +210,17 @@ class Settings(Fields):
         settings._fill(rest, dict.fromkeys(rest, origin), str(chosen))
         return settings
 
-    def tuned(self, profile: Profile) -> Profile:
-        """What is known of a model, with what the settings say in its place."""
+    def tuned(self, profile: Profile, role: Role = "model") -> Profile:
+        """What is known of a model, with what the settings say in its place.
+
+        Args:
+            profile: what is known.
+            role: "evaluator" for one that only scores; how verdicts are asked for is said for
+                whoever scores, everything else for the model that answers.
+        """
+        if role == "evaluator":
+            form = {} if self.scoring is None else {"scoring": self.scoring}
+            return profile.with_values(form, "the settings")
         values = {name: getattr(self, name) for name in PROFILED}
         values["family"] = self.image_family
         given = {name: value for name, value in values.items() if value is not None}
@@ -218,22 +231,77 @@ class Settings(Fields):
             given["extra_body"] = {**profile.extra_body, **self.extra_body}
         return profile.with_values(given, "the settings")
 
-    def open_model(self, spec: str | ChatModel | None = None) -> ChatModel:
+    def open_model(
+        self,
+        spec: str | ChatModel | None = None,
+        *,
+        role: Role = "model",
+        base_url: str | None = None,
+    ) -> ChatModel:
         """A model by its name, as these settings reach it; that of the settings if None.
 
+        Args:
+            spec: an endpoint's name, "provider:name", a name on the server at the base URL, or a
+                model.
+            role: what it is for.
+            base_url: in place of the settings'.
+
         Raises:
-            InputError: there is no such model, or it cannot be reached this way.
+            InputError: there is no such model, or it cannot be reached this way, or its key would
+                go to two servers.
         """
         spec = self.model if spec is None else spec
         if not isinstance(spec, str):
             return open_model(spec)
-        local = spec.strip() == "embedded" or spec.strip().startswith("hf:")
-        base_url = None if local else self.base_url
-        return open_model(spec, base_url, self.timeout, tune=self.tuned)
+        way = self.reach(spec, role, base_url)
+        others = [("the model", self.reach(self.model))] if role != "model" else []
+        if role != "evaluator" and self.evaluator != "self":
+            others.append(("the evaluator", self.reach(self.evaluator, "evaluator")))
+        one_host_a_key(way, others)
+
+        def tune(known: Profile) -> Profile:
+            if way.values is not None:
+                known = known.with_values(way.values, f"the endpoint {way.endpoint}")
+            return known if role == "judge" else self.tuned(known, role)
+
+        return open_model(
+            way.spec,
+            way.base_url,
+            way.timeout,
+            key_env=way.key_env,
+            proxy=way.proxy,
+            profile=way.profile,
+            tune=tune,
+        )
+
+    def reach(self, spec: str, role: Role = "model", base_url: str | None = None) -> Reach:
+        """What a name means, and the way to it; see `open_model`."""
+        spec = spec.strip()
+        if spec in self.endpoints:
+            return Reach.of(spec, self.endpoints[spec], self.timeout)
+        profile = self.profile if role == "model" else "auto"
+        address = base_url or self.base_url
+        if spec == "embedded" or spec.startswith("hf:"):
+            return Reach(spec, None, self.timeout)
+        provider = provider_of(spec)[0]
+        if address is None or base_url is not None or role == "model":
+            return Reach(spec, address, self.timeout, profile=profile)
+        # The setting is the address of the model's server: of another provider's it is not.
+        home = provider_of(self.model)[0]
+        home = home if home is not None and home.local else PROVIDERS["openai"]
+        if provider is None and home.name != "openai":
+            spec, provider = f"{home.name}:{spec}", home
+        here = provider is None or provider.name == home.name
+        return Reach(spec, address if here else None, self.timeout, profile=profile)
 
     def price_book(self) -> PriceBook:
         """The prices in force: one's own before the bundled ones."""
-        return PriceBook(self.prices, base_url=self.base_url)
+        elsewhere = {
+            way.spec if provider_of(way.spec)[0] else f"openai:{way.spec}": way.base_url
+            for way in (Reach.of(name, one, 1) for name, one in self.endpoints.items())
+            if way.base_url is not None
+        }
+        return PriceBook(self.prices, base_url=self.base_url, elsewhere=elsewhere)
 
     def __eq__(self, other: object) -> bool:
         """Equal values, wherever they come from."""

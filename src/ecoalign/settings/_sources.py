@@ -27,8 +27,12 @@ _LONGEST = 80
 _SPECIAL = {
     "budget": '"8000", "$0.02", "5s", "500ms", "2m" or "8000,$0.02,5s"',
     "prices": "by model: input, output, cached >= 0, in dollars per million tokens",
+    "endpoints": "by name: model, base_url, key_env, proxy, timeout, profile",
+    "image_family": "one of the families in docs/models.md, or none",
+    "profile": '"auto", "none", or a file',
+    "reasoning_effort": "a text of 1 to 400 characters, or none",
+    "policy": "a text of 1 to 20000 characters",
     "extra_body": "a table of parameters",
-    "policy": "a text",
     "caps": "a table of stages and tokens",
     "base_url": "http:// or https://, without a user, password or query; or none",
 }
@@ -95,7 +99,7 @@ def complaint(
             continue
         where = f"setting {name} (from {origins.get(name, 'keyword')})"
         # An address may hold a password, which is what is wrong with it.
-        value = "" if name == "base_url" else f" is {_short(each['input'])}"
+        value = "" if name in {"base_url", "endpoints"} else f" is {_short(each['input'])}"
         own = each["type"] == "value_error"
         why = f": {each['msg'].removeprefix('Value error, ')}" if own else ""
         lines.append(f"{where}{value}{why}; it takes: {range_of(name, fields[name])}")

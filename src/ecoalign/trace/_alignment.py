@@ -61,6 +61,8 @@ class Alignment:
     """The model that answered, as "provider:name"."""
     preset: str = ""
     """The preset that the settings started from."""
+    profile: str = ""
+    """The hash of the model's profile: the same in runs that knew the same of their model."""
     method: str = "ecoalign"
     """The method that answered: "ecoalign", "ecoalign:paper", "base", "best-of-4" and so on."""
     critical_path: int = 0
@@ -117,6 +119,7 @@ class Alignment:
             hint=finished.hint,
             model=started.model,
             preset=started.preset,
+            profile=started.profile_hash,
             trace=Trace(tuple(events)),
             reply=finished.reply,
         )
@@ -150,5 +153,6 @@ class Alignment:
             "hint": self.hint,
             "model": self.model,
             "preset": self.preset,
+            "profile": self.profile,
             "trace": None,
         }

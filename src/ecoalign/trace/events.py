@@ -113,6 +113,8 @@ class RunStarted:
     """The client's system prompt."""
     profile: Mapping[str, Any] = field(default_factory=dict)
     """What was known of the model (`Profile`), what is not as by default."""
+    profile_hash: str = ""
+    """`Profile.hash`: the same in runs that knew the same of their model."""
     known: Mapping[str, Any] = field(default_factory=dict)
     """What the model was known to count (`KnownTokens`); empty where bounds are not learned."""
     at: float = 0.0

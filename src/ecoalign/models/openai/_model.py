@@ -74,6 +74,8 @@ class OpenAIModel:
             are used without a key where it is not set.
         timeout: seconds that one attempt may take in all, > 0; by default 60, or 600 where the
             server is on this machine. A request may say otherwise.
+        provider: what its name begins with.
+        endpoint: the server, in place of what `base_url` and `api_key_env` say.
         profile: what it can do; by default what is known of the family that its name tells.
         image_family: in place of the profile's, one of `ecoalign.models._tokens.FAMILIES`, where
             a server uses a name of its own.
@@ -91,11 +93,14 @@ class OpenAIModel:
         base_url: str | None = None,
         api_key_env: str = "OPENAI_API_KEY",
         timeout: float | None = None,
+        provider: str = "openai",
+        endpoint: Endpoint | None = None,
         profile: Profile | None = None,
         image_family: str | None = None,
     ) -> None:
         if not model.strip():
-            raise InputError('the model has no name; write for example "openai:gpt-4o"')
+            example = f"{provider}:{'gpt-4o' if provider == 'openai' else 'NAME'}"
+            raise InputError(f'the model has no name; write for example "{example}"')
         if timeout is not None and not 0 < timeout < float("inf"):
             raise InputError(f"the timeout is {timeout} s; it must be positive and finite")
         self.profile = profile or shipped_profile(model)
@@ -104,13 +109,15 @@ class OpenAIModel:
         tokens.check_family(self.profile.family)
         check_extra_body(self.profile.extra_body, self.profile.thinking)
         self.model = model
-        self.endpoint = Endpoint.of(base_url, key_from=api_key_env)
+        self.provider = provider
+        self.endpoint = endpoint or Endpoint.of(base_url, key_from=api_key_env)
         usual = LOCAL_TIMEOUT if self.endpoint.is_local else HOSTED_TIMEOUT
         self.timeout = usual if timeout is None else timeout
         self._hosted = urlsplit(self.endpoint.url).hostname == urlsplit(OPENAI_URL).hostname
         if self._hosted and not self.endpoint.key:
             raise InputError(
-                f"no key for {self.base_url}: set the environment variable {api_key_env}, or name "
+                f"no key for {self.base_url}: set the environment variable "
+                f"{self.endpoint.key_from or api_key_env}, or name "
                 "another server with a base URL"
             )
         self.known = KnownTokens()
@@ -126,8 +133,8 @@ class OpenAIModel:
 
     @property
     def name(self) -> str:
-        """ "openai:" and the model's name."""
-        return f"openai:{self.model}"
+        """The provider and the model's name, as in "openai:gpt-4o"."""
+        return f"{self.provider}:{self.model}"
 
     @property
     def base_url(self) -> str:
