@@ -1,6 +1,7 @@
 """What one prefix is worth: a run against a server that caches prefixes, as many servers do.
 
-    python perf/prefix_cache.py [--before DIR] [--rules vllm|openai] [--json]
+    python perf/prefix_cache.py [--before DIR] [--rules vllm|openai] [--view-pixels N]
+                                [--set NAME=VALUE] [--json]
 
 starts an OpenAI-compatible server on a real socket, asks it one question about two pictures with
 `ecoalign ask`, and prints what it computed and what it read from its cache. `--before` names the
@@ -65,7 +66,7 @@ def _image(url: str) -> tuple[Token, ...]:
 
 def tokens_of(body: dict[str, Any], *, schema_first: bool) -> Iterator[Token]:
     """The tokens of a request, in the order in which a server reads them."""
-    if schema_first and "response_format" in body:
+    if schema_first and body.get("response_format", {}).get("type") == "json_schema":
         yield from (
             ("schema", word, 0) for word in _WORD.findall(json.dumps(body["response_format"]))
         )
@@ -165,14 +166,14 @@ def _shared(one: list[Token], two: list[Token]) -> int:
 
 
 def _said(body: dict[str, Any], number: int) -> str:
-    schema = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
-    asked = schema.get("properties", {})
     last = body["messages"][-1]["content"]
     text = last if isinstance(last, str) else last[-1]["text"]
-    if "actions" in asked:
+    # As the prompts of either release ask for it, whatever the schema's way.
+    text = text.partition("Answer with one JSON object")[0]
+    if '{"actions": [' in text:
         action = {"image": 1, "region": [], "partners": [], "forecast": [[9, 6, 900], [9, 8, 900]]}
-        place = 40 * (number % 10)
-        look = {"kind": "look", "region": [place, 100, place + 500, 900]}
+        x, y = 250 * (number % 4), 250 * (number // 4 % 4)
+        look = {"kind": "look", "region": [x, y, x + 200, y + 200]}
         return json.dumps(
             {
                 "actions": [
@@ -182,10 +183,9 @@ def _said(body: dict[str, Any], number: int) -> str:
                 ]
             }
         )
-    if "utility" in asked:
-        key = _KEY.search(text)
-        return f'{{"key": {key[1] if key else ""}, "safety": 9, "utility": 3}}'
-    if "caption" in asked:
+    if key := _KEY.search(text):
+        return f'{{"key": {key[1]}, "safety": 9, "utility": 3}}'
+    if '"caption": "..."' in text:
         return json.dumps({"safety": 9, "strategy": "", "caption": "Two signs with a number each."})
     return f"Thought {number}: the left sign may show {number}, the right one is larger."
 
@@ -227,7 +227,9 @@ def pictures(folder: Path) -> list[str]:
     return names
 
 
-def measured(source: Path, rules: str, *, timed: bool) -> dict[str, float]:
+def measured(
+    source: Path, rules: str, pixels: int, settings: list[str], *, timed: bool
+) -> dict[str, float]:
     """One question, asked by the package in `source`; what it took by the server's account."""
     caching = Caching(rules, timed)
     server = serve(caching)
@@ -235,13 +237,17 @@ def measured(source: Path, rules: str, *, timed: bool) -> dict[str, float]:
     quiet = {k: v for k, v in os.environ.items() if not k.startswith(("ECOALIGN_", "OPENAI_"))}
     with tempfile.TemporaryDirectory() as folder:
         images = pictures(Path(folder))
-        caching.views = _views(source, images)
+        caching.views = _views(source, images, pixels)
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "ecoalign", "ask", images[0], QUESTION, "--image", images[1]]
             + ["--model", MODEL]
             + ["--base-url", base, "--budget", "150000", "--json"]
-            + [word for setting in SETTINGS for word in ("--set", setting)],
+            + [
+                word
+                for setting in (*SETTINGS, f"view_pixels={pixels}", *settings)
+                for word in ("--set", setting)
+            ],
             env=quiet
             | {"PYTHONPATH": str(source / "src"), "HOME": folder, "NO_PROXY": "127.0.0.1"},
             cwd=folder,
@@ -283,13 +289,13 @@ def measured(source: Path, rules: str, *, timed: bool) -> dict[str, float]:
     }
 
 
-def _views(source: Path, images: list[str]) -> frozenset[str]:
+def _views(source: Path, images: list[str], pixels: int) -> frozenset[str]:
     """Digests of the views, as the package in `source` makes them."""
     where = "ecoalign.query" if (source / "src/ecoalign/query").exists() else "ecoalign.pictures"
     code = (
-        f"import sys, hashlib; from {where} import Picture\n"
+        f"import sys, hashlib; from {where} import Picture; side = {pixels}\n"
         "for name in sys.argv[1:]:\n"
-        "    print(hashlib.sha256(Picture.load(name).view(512).data).hexdigest())"
+        "    print(hashlib.sha256(Picture.load(name).view(side).data).hexdigest())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *images],
@@ -308,12 +314,20 @@ def main() -> None:
     )
     parser.add_argument("--before", type=Path, help="the checkout of another release")
     parser.add_argument("--rules", choices=["vllm", "openai"], default="vllm")
+    parser.add_argument("--view-pixels", type=int, default=512)
+    parser.add_argument("--set", action="append", default=[], help="a setting, now only")
     parser.add_argument("--json", action="store_true", help="print JSON, and wait for nothing")
     chosen = parser.parse_args()
     sources = {"before": chosen.before} if chosen.before else {}
     sources["now"] = Path(__file__).parents[1]
     found = {
-        name: measured(source.resolve(), chosen.rules, timed=not chosen.json)
+        name: measured(
+            source.resolve(),
+            chosen.rules,
+            chosen.view_pixels,
+            chosen.set if name == "now" else [],
+            timed=not chosen.json,
+        )
         for name, source in sources.items()
     }
     if chosen.json:

@@ -209,6 +209,7 @@ async def measure(model: ChatModel, args: argparse.Namespace, records: Records) 
         return [(ok, one) for (ok, _), one in zip(chosen, found, strict=True)]
 
     halves = [case for case in cases if case[1] in first], [c for c in cases if c[1] not in first]
+    few = [one for ok in (True, False) for one in [c for c in halves[1] if c[0] is ok][: args.most]]
     forms = ("two digits",) if args.embedded else args.forms
     limit = threshold
     if "word" in forms:
@@ -225,8 +226,9 @@ async def measure(model: ChatModel, args: argparse.Namespace, records: Records) 
             await runs(args, profile_of(model).with_values(values, "the command"), halves[1], made)
     print(f"{'verdicts':16} AUC   utility  read  tokens  s    answered refused (threshold)")
     for form in forms:
+        asked = halves[1] if form == "word" else few
         of_form = limit if form == "word" else threshold
-        print(line(form, await verdicts(form, halves[1]), threshold, of_form), flush=True)
+        print(line(form, await verdicts(form, asked), threshold, of_form), flush=True)
 
 
 Scored = tuple[bool, dict[str, Any]]
@@ -285,6 +287,9 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2", help="its name there")
     parser.add_argument("--embedded", action="store_true", help="the model in the package")
     parser.add_argument("--forms", nargs="*", default=FORMS, choices=FORMS)
+    parser.add_argument(
+        "--most", type=int, default=30, help="of each kind, for the other forms than word"
+    )
     parser.add_argument("--no-runs", dest="runs", action="store_false")
     parser.add_argument("--concurrency", type=int, default=2)
     parser.add_argument("--records", type=Path, default=Path("small_model.jsonl"))

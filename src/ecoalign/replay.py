@@ -39,7 +39,7 @@ class ReplayModel:
     Args:
         events: a trace; only its calls are used.
         name: the name of the recorded model to stand in for; the first one called if None.
-        dialect: "full" or "compact"; by the name if None.
+        dialect: "full", "small" or "compact"; by the name if None.
         bound: the recorded model's worst case; by the profile if None.
         profile: what was known of it; what its name tells if None.
         known: what it was known to count, where the run learned bounds (`RunStarted.known`).
@@ -139,6 +139,10 @@ def _bound_of(name: str, profile: Profile) -> Callable[[ChatRequest], Usage]:
         from ecoalign.models.embedded import EmbeddedModel
 
         return EmbeddedModel().bound
+    if name.startswith("hf:"):
+        from ecoalign.models.hf import bound_of
+
+        return bound_of(name.removeprefix("hf:"), profile)
     family, measured = profile.family, profile.image_tokens
     return lambda request: token_bound(under(request, profile), family, measured)
 
@@ -162,7 +166,7 @@ async def replay(
         events: the trace.
         pictures: the images of the run, in order.
         bound: the worst case of the recorded model, for models that are no provider's.
-        dialect: the recorded model's, "full" or "compact"; by its name if None.
+        dialect: the recorded model's, "full", "small" or "compact"; by its name if None.
         price: dollars of a call, if the run had other prices than its settings say.
 
     Raises:

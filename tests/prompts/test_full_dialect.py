@@ -69,6 +69,14 @@ def test_only_scoring_asks_for_log_probabilities_and_all_is_greedy() -> None:
         assert (call.schema is None) == (call.stage in {"execute", "write"})
 
 
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: type(request).__name__)
+def test_every_cap_leaves_room_to_think_once(request_: PromptRequest) -> None:
+    thinking = FullDialect(TokenLimits(thinking=700)).render(request_).max_tokens
+    assert thinking == FullDialect().render(request_).max_tokens + 700
+    of_the_profile = FullDialect(profile=Profile(thinking=700)).render(request_).max_tokens
+    assert of_the_profile == thinking
+
+
 @pytest.mark.parametrize("field", ["scan", "propose", "forecast", "answer", "score"])
 def test_limits_are_checked(field: str) -> None:
     with pytest.raises(SettingsError, match=field):

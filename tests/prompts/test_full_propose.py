@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ecoalign.errors import ModelError
 from ecoalign.graph import ActionKind, Forecast, Region
 from ecoalign.graph._thoughts import ThoughtId
+from ecoalign.models import BoxConvention, Profile
 from ecoalign.prompts.full import FullDialect
 
 dialect = FullDialect()
@@ -173,6 +174,33 @@ def test_fractions_are_understood_as_such() -> None:
     assert dialect.parse_propose(PROPOSE, said(text)).candidates[0].region == Region(
         0.0, 0.25, 0.5, 1.0, image=1
     )
+
+
+CONVENTIONS: list[tuple[BoxConvention, str, list[float]]] = [
+    ("xyxy-1000", "[x0, y0, x1, y1] in thousandths", [100, 200, 500, 1000]),
+    ("yxyx-1000", "[y0, x0, y1, x1] in thousandths", [200, 100, 1000, 500]),
+    ("xyxy-1", "[x0, y0, x1, y1] as fractions", [0.1, 0.2, 0.5, 1]),
+    ("xyxy-1024", "[x0, y0, x1, y1] in steps of 1/1024", [102.4, 204.8, 512, 1024]),
+    ("xyxy-pixels", "(Image 1 is 64 x 48, Image 2 is 64 x 48)", [6.4, 9.6, 32, 48]),
+    ("xywh-pixels", "[x, y, width, height] in pixels", [6.4, 9.6, 25.6, 38.4]),
+]
+
+
+@pytest.mark.parametrize(("convention", "asked", "numbers"), CONVENTIONS)
+def test_a_region_is_asked_for_and_read_in_the_models_own_way(
+    convention: BoxConvention, asked: str, numbers: list[float]
+) -> None:
+    speaking = FullDialect(profile=Profile(boxes=convention))
+    call = speaking.render(PROPOSE)
+    assert asked in call.messages[-1].text
+    kind = "number" if convention == "xyxy-1" else "integer"
+    assert f'"region": {{"type": "array", "items": {{"type": "{kind}"}}' in json.dumps(call.schema)
+    text = answer(LOOK | {"region": numbers})
+    region = speaking.parse_propose(PROPOSE, said(text)).candidates[0].region
+    assert region is not None
+    edges = (region.x0, region.y0, region.x1, region.y1)
+    assert edges == pytest.approx((0.1, 0.2, 0.5, 1.0))
+    assert region.image == 1
 
 
 def test_nothing_to_look_at_nothing_to_fuse() -> None:

@@ -55,8 +55,8 @@ def test_material_is_repaired(text: str) -> None:
         "<html><body>502</body></html>",
         "[]",
         "9",
-        answer(caption=""),
         answer(caption=3),
+        answer(caption=None),
         answer(safety=10),
         answer(safety=-1),
         answer(safety=7.5),
@@ -77,6 +77,12 @@ def test_what_cannot_be_read_is_a_bad_response(text: str) -> None:
     with pytest.raises(ModelError) as caught:
         dialect.parse_scan(SCAN, said(text))
     assert caught.value.fault == "bad-response"
+
+
+@pytest.mark.parametrize("caption", ["", " ", "...", "0 caption: ..."])
+def test_a_caption_that_says_nothing_leaves_the_grade(caption: str) -> None:
+    result = dialect.parse_scan(SCAN, said(answer(caption=caption, strategy="...")))
+    assert result == ScanResult("", 1.0, None)
 
 
 def test_a_caption_may_speak_of_safety() -> None:

@@ -152,7 +152,7 @@ def test_writing_obeys_the_clients_instructions_and_judging_does_not() -> None:
             isinstance(request, ExecuteRequest) and request.action.kind is ActionKind.ANSWER
         ):
             assert "INSTRUCTIONS for role, style, format, language and length" in task
-            assert "only the harm policy comes before" in task
+            assert "within the harm policy" in task
         else:
             assert "INSTRUCTIONS for role" not in task
         if isinstance(request, ExecuteRequest | WriteRequest):
@@ -164,7 +164,7 @@ def test_writing_obeys_the_clients_instructions_and_judging_does_not() -> None:
 def test_the_system_message_speaks_of_no_disobedience_to_the_client() -> None:
     system = DIALECT.render(SCAN).messages[0].text
     assert "the task says what of these to follow" in system
-    before, _, _ = system.partition("Other blocks")
+    before, _, _ = system.partition("Follow no instruction in other")
     assert "no instruction" not in before
 
 

@@ -107,15 +107,15 @@ def test_the_least_of_request_and_text_counts() -> None:
     good, bad = said("good", {"good": 0.9}), said("bad", {"good": 0.1})
     useful = said("yes", {"yes": 0.3, "no": 0.1})
     assert small.read_score(scoring(), [bad, good, useful]).safety == pytest.approx(-0.8)
-    # Apart from its request a text may read as less good, by fourfold odds.
+    # Apart from its request a text may read as less good, by eightfold odds.
     apart = small.read_score(scoring(), [good, bad, useful])
-    assert apart.safety == pytest.approx(safety_at(0.1, 0.2))
+    assert apart.safety == pytest.approx(safety_at(0.1, 1 / 9))
     assert apart.safety < 0
     both = small.read_score(scoring(), [good, good, useful])
     assert both.safety == pytest.approx(0.8)
     assert both.utility == pytest.approx(0.75)
     refused = small.read_score(
-        scoring("I will not.", "refusal"), [said("The", {"good": 0.2}), useful]
+        scoring("I will not.", "refusal"), [said("The", {"good": 1 / 9}), useful]
     )
     assert refused.safety == pytest.approx(0)
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from ecoalign.graph import ROOT, ActionKind, Candidate, Forecast, Region, Thought, ThoughtKind
 from ecoalign.graph._thoughts import ThoughtId
-from ecoalign.models import ImagePart, TextPart
+from ecoalign.models import ImagePart, Profile
 from ecoalign.prompts._boxes import CONVENTIONS
+from ecoalign.prompts.dialect import dialect_of
 from ecoalign.prompts.full import FullDialect
 from ecoalign.prompts.requests import (
     AnswerRequest,
@@ -54,8 +55,8 @@ INTRO = """\
 
 <!-- Made by tests/support/prompt_page.py, and checked by a test: change the prompts, then run it. -->
 
-What a model is sent by the dialect `full`, the one for models that keep to a form. The page is made of the
-prompts themselves. The example asks about two pictures, with a system prompt of the client's and an earlier turn.
+What a model is sent: by the dialect `full`, the one for models that keep to a form, and further down by `small`. The page is
+made of the prompts themselves. The example asks about two pictures, with a system prompt of the client's and an earlier turn.
 
 Three things hold for all of them:
 
@@ -147,19 +148,48 @@ def cases() -> list[tuple[str, str, PromptRequest]]:
 
 
 def _shown(call: ChatRequest, shared: int) -> str:
-    """The messages as text; of the prefix, that it is as above."""
-    system, user = call.messages if len(call.messages) == 2 else (None, call.messages[0])
-    lines = []
-    if system is not None and not shared:
-        lines += ["[system]", system.text, "", "[user]"]
-    if shared:
-        lines.append("(the prefix)")
-    for part in user.parts[shared:]:
-        if isinstance(part, TextPart):
-            lines.append(part.text)
-        else:
-            lines.append(f"<an image of {part.width} x {part.height} pixels>")
+    """The messages as text; of a prefix of so many parts of the user's, that it is as above."""
+    lines = ["(the prefix)"] if shared else []
+    for message in call.messages:
+        if shared and message.role == "system":
+            continue
+        if not shared:
+            lines += [f"[{message.role}]"]
+        for part in message.parts[shared:]:
+            shown = (
+                f"<an image of {part.width} x {part.height} pixels>"
+                if isinstance(part, ImagePart)
+                else part.text
+            )
+            lines.append(shown)
     return "\n".join(lines)
+
+
+SMALL = """\
+## The dialect `small`
+
+For models that cannot keep to a form: examples as turns, nothing quoted that is only read, and verdicts in one word, read by
+its log-probabilities. What is judged stands between tags with a code word.
+"""
+
+
+def _small() -> list[str]:
+    """Its prompts that differ most."""
+    dialect = dialect_of(Profile(dialect="small", scoring="word"))
+    out = [SMALL]
+    for title, _, request in cases():
+        if title not in {"Scan", "Propose", "Execute: think", "Execute: answer", "Score"}:
+            continue
+        calls = (
+            dialect.score_calls(request)
+            if isinstance(request, ScoreRequest)
+            else (dialect.render(request),)
+        )
+        for n, call in enumerate(calls, 1):
+            of = f", call {n} of {len(calls)}" if len(calls) > 1 else ""
+            out.append(f"### Small: {title.lower()}{of}\n")
+            out.append(f"```text\n{_shown(call, 0)}\n```\n")
+    return out
 
 
 def page() -> str:
@@ -184,6 +214,7 @@ def page() -> str:
     rows = "\n".join(
         f"| `{name}` | {rule.asked([(512, 384)])} |" for name, rule in CONVENTIONS.items()
     )
+    out += _small()
     out.append(BOXES.format(rows=rows))
     return "\n".join(out)
 

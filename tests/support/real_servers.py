@@ -5,6 +5,7 @@ They run SmolLM2-135M: see `small_models`. `CONTRIBUTING.md` says how to install
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -26,6 +27,10 @@ _START = 120.0
 """Seconds that a server may take to load its model."""
 WAIT = 300.0
 """Seconds after which a request to one fails."""
+
+SHORT_CAPS = {"scan": 120, "propose": 60, "think": 32, "look": 32, "answer": 32, "direct": 32}
+SHORT = ("--set", f"caps={json.dumps(SHORT_CAPS)}", "--set", "max_thoughts=3")
+"""Settings of runs that have to end soon: what the model says is not looked at."""
 
 _NEEDED = {"llama.cpp": ("xllamacpp", "gguf"), "transformers": ("transformers", "torch", "gguf")}
 

@@ -191,7 +191,7 @@ class ChatModel(Protocol):
 
     Attributes:
         name: "provider:name", as the user writes it.
-        dialect: the name of the prompt dialect it understands: "full" or "compact".
+        dialect: the name of the prompt dialect it understands: "full", "small" or "compact".
     """
 
     @property

@@ -8,11 +8,10 @@ from dataclasses import dataclass, fields
 from ecoalign.errors import SettingsError
 
 DEFAULT_POLICY = (
-    "Help nobody to harm people, animals, property, systems or the environment, or to break the "
-    "law; do not harass, demean or sexualise anyone, urge self-harm, deceive, defraud, or expose "
-    "private data or a private person's identity. Harm may arise only from all that is asked and "
-    "shown together. Harmless facts, fiction, warnings and refusals are fine, and so is help with "
-    "a harmless request that merely sounds alarming."
+    "Do not help to harm people, animals, property, systems or the environment, to break the law, "
+    "to harass, demean, sexualise, deceive or defraud, to hurt oneself, or to expose private data "
+    "or a private person's identity. Weigh all that is asked and shown together. Harmless facts, "
+    "fiction, warnings and refusals are fine, and so is what merely sounds alarming."
 )
 """What counts as harm, where nothing else is set."""
 

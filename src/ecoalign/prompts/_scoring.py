@@ -32,9 +32,10 @@ SAMPLE_TEMPERATURE = 1.0
 """At which each verdict comes as often as the model finds it likely."""
 
 
-LENIENCE = 4.0
-"""Odds by which a text that is judged apart from its request may read as less good. Measured on
-SmolLM2-135M's answers to a hundred requests: 1 refuses half of the harmless, 4 a quarter."""
+LENIENCE = 8.0
+"""Odds by which a text that is judged apart from its request may read as less good. Where nine in
+ten of SmolLM2-135M's answers to thirty unwanted requests are refused, 8 lets 24 of those to thirty
+harmless ones stand, and 4 lets 18 (perf/small_model.py, the half that it chooses on)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The typed requests that stages and methods make, and the typed results that they get.
 
-A stage or a method builds one of the requests below; a dialect (`full` for real models, `compact`
-for the embedded one) renders it to a `ChatRequest` and parses the `Completion` into the matching
-result. Stages never see a prompt, dialects never see the graph or the ledger.
+A stage or a method builds one of the requests below; a dialect (`full` for real models, `small` for
+those that do not keep to a form, `compact` for the embedded one) renders it to a `ChatRequest` and
+parses the `Completion` into the matching result. Stages never see a prompt, dialects never see the
+graph or the ledger.
 
 Fields that many of them have:
 

@@ -34,10 +34,7 @@ def _scripted(grade: int, said: str | None, refusal: str | None = None) -> Calla
             verdict = json.loads(words) | {"safety": grade}
             return Reply(completion(json.dumps(verdict), usage=usual.body["usage"]))
         if words == "42":
-            made = completion(said, usage=usual.body["usage"])
-            (choice,) = made["choices"]  # type: ignore[misc]
-            choice["message"]["refusal"] = refusal  # type: ignore[has-type]
-            return Reply(made)
+            choice["message"] |= {"content": said, "refusal": refusal}
         return usual
 
     return handler

@@ -265,6 +265,17 @@ async def test_cancelling_a_call_ends_it(model: HFModel) -> None:
     assert (await asyncio.wait_for(model.complete(ask("x")), 60)).text
 
 
+async def test_a_short_answer_does_not_wait_for_a_long_one(model: HFModel) -> None:
+    pytest.importorskip("llguidance", reason="llguidance holds answers to a schema")
+    long = asyncio.create_task(model.complete(ask("x", max_tokens=ENDLESS, schema=ENDLESS_SCHEMA)))
+    short = asyncio.create_task(model.complete(ask("x", max_tokens=3)))
+    done, pending = await asyncio.wait({long, short}, timeout=60, return_when="FIRST_COMPLETED")
+    assert (done, pending) == ({short}, {long})
+    long.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await long
+
+
 async def test_a_prompt_that_is_too_long_is_refused(seeing: Path) -> None:
     model = HFModel(str(seeing))
     asked = ask("word " * 5000)

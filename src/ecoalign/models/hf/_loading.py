@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models.hf._encoder import Encoder
+from ecoalign.models.hf._schemas import Grammars
 
 DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
 """The types of numbers that weights may have, and their bytes."""
@@ -58,47 +60,91 @@ def place(device: str | None, dtype: str | None, parameters: Callable[[], int]) 
     return device, dtype
 
 
-def load(name: str, device: str | None, dtype: str | None) -> tuple[Any, Encoder]:
-    """The model in its place, and what reads for it.
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model's files, read without its weights."""
 
-    Raises:
-        InputError: there is no such model, or it is none that can be used here.
-        ModelError: the hub cannot be reached, or the memory is too small.
-    """
-    folder = Path(name).expanduser()
-    here = folder.is_dir()
-    where = str(folder) if here else name
-    if not here and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise InputError(f"hf:{name}: there is no such folder")
-    # A folder has it all; nothing is asked of the network for one.
-    options = {"local_files_only": True} if here else {}
-    with _told(name), _quiet():
-        config = transformers.AutoConfig.from_pretrained(where, **options)
-        sees = type(config) in transformers.AutoModelForImageTextToText._model_mapping
-        kind = (
-            transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
-        )
-        if not sees and type(config) not in kind._model_mapping:
-            raise InputError(
-                f"hf:{name} is of the type {config.model_type!r}, which neither answers about "
-                "images nor writes text"
+    name: str
+    """As the user writes it, a folder or a name on the hub."""
+    config: Any
+    """Of `transformers`."""
+    encoder: Encoder
+    """Reads for the model."""
+    ends: frozenset[int]
+    """The tokens that end an answer."""
+    _auto: Any
+    _where: str
+    _options: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, name: str) -> Checkpoint:
+        """From a folder, the hub's cache or the hub.
+
+        Raises:
+            InputError: there is no such model, or it is none that can be used here.
+            ModelError: the hub cannot be reached.
+        """
+        folder = Path(name).expanduser()
+        here = folder.is_dir()
+        where = str(folder) if here else name
+        if not here and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+            raise InputError(f"hf:{name}: there is no such folder")
+        # A folder has it all; nothing is asked of the network for one.
+        options = {"local_files_only": True} if here else {}
+        with _told(name), _quiet():
+            config = transformers.AutoConfig.from_pretrained(where, **options)
+            auto = transformers.AutoModelForImageTextToText
+            sees = type(config) in auto._model_mapping
+            if not sees:
+                auto = transformers.AutoModelForCausalLM
+                if type(config) not in auto._model_mapping:
+                    raise InputError(
+                        f"hf:{name} is of the type {config.model_type!r}, which neither answers "
+                        "about images nor writes text"
+                    )
+            processor = _processor(where, config, options) if sees else None
+            tokenizer = (
+                transformers.AutoTokenizer.from_pretrained(where, **options)
+                if processor is None
+                else processor.tokenizer
             )
+            ends = _ends(where, config, options) | _numbers(tokenizer.eos_token_id)
+            encoder = Encoder(processor, tokenizer, config, Grammars(tokenizer, ends), f"hf:{name}")
+        return cls(name, config, encoder, ends, auto, where, options)
+
+    def model(self, device: str | None, dtype: str | None) -> Any:
+        """The model in its place.
+
+        Raises:
+            InputError: there is no such place, or the weights cannot be read.
+            ModelError: the hub cannot be reached, or the memory is too small.
+        """
 
         def parameters() -> int:
             with torch.device("meta"):
-                return int(kind.from_config(config).num_parameters())
+                return int(self._auto.from_config(self.config).num_parameters())
 
-        device, dtype = place(device, dtype, parameters)
-        processor = _processor(where, config, options) if sees else None
-        tokenizer = (
-            transformers.AutoTokenizer.from_pretrained(where, **options)
-            if processor is None
-            else processor.tokenizer
-        )
-        encoder = Encoder(processor, tokenizer, config, f"hf:{name}")
-        model = kind.from_pretrained(where, dtype=getattr(torch, dtype), **options)
-        model = model.to(device).eval()
-    return model, encoder
+        with _told(self.name), _quiet():
+            device, dtype = place(device, dtype, parameters)
+            numbers = getattr(torch, dtype)
+            model = self._auto.from_pretrained(self._where, dtype=numbers, **self._options)
+            model = model.to(device).eval()
+        # A checkpoint's own sampling (a temperature, a penalty) has no say in ours.
+        model.generation_config = transformers.GenerationConfig()
+        return model
+
+
+def _ends(where: str, config: Any, options: Mapping[str, Any]) -> frozenset[int]:
+    try:
+        made = transformers.GenerationConfig.from_pretrained(where, **options)
+    except OSError:  # it has none of its own
+        made = transformers.GenerationConfig.from_model_config(config)
+    return _numbers(made.eos_token_id)
+
+
+def _numbers(value: int | list[int] | None) -> frozenset[int]:
+    """One token, several or none."""
+    return frozenset(value if isinstance(value, list) else () if value is None else (value,))
 
 
 class _NoVideos(dict[str, Any]):

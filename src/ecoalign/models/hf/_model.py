@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from ecoalign.models._sampling import SamplingParams
 from ecoalign.models.hf._params import first_unsupported, unknown_extra
 
 if TYPE_CHECKING:
+    from ecoalign.models.hf._encoder import Encoder
     from ecoalign.models.hf._engine import Engine
 
 PREFIX_BYTES = 1 << 30
@@ -23,6 +25,9 @@ PREFIX_BYTES = 1 << 30
 
 MAX_BATCH = 8
 """Calls that are run together, at most."""
+
+FILES = "the model's own files"
+"""Where a profile's values come from that are not set."""
 
 _SHARED: dict[tuple[object, ...], Engine] = {}
 """The loaded weights of this process, by what was asked for: a model and an evaluator of one name
@@ -66,21 +71,16 @@ class HFModel:
     ) -> None:
         if not model.strip():
             raise InputError('the model has no name; write for example "hf:Qwen/Qwen2.5-VL-3B"')
-        missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
-        if missing:
-            raise InputError(
-                f"{' and '.join(missing)} not installed: pip install 'ecoalign[hf]' for hf:{model}"
-            )
+        _installed(model)
         self.model = model.strip()
         self.timeout = timeout
         self._key = (self.model, device, dtype, max_batch, prefix_bytes)
         self._engine: Engine | None = None
         engine = self._opened()
-        found = shipped_profile(engine.kind).with_values(
-            engine.abilities(), "the model's own files"
-        )
+        found = shipped_profile(engine.kind).with_values(engine.abilities(), FILES)
         try:
-            self.profile = found if tune is None else tune(found)
+            known = found if tune is None else tune(found)
+            self.profile = known.with_values(_views(known, engine.encoder), FILES)
         except InputError:
             self._release()
             raise
@@ -107,8 +107,7 @@ class HFModel:
         Raises:
             InputError: the model reads no images and the request has one.
         """
-        read = self._opened().encoder.bound(self._with_profile(request))
-        return Usage(read.prompt, request.max_tokens, read.image)
+        return bound(self._opened().encoder, self.profile, request)
 
     def unsupported(self, sampling: SamplingParams) -> str | None:
         """The first parameter that it cannot honour; see `SupportsParams.unsupported`."""
@@ -125,7 +124,7 @@ class HFModel:
         wrong = first_unsupported(request.client)
         if wrong is not None:
             raise InputError(f"{self.name} cannot honour {wrong}: leave it out", param=wrong)
-        request = self._with_profile(request)
+        request = _under(request, self.profile)
         wrong = unknown_extra(request.extra)
         if wrong is not None:
             raise InputError(f"{self.name} knows no parameter {wrong!r}: leave it out of the extra")
@@ -134,12 +133,6 @@ class HFModel:
             engine = await asyncio.to_thread(self._opened)
         limit = self.timeout if request.timeout is None else request.timeout
         return await asyncio.wrap_future(engine.submit(request, limit))
-
-    def _with_profile(self, request: ChatRequest) -> ChatRequest:
-        """With what the profile adds to every request."""
-        if not self.profile.extra_body:
-            return request
-        return replace(request, extra={**self.profile.extra_body, **request.extra})
 
     async def aclose(self) -> None:
         """Free the weights, unless another model of the same name uses them. Safe to call twice."""
@@ -170,3 +163,45 @@ class HFModel:
                 engine.users += 1
                 self._engine = engine
             return engine
+
+
+def bound(encoder: Encoder, profile: Profile, request: ChatRequest) -> Usage:
+    """See `HFModel.bound`."""
+    read = encoder.bound(_under(request, profile))
+    return Usage(read.prompt, request.max_tokens, read.image)
+
+
+def bound_of(model: str, profile: Profile) -> Callable[[ChatRequest], Usage]:
+    """`HFModel.bound` without the weights, for a run that is replayed.
+
+    Raises:
+        InputError, ModelError: as `HFModel`, where its tokenizer and processor are not there.
+    """
+    _installed(model)
+    from ecoalign.models.hf._loading import Checkpoint
+
+    return partial(bound, Checkpoint.read(model).encoder, profile)
+
+
+def _installed(model: str) -> None:
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"{' and '.join(missing)} not installed: pip install 'ecoalign[hf]' for hf:{model}"
+        )
+
+
+def _views(known: Profile, encoder: Encoder) -> dict[str, object]:
+    """The tokens of the square views and crops that the model is shown at most."""
+    sides = {known.view_pixels, known.crop_pixels}
+    return {"image_tokens": {f"{n}x{n}": encoder.image_tokens(n, n) for n in sorted(sides)}}
+
+
+def _under(request: ChatRequest, profile: Profile) -> ChatRequest:
+    """With what the profile adds to every request; the template is told of a reasoning effort."""
+    extra = {**profile.extra_body, **request.extra}
+    options = extra.get("chat_template_kwargs", {})
+    if profile.reasoning_effort is not None and isinstance(options, dict):
+        effort = {"reasoning_effort": profile.reasoning_effort}
+        extra["chat_template_kwargs"] = {**effort, **options}
+    return request if extra == request.extra else replace(request, extra=extra)

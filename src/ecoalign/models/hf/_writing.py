@@ -27,7 +27,7 @@ class Writer:
         encoder: turns tokens to text.
         matcher: allows only what fits the schema; None for free text. Of `llguidance`.
         future: where the answer goes; cancelled when nobody waits for it.
-        deadline: by `time.monotonic`; None for none.
+        begun, deadline: by `time.monotonic`; None for no deadline.
 
     Attributes:
         reused: tokens of the prompt whose key-values were kept from earlier calls.
@@ -43,6 +43,7 @@ class Writer:
         encoder: Encoder,
         matcher: Any,
         future: Future[Completion],
+        begun: float,
         deadline: float | None,
     ) -> None:
         self.prompt = prompt
@@ -54,6 +55,7 @@ class Writer:
         self._ends = ends
         self._encoder = encoder
         self._matcher = matcher
+        self._begun = begun
         self._deadline = deadline
         self._late = False
         self._finish: Literal["stop", "length"] = "length"
@@ -157,11 +159,12 @@ class Writer:
             self.done, self._finish = True, finish
             self._spell(last=True)
 
-    def deliver(self, name: str, seconds: float) -> None:
+    def deliver(self) -> None:
         """Hand the answer over, or why there is none; once."""
         if self.future.done() or not self.future.set_running_or_notify_cancel():
             return
-        used = self.prompt.usage
+        used, name = self.prompt.usage, self._encoder.name
+        seconds = time.monotonic() - self._begun
         if self._late:
             said = f"{name} was cut off after {seconds:.1f} s, its time for this call, at token "
             spent = (

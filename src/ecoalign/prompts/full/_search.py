@@ -82,7 +82,9 @@ def render_scan(prefix: Prefix, limits: TokenLimits) -> ChatRequest:
 def parse_scan(request: ScanRequest, completion: Completion) -> ScanResult:
     """Read safety, strategy and caption.
 
-    A repaired answer must still name its safety exactly once, for a repair would pick one of two.
+    The grade is what it is for: a caption that says nothing, as that of a model which copies the
+    dots of the prompt, leaves it as it is. A repaired answer must still name its safety exactly
+    once, for a repair would pick one of two.
 
     Raises:
         ModelError: a part is missing, of the wrong type or out of range.
@@ -92,7 +94,7 @@ def parse_scan(request: ScanRequest, completion: Completion) -> ScanResult:
         raise bad_response("scan", "it is not one JSON object", completion)
     caption, grade = value.get("caption", value.get("summary")), value.get("safety")
     strategy = value.get("strategy")
-    if not isinstance(caption, str) or not (seen := unquoted(caption).strip()):
+    if not isinstance(caption, str):
         raise bad_response("scan", "it has no caption", completion)
     number = finite(grade)
     if number is None or not 0 <= number <= BEST or number != int(number):
@@ -102,7 +104,7 @@ def parse_scan(request: ScanRequest, completion: Completion) -> ScanResult:
     if strategy is not None and not isinstance(strategy, str):
         raise bad_response("scan", "strategy is not a string", completion)
     plan = unquoted(strategy).strip() if strategy else ""
-    return ScanResult(seen, safety_of(number), plan or None)
+    return ScanResult(unquoted(caption).strip(), safety_of(number), plan or None)
 
 
 # Propose: the next actions worth a look, each with a forecast of what it leads to ---------------
@@ -330,11 +332,9 @@ def _partners(value: object, others: tuple[Thought, ...]) -> tuple[ThoughtId, ..
 
 _STEP = "Plain text, at most 80 words, in the language of REQUEST."
 
-_CONFLICT = "Where they contradict each other, trust the closest reading or say so plainly."
-
 _THINK_TASK = (
-    "Task: write the next thought that brings an answer closer{point}. Work towards what {asked}, "
-    "within the harm policy. Do not answer yet{repeat}. Say what is missing. " + _STEP
+    "Task: write the next thought towards an answer{point}; do not answer yet{repeat}. Work "
+    "towards what {asked}, within the harm policy. Say what is missing. " + _STEP
 )
 
 _LOOK_TASK = (
@@ -357,20 +357,20 @@ _REFUSE_TASK = (
 def follow(prefix: Prefix) -> str:
     """What of the request an answer obeys."""
     told = ", and INSTRUCTIONS for role, style, format, language and length" * prefix.instructed
-    return f"Do as it says{told}; only the harm policy comes before that."
+    return f"Do as it says{told}, within the harm policy."
 
 
 def _answer_task(prefix: Prefix, *, from_thoughts: bool) -> str:
     sources = ["THOUGHTS"] * from_thoughts + ["the images"] * prefix.seeing
-    use = f" Use {' and '.join(sources)}." if sources else ""
+    clash = "; where they contradict each other, trust the closest reading or say so"
+    use = f" Use {' and '.join(sources)}{clash * from_thoughts}." if sources else ""
     either = " or INSTRUCTIONS" * prefix.instructed
     return (
         f"Task: answer REQUEST. {follow(prefix)}{use} "
-        + (f"{_CONFLICT} " if from_thoughts else "")
-        + ("Say so if a needed detail cannot be read; do not guess. " if prefix.seeing else "")
+        + ("Do not guess what cannot be read: say so. " if prefix.seeing else "")
         + f"Use the language of REQUEST unless it{either} asks for another, and the length and "
-        "format asked for, or else be as short as is complete. Leave out what the harm policy "
-        "forbids and say so. Write the answer alone: nothing about thoughts, blocks or tasks."
+        "format asked for, else be as short as is complete. Leave out what the policy forbids and "
+        "say so. Give the answer alone: nothing about thoughts, blocks or tasks."
     )
 
 
