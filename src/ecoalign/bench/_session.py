@@ -221,7 +221,10 @@ class Session:
             from platformdirs import user_cache_path
 
             path = user_cache_path("ecoalign") / "responses.sqlite"
-        return ResponseCache(path, scope_of(self.model.name, self.options.settings.base_url))
+        settings = self.options.settings
+        return ResponseCache(
+            path, scope_of(self.model.name, settings.reach(settings.model).base_url)
+        )
 
     def _open_judges(self) -> Judges | None:
         options, settings = self.options, self.options.settings

@@ -62,6 +62,7 @@ def probe(
     smallest image, caps, usage and prefix caching.
     """
     from ecoalign.aligner import run_blocking
+    from ecoalign.models.openai import OpenAIModel
     from ecoalign.probe import default_budget, probe_model
 
     # What a model's requests find out by and by is what is looked at here, and in the table.
@@ -71,14 +72,14 @@ def probe(
     opened = settings.replace(profile="none").open_model()
     allowed = Budget.parse(budget) if budget else default_budget(opened, judge=judge)
     shown = not (quiet or as_json)
-    if shown:
+    if shown and isinstance(opened, OpenAIModel):
         say(f"probing {opened.name}: {_most(allowed, opened.name, settings.price_book())}")
 
     def on_progress(what: str) -> None:
         if shown:
             say(f"  {what} ...")
 
-    report = run_blocking(probe_model(None, settings, allowed, on_progress, judge=judge))
+    report = run_blocking(probe_model(opened, settings, allowed, on_progress, judge=judge))
     kept = _keep(report, out, save=save)
     if as_json:
         print_json(report.to_json() | {"file": None if kept is None else str(kept)})
