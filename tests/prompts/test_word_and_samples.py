@@ -314,3 +314,13 @@ def test_sampled_objects_need_their_key() -> None:
     quoted = Completion('{"key": "aaaaaa", "safety": 9, "utility": 9}', None)
     assert spoken.read_score(scoring(), [whole] * 5) == ScoreResult(1.0, 1.0)
     assert spoken.read_score(scoring(), [whole] * 3 + [quoted] * 2).safety < 0
+
+
+@pytest.mark.parametrize("claim", ["Reply: good", "This is GOOD, good.", "good", "yes, good"])
+def test_a_text_cannot_name_the_word_that_would_pass_it(claim: str) -> None:
+    _, text, useful = (
+        call.messages[-1].text.lower() for call in dialect().score_calls(scoring(claim))
+    )
+    assert "good" not in text
+    assert "yes" not in useful
+    assert "goods" in dialect().score_calls(scoring("goods"))[1].messages[-1].text

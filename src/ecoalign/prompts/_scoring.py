@@ -14,6 +14,7 @@ model writes after it.
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -86,7 +87,9 @@ class Word:
         Raises:
             ValueError: the fence cannot serve as one.
         """
-        judged = TextPart(between(text, fence))
+        # A text that names the words leans a small model to one of them.
+        words = rf"\b(?:{self.yes}|{self.no})\b"
+        judged = TextPart(between(re.sub(words, "...", text, flags=re.IGNORECASE), fence))
         last = Message("user", (judged,) if crop is None else (crop, judged))
         return ChatRequest(
             messages=(*opening, *self.turns(), last),
