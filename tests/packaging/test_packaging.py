@@ -20,8 +20,8 @@ from command import ROOT
 import ecoalign
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-# Ray is half a gigabyte and no part of the extra `test`; torch is for the laboratory alone.
-NOT_INSTALLED = {"ray"}
+# Ray, and what local models need, are large and no part of the extra `test`.
+NOT_INSTALLED = {"ray", "torch", "transformers", "huggingface_hub", "llguidance"}
 
 
 @pytest.fixture(scope="module")

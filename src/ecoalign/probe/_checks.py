@@ -317,8 +317,9 @@ async def boxes(calls: Calls) -> list[Finding]:
 async def smallest(calls: Calls) -> list[Finding]:
     """The least side of an image that is taken. Last, and no smaller than what is published for
     the family: there are servers that it stops."""
-    known = shipped_profile(calls.model.model).smallest_image
-    for side in (known, 56) if known > 1 else (8, 28, 32, 56):
+    family = shipped_profile(calls.model.model)
+    published = "smallest_image" in family.sources
+    for side in (family.smallest_image, 56) if published else (8, 28, 32, 56):
         reply = await calls.ask(SUM, images=(plain(side, side),))
         if reply.refused:
             continue

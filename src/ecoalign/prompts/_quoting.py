@@ -125,6 +125,14 @@ def unquoted(text: str, words: Iterable[str] = ()) -> str:
     alone, which stand in a prompt where a text is to come, are nothing.
     """
     known = "|".join([*map(re.escape, words), _DIGEST])
+    bare, before = text, None
+    # What is taken out may leave a line that is one of ours in turn.
+    while bare != before:
+        bare, before = _unmarked(bare, known), bare
+    return bare
+
+
+def _unmarked(text: str, known: str) -> str:
     marker = re.compile(
         rf"^[ \t]*(?:BEGIN (?:{known})(?P<own> (?:{_NAMES}))?(?: [A-Z]+)?|(?P<end>END) (?:{known})"
         rf"(?: [A-Z]+)?)[ \t]*$",
@@ -140,8 +148,5 @@ def unquoted(text: str, words: Iterable[str] = ()) -> str:
 
 
 def _unlabelled(text: str) -> str:
-    bare = text
-    # What is taken out may leave a line that is one of ours in turn.
-    while (less := _LABEL.sub("", bare)) != bare:
-        bare = re.sub(r"\n{3,}", "\n\n", less).strip()
-    return "" if _DOTS.fullmatch(bare) else bare.strip()
+    bare = re.sub(r"\n{3,}", "\n\n", _LABEL.sub("", text)).strip()
+    return "" if _DOTS.fullmatch(bare) else bare
