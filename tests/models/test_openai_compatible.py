@@ -779,6 +779,49 @@ async def test_usage_beside_an_unusable_reply_is_kept() -> None:
         assert (error.usage, error.billed) == (Usage(12, 7), True)
 
 
+@pytest.mark.parametrize("status", [400, 500])
+async def test_a_rejection_that_was_not_free_ends_its_attempt(status: int) -> None:
+    """Sent again at once, each further rejection would cost as much, and only the last be paid."""
+    usage = {"prompt_tokens": 12, "completion_tokens": 7}
+
+    def handler(request: Received) -> Reply:
+        for word in ("json_schema", "logprobs"):
+            if word.encode() in request.body:
+                return Reply({"error": {"message": f"no {word}"}, "usage": usage}, status)
+        return FITS
+
+    async with serving(handler) as (model, server):
+        for attempts in (1, 2):
+            with pytest.raises(ModelError) as caught:
+                await model.complete(ask(schema=SCHEMA, top_logprobs=3))
+            assert (caught.value.usage, caught.value.billed) == (Usage(12, 7), True)
+            assert len(server.received) == attempts
+        await model.complete(ask(schema=SCHEMA, top_logprobs=3))
+        assert len(server.received) == 3
+        assert set(model.dropped) == {"json_schema", "logprobs"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "Failed to generate JSON. See 'failed_generation'.", "failed_generation": "{"},
+        {"message": "Generated JSON does not match the expected schema."},
+        {"message": "schema violated", "code": "json_validate_failed"},
+    ],
+)
+async def test_a_text_that_misses_its_schema_says_nothing_of_the_schema(
+    error: dict[str, str],
+) -> None:
+    replies = [Reply({"error": error}, 400), FITS]
+    async with serving(lambda _: replies.pop(0)) as (model, server):
+        with pytest.raises(ModelError) as caught:
+            await model.complete(ask(schema=SCHEMA))
+        assert (caught.value.fault, caught.value.billed) == ("bad-response", True)
+        await model.complete(ask(schema=SCHEMA))
+        assert not model.dropped
+    assert server.received[0].json == server.received[1].json
+
+
 def replied(text: str, finish: str, **message: object) -> Reply:
     choice = {"message": {"content": text, **message}, "finish_reason": finish}
     return Reply(completion(choices=[choice]))

@@ -209,7 +209,8 @@ class OpenAIModel:
         what it answered, and the features that the request still had.
 
         A 5xx that blames a feature is taken as the rejection that it is: of servers that fail at
-        the schema, the grammar or the log-probabilities before anything is generated.
+        the schema, the grammar or the log-probabilities before anything is generated. One that
+        says what it used has cost that: it is the only one of its attempt.
         """
         from ecoalign.models.openai.server import ServerError
 
@@ -228,10 +229,14 @@ class OpenAIModel:
             except ServerError as error:
                 blames = error.fault in {"rejected", "server"} and error.status in _BLAMING
                 feature = next_to_drop(error.said, used - dropped) if blames else None
-                if feature is None:
+                if feature is not None:
+                    rejected[feature] = error.text
+                if feature is None or error.usage is not None:
+                    if error.usage is not None:
+                        # It was not free: the attempt ends here, and the next does without.
+                        self._learned.rejects(rejected)
                     raise _told(error, request, used - dropped) from None
                 dropped |= {feature}
-                rejected[feature] = error.text
             else:
                 self._learned.succeeded(used - dropped, rejected)
                 return content, used - dropped
