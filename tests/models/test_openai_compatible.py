@@ -1078,6 +1078,14 @@ def test_the_bound_covers_what_a_profile_adds() -> None:
             {"extra_body": {"google": {"thinking_config": {"thinking_budget": 1025}}}},
             "set thinking = 1025",
         ),
+        ({"thinking_config": {"thinkingBudget": "4096"}}, "set thinking = 4096"),
+        ({"thinking_budget": 1024.5}, "set thinking = 1025"),
+        ({"Options": {"n": 4}}, "n,"),
+        ({"generationConfig": {"candidateCount": 4}}, "candidateCount"),
+        ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
+        ({"extra_body": {"google": {"cached_content": "cachedContents/1"}}}, "cached_content"),
+        ({"mm_processor_kwargs": {"min_pixels": 9_000_000}}, "mm_processor_kwargs"),
+        ({"chat_template": "{{ messages }}"}, "chat_template"),
     ],
 )
 def test_an_operators_own_parameter_that_can_cost_more_is_named(
