@@ -49,7 +49,8 @@ _UNABLE = re.compile(
 """What a 5xx says that refuses what was asked before any of it was done."""
 
 _GENERATED = re.compile(
-    r"failed_generation|json_validate_failed|generated (?:json|output|text)\b.{0,60}\b(?:not|invalid)",
+    r"failed_generation|json_validate_failed"
+    r"|generated (?:json|output|text)\b.{0,60}\b(?:not|invalid)",
     re.IGNORECASE | re.DOTALL,
 )
 """What a server says that generated a text and then rejected it (Groq): that was no request that it
