@@ -10,6 +10,7 @@ import json
 import socket
 import traceback
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +28,7 @@ from ecoalign.models import (
     visible,
 )
 from ecoalign.models.openai._learned import AGAIN_AFTER_CALLS, AGAIN_AFTER_S
-from ecoalign.models.openai._model import OpenAIModel
+from ecoalign.models.openai._model import MOST_FAILURES, OpenAIModel
 from ecoalign.models.openai.server import MAX_ANSWER_BYTES
 
 if TYPE_CHECKING:
@@ -574,6 +575,27 @@ async def test_a_5xx_that_blames_a_feature_is_a_rejection(message: str, gone: st
         assert any(message in notice for notice in model.notices)
 
 
+async def test_a_server_that_fails_whatever_it_is_asked_is_not_asked_for_each_feature_anew() -> (
+    None
+):
+    said = (
+        "failed at temperature, logprobs, seed, response_format, system message, image_url.detail"
+    )
+
+    def handler(_: Received) -> Reply:
+        return Reply({"error": {"message": said}}, 500)
+
+    request = replace(
+        chat(images=True), schema=SCHEMA, top_logprobs=3, seed=1, extra={"reasoning_effort": "low"}
+    )
+    async with serving(handler) as (model, server):
+        with pytest.raises(ModelError) as caught:
+            await model.complete(request)
+        assert (caught.value.fault, caught.value.billed) == ("server", True)
+        assert len(server.received) == 1 + MOST_FAILURES
+        assert not model.dropped
+
+
 async def test_a_dropped_feature_is_tried_again_later() -> None:
     mood = {"angry": True}
 
@@ -1079,6 +1101,8 @@ def test_the_bound_covers_what_a_profile_adds() -> None:
             "set thinking = 1025",
         ),
         ({"thinking_config": {"thinkingBudget": "4096"}}, "set thinking = 4096"),
+        ({"options": [{"api_key": "canary"}]}, "api_key: keys are not settings"),
+        ({"headers": {"Authorization": "canary"}}, "Authorization: keys are not settings"),
         ({"thinking_budget": 1024.5}, "set thinking = 1025"),
         ({"Options": {"n": 4}}, "n,"),
         ({"generationConfig": {"candidateCount": 4}}, "candidateCount"),

@@ -47,6 +47,10 @@ CONNECTIONS = 512
 _BLAMING = frozenset({400, 422, 500, 501, 502, 503})
 """Statuses whose message may blame a feature of the request."""
 
+MOST_FAILURES = 3
+"""Of one attempt, answers of 5xx that are taken for rejections. Whether each of them was free is
+not certain: a server that fails late, whatever it is asked, would be asked for every feature."""
+
 _ONE_AT_A_TIME = threading.Lock()
 """Threads that share a model share its connections' owner."""
 
@@ -210,7 +214,8 @@ class OpenAIModel:
 
         A 5xx that blames a feature is taken as the rejection that it is: of servers that fail at
         the schema, the grammar or the log-probabilities before anything is generated. One that
-        says what it used has cost that: it is the only one of its attempt.
+        says what it used has cost that: it is the only one of its attempt. Of those that do not,
+        only so many are taken for free.
         """
         from ecoalign.models.openai.server import ServerError
 
@@ -218,6 +223,7 @@ class OpenAIModel:
         never = features_of(request) & lacking(self.profile)
         used, dropped = features_of(request) - never, never | self._learned.without()
         rejected: dict[Feature, str] = {}
+        failures = 0
         # OpenAI's newer models know only the new name; every other server knows the old one, and
         # one that ignores a name it does not know would write without any cap.
         cap = "max_completion_tokens" if self._hosted else "max_tokens"
@@ -229,6 +235,9 @@ class OpenAIModel:
             except ServerError as error:
                 blames = error.fault in {"rejected", "server"} and error.status in _BLAMING
                 feature = next_to_drop(error.said, used - dropped) if blames else None
+                failures += error.fault == "server"
+                if failures > MOST_FAILURES:
+                    feature = None
                 if feature is not None:
                     rejected[feature] = error.text
                 if feature is None or error.usage is not None:

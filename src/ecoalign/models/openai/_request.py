@@ -189,6 +189,11 @@ _NESTED = frozenset(
 )
 """Where servers take parameters besides."""
 
+_SECRETS = frozenset(
+    {"api_key", "apikey", "api-key", "authorization", "access_token", "password", "secret"}
+)
+"""Names of what is not to be in a trace or a profile."""
+
 _BUDGETS = frozenset({"budget_tokens", "thinking_budget", "thinkingbudget", "max_thinking_tokens"})
 """Names, anywhere in the parameters, of a budget of tokens for hidden reasoning; and `max_tokens`
 of `reasoning` (OpenRouter)."""
@@ -202,8 +207,13 @@ def check_extra_body(extra: Mapping[str, object], thinking: int) -> None:
         thinking: tokens of hidden reasoning for which the caps leave room.
 
     Raises:
-        InputError: there is one.
+        InputError: there is one, or one that holds a key.
     """
+    if (secret := _secret_in(extra)) is not None:
+        raise InputError(
+            f"extra_body sets {secret}: keys are not settings, which are printed and saved in "
+            "traces; set an environment variable, and give its name as an endpoint's key_env"
+        )
     for name, value in extra.items():
         if name.lower() in _DEARER and value not in (False, None):
             raise InputError(
@@ -229,6 +239,20 @@ def _thinking_budgets(value: object, inside: str = "") -> Iterator[tuple[str, in
                 yield str(name), tokens
             else:
                 yield from _thinking_budgets(entry, str(name))
+
+
+def _secret_in(value: object) -> str | None:
+    """The name, anywhere in the parameters, under which a key is given; None where none is."""
+    if isinstance(value, list):
+        return next(filter(None, map(_secret_in, value)), None)
+    if not isinstance(value, Mapping):
+        return None
+    for name, entry in value.items():
+        if str(name).lower() in _SECRETS and isinstance(entry, str) and entry:
+            return str(name)
+        if (found := _secret_in(entry)) is not None:
+            return found
+    return None
 
 
 def _whole(value: object) -> int | None:
