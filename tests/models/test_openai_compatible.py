@@ -1068,6 +1068,23 @@ async def test_a_profile_may_have_no_system_role() -> None:
     assert "Be brief." in json.dumps(body)
 
 
+async def test_a_detail_that_makes_an_image_cheaper_is_never_dropped() -> None:
+    """The server would choose for itself, and could take more than what was reserved."""
+    handler = picky(('"detail"', "Unrecognized field: image_url.detail"))
+    for detail, model in (("low", "gpt-4o"), ("high", "gpt-4o"), ("low", "some-model")):
+        part = ImagePart(b"", "image/png", 512, 512, detail)  # type: ignore[arg-type]
+        with HostileServer(handler) as server:
+            subject = OpenAIModel(model, base_url=server.url)
+            if (detail, model) == ("low", "gpt-4o"):
+                with pytest.raises(ModelError, match="detail"):
+                    await subject.complete(ask(parts=(part,)))
+                assert len(server.received) == 1
+            else:
+                await subject.complete(ask(parts=(part,)))
+                assert list(subject.dropped) == ["detail"]
+            await subject.aclose()
+
+
 async def test_a_rejected_reasoning_effort_is_left_out() -> None:
     handler = picky(('"reasoning_effort"', "Unrecognized request argument: reasoning_effort"))
     with HostileServer(handler) as server:

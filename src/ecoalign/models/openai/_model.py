@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ from ecoalign.models.openai._request import (
     next_to_drop,
     to_blame,
     under,
+    with_detail,
 )
 from ecoalign.models.openai._response import parse
 
@@ -221,7 +223,8 @@ class OpenAIModel:
 
         deadline = asyncio.get_running_loop().time() + limit
         never = features_of(request) & lacking(self.profile)
-        used, dropped = features_of(request) - never, never | self._learned.without()
+        kept = frozenset({Feature.DETAIL}) if self._dearer_without_detail(request) else frozenset()
+        used, dropped = features_of(request) - never, never | self._learned.without() - kept
         rejected: dict[Feature, str] = {}
         failures = 0
         # OpenAI's newer models know only the new name; every other server knows the old one, and
@@ -234,7 +237,7 @@ class OpenAIModel:
                 _, content = await server.post(data.encode(), limit, deadline)
             except ServerError as error:
                 blames = error.fault in {"rejected", "server"} and error.status in _BLAMING
-                feature = next_to_drop(error.said, used - dropped) if blames else None
+                feature = next_to_drop(error.said, used - dropped - kept) if blames else None
                 failures += error.fault == "server"
                 if failures > MOST_FAILURES:
                     feature = None
@@ -249,6 +252,16 @@ class OpenAIModel:
             else:
                 self._learned.succeeded(used - dropped, rejected)
                 return content, used - dropped
+
+    def _dearer_without_detail(self, request: ChatRequest) -> bool:
+        """Whether an image may cost more than is reserved if its detail is left to the server."""
+        free = tuple(with_detail(message, "auto") for message in request.messages)
+        family, measured = self.profile.family, self.profile.image_tokens
+        most, reserved = (
+            tokens.bound(one, family, measured).prompt
+            for one in (replace(request, messages=free), request)
+        )
+        return most > reserved
 
     def _notice_ignored(
         self, request: ChatRequest, done: Completion, kept: frozenset[Feature]

@@ -130,12 +130,13 @@ def under(request: ChatRequest, profile: Profile) -> ChatRequest:
         extra = {EFFORT: profile.reasoning_effort, **extra}
     messages = request.messages
     if profile.detail is not None:
-        messages = tuple(_with_detail(message, profile.detail) for message in messages)
+        messages = tuple(with_detail(message, profile.detail) for message in messages)
     most = min(request.top_logprobs, profile.logprobs)
     return replace(request, messages=messages, top_logprobs=most, extra=extra)
 
 
-def _with_detail(message: Message, detail: Literal["auto", "low", "high"]) -> Message:
+def with_detail(message: Message, detail: Literal["auto", "low", "high"]) -> Message:
+    """The message, with its images in this detail."""
     parts = message.parts
     return replace(
         message,
