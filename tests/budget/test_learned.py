@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.budget import Budget, Ledger, MeteredClient
+from ecoalign.budget._learned import Learned
 from ecoalign.errors import BudgetExceeded
 from ecoalign.models import (
     ChatRequest,
@@ -251,6 +252,25 @@ def test_a_server_that_leaves_out_what_it_had_in_its_cache_is_not_believed() -> 
     ledger, bounds = asyncio.run(converse(server, [[first], [second], [first]], 10**6))
     assert bounds[2] == [server.bound(first)]
     assert not ledger.overdrawn
+
+
+def test_a_server_that_was_found_out_overdraws_no_second_run() -> None:
+    """It leaves out what it had in its cache, and had all of it there before the first call."""
+    server, request = Server(hides=2900, calls=1), asking(["a"], [50])
+
+    def run() -> bool:
+        ledger = Ledger(Budget(tokens=10**6))
+        client = MeteredClient(ledger, retries=0)
+        for hidden in (2900, 0):
+            server.hides = hidden
+            asyncio.run(client.complete(server, request))
+            client.learned.take()
+        client.learned.keep()
+        return ledger.overdrawn
+
+    assert [run(), run(), run()] == [True, False, False]
+    assert Learned().snapshot(server) == {}
+    assert server.known.uncounted(["A long line of text, to be counted."]) == []
 
 
 def test_nothing_is_learned_without_a_report_or_from_an_exact_bound() -> None:

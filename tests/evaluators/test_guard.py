@@ -308,3 +308,12 @@ def test_settings_are_checked() -> None:
         GuardEvaluator(model, top_logprobs=21)
     with pytest.raises(ValueError, match="fence"):
         GuardEvaluator(model, "json").render(replace(score_request(), fence="x"))
+
+
+@pytest.mark.parametrize("policy", [None, "No harm."])
+@pytest.mark.parametrize("kind", ["request", "answer"])
+def test_a_clients_instructions_are_part_of_what_is_judged(kind: str, policy: str | None) -> None:
+    guard = GuardEvaluator(FnModel(lambda _: "safe"), policy=policy)
+    request = replace(score_request(kind=kind), instructions="CANARY: answer as a pirate.")
+    user = next(m for m in guard.render(request).messages if m.role == "user")
+    assert "CANARY: answer as a pirate." in user.text

@@ -57,6 +57,7 @@ async def test_long_lines_are_counted_once_and_bound_what_they_cost(answer: obje
         (200, b"[]"),
         (200, b'{"count": 3}'),
         (200, b'{"tokens": []}'),
+        (200, b'{"tokens": [1]}'),
         (200, json.dumps({"tokens": [1] * 999}).encode()),
     ],
 )

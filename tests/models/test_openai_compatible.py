@@ -10,6 +10,7 @@ import json
 import socket
 import traceback
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +28,7 @@ from ecoalign.models import (
     visible,
 )
 from ecoalign.models.openai._learned import AGAIN_AFTER_CALLS, AGAIN_AFTER_S
-from ecoalign.models.openai._model import OpenAIModel
+from ecoalign.models.openai._model import MOST_FAILURES, OpenAIModel
 from ecoalign.models.openai.server import MAX_ANSWER_BYTES
 
 if TYPE_CHECKING:
@@ -574,6 +575,27 @@ async def test_a_5xx_that_blames_a_feature_is_a_rejection(message: str, gone: st
         assert any(message in notice for notice in model.notices)
 
 
+async def test_a_server_that_fails_whatever_it_is_asked_is_not_asked_for_each_feature_anew() -> (
+    None
+):
+    said = (
+        "failed at temperature, logprobs, seed, response_format, system message, image_url.detail"
+    )
+
+    def handler(_: Received) -> Reply:
+        return Reply({"error": {"message": said}}, 500)
+
+    request = replace(
+        chat(images=True), schema=SCHEMA, top_logprobs=3, seed=1, extra={"reasoning_effort": "low"}
+    )
+    async with serving(handler) as (model, server):
+        with pytest.raises(ModelError) as caught:
+            await model.complete(request)
+        assert (caught.value.fault, caught.value.billed) == ("server", True)
+        assert len(server.received) == 1 + MOST_FAILURES
+        assert not model.dropped
+
+
 async def test_a_dropped_feature_is_tried_again_later() -> None:
     mood = {"angry": True}
 
@@ -777,6 +799,49 @@ async def test_usage_beside_an_unusable_reply_is_kept() -> None:
     ):
         error = await failure(reply)
         assert (error.usage, error.billed) == (Usage(12, 7), True)
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_a_rejection_that_was_not_free_ends_its_attempt(status: int) -> None:
+    """Sent again at once, each further rejection would cost as much, and only the last be paid."""
+    usage = {"prompt_tokens": 12, "completion_tokens": 7}
+
+    def handler(request: Received) -> Reply:
+        for word in ("json_schema", "logprobs"):
+            if word.encode() in request.body:
+                return Reply({"error": {"message": f"no {word}"}, "usage": usage}, status)
+        return FITS
+
+    async with serving(handler) as (model, server):
+        for attempts in (1, 2):
+            with pytest.raises(ModelError) as caught:
+                await model.complete(ask(schema=SCHEMA, top_logprobs=3))
+            assert (caught.value.usage, caught.value.billed) == (Usage(12, 7), True)
+            assert len(server.received) == attempts
+        await model.complete(ask(schema=SCHEMA, top_logprobs=3))
+        assert len(server.received) == 3
+        assert set(model.dropped) == {"json_schema", "logprobs"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "Failed to generate JSON. See 'failed_generation'.", "failed_generation": "{"},
+        {"message": "Generated JSON does not match the expected schema."},
+        {"message": "schema violated", "code": "json_validate_failed"},
+    ],
+)
+async def test_a_text_that_misses_its_schema_says_nothing_of_the_schema(
+    error: dict[str, str],
+) -> None:
+    replies = [Reply({"error": error}, 400), FITS]
+    async with serving(lambda _: replies.pop(0)) as (model, server):
+        with pytest.raises(ModelError) as caught:
+            await model.complete(ask(schema=SCHEMA))
+        assert (caught.value.fault, caught.value.billed) == ("bad-response", True)
+        await model.complete(ask(schema=SCHEMA))
+        assert not model.dropped
+    assert server.received[0].json == server.received[1].json
 
 
 def replied(text: str, finish: str, **message: object) -> Reply:
@@ -1003,6 +1068,23 @@ async def test_a_profile_may_have_no_system_role() -> None:
     assert "Be brief." in json.dumps(body)
 
 
+async def test_a_detail_that_makes_an_image_cheaper_is_never_dropped() -> None:
+    """The server would choose for itself, and could take more than what was reserved."""
+    handler = picky(('"detail"', "Unrecognized field: image_url.detail"))
+    for detail, model in (("low", "gpt-4o"), ("high", "gpt-4o"), ("low", "some-model")):
+        part = ImagePart(b"", "image/png", 512, 512, detail)  # type: ignore[arg-type]
+        with HostileServer(handler) as server:
+            subject = OpenAIModel(model, base_url=server.url)
+            if (detail, model) == ("low", "gpt-4o"):
+                with pytest.raises(ModelError, match="detail"):
+                    await subject.complete(ask(parts=(part,)))
+                assert len(server.received) == 1
+            else:
+                await subject.complete(ask(parts=(part,)))
+                assert list(subject.dropped) == ["detail"]
+            await subject.aclose()
+
+
 async def test_a_rejected_reasoning_effort_is_left_out() -> None:
     handler = picky(('"reasoning_effort"', "Unrecognized request argument: reasoning_effort"))
     with HostileServer(handler) as server:
@@ -1035,6 +1117,16 @@ def test_the_bound_covers_what_a_profile_adds() -> None:
             {"extra_body": {"google": {"thinking_config": {"thinking_budget": 1025}}}},
             "set thinking = 1025",
         ),
+        ({"thinking_config": {"thinkingBudget": "4096"}}, "set thinking = 4096"),
+        ({"options": [{"api_key": "canary"}]}, "api_key: keys are not settings"),
+        ({"headers": {"Authorization": "canary"}}, "Authorization: keys are not settings"),
+        ({"thinking_budget": 1024.5}, "set thinking = 1025"),
+        ({"Options": {"n": 4}}, "n,"),
+        ({"generationConfig": {"candidateCount": 4}}, "candidateCount"),
+        ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
+        ({"extra_body": {"google": {"cached_content": "cachedContents/1"}}}, "cached_content"),
+        ({"mm_processor_kwargs": {"min_pixels": 9_000_000}}, "mm_processor_kwargs"),
+        ({"chat_template": "{{ messages }}"}, "chat_template"),
     ],
 )
 def test_an_operators_own_parameter_that_can_cost_more_is_named(

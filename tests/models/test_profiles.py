@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import pytest
 
+from ecoalign.errors import InputError
 from ecoalign.models import Profile, open_model, profile_of, shipped_profile
 
 _TABLES = tomllib.loads((files("ecoalign.models") / "profiles.toml").read_text("utf-8"))
@@ -76,3 +77,9 @@ def test_what_a_provider_calls_a_model_does_not_matter(monkeypatch: pytest.Monke
     model = open_model("openrouter:google/gemini-2.5-flash")
     assert profile_of(model).boxes == "yxyx-1000"
     assert profile_of(model).family == "gemini"
+
+
+@pytest.mark.parametrize("tokens", [0, -100_000])
+def test_an_image_takes_tokens(tokens: int) -> None:
+    with pytest.raises(InputError, match="image_tokens"):
+        Profile().with_values({"image_tokens": {"448x448": tokens}}, "a file")

@@ -73,7 +73,7 @@ def test_a_text_of_the_house_stands_for_itself() -> None:
 
 
 def entry(token: str, data: bytes | None = None) -> dict[str, object]:
-    return {"token": token, "logprob": -0.5, "bytes": None if data is None else [*data], "x": 1}
+    return {"token": token, "logprob": -0.5, "bytes": None if data is None else [*data]}
 
 
 def shown(text: str, *entries: object, visible: str | None = None) -> object:
@@ -92,6 +92,30 @@ def test_logprobs_that_spell_the_answer_are_given_as_they_came() -> None:
 def test_half_characters_are_spelled_by_their_bytes() -> None:
     entries = [entry("\\xe2\\x82", b"\xe2\x82"), entry("\\xac", b"\xac")]
     assert shown("€", *entries) == entries
+
+
+@pytest.mark.parametrize("rest", [(), (entry("</think>"),)])
+def test_beside_what_the_tokens_spell_nothing_is_shown(rest: tuple[object, ...]) -> None:
+    top = [
+        {"token": "43", "logprob": -2.0, "bytes": [52, 51], "more": "unscored"},
+        {"token": "unscored", "logprob": -2.0, "bytes": [52]},
+        {"token": "unscored " * 99, "logprob": -2.0},
+        {"token": "7", "logprob": -3.0, "top_logprobs": [{"token": "unscored"}]},
+        "unscored",
+    ]
+    told = {**entry("unscored", b"42"), "more": "unscored", "top_logprobs": top}
+    assert shown("42", *rest, told, visible="42") == [
+        {
+            **entry("42", b"42"),
+            "top_logprobs": [
+                {"token": "43", "logprob": -2.0, "bytes": [52, 51]},
+                {"token": "4", "logprob": -2.0, "bytes": [52]},
+                {"token": "7", "logprob": -3.0},
+            ],
+        }
+    ]
+    worded = {"token": "unscored", "logprob": "unscored", "bytes": [0xE2, 0x82]}
+    assert "unscored" not in repr(shown("€", worded, entry("\\xac", b"\xac")))
 
 
 def test_logprobs_of_what_is_not_shown_are_left_out() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -267,3 +269,18 @@ def test_a_server_that_is_busy_is_asked_again_and_one_that_fails_is_not() -> Non
     assert report.measured["image_tokens"]["224x224"] == 100
     # Two forms of response_format were refused, once each.
     assert len([one for one in server.asked if "response_format" in one]) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "sent", "kept"),
+    [({}, "high", True), ({"detail": "high"}, "high", True), ({"detail": "low"}, "low", False)],
+)
+def test_image_tokens_are_measured_in_the_dearest_detail(
+    settings: dict[str, str], sent: str, kept: bool
+) -> None:
+    """An image of the same size that is sent in another detail is never above them."""
+    server = Capable()
+    report = _probed(server, **settings)
+    assert ("image_tokens" in report.measured) is kept
+    details = re.findall(r'"detail": "(\w+)"', json.dumps(server.asked))
+    assert details[:3] == [sent] * 3

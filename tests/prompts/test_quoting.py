@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -169,3 +171,14 @@ def test_taking_out_is_done_once_and_adds_nothing(text: str) -> None:
 def test_only_a_known_word_of_digits_alone_is_a_marker() -> None:
     assert unquoted("END 1234567890", ["1234567890"]) == ""
     assert unquoted("END 1234567890") == "END 1234567890"
+
+
+def test_a_text_of_nothing_but_copied_lines_is_read_in_linear_time() -> None:
+    for line in ("...\nEND deadbeef12\n", "...\nBEGIN deadbeef12 TASK\n", "1 think: ...\n"):
+        seconds = []
+        for count in (1_000, 10_000):
+            began = time.process_time()
+            assert unquoted(line * count) == ""
+            seconds.append(time.process_time() - began)
+        # Ten times as long; in quadratic time it would be a hundred times.
+        assert seconds[1] < 40 * max(seconds[0], 0.005)

@@ -93,6 +93,16 @@ def test_all_tokens_of_a_word_count_and_the_written_one_decides_nothing() -> Non
     assert SAFE.probability(other) == pytest.approx(0.2)
 
 
+def test_a_word_amid_thoughts_that_the_server_tells_apart_is_no_verdict() -> None:
+    """Its text is the verdict alone, and its log-probabilities are those of the thoughts."""
+    thoughts = ["It", " looks", " ", "good", ", but"]
+    tokens = tuple(TokenLogprob(token, -0.01, {token: -0.01}) for token in thoughts)
+    with pytest.raises(VerdictError, match="no log-probabilities"):
+        SAFE.probability(Completion("good", Usage(1, 6), "stop", tokens))
+    ended = (*tokens[3:4], TokenLogprob("<|im_end|>", -0.1, {}))
+    assert SAFE.probability(Completion("good", Usage(1, 2), "stop", ended)) > 0.9
+
+
 def test_what_is_not_shown_is_unsafe() -> None:
     small = dialect(safe_threshold=0.3)
     asked = scoring()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from ecoalign.aligner import Aligner
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
 from ecoalign.evaluators import SelfEvaluator
-from ecoalign.models import ChatRequest
+from ecoalign.models import ChatRequest, Profile
+from ecoalign.models.fake import FakeModel
 from ecoalign.search.context import RunContext, record_run
 from ecoalign.search.loop import search
 from ecoalign.search.synthesizer import FIXED_REFUSAL
@@ -299,3 +301,15 @@ async def test_the_answer_has_time_of_its_own_in_a_budget_of_seconds() -> None:
     assert result.spent.seconds <= 20.0
     horizons = [e.horizon for e in result.trace if isinstance(e, StepStarted)]
     assert horizons[-1] < max(horizons)
+
+
+async def test_a_token_counter_that_hangs_takes_little_of_a_budget_of_seconds() -> None:
+    class Hanging(FakeModel):
+        async def count_lines(self, lines: Iterable[str]) -> None:
+            await asyncio.Event().wait()
+
+    model = Hanging(Script(), profile=Profile(tokenize="/tokenize"))
+    async with asyncio.timeout(5.0):
+        result = await Aligner(model, Settings.load(env={})).align(asking(), Budget(seconds=1.0))
+    assert result.answer
+    assert result.spent.seconds <= 1.0

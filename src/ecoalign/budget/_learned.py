@@ -15,7 +15,7 @@ on which of several concurrent calls ended first: a replay has the same bounds.
 
 A server that is not additive in this way is found out by a report above its bound, or by two
 reports that do not bound each other: then all that was learned from it is forgotten, and its
-formula counts for the rest of the run.
+formula counts for the rest of the run and for all runs of the model object that begin later.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class _Server:
 
     @classmethod
     def of(cls, model: ChatModel) -> Self | None:
-        if not isinstance(model, SupportsSegments) or model.known is None:
+        if not isinstance(model, SupportsSegments) or model.known is None or model.known.doubted:
             return None
         known = KnownTokens.from_json(model.known.to_json())
         return cls(model, model.known, known, dict(known.images))

@@ -275,11 +275,13 @@ class GuardEvaluator:
         return request.images if self.images else ()
 
     def _described(self, request: ScoreRequest) -> str:
-        """The request, and the caption of images that the guard cannot see."""
+        """The request, a client's instructions with it, and the caption of images that the guard
+        cannot see."""
         caption = request.path[0] if request.path and request.path[0].id == ROOT else None
         unseen = bool(request.images) and not self.images and caption is not None
         shown = f"[Images: {caption.text}]" if unseen and caption is not None else ""
-        return "\n\n".join(filter(None, (*request.context, shown, request.question)))
+        said = (request.instructions, *request.context, shown, request.question)
+        return "\n\n".join(filter(None, said))
 
     def _turns(self, request: ScoreRequest) -> tuple[Message, ...]:
         text = TextPart(neutral(self._described(request), request.fence))

@@ -35,10 +35,13 @@ class KnownTokens:
     Attributes:
         images: by `kind_of`, from the usage that it reported.
         texts: of lines, by `digest_of`, as its tokenizer counts them.
+        doubted: whether one was proved wrong once. Then no later run learns anything, as each would
+            be overdrawn by the same reports.
     """
 
     images: dict[str, int] = field(default_factory=dict)
     texts: dict[str, int] = field(default_factory=dict)
+    doubted: bool = False
 
     def add(self, images: Mapping[str, int] = {}, texts: Mapping[str, int] = {}) -> None:
         """Remember more; of two bounds of one thing the later counts."""
@@ -54,11 +57,15 @@ class KnownTokens:
 
     def forget(self) -> None:
         """A report of the server's has proved them wrong."""
+        self.doubted = True
         self.images.clear()
         self.texts.clear()
 
     def uncounted(self, lines: Iterable[str]) -> list[str]:
-        """The lines, each once, that are worth counting and were not counted yet."""
+        """The lines, each once, that are worth counting and were not counted yet;
+        none where no count would be believed."""
+        if self.doubted:
+            return []
         worth = (line for line in dict.fromkeys(lines) if len(line) >= SHORTEST_COUNTED)
         return [line for line in worth if digest_of(line) not in self.texts][:TEXTS_KEPT]
 

@@ -44,7 +44,7 @@ class Profile:
 
     family: str = "unknown"
     """Whose image tokens are reserved; see `ecoalign.models._tokens.FAMILIES`."""
-    image_tokens: Mapping[str, int] = field(default_factory=dict)
+    image_tokens: Mapping[str, Annotated[int, Ge(1)]] = field(default_factory=dict)
     """Tokens of an image by its size, "WIDTHxHEIGHT" in pixels, as measured."""
     bytes_per_token: Annotated[float, Ge(1), Le(16)] = 1.0
     """UTF-8 bytes of English a token, as measured; it bounds nothing, estimates use it."""

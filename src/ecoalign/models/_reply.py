@@ -3,6 +3,8 @@ anything unscored."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,9 +24,9 @@ class Reply:
             server gave no known reason, so that nobody knows whether it is whole.
         tool_calls: the calls of the client's tools in it. Their text is part of the answer's, and
             so was scored with it.
-        logprobs: the `logprobs` of the choice as the server gave them, where the client asked for
-            them. Tokens that are not shown, of hidden reasoning say, are left out. None where
-            they do not spell the answer: what they spell instead has not been scored.
+        logprobs: the `logprobs` of the choice, where the client asked for them, in the fields of
+            the API alone. Tokens that are not shown, of hidden reasoning say, are left out. None
+            where they do not spell the answer: what they spell instead has not been scored.
     """
 
     finish_reason: FinishReason = "stop"
@@ -83,7 +85,7 @@ def _spelling(raw: Mapping[str, Any], shown: str) -> Mapping[str, Any] | None:
     # Nothing but the tokens: a refusal's own list, say, has not been scored.
     bare = {name: None for name in raw if name == "refusal"}
     if whole.strip() == wanted:
-        return {"content": entries, **bare}
+        return {"content": [*map(_plain, entries, known)], **bare}
     start = whole.rfind(wanted)
     if start < 0 or not wanted:
         return None
@@ -95,9 +97,45 @@ def _spelling(raw: Mapping[str, Any], shown: str) -> Mapping[str, Any] | None:
             before, after = max(0, start - place), len(piece) - max(0, stop - end)
             if piece[:before].strip() or piece[after:].strip():
                 return None
-            kept.append(entry)
+            kept.append(_plain(entry, piece))
         place = stop
     return {"content": kept, **bare}
+
+
+_ESCAPED = re.compile(r"(?:bytes:)?(?:\\x[0-9a-fA-F]{2})+")
+"""How some servers write a token that is no whole character."""
+
+
+def _plain(entry: object, piece: bytes) -> dict[str, object]:
+    """A token with the text that its bytes spell, and the fields that the API knows."""
+    fields = entry if isinstance(entry, Mapping) else {}
+    token = piece.decode("utf-8", "replace")
+    escaped = "\ufffd" in token and _ESCAPED.fullmatch(str(fields.get("token")))
+    plain: dict[str, object] = {"token": fields["token"] if escaped else token}
+    if "logprob" in fields:
+        plain["logprob"] = _number(fields["logprob"])
+    if "bytes" in fields:
+        plain["bytes"] = None if fields["bytes"] is None else [*piece]
+    if isinstance(top := fields.get("top_logprobs"), list):
+        others = ((other, _bytes_of(other)) for other in top)
+        plain["top_logprobs"] = [
+            _plain({name: value for name, value in other.items() if name in _ALTERNATIVE}, data)
+            for other, data in others
+            if data is not None and len(data) <= _LONGEST_TOKEN
+        ]
+    return plain
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value
+
+
+_ALTERNATIVE = frozenset({"token", "logprob", "bytes"})
+
+_LONGEST_TOKEN = 128
+"""Bytes of an alternative; what is longer is no token."""
 
 
 def _bytes_of(entry: object) -> bytes | None:

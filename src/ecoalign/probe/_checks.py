@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from ecoalign.models import shipped_profile
@@ -180,11 +181,13 @@ async def images(calls: Calls, before: Reply) -> tuple[list[Finding], bool]:
     """Tokens of an image by its size, and whether images are seen at all."""
     measured: dict[str, int] = {}
     for width, height in SIZES:
-        reply = await calls.ask(SUM, images=(plain(width, height),))
+        # In the dearest detail: what is measured bounds an image of this size in any.
+        picture = replace(plain(width, height), detail="high")
+        reply = await calls.ask(SUM, images=(picture,))
         if reply.refused:
             if measured:
                 found = f"refused at {width}x{height}"
-                return [*_tokens(measured), Finding("large images", found, reply.why)], True
+                return [*_tokens(calls, measured), Finding("large images", found, reply.why)], True
             return [Finding("images", f"not taken; {_VISION}", reply.why, problem=True)], False
         if reply.usage is None or before.usage is None:
             how = "no usage was reported"
@@ -195,12 +198,15 @@ async def images(calls: Calls, before: Reply) -> tuple[list[Finding], bool]:
             found = f"ignored in silence: answers are made up; {_VISION}"
             return [Finding("images", found, how, problem=True)], False
         measured[f"{width}x{height}"] = tokens
-    return _tokens(measured), True
+    return _tokens(calls, measured), True
 
 
-def _tokens(measured: Mapping[str, int]) -> list[Finding]:
+def _tokens(calls: Calls, measured: Mapping[str, int]) -> list[Finding]:
     found = ", ".join(f"{size}: {tokens}" for size, tokens in measured.items())
     how = "prompt tokens with the image less those without it"
+    if calls.model.profile.detail in {"auto", "low"}:
+        how = f"{how}; not kept, as the setting `detail` makes images cheaper than they may be"
+        return [Finding("image tokens", found, how)]
     return [Finding("image tokens", found, how, {"image_tokens": dict(measured)})]
 
 

@@ -138,13 +138,16 @@ def _unmarked(text: str, known: str) -> str:
         rf"(?: [A-Z]+)?)[ \t]*$",
         re.MULTILINE | re.IGNORECASE,
     )
-    kept, place = "", 0
+    pieces: list[str] = []
+    place, anything = 0, False
     for found in marker.finditer(text):
-        kept += text[place : found.start()]
+        pieces.append(text[place : found.start()])
         place = found.end()
-        if (found["own"] or found["end"]) and (bare := _unlabelled(kept)):
-            return bare
-    return _unlabelled(kept + text[place:])
+        # Looked at once: a text of nothing but markers would take quadratic time.
+        anything = anything or bool(_unlabelled(pieces[-1]))
+        if anything and (found["own"] or found["end"]):
+            return _unlabelled("".join(pieces))
+    return _unlabelled("".join((*pieces, text[place:])))
 
 
 def _unlabelled(text: str) -> str:

@@ -168,7 +168,10 @@ def _entry_at(completion: Completion, seen: Visible, offset: int) -> TokenLogpro
 def _begins(spelled: str, body: str) -> int | None:
     """Where the tokens begin to spell the visible text; None where that is not certain."""
     if spelled.count(body) == 1:
-        return spelled.index(body)
+        start = spelled.index(body)
+        after = spelled[start + len(body) :]
+        # What goes on after it are tokens of thoughts alone, which the server tells apart.
+        return None if after.strip() and not _TOKENS_AT_END.fullmatch(after) else start
     # Thoughts may rehearse the verdict: what their marks leave over is the text itself.
     seen = visible(_TOKENS_AT_END.sub("", spelled))
     return seen.start if seen.text == body else None

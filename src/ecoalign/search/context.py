@@ -11,6 +11,7 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from ecoalign._version import __version__
@@ -47,6 +48,9 @@ from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStar
 
 ANSWER = "answer"
 """The fund that is reserved for writing and scoring the answer."""
+
+_COUNTING = 0.1
+"""Of the seconds of a run, how much a server's token counter may take."""
 
 _VERDICTS = ("score", "gate", "check")
 
@@ -383,6 +387,12 @@ def _answers(request: PromptRequest) -> bool:
     return isinstance(request, WriteRequest | AnswerRequest)
 
 
+def _counting_seconds(ledger: Ledger) -> float | None:
+    """How long counting may take: it is no call, but its time is the run's."""
+    left = ledger.seconds_left()
+    return None if left is None else _COUNTING * left
+
+
 async def record_run(
     ctx: RunContext,
     method: str,
@@ -404,7 +414,10 @@ async def record_run(
     if ctx.profile.tokenize and isinstance(ctx.model, CountsLines):
         # What is known as a run begins is known to its replay, too.
         texts = (message.text for call in opening(ctx) for message in call.messages)
-        await ctx.model.count_lines(line for text in texts for line in text.split("\n"))
+        lines = [line for text in texts for line in text.split("\n")]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_counting_seconds(ctx.ledger)):
+                await ctx.model.count_lines(lines)
 
     def failed(error: str, message: str) -> None:
         recorder.emit(RunFailed(error, message, ctx.ledger.spent.to_json()))

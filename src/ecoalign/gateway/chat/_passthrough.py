@@ -29,7 +29,8 @@ from ecoalign.gateway.chat._request import cap_of, passed_images
 from ecoalign.gateway.chat._response import EventStream, cancelled_on_disconnect, error_event
 from ecoalign.gateway.keys._policy import least_of
 from ecoalign.gateway.observe._requests import RequestRecord
-from ecoalign.models import ChatRequest, ImagePart, Message, TextPart, Usage
+from ecoalign.models import ChatRequest, ImagePart, Message, TextPart, Usage, profile_of
+from ecoalign.models import bound as bound_of
 from ecoalign.models.openai import unknown_name, usage_of
 from ecoalign.query import read_header, read_source
 
@@ -150,7 +151,13 @@ def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[ImageR
     size = len(to_json(body)) - sum(len(to_json(image.url)) for image in images)
     # A part of so many bytes: what is in it does not matter to the bound.
     request = ChatRequest((Message("user", (TextPart(" " * size), *parts)),), 1, _STAGE)
-    return state.service.model.bound(request)
+    model = state.service.model
+    said, profile = model.bound(request), profile_of(model)
+    if profile.detail is None:
+        return said
+    # The setting is not that of a request which is passed on: its images keep their own detail.
+    most = bound_of(request, profile.family, profile.image_tokens)
+    return Usage(max(said.prompt, most.prompt), said.completion, max(said.image, most.image))
 
 
 def _longest_answer(state: AppState, budget: Budget, prompt: Usage, cap: int | None) -> int:

@@ -26,6 +26,9 @@ SECONDS = 3.0
 AT_ONCE = 2
 """More connections than a small server has threads would wait for each other."""
 
+_WORDS_A_TOKEN = 4
+"""On average at most: hardly any tokenizer joins words at all."""
+
 _MOST = 4 * 1024 * 1024
 
 
@@ -77,7 +80,8 @@ def _count(said: Any, line: str) -> int:
     """Raises ValueError if it is no count that this line can have."""
     tokens = said.get("tokens") if isinstance(said, dict) else None
     number = len(tokens) if isinstance(tokens, list) else None
-    # No tokenizer makes more tokens than there are bytes, or none of some.
-    if number is None or not 1 <= number <= len(line.encode("utf-8", "replace")):
+    # No tokenizer makes more tokens than there are bytes, or joins more than four words.
+    least = max(1, -(-len(line.split()) // _WORDS_A_TOKEN))
+    if number is None or not least <= number <= len(line.encode("utf-8", "replace")):
         raise ValueError("no count")
     return number

@@ -93,6 +93,11 @@ class Learned:
             for feature in used & self._dropped.keys():
                 del self._dropped[feature]
                 self._notices.pop(f"dropped {feature}", None)
+        self.rejects(rejected)
+
+    def rejects(self, rejected: Mapping[Feature, str]) -> None:
+        """Remember features that a server rejected, and its words, for the next requests."""
+        with self._lock:
             for feature, reason in rejected.items():
                 known = self._dropped.get(feature)
                 failures = 1 if known is None else known.failures + 1

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -29,6 +30,7 @@ from ecoalign.models.openai._request import (
     next_to_drop,
     to_blame,
     under,
+    with_detail,
 )
 from ecoalign.models.openai._response import parse
 
@@ -46,6 +48,10 @@ CONNECTIONS = 512
 
 _BLAMING = frozenset({400, 422, 500, 501, 502, 503})
 """Statuses whose message may blame a feature of the request."""
+
+MOST_FAILURES = 3
+"""Of one attempt, answers of 5xx that are taken for rejections. Whether each of them was free is
+not certain: a server that fails late, whatever it is asked, would be asked for every feature."""
 
 _ONE_AT_A_TIME = threading.Lock()
 """Threads that share a model share its connections' owner."""
@@ -209,14 +215,18 @@ class OpenAIModel:
         what it answered, and the features that the request still had.
 
         A 5xx that blames a feature is taken as the rejection that it is: of servers that fail at
-        the schema, the grammar or the log-probabilities before anything is generated.
+        the schema, the grammar or the log-probabilities before anything is generated. One that
+        says what it used has cost that: it is the only one of its attempt. Of those that do not,
+        only so many are taken for free.
         """
         from ecoalign.models.openai.server import ServerError
 
         deadline = asyncio.get_running_loop().time() + limit
         never = features_of(request) & lacking(self.profile)
-        used, dropped = features_of(request) - never, never | self._learned.without()
+        kept = frozenset({Feature.DETAIL}) if self._dearer_without_detail(request) else frozenset()
+        used, dropped = features_of(request) - never, never | self._learned.without() - kept
         rejected: dict[Feature, str] = {}
+        failures = 0
         # OpenAI's newer models know only the new name; every other server knows the old one, and
         # one that ignores a name it does not know would write without any cap.
         cap = "max_completion_tokens" if self._hosted else "max_tokens"
@@ -227,14 +237,31 @@ class OpenAIModel:
                 _, content = await server.post(data.encode(), limit, deadline)
             except ServerError as error:
                 blames = error.fault in {"rejected", "server"} and error.status in _BLAMING
-                feature = next_to_drop(error.said, used - dropped) if blames else None
-                if feature is None:
+                feature = next_to_drop(error.said, used - dropped - kept) if blames else None
+                failures += error.fault == "server"
+                if failures > MOST_FAILURES:
+                    feature = None
+                if feature is not None:
+                    rejected[feature] = error.text
+                if feature is None or error.usage is not None:
+                    if error.usage is not None:
+                        # It was not free: the attempt ends here, and the next does without.
+                        self._learned.rejects(rejected)
                     raise _told(error, request, used - dropped) from None
                 dropped |= {feature}
-                rejected[feature] = error.text
             else:
                 self._learned.succeeded(used - dropped, rejected)
                 return content, used - dropped
+
+    def _dearer_without_detail(self, request: ChatRequest) -> bool:
+        """Whether an image may cost more than is reserved if its detail is left to the server."""
+        free = tuple(with_detail(message, "auto") for message in request.messages)
+        family, measured = self.profile.family, self.profile.image_tokens
+        most, reserved = (
+            tokens.bound(one, family, measured).prompt
+            for one in (replace(request, messages=free), request)
+        )
+        return most > reserved
 
     def _notice_ignored(
         self, request: ChatRequest, done: Completion, kept: frozenset[Feature]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -129,12 +130,13 @@ def under(request: ChatRequest, profile: Profile) -> ChatRequest:
         extra = {EFFORT: profile.reasoning_effort, **extra}
     messages = request.messages
     if profile.detail is not None:
-        messages = tuple(_with_detail(message, profile.detail) for message in messages)
+        messages = tuple(with_detail(message, profile.detail) for message in messages)
     most = min(request.top_logprobs, profile.logprobs)
     return replace(request, messages=messages, top_logprobs=most, extra=extra)
 
 
-def _with_detail(message: Message, detail: Literal["auto", "low", "high"]) -> Message:
+def with_detail(message: Message, detail: Literal["auto", "low", "high"]) -> Message:
+    """The message, with its images in this detail."""
     parts = message.parts
     return replace(
         message,
@@ -161,6 +163,7 @@ _DEARER: Mapping[str, str] = {
     for why, names in {
         "it makes several answers, of which one is reserved": """
             n best_of num_return_sequences use_beam_search num_beams num_generations
+            candidate_count candidatecount
         """,
         "the length of an answer is what is reserved for it, and the setting `caps` sets it": """
             max_tokens max_completion_tokens max_new_tokens max_output_tokens num_predict n_predict
@@ -172,13 +175,25 @@ _DEARER: Mapping[str, str] = {
             mcp_servers models fallbacks
         """,
         "it changes what a call is charged": "service_tier",
+        "it adds to what is reserved for the request, images and all": """
+            prediction cached_content cachedcontent chat_template documents mm_processor_kwargs
+            min_pixels
+        """,
     }.items()
     for name in names.split()
 }
 """Parameters of servers that can make a call cost more than its bound, and why."""
 
-_NESTED = frozenset({"extra_body", "options", "parameters", "sampling_params", "generation_config"})
+_NESTED = frozenset(
+    {"extra_body", "options", "parameters", "sampling_params", "generation_config", "google"}
+    | {"generationconfig"}
+)
 """Where servers take parameters besides."""
+
+_SECRETS = frozenset(
+    {"api_key", "apikey", "api-key", "authorization", "access_token", "password", "secret"}
+)
+"""Names of what is not to be in a trace or a profile."""
 
 _BUDGETS = frozenset({"budget_tokens", "thinking_budget", "thinkingbudget", "max_thinking_tokens"})
 """Names, anywhere in the parameters, of a budget of tokens for hidden reasoning; and `max_tokens`
@@ -193,15 +208,20 @@ def check_extra_body(extra: Mapping[str, object], thinking: int) -> None:
         thinking: tokens of hidden reasoning for which the caps leave room.
 
     Raises:
-        InputError: there is one.
+        InputError: there is one, or one that holds a key.
     """
+    if (secret := _secret_in(extra)) is not None:
+        raise InputError(
+            f"extra_body sets {secret}: keys are not settings, which are printed and saved in "
+            "traces; set an environment variable, and give its name as an endpoint's key_env"
+        )
     for name, value in extra.items():
         if name.lower() in _DEARER and value not in (False, None):
             raise InputError(
                 f"extra_body sets {name}, with which a call can cost more than its bound: "
                 f"{_DEARER[name.lower()]}. Leave it out"
             )
-        if name in _NESTED and isinstance(value, Mapping):
+        if name.lower() in _NESTED and isinstance(value, Mapping):
             check_extra_body(value, thinking)
     for name, tokens in _thinking_budgets(extra):
         if not 0 <= tokens <= thinking:  # below 0 it is as much as the model likes
@@ -215,10 +235,35 @@ def _thinking_budgets(value: object, inside: str = "") -> Iterator[tuple[str, in
     if isinstance(value, Mapping):
         for name, entry in value.items():
             known = str(name).lower() in _BUDGETS or (inside, name) == ("reasoning", "max_tokens")
-            if known and isinstance(entry, int) and not isinstance(entry, bool):
-                yield str(name), entry
+            tokens = _whole(entry) if known else None
+            if tokens is not None:
+                yield str(name), tokens
             else:
                 yield from _thinking_budgets(entry, str(name))
+
+
+def _secret_in(value: object) -> str | None:
+    """The name, anywhere in the parameters, under which a key is given; None where none is."""
+    if isinstance(value, list):
+        return next(filter(None, map(_secret_in, value)), None)
+    if not isinstance(value, Mapping):
+        return None
+    for name, entry in value.items():
+        if str(name).lower() in _SECRETS and isinstance(entry, str) and entry:
+            return str(name)
+        if (found := _secret_in(entry)) is not None:
+            return found
+    return None
+
+
+def _whole(value: object) -> int | None:
+    """The number that a server may read there: some take "4096", too."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return math.ceil(float(value))
+    except (ValueError, OverflowError):
+        return None
 
 
 def features_of(request: ChatRequest) -> frozenset[Feature]:

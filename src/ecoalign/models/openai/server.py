@@ -48,6 +48,14 @@ _UNABLE = re.compile(
 )
 """What a 5xx says that refuses what was asked before any of it was done."""
 
+_GENERATED = re.compile(
+    r"failed_generation|json_validate_failed"
+    r"|generated (?:json|output|text)\b.{0,60}\b(?:not|invalid)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What a server says that generated a text and then rejected it (Groq): that was no request that it
+cannot take, and it was not free."""
+
 _NO_FILTER = frozenset({401, 404, 407, 413})
 
 _COMPRESSED = "sent a compressed answer, although none was requested"
@@ -218,6 +226,8 @@ class ChatServer:
             return "the server timed out", "timeout", True
         if status not in _NO_FILTER and withheld(text):
             return "the server's content filter refused the request", "filtered", False
+        if (status >= 500 or status in {400, 422}) and _GENERATED.search(text):
+            return "the model did not keep to the form that was asked for", _BAD, True
         if status in _UNTOUCHED:
             return _UNTOUCHED[status], "server", False
         if status >= 500 and _UNABLE.search(text):
