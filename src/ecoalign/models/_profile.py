@@ -63,6 +63,8 @@ class Profile:
     """Where the system message goes: some templates have no such role, or none beside images."""
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     """Further parameters of every request to it, in its own words."""
+    images: bool = True
+    """Whether images reach the model: some servers drop them and say nothing."""
     detail: Literal["auto", "low", "high"] | None = None
     """The hint that goes with every image; None leaves it to the size of the image."""
     caps_honoured: bool = True

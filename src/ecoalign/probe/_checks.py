@@ -188,7 +188,8 @@ async def images(calls: Calls, before: Reply) -> tuple[list[Finding], bool]:
             if measured:
                 found = f"refused at {width}x{height}"
                 return [*_tokens(calls, measured), Finding("large images", found, reply.why)], True
-            return [Finding("images", f"not taken; {_VISION}", reply.why, problem=True)], False
+            found = f"not taken; {_VISION}"
+            return [Finding("images", found, reply.why, {"images": False}, problem=True)], False
         if reply.usage is None or before.usage is None:
             how = "no usage was reported"
             return [Finding("image tokens", "unknown", how)], True
@@ -196,7 +197,7 @@ async def images(calls: Calls, before: Reply) -> tuple[list[Finding], bool]:
         if tokens <= 3:
             how = f"{tokens} more prompt tokens with an image of {width}x{height} than without"
             found = f"ignored in silence: answers are made up; {_VISION}"
-            return [Finding("images", found, how, problem=True)], False
+            return [Finding("images", found, how, {"images": False}, problem=True)], False
         measured[f"{width}x{height}"] = tokens
     return _tokens(calls, measured), True
 

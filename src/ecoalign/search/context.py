@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from ecoalign._version import __version__
 from ecoalign.budget import PATIENCE, Called, Ledger, MeteredClient
-from ecoalign.errors import EcoAlignError, ModelError
+from ecoalign.errors import EcoAlignError, InputError, ModelError
 from ecoalign.evaluators import Evaluator, NamedEvaluator, bounds_by_model
 from ecoalign.graph import ActionKind, Region, Thought
 from ecoalign.models import (
@@ -113,10 +113,17 @@ class RunContext:
             nonce: a new one if empty.
 
         Raises:
-            InputError: the model cannot honour what the client asked of the answer.
+            InputError: the model cannot honour what the client asked of the answer, or does not
+                see images, and there are some.
         """
         checked(model, query.sampling)
         profile = settings.tuned(profile_of(model))
+        if query.pictures and not profile.images:
+            known = profile.sources.get("images", "its profile")
+            raise InputError(
+                f"{model.name} does not see images ({known}): leave them out, name a model that "
+                "does, or probe it again"
+            )
         recorder = Recorder(clock, on_event, recorded)
         metered = MeteredClient(
             ledger,
