@@ -29,6 +29,7 @@ import shlex
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -170,7 +171,8 @@ def server(command: str) -> Iterator[str]:
         deadline = time.monotonic() + 300
         while True:
             try:
-                with socket.create_connection(("127.0.0.1", port), 5):
+                # It listens before the model is loaded; until then it answers 503.
+                with urllib.request.urlopen(f"{url}/models", timeout=5):
                     break
             except OSError:
                 if started.poll() is not None or time.monotonic() > deadline:

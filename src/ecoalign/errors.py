@@ -111,9 +111,17 @@ class ModelError(EcoAlignError):
 
 
 class VerdictError(EcoAlignError):
-    """An evaluator's answer is not exactly one well-formed verdict. It counts as unsafe."""
+    """An evaluator's answer is not exactly one well-formed verdict. It counts as unsafe.
+
+    Attributes:
+        advice: what to change, without any text of a model; "" if nothing is known.
+    """
 
     exit_code: ClassVar[int] = 3
+
+    def __init__(self, message: str, *, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
 
 
 class BudgetExceeded(EcoAlignError):

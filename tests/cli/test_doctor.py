@@ -42,6 +42,7 @@ def test_doctor_as_json(tmp_path: Path) -> None:
     openai = body["providers"]["openai"]
     assert openai["OPENAI_API_KEY"] == "set"
     assert openai["OPENAI_BASE_URL"] == "http://localhost:1/v1"
+    assert "needs" not in openai
     embedded = body["providers"]["embedded"]
     assert embedded["usable"] is True
     assert embedded["answer"]
@@ -80,6 +81,7 @@ def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     assert "OPENAI_API_KEY: not set" in said
     assert "problem: the model in force cannot be used" in said
     assert "environment ECOALIGN_MODEL" in said
+    assert "needs: OPENAI_API_KEY" in said
 
 
 BAD_ENVIRONMENT = {

@@ -156,6 +156,8 @@ def test_any_error_body_can_be_read(data: bytes) -> None:
     ("data", "words"),
     [
         ('{"error": {"message": "m", "code": "c", "param": "p"}}', "m; c; p"),
+        ('{"error": {"message": "m", "code": 500}}', "m"),  # llama.cpp: the status once more
+        ('{"error": {"message": "m", "code": 1301}}', "m; 1301"),
         ('{"error": "plain"}', "plain"),
         ('[{"error": {"message": "listed"}}]', "listed"),  # Gemini's endpoint
         ('{"message": "outer"}', "outer"),

@@ -64,6 +64,8 @@ def test_a_model_object_is_itself() -> None:
         ("openai", "'openai:NAME'"),
         ("gpt-4o", "'openai:gpt-4o'"),
         ("", "'openai:NAME'"),
+        ("gemini-2.5-flash", "'gemini:gemini-2.5-flash'"),
+        ("claude-sonnet-4-5", "'anthropic:claude-sonnet-4-5'"),
     ],
 )
 def test_unkncustom_models_get_a_guess_and_the_choices(spec: str, guess: str) -> None:

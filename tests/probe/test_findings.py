@@ -101,8 +101,8 @@ def test_a_finding(server: Capable, field: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("server", "said"),
     [
-        (Capable(sees="refused"), "images: not taken"),
-        (Capable(sees="dropped"), "images: ignored in silence"),
+        (Capable(sees="refused"), "vision part (llama.cpp: --mmproj)"),
+        (Capable(sees="dropped"), "images: ignored in silence: answers are made up; start the"),
         (Capable(capped=False), "cap on the output: ignored"),
     ],
 )

@@ -350,7 +350,7 @@ async def test_a_run_that_failed_closed_says_that_the_evaluator_failed() -> None
     script = Script(score=lambda prompt: ModelError("gone", fault="down", billed=False))
     result = await align(script.model(), draft=True)
     assert result.answer == FIXED_REFUSAL
-    assert "the evaluator failed (down)" in result.hint
+    assert "the evaluator failed (down): its server cannot be reached" in result.hint
 
 
 # Earlier turns -----------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ def test_a_server_without_log_probabilities_lets_nothing_out_and_says_what_to_se
     result = run(model, "What is twelve plus thirty?")
     assert result.refused
     assert result.stop_reason == "fail-closed"
+    assert 'set scoring to "samples"' in result.hint
     told = str([event for event in result.trace.events if "samples" in str(event)])
     assert 'set scoring to "samples"' in told
 

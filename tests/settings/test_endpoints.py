@@ -155,6 +155,33 @@ async def test_an_endpoint_elsewhere_gets_no_key_that_it_does_not_name(
     assert [_key(one) for one in other.received] == ["", "Bearer sk-openai"]
 
 
+def test_a_key_that_an_endpoint_names_has_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {"model": "openai:judge", "base_url": "http://h/v1", "key_env": "GUARD_KEY"}
+    settings = Settings(endpoints={"guard": table})
+    with pytest.raises(InputError, match='GUARD_KEY is not set; set it, or write key_env = ""'):
+        settings.open_model("guard")
+    monkeypatch.setenv("GUARD_KEY", "sk-guard")
+    assert _opened(settings, "guard").endpoint.key == "sk-guard"
+
+
+def test_a_slip_in_an_endpoints_name_does_not_make_the_model_its_own_judge() -> None:
+    table = {"model": "openai:llama-guard3", "base_url": "http://g/v1"}
+    settings = Settings(
+        model="m", base_url="http://h/v1", evaluator="gaurd", endpoints={"guard": table}
+    )
+    with pytest.raises(InputError, match="no endpoint 'gaurd': did you mean 'guard'"):
+        settings.open_model("gaurd", role="evaluator")
+    with pytest.raises(InputError, match="did you mean 'guard'"):
+        settings.open_model()
+    for other in ("openai:gaurd", "another", "guard-2"):
+        assert _opened(settings.replace(evaluator="self"), other).model == other.split(":")[-1]
+
+
+def test_a_field_that_an_endpoint_does_not_have_is_told_with_those_that_it_has() -> None:
+    with pytest.raises(SettingsError, match=r"guard\.keyenv: there is no such field; .*key_env"):
+        Settings(endpoints={"guard": {"model": "m", "keyenv": "K"}})
+
+
 def test_an_endpoint_at_its_providers_address_gets_its_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -291,6 +318,20 @@ def _keep(url: str, model: str, text: str) -> None:
     path = profile_file(profiles_folder(), url, model)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+
+
+def test_a_server_on_this_machine_has_one_profile_by_all_its_names() -> None:
+    _keep("http://localhost:8000/v1", "m", "logprobs = 3\n")
+    for host in ("127.0.0.1:8000", "[::1]:8000", "localhost:8000"):
+        assert profile_of(open_model("m", f"http://{host}/v1")).logprobs == 3
+    for host in ("localhost.example:8000", "localhost:8001", "h:8000"):
+        assert profile_of(open_model("m", f"http://{host}/v1")).logprobs == 20
+
+
+def test_a_profile_names_the_fields_there_are() -> None:
+    _keep("http://h/v1", "m", 'scorin = "word"\n')
+    with pytest.raises(InputError, match=r"scorin: there is no such field; .*scoring"):
+        open_model("m", "http://h/v1")
 
 
 async def test_a_profile_is_found_on_the_next_run_and_changes_what_is_sent() -> None:

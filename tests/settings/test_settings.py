@@ -478,3 +478,11 @@ def test_settings_are_equal_by_value() -> None:
     assert Settings(batch=2) == Settings.load(env={"ECOALIGN_BATCH": "2"})
     assert Settings(batch=2) != Settings()
     assert Settings() != "default"
+
+
+def test_the_room_to_think_is_no_cap_of_a_stage() -> None:
+    with pytest.raises(SettingsError, match="thinking is no stage but a setting of its own"):
+        Settings(caps={"thinking": 5})
+    with pytest.raises(SettingsError) as caught:
+        Settings(caps={"anwser": 5})
+    assert "thinking" not in str(caught.value)

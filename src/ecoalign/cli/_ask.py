@@ -35,6 +35,11 @@ _EMBEDDED_NOTICE = (
     "OPENAI_API_KEY set, or --model NAME --base-url URL for any OpenAI-compatible server."
 )
 
+_EMBEDDED_JUDGE = (
+    "warning: the embedded model judges, which knows its synthetic world and nothing else: its "
+    "verdicts on other requests mean nothing. Leave --evaluator out, or name a real model"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskOptions:
@@ -98,6 +103,8 @@ def ask(options: AskOptions) -> None:
     aligner = Aligner(settings=settings)
     if settings.model == "embedded" and not options.quiet:
         say(_EMBEDDED_NOTICE)
+    elif settings.evaluator == "embedded" and not options.quiet:
+        say(_EMBEDDED_JUDGE)
     budget = aligner.budget_for(query)
     if not options.quiet:
         say(_price(aligner, query, budget))

@@ -207,7 +207,8 @@ class _Lines(Display):
         super().see(event)
         now = self.progress
         if isinstance(event, RootScanned):
-            say(f"scanned; the search may use {event.share:.0%} of the budget")
+            share = f"scanned; the search may use {event.share:.0%} of the budget"
+            say(share if event.root.cost else "no scan: the draft is good enough")
         elif isinstance(event, ActionsChosen):
             say(
                 f"step {now.step}: {now.doing}; horizon {now.horizon}; {now.counts()}; "

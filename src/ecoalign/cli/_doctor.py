@@ -186,13 +186,15 @@ def _openai(base_url: str | None) -> dict[str, object]:
     from ecoalign.models import base_url_of_environment
 
     url = base_url_of_environment()
-    return {
-        "usable": key or bool(url or base_url),
+    usable = key or bool(url or base_url)
+    facts: dict[str, object] = {
+        "usable": usable,
         "OPENAI_API_KEY": "set" if key else "not set",
         "OPENAI_BASE_URL": _address(url) if url else "not set",
         "base_url": base_url or "not set",
-        "needs": "OPENAI_API_KEY for OpenAI, or the base URL of any other server",
     }
+    needs = "OPENAI_API_KEY for OpenAI, or the base URL of any other server"
+    return facts if usable else facts | {"needs": needs}
 
 
 def _providers() -> dict[str, dict[str, object]]:

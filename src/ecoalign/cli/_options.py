@@ -166,7 +166,9 @@ def command(
             with reported(as_json=values.get("as_json", False), debug=values.pop("debug")):
                 function(**{one.name: _built(one.name, types[one.name], values) for one in own})
 
-        call.__doc__ = function.__doc__
+        # Terminals have widths of their own: only blank lines divide a text.
+        paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+        call.__doc__ = "\n\n".join(" ".join(one.split()) for one in paragraphs)
         call.__annotations__ = {option.name: option.annotation for option in options}
         call.__dict__["__signature__"] = inspect.Signature(options)
         app.command(name=name, epilog=epilog)(call)

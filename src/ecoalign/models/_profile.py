@@ -13,7 +13,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -141,9 +141,17 @@ def _read(values: dict[str, Any], source: str) -> Profile:
         return _checker().validate_python(values)
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+            f"{'.'.join(map(str, each['loc']))}: {_said(each['type'], each['msg'])}"
+            for each in error.errors()
         )
         raise InputError(f"the profile from {source} cannot be used: {wrong}") from None
+
+
+def _said(kind: str, words: str) -> str:
+    if kind != "unexpected_keyword_argument":
+        return words
+    names = ", ".join(one.name for one in fields(Profile) if one.name != "sources")
+    return f"there is no such field; there are: {names}"
 
 
 @cache
@@ -176,9 +184,14 @@ def shipped_profile(model: str) -> Profile:
     return profile
 
 
+_LOOPBACK = re.compile(r"^(https?://)(?:localhost|\[::1\])(?=[:/]|$)", re.I)
+
+
 def profile_file(folder: Path, base_url: str, model: str) -> Path:
     """Where the profile of a model at an address is kept: one TOML file each."""
-    digest = hashlib.sha256(f"{base_url.rstrip('/')}\n{model}".encode()).hexdigest()[:12]
+    # One server of one's own, whichever of its two names it is asked by.
+    address = _LOOPBACK.sub(r"\g<1>127.0.0.1", base_url.rstrip("/"))
+    digest = hashlib.sha256(f"{address}\n{model}".encode()).hexdigest()[:12]
     plain = re.sub(r"[^a-z0-9._-]+", "-", model.lower()).strip("-.")[:60] or "model"
     return folder / f"{plain}-{digest}.toml"
 

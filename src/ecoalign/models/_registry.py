@@ -16,6 +16,9 @@ from ecoalign.models.openai import OpenAIModel
 _LOCAL = ("embedded", "hf")
 """Whose models run in this process."""
 
+_HOMES = {"gemini-": "gemini", "claude-": "anthropic", "grok-": "xai", "gpt-": "openai"}
+"""Who serves a model that is named without a provider, by how its name begins."""
+
 
 def open_model(
     spec: str | ChatModel,
@@ -89,6 +92,11 @@ def _endpoint(
     address = base_url or (None if provider.name == "openai" else provider.base_url)
     variable = provider.key_env if key_env is None else key_env
     endpoint = Endpoint.of(address, key_from=variable, proxy=proxy)
+    if key_env and not endpoint.key:
+        raise InputError(
+            f"no key for {endpoint.base_url}: the environment variable {key_env} is not set; set "
+            'it, or write key_env = "" if that server takes none'
+        )
     if not (endpoint.key or provider.local or base_url or provider.name == "openai"):
         raise InputError(
             f"no key for {endpoint.base_url}: set the environment variable "
@@ -148,7 +156,10 @@ def _local(
 def _unknown(spec: str, prefix: str) -> InputError:
     names = (*_LOCAL, *PROVIDERS)
     near = difflib.get_close_matches(prefix.lower(), names, n=1, cutoff=0.6)
-    if near:
+    home = next((one for word, one in _HOMES.items() if prefix.lower().startswith(word)), None)
+    if home is not None and ":" not in spec:
+        guess = f"{home}:{spec}"
+    elif near:
         rest = spec.partition(":")[2] or "NAME"
         guess = near[0] if near[0] == "embedded" else f"{near[0]}:{rest}"
     else:

@@ -61,6 +61,8 @@ _SCHEMA: Final = {
 
 _RAIN: Final = "Write one short plain sentence about rain. Do not write JSON."
 
+_VISION: Final = "start the server with its vision part (llama.cpp: --mmproj), or name another"
+
 _BOX: Final = (
     "Give the bounding box of the red square in this image as four numbers in square brackets, "
     "and nothing else."
@@ -186,16 +188,15 @@ async def images(calls: Calls, before: Reply) -> tuple[list[Finding], bool]:
             if measured:
                 found = f"refused at {width}x{height}"
                 return [*_tokens(calls, measured), Finding("large images", found, reply.why)], True
-            return [
-                Finding("images", "not taken: a model for text", reply.why, problem=True)
-            ], False
+            return [Finding("images", f"not taken; {_VISION}", reply.why, problem=True)], False
         if reply.usage is None or before.usage is None:
             how = "no usage was reported"
             return [Finding("image tokens", "unknown", how)], True
         tokens = reply.usage.prompt - before.usage.prompt
         if tokens <= 3:
             how = f"{tokens} more prompt tokens with an image of {width}x{height} than without"
-            return [Finding("images", "ignored in silence", how, problem=True)], False
+            found = f"ignored in silence: answers are made up; {_VISION}"
+            return [Finding("images", found, how, problem=True)], False
         measured[f"{width}x{height}"] = tokens
     return _tokens(calls, measured), True
 

@@ -74,8 +74,10 @@ class TokenLimits:
         Raises:
             ValueError: an unknown name, or no such number.
         """
-        known = [field.name for field in fields(cls)]
+        known = [field.name for field in fields(cls) if field.name != "thinking"]
         for name, value in caps.items():
+            if name == "thinking":
+                raise ValueError("thinking is no stage but a setting of its own: set thinking")
             if name not in known:
                 raise ValueError(f"there is no stage {name!r}; there are: {', '.join(known)}")
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -121,8 +121,8 @@ class Word:
         masses = opening_masses(completion, self.meaning)
         if masses is None:
             raise VerdictError(
-                f"the verdict {excerpt(completion.text)} has no log-probabilities to read, and one "
-                'in a word needs them: set scoring to "samples" for this server'
+                f"the verdict {excerpt(completion.text)} has no log-probabilities to read: {_FORM}",
+                advice=_FORM,
             )
         return masses
 
@@ -140,6 +140,8 @@ class Word:
             )
         return found == "yes"
 
+
+_FORM = 'one in a word needs log-probabilities; set scoring to "samples" for this server'
 
 SAFE = Word(
     "good",

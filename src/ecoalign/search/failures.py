@@ -8,15 +8,22 @@ from ecoalign.budget import Ledger
 from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError, ModelError, VerdictError
 from ecoalign.models import Usage
 
+_ADVICE = {
+    "down": ": its server cannot be reached, check its address",
+    "rejected": ": its server refused the request, check its address, model and key",
+}
+"""What to look at, by the fault; no address, as hints are shown to the gateway's clients."""
+
 
 def cause_of(error: EcoAlignError) -> str:
     """The cause of an error, without any text of a model, which is unscored."""
     if isinstance(error, ModelError) and error.fault == "filtered":
         return f"the content filter of the {error.role or 'model'}'s server withheld it"
     if isinstance(error, ModelError):
-        return f"the {error.role or 'model'} failed ({error.fault})"
+        advice = _ADVICE.get(error.fault, "")
+        return f"the {error.role or 'model'} failed ({error.fault}){advice}"
     if isinstance(error, VerdictError):
-        return "the evaluator gave no well-formed verdict"
+        return f"the evaluator gave no well-formed verdict{error.advice and f': {error.advice}'}"
     return str(error)
 
 

@@ -143,11 +143,17 @@ def _one(name: str, table: object) -> NamedEndpoint:
         return NamedEndpoint.model_validate(table)
     except ValidationError as error:
         wrong = "; ".join(
-            f"endpoints.{name}{''.join(f'.{part}' for part in each['loc'][:1])}: "
-            f"{each['msg'].removeprefix('Value error, ')}"
+            f"endpoints.{name}{''.join(f'.{part}' for part in each['loc'][:1])}: {_said(each)}"
             for each in error.errors(include_url=False)
         )
         raise ValueError(wrong) from None
+
+
+def _said(wrong: Mapping[str, Any]) -> str:
+    """What is wrong with one field, in words."""
+    if wrong["type"] != "extra_forbidden":
+        return str(wrong["msg"]).removeprefix("Value error, ")
+    return f"there is no such field; there are: {', '.join(NamedEndpoint.model_fields)}"
 
 
 def _show(endpoints: Mapping[str, NamedEndpoint]) -> dict[str, object]:

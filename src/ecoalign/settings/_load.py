@@ -9,6 +9,7 @@ of the official client; nothing here reads, holds or prints one.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, PrivateAttr, ValidationError
 
 from ecoalign.budget import Budget, PriceBook
+from ecoalign.errors import InputError
 from ecoalign.models import PROVIDERS, ChatModel, Profile, open_model, profile_of, provider_of
 from ecoalign.settings._endpoints import Reach, one_host_a_key
 from ecoalign.settings._fields import PRESETS, PROFILED, Fields, default_budget
@@ -279,6 +281,7 @@ class Settings(Fields):
         spec = spec.strip()
         if spec in self.endpoints:
             return Reach.of(spec, self.endpoints[spec], self.timeout)
+        self._check_spelling(spec)
         profile = self.profile if role == "model" else "auto"
         address = base_url or self.base_url
         if spec == "embedded" or spec.startswith("hf:"):
@@ -293,6 +296,16 @@ class Settings(Fields):
             spec, provider = f"{home.name}:{spec}", home
         here = provider is None or provider.name == home.name
         return Reach(spec, address if here else None, self.timeout, profile=profile)
+
+    def _check_spelling(self, spec: str) -> None:
+        """A server may take any name, and answer as what it has: a slip in the name of an endpoint
+        would make the model its own judge."""
+        near = difflib.get_close_matches(spec, self.endpoints, n=1, cutoff=0.8)
+        if near and sorted(filter(str.isdigit, near[0])) == sorted(filter(str.isdigit, spec)):
+            raise InputError(
+                f"there is no endpoint {spec!r}: did you mean {near[0]!r}? For a model of that "
+                f'name at the base URL write "openai:{spec}"'
+            )
 
     def price_book(self) -> PriceBook:
         """The prices in force: one's own before the bundled ones."""

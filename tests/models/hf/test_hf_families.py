@@ -77,9 +77,10 @@ def test_it_is_a_chat_model_that_says_what_it_is(family: str, kept: HFModel) -> 
     assert kept.profile.system == ("user" if FAMILIES[family].folds else "system")
     assert kept.profile.prefix_cache is FAMILIES[family].reuses
     assert 1 < kept.profile.bytes_per_token < 8
-    view = seen(family, picture(512, 512))
+    side = kept.profile.view_pixels
+    view = seen(family, picture(side, side))
     one = kept.bound(ask(*view, "a")).prompt - kept.bound(ask("a")).prompt
-    assert kept.profile.image_tokens["512x512"] == pytest.approx(one, abs=EDGE)
+    assert kept.profile.image_tokens[f"{side}x{side}"] == pytest.approx(one, abs=EDGE)
     if family == "qwen2.5-vl":  # the family is told by the files, whatever the folder is called
         assert kept.profile.boxes == "xyxy-pixels"
         assert kept.profile.family == "qwen"

@@ -26,6 +26,9 @@ _TOOL_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 _CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,96}")
 
 _SHORTEST_KEY = 8
+
+_STATUSES = range(100, 600)
+"""Numbers that a `code` only repeats from the status line."""
 """A shorter one is no secret, and its letters stand in many a word."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -70,7 +73,11 @@ def said(data: bytes) -> str:
     if isinstance(error, str):
         return error
     fields = _mapping(error)
-    words = [str(fields[key]) for key in ("message", "code", "param") if fields.get(key)]
+    words = [
+        str(fields[key])
+        for key in ("message", "code", "param")
+        if fields.get(key) and fields[key] not in _STATUSES
+    ]
     inner = _mapping(fields.get("innererror") or fields.get("inner_error"))
     words += [str(inner["code"])] if inner.get("code") else []
     detail = fields.get("detail")
