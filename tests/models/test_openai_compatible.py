@@ -1140,6 +1140,7 @@ def test_an_operators_other_parameters_are_taken() -> None:
     extra = {
         "top_k": 1,
         "enable_search": False,
+        "mm_processor_kwargs": {"max_pixels": 501_760},
         "thinking": {"budget_tokens": 1024},
         "chat_template_kwargs": {"enable_thinking": False},
     }

@@ -216,7 +216,7 @@ def check_extra_body(extra: Mapping[str, object], thinking: int) -> None:
             "traces; set an environment variable, and give its name as an endpoint's key_env"
         )
     for name, value in extra.items():
-        if name.lower() in _DEARER and value not in (False, None):
+        if name.lower() in _DEARER and value not in (False, None) and not _only_smaller(value):
             raise InputError(
                 f"extra_body sets {name}, with which a call can cost more than its bound: "
                 f"{_DEARER[name.lower()]}. Leave it out"
@@ -240,6 +240,11 @@ def _thinking_budgets(value: object, inside: str = "") -> Iterator[tuple[str, in
                 yield str(name), tokens
             else:
                 yield from _thinking_budgets(entry, str(name))
+
+
+def _only_smaller(value: object) -> bool:
+    """Whether parameters of an image processor make images smaller and nothing else."""
+    return isinstance(value, Mapping) and value.keys() == {"max_pixels"}
 
 
 def _secret_in(value: object) -> str | None:
