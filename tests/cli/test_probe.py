@@ -121,9 +121,14 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert b"did you mean 'openai:gpt-4o'" in wrong.stderr
 
 
-def test_a_model_that_sees_nothing_is_warned_of(tmp_path: Path) -> None:
+def test_a_model_that_sees_nothing_is_warned_of_and_not_asked_about_images(tmp_path: Path) -> None:
     with HostileServer(Capable(sees="dropped")) as running:
         done = run(tmp_path, "probe", "m", "--base-url", running.url, "-q")
+        calls = len(running.received)
+        asked = run(tmp_path, "ask", SIGNS, "What?", "--model", "m", "--base-url", running.url)
+        assert len(running.received) == calls
+    assert asked.returncode == 2
+    assert b"openai:m does not see images (the probe" in asked.stderr
     assert done.returncode == 0
     (warning,) = done.stderr.decode().splitlines()
     assert warning.startswith("warning: images: ignored in silence")
