@@ -12,7 +12,7 @@ from typer import Argument, Option
 
 from ecoalign._text import short
 from ecoalign.cli._errors import INTERRUPTED, report
-from ecoalign.cli._options import Json, Quiet, SettingsOptions, load_query
+from ecoalign.cli._options import Json, Quiet, SettingsOptions, load_query, warn_of_judge
 from ecoalign.cli._text import amount, print_json, say, tell
 from ecoalign.errors import EcoAlignError, InputError
 
@@ -33,11 +33,6 @@ _EMBEDDED_NOTICE = (
     "note: the embedded model knows only its synthetic world (coloured shapes and signs, and a "
     "made-up rulebook). For real pictures name a real model: --model openai:NAME with "
     "OPENAI_API_KEY set, or --model NAME --base-url URL for any OpenAI-compatible server."
-)
-
-_EMBEDDED_JUDGE = (
-    "warning: the embedded model judges, which knows its synthetic world and nothing else: its "
-    "verdicts on other requests mean nothing. Leave --evaluator out, or name a real model"
 )
 
 
@@ -103,8 +98,8 @@ def ask(options: AskOptions) -> None:
     aligner = Aligner(settings=settings)
     if settings.model == "embedded" and not options.quiet:
         say(_EMBEDDED_NOTICE)
-    elif settings.evaluator == "embedded" and not options.quiet:
-        say(_EMBEDDED_JUDGE)
+    elif not options.quiet:
+        warn_of_judge(settings)
     budget = aligner.budget_for(query)
     if not options.quiet:
         say(_price(aligner, query, budget))

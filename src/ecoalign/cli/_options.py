@@ -13,6 +13,7 @@ import typer
 from typer import Option
 
 from ecoalign.cli._errors import reported
+from ecoalign.cli._text import say
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,6 +103,16 @@ class SettingsOptions:
                 "--base-url names a server; say which of its models to ask, too: --model NAME"
             )
         return settings
+
+
+def warn_of_judge(settings: Settings) -> None:
+    """Say where the embedded model judges another: it knows nothing of what that one is asked."""
+    if settings.evaluator == "embedded" != settings.model:
+        say(
+            "warning: the embedded model judges, which knows its synthetic world and nothing else: "
+            "its verdicts on other requests mean nothing. Leave --evaluator out, or name a real "
+            "model"
+        )
 
 
 def split_pair(pair: str, rule: str) -> tuple[str, str]:
