@@ -26,16 +26,21 @@ def first_unsupported(params: Mapping[str, object]) -> str | None:
 def _honoured(name: str, value: object) -> bool:
     match name:
         case "top_p":
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            return value is None or (number and 0 < value <= 1)  # type: ignore[operator]
+            number = _number(value)
+            return value is None or (number is not None and 0 < number <= 1)
         case "logprobs":
             return value is None or isinstance(value, bool)
         case "top_logprobs":
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            return value is None or (whole and 0 <= value <= MAX_ALTERNATIVES)  # type: ignore[operator]
+            whole = value if isinstance(value, int) and not isinstance(value, bool) else -1
+            return value is None or 0 <= whole <= MAX_ALTERNATIVES
         case "response_format":
             return value is None or _format(value) is not None
     return beyond_the_common({name: value}) is None
+
+
+def _number(value: object) -> float | None:
+    """`value` as a number, if it is one; True is none."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def unknown_extra(extra: Mapping[str, object]) -> str | None:
@@ -74,14 +79,14 @@ class Sampling:
     def of(cls, request: ChatRequest) -> Sampling:
         """Raises InputError for a temperature or a top_p out of its range."""
         client, extra = request.client, request.extra
-        temperature = client.get("temperature")
-        top_p = client.get("top_p") or extra.get("top_p") or 1.0
+        temperature = _number(client.get("temperature"))
+        top_p = _number(client.get("top_p")) or _number(extra.get("top_p")) or 1.0
         seed = client.get("seed")
         alternatives = client.get("top_logprobs")
         asked = _format(client.get("response_format"))
         made = cls(
-            temperature=float(request.temperature if temperature is None else temperature),  # type: ignore[arg-type]
-            top_p=float(top_p),  # type: ignore[arg-type]
+            temperature=request.temperature if temperature is None else temperature,
+            top_p=top_p,
             seed=request.seed if not isinstance(seed, int) else seed,
             stops=stops_of(client),
             alternatives=max(
