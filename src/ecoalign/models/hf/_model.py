@@ -192,9 +192,11 @@ def _installed(model: str) -> None:
 
 
 def _views(known: Profile, encoder: Encoder) -> dict[str, object]:
-    """The tokens of the square views and crops that the model is shown at most."""
-    sides = {known.view_pixels, known.crop_pixels}
-    return {"image_tokens": {f"{n}x{n}": encoder.image_tokens(n, n) for n in sorted(sides)}}
+    """Whether the model sees, and the tokens of the square views and crops that it is shown."""
+    costs = {n: encoder.image_tokens(n, n) for n in sorted({known.view_pixels, known.crop_pixels})}
+    if not all(costs.values()):
+        return {"images": False}
+    return {"image_tokens": {f"{n}x{n}": tokens for n, tokens in costs.items()}}
 
 
 def _under(request: ChatRequest, profile: Profile) -> ChatRequest:
