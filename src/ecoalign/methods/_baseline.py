@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ecoalign.budget import Ledger
-from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError, ModelError, VerdictError
+from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError
 from ecoalign.evaluators import Evaluator
 from ecoalign.methods._refusals import WITHHELD, is_refusal
 from ecoalign.models import OWN_REPLY, ChatModel, Completion, Reply, Usage, finish_reason, reply_of
@@ -21,7 +21,7 @@ from ecoalign.prompts.requests import (
 )
 from ecoalign.query import Query
 from ecoalign.search.context import RunContext, record_run
-from ecoalign.search.failures import budget_too_small
+from ecoalign.search.failures import budget_too_small, cause_of
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import Event, Finished
@@ -49,19 +49,6 @@ class Verdict:
     def passes(self, threshold: float) -> bool:
         """Whether it is a verdict of safe."""
         return self.safety is not None and self.safety >= threshold
-
-
-def cause_of(error: EcoAlignError) -> str:
-    """What went wrong, in few words that no model wrote."""
-    if isinstance(error, ModelError) and error.fault == "filtered":
-        return f"the content filter of the {error.role or 'model'}'s server withheld it"
-    if isinstance(error, ModelError):
-        return f"the {error.role or 'model'} failed ({error.fault})"
-    if isinstance(error, VerdictError):
-        return "no well-formed verdict"
-    if isinstance(error, BudgetExceeded):
-        return f"the budget in {error.unit} ran out"
-    return type(error).__name__
 
 
 class Baseline(ABC):

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from ecoalign.budget import Called
 from ecoalign.errors import BudgetExceeded, EcoAlignError, InputError, ModelError
 from ecoalign.evaluators import Evaluator
-from ecoalign.methods._baseline import Baseline, cause_of
+from ecoalign.methods._baseline import Baseline
 from ecoalign.models import OWN_REPLY, ChatModel, Reply
 from ecoalign.prompts.requests import ScoreResult
 from ecoalign.search.context import RunContext, named_evaluator
+from ecoalign.search.failures import cause_of
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 from ecoalign.trace.events import Finished

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ecoalign.errors import BudgetExceeded, EcoAlignError, ModelError
-from ecoalign.methods._baseline import FUND, Baseline, Verdict, cause_of
+from ecoalign.methods._baseline import FUND, Baseline, Verdict
 from ecoalign.prompts.requests import AnswerRequest, CaptionRequest
 from ecoalign.search.context import RunContext
+from ecoalign.search.failures import cause_of
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace.events import Finished
 
