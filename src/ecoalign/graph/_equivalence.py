@@ -231,11 +231,7 @@ def mergeable(
     )
 
 
-Likeness = tuple["ThoughtKind", tuple[str, ...]]
-"""What two thoughts have in common at least if they pass the default guards; see `likeness`."""
-
-
-def likeness(thought: Thought) -> Likeness:
+def likeness(thought: Thought) -> tuple[ThoughtKind, tuple[str, ...]]:
     """Its kind and its words but for fillers. Under `GUARDS` only equals can be mergeable.
 
     So the candidates for a merge can be looked up instead of compared one by one.
