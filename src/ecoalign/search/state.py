@@ -6,7 +6,8 @@ calls a model, reads a clock or pays: what happens is returned as events.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ecoalign.budget import Amount
@@ -33,6 +34,7 @@ from ecoalign.search.executor import KIND_OF, ActionResult, Job
 from ecoalign.search.failures import cause_of
 from ecoalign.search.scanner import Scan
 from ecoalign.search.simulator import Simulator, simulator_for
+from ecoalign.search.valuator import Ceiling, Prices, Terms, value
 from ecoalign.settings import Settings
 from ecoalign.trace.events import (
     ActionFailed,
@@ -98,6 +100,7 @@ class SearchState:
         cause: why the last failure failed, in no model's words; "" if nothing has.
         short: the last time that the budget did not suffice.
         jobs, needs: of open actions, worked out once each: rendering prompts is the dearest part.
+        ceiling: what the bounds in the queue rest on.
     """
 
     settings: Settings
@@ -114,7 +117,7 @@ class SearchState:
     executed: Costs = field(default_factory=Costs)
     proposals: Costs = field(default_factory=Costs)
     scan_tokens: int = 0
-    by_kind: dict[ActionKind, Costs] = field(default_factory=dict)
+    by_kind: defaultdict[ActionKind, Costs] = field(default_factory=lambda: defaultdict(Costs))
     worst: Costs = field(default_factory=Costs)
     used: Costs = field(default_factory=Costs)
     bounds: dict[int, int] = field(default_factory=dict)
@@ -129,6 +132,7 @@ class SearchState:
     short: BudgetExceeded | None = None
     jobs: dict[int, Job] = field(default_factory=dict)
     needs: dict[int, Amount] = field(default_factory=dict)
+    ceiling: Ceiling | None = None
 
     @classmethod
     def new(cls, settings: Settings, similarity: Similarity, scan: Scan) -> SearchState:
@@ -199,16 +203,38 @@ class SearchState:
             job = self.jobs[action.id] = Job.of(self.graph, action)
         return job
 
-    def drop_impossible(self) -> list[PendingAction]:
-        """Take actions from or with pruned thoughts out of the queue; returns the others."""
+    def possible(self, action: PendingAction) -> bool:
+        """Whether none of the thoughts that an open action needs is pruned."""
         pruned = self.graph.is_pruned
-        alive = [
-            action
-            for action in self.queue
-            if not pruned(action.parent) and not any(map(pruned, action.candidate.partners))
-        ]
-        self.queue.keep(alive)
-        return alive
+        return not pruned(action.parent) and not any(map(pruned, action.candidate.partners))
+
+    @property
+    def prices(self) -> Prices:
+        """What steps have cost."""
+        by_kind = {kind: costs.mean for kind, costs in self.by_kind.items()}
+        return Prices(by_kind, self.executed.mean)
+
+    def worth(
+        self,
+        action: PendingAction,
+        terms: Terms,
+        prices: Prices,
+        unknown: Callable[[PendingAction], float],
+    ) -> float | None:
+        """V of an open action; None if it is not possible any more.
+
+        Args:
+            action: which.
+            terms, prices: under which.
+            unknown: what an action costs that `prices` does not know.
+        """
+        if not self.possible(action):
+            return None
+        own = prices.by_kind.get(action.candidate.kind)
+        if own is None:
+            own = unknown(action)
+        forecast = self.simulator.forecast(action, own, prices.later or own)
+        return value(forecast, self.graph.floor(action.parent), terms)
 
     def most_informed_doubtful_answer(self) -> PendingAction | None:
         """Of the open answers that are forecast to be unsafe, the one from the thought that knows
@@ -218,6 +244,7 @@ class SearchState:
             action
             for action in self.queue
             if action.candidate.kind is ActionKind.ANSWER
+            and self.possible(action)
             and self.graph[action.parent].kind not in (ThoughtKind.ROOT, ThoughtKind.STRATEGY)
             and any(
                 s.safety < self.settings.safety_threshold for s in action.candidate.forecast[:1]
@@ -238,14 +265,10 @@ class SearchState:
             self.next_action += 1
         return Proposed(parent, first, tuple(candidates), dropped, seen)
 
-    def price(self, action: PendingAction) -> float:
-        """What an action will cost, in tokens: what those of its kind have cost; before the first,
-        what it is bounded by, as far as executed ones came to their bounds."""
-        known = self.by_kind.get(action.candidate.kind)
-        if known is not None:
-            return known.mean
-        needs = self.needs.get(action.id)
-        if needs is None or needs.tokens is None:
+    def price(self, needs: Amount) -> float:
+        """What an action will cost, in tokens, before the first of its kind: what it is bounded by,
+        as far as executed ones came to their bounds."""
+        if needs.tokens is None:
             return self.mean_cost
         share = self.used.tokens / self.worst.tokens if self.worst.tokens else _USED
         return max(1.0, share * needs.tokens)
@@ -273,7 +296,7 @@ class SearchState:
         if (bound := self.bounds.pop(action.id, None)) is not None:
             self.worst.add(bound)
             self.used.add(result.cost)
-        self.by_kind.setdefault(candidate.kind, Costs()).add(result.cost)
+        self.by_kind[candidate.kind].add(result.cost)
         if score is None:
             assert result.error is not None  # noqa: S101 - one of the two is always there
             return [self.failed(action.id, result.stage, result.error)]
@@ -360,7 +383,7 @@ class SearchState:
             node == ROOT
             or node in self.graph.open
             or self.graph.is_pruned(node)
-            or self.queue.concerns(node)
+            or any(map(self.possible, self.queue.concerning(node)))
             or not (children or worthless)
             or not all(map(self.graph.is_pruned, children))
         ):

@@ -188,12 +188,13 @@ class Proposed:
 
 @dataclass(frozen=True, slots=True)
 class Valued:
-    """The open actions have been valued."""
+    """The open actions have been valued, as far as they had to be to choose a batch."""
 
     step: int
     """The round."""
     actions: tuple[ValuedAction, ...]
-    """All that compete, the best first."""
+    """Those that were considered, the best first: no other open action is worth more than the last
+    of them."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 
