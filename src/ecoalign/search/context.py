@@ -42,17 +42,13 @@ from ecoalign.prompts.requests import (
     ScoreResult,
     WriteRequest,
 )
-from ecoalign.query import Picture, Query
+from ecoalign.query import FULL_PIXELS, Picture, Query
 from ecoalign.settings import Role, Settings
 from ecoalign.trace import Alignment, Recorder, Trace
 from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStarted
 
 ANSWER = "answer"
 """The fund that is reserved for writing and scoring the answer."""
-
-FULL_PIXELS = 2048
-"""Longest side of the images that the plain model gets: as a user would send them, within what
-servers take."""
 
 _COUNTING = 0.1
 """Of the seconds of a run, how much a server's token counter may take."""
