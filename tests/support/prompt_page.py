@@ -44,7 +44,7 @@ FENCE = "7d1e40c2b95a"
 
 VIEW = ImagePart(b"view", "image/jpeg", 512, 384, "low")
 CROP = ImagePart(b"crop", "image/jpeg", 512, 256, "high")
-STEP = (Forecast(1.0, 0.5, 150.0),)
+STEP = (Forecast(1.0, 0.5),)
 SEEN = Thought(ROOT, ThoughtKind.ROOT, "Two tickets; the prices are too small to read.", 1, 0, 90)
 LOOK = Thought(ThoughtId(1), ThoughtKind.LOOK, "Image 1: 34,50 EUR, second class.", 1, 0.6, 70)
 OTHER = Thought(ThoughtId(2), ThoughtKind.LOOK, "Image 2: 29 EUR.", 1, 0.6, 70)
@@ -97,8 +97,8 @@ profile's) and read with tolerance:
 | --- | --- |
 | a verdict | one whole JSON object with its key, or none: nothing is repaired, and no verdict is unsafe |
 | the first look | JSON may be repaired; the grade of safety must be there exactly once |
-| an action | its kind in any case; an image by any name that has its number, from 1; what lacks its region or its partners is dropped |
-| a forecast | optional: it only ranks, and what is done is scored. Flat, it is one step; without tokens, a step costs 200; grades are clamped to 0..9; without any, the action is as safe as its path and of utility 0.5 |
+| an action | its kind in any case, alone or in an object; an image by any name that has its number, from 1; of its partners those on offer; what has no known kind, lacks its region or has no partner is dropped |
+| a forecast | it only ranks, and what is done is scored: nothing in it loses an action. Flat, it is one step; grades are clamped to 0..9; one that is missing or no number is that of the path (safety) or 0.5 (utility). Costs are not asked for, and not read |
 | a text | copied lines of the prompt are taken out; if nothing is left there is no thought |
 """
 
