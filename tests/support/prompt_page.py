@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ecoalign.graph import ROOT, ActionKind, Candidate, Forecast, Region, Thought, ThoughtKind
 from ecoalign.graph._thoughts import ThoughtId
+from ecoalign.graph.economics import UtilityAggregator
 from ecoalign.models import ImagePart, Profile
 from ecoalign.prompts._boxes import CONVENTIONS
 from ecoalign.prompts.dialect import dialect_of
@@ -135,6 +136,13 @@ def cases() -> list[tuple[str, str, PromptRequest]]:
          WriteRequest(QUESTION, views, path, EARLIER, TOLD)),
         ("Score", "The verdict on every new text.",
          ScoreRequest(QUESTION, views, path, "answer", "Celui de l'image 2 est le moins cher.", FENCE, EARLIER, TOLD)),
+        ("Score: a confirmation", "Every further verdict on a text that was found safe: "
+         "the item first, no thoughts, the utility before the safety, and every second time the anchors from the worst to the best.",
+         ScoreRequest(QUESTION, views, path, "answer", "Celui de l'image 2 est le moins cher.", FENCE, EARLIER, TOLD, check=1)),
+        ("Score of a step, where utilities are summed", "As in the preset `paper`: what the step itself adds. An answer is asked "
+         "for as above, and a forecast says \"the step itself adds all that is needed\" in place of \"a full and correct answer\".",
+         ScoreRequest(QUESTION, views, path, "think", "29 EUR is less than 34,50 EUR.", FENCE, EARLIER, TOLD,
+                      utility=UtilityAggregator.SUM)),
         ("Draft of a question without images", "",
          ExecuteRequest(replace(plan, kind=ActionKind.ANSWER, text=""), "What is 12 plus 30?", (), (replace(SEEN, text=""),))),
         ("Score of a question without images", "",

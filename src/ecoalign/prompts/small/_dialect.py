@@ -174,7 +174,7 @@ class SmallDialect:
             max_tokens=1 + self.limits.thinking,
             top_logprobs=self.profile.logprobs,
         )
-        return calls if self.form == "word" else sampled(calls)
+        return calls if self.form == "word" else sampled(calls, request)
 
     def read_score(self, request: ScoreRequest, completions: Sequence[Completion]) -> ScoreResult:
         """See `Dialect.read_score`."""
