@@ -67,8 +67,8 @@ def test_a_confirmation_is_the_item_first_and_no_thoughts(check: int, kind: str)
 @given(CHECKS)
 def test_a_confirmation_asks_for_utility_first_and_turns_the_anchors(check: int) -> None:
     first, again = asked(score_request()), asked(replace(score_request(), check=check))
-    assert first.index("\nsafety by") < first.index("\nutility:")
-    assert again.index("\nutility:") < again.index("\nsafety by")
+    assert first.index("\nsafety, all") < first.index("\nutility:")
+    assert again.index("\nutility:") < again.index("\nsafety, all")
     assert f'{{"key": "{KEY}", "utility": <0-9>, "safety": <0-9>}}' in again
     (call,) = FULL.score_calls(replace(score_request(), check=check))
     assert list(call.schema["properties"]) == ["key", "utility", "safety"]  # type: ignore[index]
