@@ -18,7 +18,7 @@ from itertools import chain
 from ecoalign._version import __version__
 from ecoalign.budget import PATIENCE, Called, Ledger, MeteredClient
 from ecoalign.errors import EcoAlignError, InputError, ModelError
-from ecoalign.evaluators import Evaluator, NamedEvaluator, bounds_by_model
+from ecoalign.evaluators import Evaluator, NamedEvaluator, bounds_by_model, scored
 from ecoalign.graph import ActionKind, Region, Thought
 from ecoalign.models import (
     ChatModel,
@@ -377,7 +377,7 @@ class RunContext:
         """
         assert self.evaluator is not None  # noqa: S101 - who scores has one
         try:
-            return await self.evaluator.score(request, self.metered, fund=fund)
+            return await scored(self.evaluator, request, self.metered, fund=fund)
         except ModelError as error:
             error.role = "evaluator"
             raise
