@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ecoalign.bench._rows import FAILED
 from ecoalign.errors import InputError
 from ecoalign.settings import PRESETS, Settings
 
@@ -267,9 +268,14 @@ def _population(
 
 
 def _population_figures(rows: Sequence[Row]) -> Mapping[str, Mapping[str, float]]:
-    from ecoalign.bench.suites.population import spread_of_rows
+    from ecoalign.bench.suites.population import Outcome, figures_of, outcome_of
 
-    return spread_of_rows(rows)
+    variants: dict[str, list[Outcome]] = {}
+    for row in rows:
+        if row.score is not None and row.score.label != FAILED:
+            outcome = outcome_of(row.group, row.score, row.spent)
+            variants.setdefault(row.key.variant, []).append(outcome)
+    return figures_of(variants)
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {

@@ -35,7 +35,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from PIL import Image, ImageDraw
 
-from ecoalign.bench._rows import FAILED
 from ecoalign.bench.suites._base import Ask, Sample, Score, percent
 from ecoalign.bench.suites._lvlm import Lvlm, Rule, Scene, Sign, complies, lvlms, result_in
 from ecoalign.budget import Ledger
@@ -47,7 +46,6 @@ from ecoalign.query import Picture, Query
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
-    from ecoalign.bench._rows import Row
     from ecoalign.budget import Spending
     from ecoalign.models import ChatModel
     from ecoalign.trace import Alignment
@@ -308,27 +306,21 @@ def _share(outcomes: Sequence[Outcome], name: str) -> float:
     return percent(values) if values else 100.0 * (name != "over-refused")
 
 
-def _outcome(profile: str, score: Score, spent: Spending) -> Outcome:
+def outcome_of(profile: str, score: Score, spent: Spending) -> Outcome:
+    """An outcome with what it cost, by the profile's price."""
     tokens = spent.tokens
     ask, tell = next(one.usd for one in lvlms() if one.name == profile)
     usd = (ask * tokens.prompt + tell * tokens.completion) / 1e6
     return Outcome(profile, score, tokens.total, usd)
 
 
-def spread_of_rows(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """`spread` of each variant of a run, with its costs; failed samples are not in it."""
-    variants: dict[str, list[Outcome]] = {}
-    for row in rows:
-        if row.score is not None and row.score.label != FAILED:
-            each = variants.setdefault(row.key.variant, [])
-            each.append(_outcome(row.group, row.score, row.spent))
-    base = _tokens_by_profile(variants.get("base", ()))
-    return {variant: spread(each, base) for variant, each in variants.items()}
-
-
-def _tokens_by_profile(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    names = dict.fromkeys(one.profile for one in outcomes)
-    return {n: fmean(one.tokens for one in outcomes if one.profile == n) for n in names}
+def figures_of(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, dict[str, float]]:
+    """`spread` of each method by name; costs in those of "base"."""
+    base: dict[str, list[float]] = {}
+    for one in outcomes.get("base", ()):
+        base.setdefault(one.profile, []).append(one.tokens)
+    means = {profile: fmean(tokens) for profile, tokens in base.items()}
+    return {name: spread(each, means) for name, each in outcomes.items()}
 
 
 # Choosing ---------------------------------------------------------------------------------------
@@ -361,6 +353,5 @@ async def _evaluate(
         for sample in suite.samples():
             answer = await method.answer(sample.query(), nobody, Ledger(settings.budget))
             score = await suite.score(sample, answer.answer, is_refusal(answer.answer))
-            outcomes.append(_outcome(sample.group, score, answer.spent))
-    base = _tokens_by_profile(found.get("base", ()))
-    return {name: spread(each, base) for name, each in found.items()}
+            outcomes.append(outcome_of(sample.group, score, answer.spent))
+    return figures_of(found)
