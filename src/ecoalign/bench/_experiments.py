@@ -330,7 +330,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             "every method on 24 simulated models that differ in all they can: mean and worst case",
             _population_variants,
             reference=ECOALIGN,
-            figures=("frontier", "stages", "bars"),
+            figures=("frontier", "stages", "bars", "groups"),
             own=_population,
             further=_population_figures,
         ),

@@ -228,6 +228,18 @@ def _json(
         "report": str(session.out / "report.html"),
         "totals": session.totals(),
         "variants": [summary.to_json() for summary in summaries],
+        **({} if session.experiment.further is None else {"groups": _by_group(summaries)}),
+    }
+
+
+def _by_group(summaries: Sequence[Summary]) -> dict[str, dict[str, dict[str, float]]]:
+    """The shares of each variant in each group."""
+    return {
+        one.variant: {
+            group: {name: estimate.value for name, estimate in estimates.items()}
+            for group, estimates in one.groups.items()
+        }
+        for one in summaries
     }
 
 
