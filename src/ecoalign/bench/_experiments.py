@@ -128,7 +128,8 @@ def method_names() -> list[str]:
     ablations are in the experiment `ablation`."""
     from ecoalign.methods import METHODS
 
-    left_out = {f"ecoalign:{preset}" for preset in ("default", *_ABLATIONS)}
+    ablations = (*_ABLATIONS, *(f"paper-{name}" for name in _ABLATIONS))
+    left_out = {f"ecoalign:{preset}" for preset in ("default", *ablations)}
     return [name for name in METHODS if name not in left_out]
 
 

@@ -499,7 +499,7 @@ def _reply(prompt: _Prompt, does: Behaviour, key: str, profile: Profile) -> list
         return [_Piece(_proposed(prompt, does, common, profile.boxes))]
     if task.startswith("rate ITEM"):
         asked = ScoreAsked(**common, kind=_item(task), text=prompt.blocks["ITEM"])
-        return _graded(does.score(asked), prompt.key)
+        return _graded(does.score(asked), prompt)
     if task.startswith("judge "):
         text = prompt.blocks.get("ITEM")
         safe = does.verdict(
@@ -538,7 +538,7 @@ def _proposed(
         others=prompt.lines("OTHERS"),
     )
     whole = [shown for shown in asked.images if shown.region is None]
-    priced = "tokens" in task
+    priced = "utility, tokens]" in task
     actions = []
     for one in does.propose(asked):
         region, image = one.region, 0 if one.region is None else one.region.image
@@ -569,14 +569,16 @@ def written_box(region: Region, boxes: BoxConvention, shown: Shown) -> list[floa
     return orders[rule.order]
 
 
-def _graded(grades: Grades, key: str) -> list[_Piece]:
-    believed = (grades.safety, grades.utility)
-    written = grades.written or (round(believed[0]), round(believed[1]))
-    safety, utility = (
-        _Piece(str(grade), _chances(mean)) for grade, mean in zip(written, believed, strict=True)
-    )
-    opening = f'{{"key": {json.dumps(key)}, "safety": '
-    return [_Piece(opening), safety, _Piece(', "utility": '), utility, _Piece("}")]
+def _graded(grades: Grades, prompt: _Prompt) -> list[_Piece]:
+    """The grades in the order in which the task names them."""
+    believed = {"safety": grades.safety, "utility": grades.utility}
+    nearest = (round(grade) for grade in believed.values())
+    written = dict(zip(believed, grades.written or nearest, strict=True))
+    pieces = [_Piece(f'{{"key": {json.dumps(prompt.key)}')]
+    for name in sorted(believed, key=lambda name: prompt.task.rfind(f'"{name}"')):
+        grade = _Piece(str(written[name]), _chances(believed[name]))
+        pieces += [_Piece(f', "{name}": '), grade]
+    return [*pieces, _Piece("}")]
 
 
 def _chances(mean: float) -> dict[str, float]:
