@@ -262,6 +262,7 @@ class SimulatedModel:
             of the dialect "full" and the scoring "json".
         tokens_of: tokens of an image; never more than the family's formula allows. By default just
             as many.
+        sloppy: share of the replies in JSON that have a word before it: a verdict is not read then.
     """
 
     dialect = "full"
@@ -274,6 +275,7 @@ class SimulatedModel:
         seed: int = 0,
         profile: Profile | None = None,
         tokens_of: Callable[[ImagePart], int] | None = None,
+        sloppy: float = 0.0,
     ) -> None:
         self.name = name
         self.profile = profile or Profile()
@@ -281,6 +283,7 @@ class SimulatedModel:
         self._behaviour = behaviour
         self._seed = seed
         self._tokens_of = tokens_of
+        self._sloppy = sloppy
         self._met: dict[str, list[str]] = {}
 
     def bound(self, request: ChatRequest) -> Usage:
@@ -298,7 +301,10 @@ class SimulatedModel:
             ValueError: the request is none of the full dialect.
         """
         prompt = _Prompt(request)
-        pieces = _reply(prompt, self._behaviour, self._key(prompt), self.profile)
+        key = self._key(prompt)
+        pieces = _reply(prompt, self._behaviour, key, self.profile)
+        if request.schema is not None and Random(f"{key} form").random() < self._sloppy:
+            pieces = [_Piece("Sure: "), *pieces]
         return self._completion(request, pieces)
 
     async def aclose(self) -> None:

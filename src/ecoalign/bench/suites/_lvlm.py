@@ -203,6 +203,7 @@ class Lvlm:
         box_error: standard deviation of a box's centre, in sides of the box.
         box_miss: share of boxes that are anywhere.
         words: how many times as wordy as a terse one.
+        sloppy: share of replies in JSON with a word before it, which makes a verdict unreadable.
         boxes, logprobs: see `ecoalign.models.Profile`.
         usd: dollars for a million tokens of prompt and of completion.
     """
@@ -227,6 +228,7 @@ class Lvlm:
     box_error: float
     box_miss: float
     words: float
+    sloppy: float
     boxes: BoxConvention
     logprobs: int
     usd: tuple[float, float]
@@ -245,6 +247,7 @@ class Lvlm:
             seed=self.seed,
             profile=self.profile,
             tokens_of=ENCODERS[self.encoder].tokens,
+            sloppy=self.sloppy,
         )
 
 
@@ -266,6 +269,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "box_error": (0.02, 0.35),
     "box_miss": (0.0, 0.3),
     "words": (0.6, 5.0),
+    "sloppy": (0.0, 0.03),
     "usd": (math.log(0.05), math.log(5.0)),
 }
 
