@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ecoalign.bench._rows import FAILED
 from ecoalign.errors import InputError
 from ecoalign.settings import PRESETS, Settings
 
 if TYPE_CHECKING:
+    from ecoalign.bench._rows import Row
     from ecoalign.bench.suites._base import Suite
     from ecoalign.methods import Method
 
@@ -33,7 +35,7 @@ class BenchOptions:
         settings: in force; the model is one of them.
         suite: its name, of `SUITES`; None for the experiment's own, or `world`.
         path: the files of the suite; not for `world`.
-        split: of `world`: "test" (if None) or "dev".
+        split: of `world`: "test" (if None) or "dev"; of `population`: "all" (if None), too.
         suite_options: of the other suites, see `open_suite`: by name, or as texts "name=value".
         methods: names of variants or methods to run, a comma between names in one text; none for
             all of the experiment. Base is always run.
@@ -91,6 +93,9 @@ class Variant:
     at: float = 0.0
 
 
+Own = Callable[[BenchOptions], tuple["Suite", Callable[[Variant, Settings], "Method"]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """A question to be answered by measurement, on one suite.
@@ -103,7 +108,9 @@ class Experiment:
         reference: the variant that the others are compared with.
         figures: what the report draws.
         concurrency: samples at once where nothing else is asked for.
-        own: makes its own suite, and what makes a variant's method, where it has its own.
+        own: makes its own suite, and what makes a variant's method under the settings in force,
+            where it has its own.
+        further: figures by variant and name, from all rows; they stand with the suite's own.
     """
 
     name: str
@@ -112,7 +119,8 @@ class Experiment:
     reference: str
     figures: tuple[Figure, ...]
     concurrency: int = 4
-    own: Callable[[], tuple[Suite, Callable[[Variant], Method]]] | None = None
+    own: Own | None = None
+    further: Callable[[Sequence[Row]], Mapping[str, Mapping[str, float]]] | None = None
 
 
 def method_names() -> list[str]:
@@ -120,7 +128,8 @@ def method_names() -> list[str]:
     ablations are in the experiment `ablation`."""
     from ecoalign.methods import METHODS
 
-    left_out = {f"ecoalign:{preset}" for preset in ("default", *_ABLATIONS)}
+    ablations = (*_ABLATIONS, *(f"paper-{name}" for name in _ABLATIONS))
+    left_out = {f"ecoalign:{preset}" for preset in ("default", *ablations)}
     return [name for name in METHODS if name not in left_out]
 
 
@@ -200,10 +209,15 @@ def _mixed_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]
     ]
 
 
-def _mixed_safety() -> tuple[Suite, Callable[[Variant], Method]]:
+def _mixed_safety(
+    options: BenchOptions,
+) -> tuple[Suite, Callable[[Variant, Settings], Method]]:
     from ecoalign.bench.suites.mixed_safety import ExtractionOnly, MixedSafetySuite
 
-    return MixedSafetySuite(), lambda variant: ExtractionOnly(str(variant.settings["aggregator"]))
+    def method(variant: Variant, settings: Settings) -> Method:
+        return ExtractionOnly(str(variant.settings["aggregator"]))
+
+    return MixedSafetySuite(), method
 
 
 def _deep_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
@@ -228,10 +242,41 @@ def fixed_horizon(steps: int) -> dict[str, object]:
     return {"horizon_unit": "fixed", "fixed_horizon": steps}
 
 
-def _deep_insight() -> tuple[Suite, Callable[[Variant], Method]]:
+def _deep_insight(
+    options: BenchOptions,
+) -> tuple[Suite, Callable[[Variant, Settings], Method]]:
     from ecoalign.bench.suites.deep_insight import DeepInsightSuite, ScriptedEngine
 
-    return DeepInsightSuite(), lambda variant: ScriptedEngine(variant.method, variant.settings)
+    def method(variant: Variant, settings: Settings) -> Method:
+        return ScriptedEngine(variant.method, variant.settings)
+
+    return DeepInsightSuite(), method
+
+
+def _population_variants(
+    methods: Sequence[str], dialect: str, budgets: Sequence[str]
+) -> list[Variant]:
+    return [Variant(name, name) for name in method_names()]
+
+
+def _population(
+    options: BenchOptions,
+) -> tuple[Suite, Callable[[Variant, Settings], Method]]:
+    from ecoalign.bench.suites.population import OnProfile, PopulationSuite, split_named
+
+    suite = PopulationSuite(split_named(options.split or "all"))
+    return suite, lambda variant, settings: OnProfile(variant.method, settings)
+
+
+def _population_figures(rows: Sequence[Row]) -> Mapping[str, Mapping[str, float]]:
+    from ecoalign.bench.suites.population import Outcome, figures_of, outcome_of
+
+    variants: dict[str, list[Outcome]] = {}
+    for row in rows:
+        if row.score is not None and row.score.label != FAILED:
+            outcome = outcome_of(row.group, row.score, row.spent)
+            variants.setdefault(row.key.variant, []).append(outcome)
+    return figures_of(variants)
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {
@@ -280,6 +325,15 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             reference="safety: min",
             figures=("bars", "groups"),
             own=_mixed_safety,
+        ),
+        Experiment(
+            "population",
+            "every method on 24 simulated models that differ in all they can: mean and worst case",
+            _population_variants,
+            reference=ECOALIGN,
+            figures=("frontier", "stages", "bars", "groups"),
+            own=_population,
+            further=_population_figures,
         ),
         Experiment(
             "latency",

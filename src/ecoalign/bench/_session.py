@@ -87,13 +87,13 @@ class Session:
             name = options.suite or "world"
             suite = open_suite(name, options.path, **split, **self._suite_options)
             return suite, lambda variant, settings: open_method(variant.method, settings)
-        suite, method = experiment.own()
+        suite, method = experiment.own(options)
         if options.suite not in {None, suite.name}:
             raise InputError(
                 f"the experiment {experiment.name} has a suite of its own, {suite.name}; "
                 f"it cannot be run on {options.suite}"
             )
-        return suite, lambda variant, settings: method(variant)
+        return suite, method
 
     def _variants(self) -> list[Variant]:
         options, experiment = self.options, self.experiment
@@ -254,7 +254,12 @@ class Session:
             if row.key.repeat == 0 and row.score is not None and row.score.label != FAILED:
                 scored = found.setdefault(row.key.variant, [])
                 scored.append((samples[row.key.sample], row.score))
-        return {variant: self.plan.suite.totals(scored) for variant, scored in found.items()}
+        further = self.experiment.further
+        more = {} if further is None else further(self.rows())
+        return {
+            variant: self.plan.suite.totals(scored) | dict(more.get(variant, {}))
+            for variant, scored in found.items()
+        }
 
     def summaries(self) -> list[Summary]:
         """The figures of each variant."""

@@ -33,7 +33,10 @@ app = typer.Typer(
 def run_experiment(
     experiment: Annotated[
         str,
-        Argument(help="main, ablation, budget, horizon, deep-insight, mixed-safety or latency."),
+        Argument(
+            help="main, ablation, budget, horizon, deep-insight, mixed-safety, population or "
+            "latency."
+        ),
     ],
     settings: SettingsOptions,
     suite: Annotated[
@@ -42,7 +45,10 @@ def run_experiment(
     path: Annotated[
         Path | None, Option(help="The suite's files, as its authors publish them.")
     ] = None,
-    split: Annotated[str | None, Option(help="For suite world: test (the default) or dev.")] = None,
+    split: Annotated[
+        str | None,
+        Option(help="For suite world: test (the default) or dev. For population: all, dev, test."),
+    ] = None,
     suite_option: Annotated[
         list[str] | None,
         Option(
@@ -222,6 +228,18 @@ def _json(
         "report": str(session.out / "report.html"),
         "totals": session.totals(),
         "variants": [summary.to_json() for summary in summaries],
+        **({} if session.experiment.further is None else {"groups": _by_group(summaries)}),
+    }
+
+
+def _by_group(summaries: Sequence[Summary]) -> dict[str, dict[str, dict[str, float]]]:
+    """The shares of each variant in each group."""
+    return {
+        one.variant: {
+            group: {name: estimate.value for name, estimate in estimates.items()}
+            for group, estimates in one.groups.items()
+        }
+        for one in summaries
     }
 
 
@@ -256,9 +274,23 @@ def _show(session: Session, summaries: Sequence[Summary]) -> None:
                 str(one.failed + one.too_small),
             )
         )
-    for line in table(rows, "<" + ">" * (len(_COLUMNS) - 1)):
-        tell(line)
+    shown = [rows]
+    if session.experiment.further is not None:
+        shown.append(_own_figures(session.totals()))
+    for one_table in shown:
+        for line in table(one_table, "<" + ">" * (len(one_table[0]) - 1)):
+            tell(line)
     say(f"rows and report: {session.out / 'report.html'}")
+
+
+def _own_figures(totals: Mapping[str, Mapping[str, float]]) -> list[tuple[str, ...]]:
+    """The figures of an experiment's own suite: a line for each variant."""
+    names = list(dict.fromkeys(name for figures in totals.values() for name in figures))
+    lines = [
+        (variant, *(f"{figures[name]:,.1f}" if name in figures else "-" for name in names))
+        for variant, figures in totals.items()
+    ]
+    return [("", *names), *lines]
 
 
 @command(app, "report")
