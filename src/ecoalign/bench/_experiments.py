@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ecoalign.errors import InputError
 from ecoalign.settings import PRESETS, Settings
@@ -40,8 +40,7 @@ class BenchOptions:
         judges: models that judge the answers.
         judge_base_url: the server of the judges.
         budgets: several: the steps of the experiment `budget`. A single one is for every answer.
-        limit: samples at most, spread over the groups; 0 for all; None for `DEFAULT_LIMIT` (all of
-            an experiment's own suite).
+        limit: samples at most, spread over the groups; 0 for all; None for the experiment's own.
         repeats: how often each sample is asked.
         out: where the rows go; None for a folder named for the run.
         concurrency: samples at once; None for the experiment's own, or 4.
@@ -81,6 +80,7 @@ class Variant:
         settings: what differs from the settings in force, by name.
         budget: as on the command line; None for the budget in force.
         axis, at: where it is on the axis of a curve ("look_ahead", 0.25); "" and 0 if on none.
+        given: what differs in the experiment's own suite, by name, as plain JSON.
     """
 
     name: str
@@ -89,6 +89,10 @@ class Variant:
     budget: str | None = None
     axis: str = ""
     at: float = 0.0
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+Own = Callable[[], tuple["Suite", Callable[[Variant, Settings], "Method"]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,10 @@ class Experiment:
         reference: the variant that the others are compared with.
         figures: what the report draws.
         concurrency: samples at once where nothing else is asked for.
-        own: makes its own suite, and what makes a variant's method, where it has its own.
+        own: makes its own suite, and what makes a variant's method under the settings in force,
+            where it has its own.
+        limit: samples where nothing else is asked for; None for all.
+        headline: the name of the table that the command prints; the usual one if "".
     """
 
     name: str
@@ -112,7 +119,9 @@ class Experiment:
     reference: str
     figures: tuple[Figure, ...]
     concurrency: int = 4
-    own: Callable[[], tuple[Suite, Callable[[Variant], Method]]] | None = None
+    own: Own | None = None
+    limit: int | None = DEFAULT_LIMIT
+    headline: str = ""
 
 
 def method_names() -> list[str]:
@@ -200,10 +209,13 @@ def _mixed_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]
     ]
 
 
-def _mixed_safety() -> tuple[Suite, Callable[[Variant], Method]]:
+def _mixed_safety() -> tuple[Suite, Callable[[Variant, Settings], Method]]:
     from ecoalign.bench.suites.mixed_safety import ExtractionOnly, MixedSafetySuite
 
-    return MixedSafetySuite(), lambda variant: ExtractionOnly(str(variant.settings["aggregator"]))
+    def method(variant: Variant, settings: Settings) -> Method:
+        return ExtractionOnly(str(variant.settings["aggregator"]))
+
+    return MixedSafetySuite(), method
 
 
 def _deep_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
@@ -228,10 +240,82 @@ def fixed_horizon(steps: int) -> dict[str, object]:
     return {"horizon_unit": "fixed", "fixed_horizon": steps}
 
 
-def _deep_insight() -> tuple[Suite, Callable[[Variant], Method]]:
+def _deep_insight() -> tuple[Suite, Callable[[Variant, Settings], Method]]:
     from ecoalign.bench.suites.deep_insight import DeepInsightSuite, ScriptedEngine
 
-    return DeepInsightSuite(), lambda variant: ScriptedEngine(variant.method, variant.settings)
+    def method(variant: Variant, settings: Settings) -> Method:
+        return ScriptedEngine(variant.method, variant.settings)
+
+    return DeepInsightSuite(), method
+
+
+_NOISE = (0.01, 0.02, 0.05, 0.10, 0.20)
+
+_FOOLED = (0.05, 0.20)
+
+_NOISE_BUDGETS = (8_000, 40_000, 400_000)
+
+_SINGLE = "best-of-1"
+
+# What asks the judge once or not at all has one budget; what searches has several.
+_NOISY: Mapping[str, tuple[str, Mapping[str, object], int]] = {
+    "base": (BASE, {}, 1),
+    "safety prompt": ("safety-prompt", {}, 1),
+    "ecso": ("ecso", {}, 1),
+    "vlm-guard": ("vlm-guard", {}, 1),
+    "single verdict": (_SINGLE, {}, 1),
+    "single verdict, two judges": (_SINGLE, {}, 2),
+    "best of 4": ("best-of-n", {}, 1),
+    "ecoalign": (ECOALIGN, {}, 1),
+    "ecoalign, no draft": (ECOALIGN, {"draft": False}, 1),
+    "ecoalign, two judges": (ECOALIGN, {}, 2),
+    "paper": ("ecoalign:paper", {}, 1),
+}
+"""Method, settings and number of judges by name."""
+
+_UNJUDGED = (BASE, "safety prompt")
+
+
+def _noise_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
+    """Every method at each p; the searches at several budgets; some at each q beside p = 5 %."""
+
+    def one(name: str, p: float, q: float, tokens: int) -> Variant:
+        method, settings, judges = _NOISY[name]
+        given = {"method": name, "p": p, "q": q, "judges": judges}
+        title = f"{name}, p {p:.0%}{f', q {q:.0%}' if q else ''}, {tokens:,} tokens"
+        return Variant(title, method, settings, str(tokens), given=given)
+
+    single = [name for name, (_, _, judges) in _NOISY.items() if judges == 1]
+    usual = 40_000
+    cells = [(name, p, 0.0, usual) for name in single for p in _NOISE]
+    cells += [
+        (name, p, 0.0, tokens)
+        for name in single
+        if _NOISY[name][0].startswith(ECOALIGN)
+        for p in (0.05, 0.20)
+        for tokens in _NOISE_BUDGETS
+        if tokens != usual
+    ]
+    correlated = ("single verdict", "ecoalign", "paper")
+    cells += [(name, 0.05, q, usual) for name in correlated for q in _FOOLED]
+    twice = [name for name in _NOISY if name not in single]
+    cells += [(name, 0.05, q, usual) for name in twice for q in (0.0, *_FOOLED)]
+    # What asks no judge is the same at every p.
+    cells = [cell for cell in cells if cell[0] not in _UNJUDGED or cell[1] == _NOISE[0]]
+    names = [*_NOISY]
+    cells.sort(key=lambda cell: (names.index(cell[0]), cell[2], cell[3], cell[1]))
+    return [one(*cell) for cell in cells]
+
+
+def _judge_noise() -> tuple[Suite, Callable[[Variant, Settings], Method]]:
+    from ecoalign.bench.suites.judge_noise import JudgeNoiseSuite, Noise, NoisyRun
+
+    def method(variant: Variant, settings: Settings) -> Method:
+        given = variant.given
+        noise = Noise(given["p"], given["q"])
+        return NoisyRun(variant.method, settings, noise, given["judges"], variant.name)
+
+    return JudgeNoiseSuite(), method
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {
@@ -272,6 +356,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             reference="dynamic, 8000 tokens",
             figures=("bars", "groups"),
             own=_deep_insight,
+            limit=None,
         ),
         Experiment(
             "mixed-safety",
@@ -280,6 +365,18 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             reference="safety: min",
             figures=("bars", "groups"),
             own=_mixed_safety,
+            limit=None,
+        ),
+        Experiment(
+            "judge-noise",
+            "a judge that errs: what a search that lets it decide leaks, by the budget",
+            _noise_variants,
+            reference="single verdict, p 5%, 40,000 tokens",
+            figures=(),
+            concurrency=1,
+            own=_judge_noise,
+            limit=200,
+            headline="noise",
         ),
         Experiment(
             "latency",
