@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ecoalign.bench._rows import FAILED
 from ecoalign.errors import InputError
@@ -42,8 +42,7 @@ class BenchOptions:
         judges: models that judge the answers.
         judge_base_url: the server of the judges.
         budgets: several: the steps of the experiment `budget`. A single one is for every answer.
-        limit: samples at most, spread over the groups; 0 for all; None for `DEFAULT_LIMIT` (all of
-            an experiment's own suite).
+        limit: samples at most, spread over the groups; 0 for all; None for the experiment's own.
         repeats: how often each sample is asked.
         out: where the rows go; None for a folder named for the run.
         concurrency: samples at once; None for the experiment's own, or 4.
@@ -83,6 +82,7 @@ class Variant:
         settings: what differs from the settings in force, by name.
         budget: as on the command line; None for the budget in force.
         axis, at: where it is on the axis of a curve ("look_ahead", 0.25); "" and 0 if on none.
+        given: what differs in the experiment's own suite, by name, as plain JSON.
     """
 
     name: str
@@ -91,6 +91,7 @@ class Variant:
     budget: str | None = None
     axis: str = ""
     at: float = 0.0
+    given: Mapping[str, Any] = field(default_factory=dict)
 
 
 Own = Callable[[BenchOptions], tuple["Suite", Callable[[Variant, Settings], "Method"]]]
@@ -111,6 +112,8 @@ class Experiment:
         own: makes its own suite, and what makes a variant's method under the settings in force,
             where it has its own.
         further: figures by variant and name, from all rows; they stand with the suite's own.
+        limit: samples where nothing else is asked for; None for all.
+        headline: the name of the table that the command prints; the usual one if "".
     """
 
     name: str
@@ -121,6 +124,8 @@ class Experiment:
     concurrency: int = 4
     own: Own | None = None
     further: Callable[[Sequence[Row]], Mapping[str, Mapping[str, float]]] | None = None
+    limit: int | None = DEFAULT_LIMIT
+    headline: str = ""
 
 
 def method_names() -> list[str]:
@@ -279,6 +284,75 @@ def _population_figures(rows: Sequence[Row]) -> Mapping[str, Mapping[str, float]
     return figures_of(variants)
 
 
+_NOISE = (0.01, 0.02, 0.05, 0.10, 0.20)
+
+_FOOLED = (0.05, 0.20)
+
+_NOISE_BUDGETS = (8_000, 40_000, 400_000)
+
+_SINGLE = "best-of-1"
+
+# What asks the judge once or not at all has one budget; what searches has several.
+_NOISY: Mapping[str, tuple[str, Mapping[str, object], int]] = {
+    "base": (BASE, {}, 1),
+    "safety prompt": ("safety-prompt", {}, 1),
+    "ecso": ("ecso", {}, 1),
+    "vlm-guard": ("vlm-guard", {}, 1),
+    "single verdict": (_SINGLE, {}, 1),
+    "single verdict, two judges": (_SINGLE, {}, 2),
+    "best of 4": ("best-of-n", {}, 1),
+    "ecoalign": (ECOALIGN, {}, 1),
+    "ecoalign, no draft": (ECOALIGN, {"draft": False}, 1),
+    "ecoalign, two judges": (ECOALIGN, {}, 2),
+    "paper": ("ecoalign:paper", {}, 1),
+}
+"""Method, settings and number of judges by name."""
+
+_UNJUDGED = (BASE, "safety prompt")
+
+
+def _noise_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
+    """Every method at each p; the searches at several budgets; some at each q beside p = 5 %."""
+
+    def one(name: str, p: float, q: float, tokens: int) -> Variant:
+        method, settings, judges = _NOISY[name]
+        given = {"method": name, "p": p, "q": q, "judges": judges}
+        title = f"{name}, p {p:.0%}{f', q {q:.0%}' if q else ''}, {tokens:,} tokens"
+        return Variant(title, method, settings, str(tokens), given=given)
+
+    single = [name for name, (_, _, judges) in _NOISY.items() if judges == 1]
+    usual = 40_000
+    cells = [(name, p, 0.0, usual) for name in single for p in _NOISE]
+    cells += [
+        (name, p, 0.0, tokens)
+        for name in single
+        if _NOISY[name][0].startswith(ECOALIGN)
+        for p in (0.05, 0.20)
+        for tokens in _NOISE_BUDGETS
+        if tokens != usual
+    ]
+    correlated = ("single verdict", "ecoalign", "paper")
+    cells += [(name, 0.05, q, usual) for name in correlated for q in _FOOLED]
+    twice = [name for name in _NOISY if name not in single]
+    cells += [(name, 0.05, q, usual) for name in twice for q in (0.0, *_FOOLED)]
+    # What asks no judge is the same at every p.
+    cells = [cell for cell in cells if cell[0] not in _UNJUDGED or cell[1] == _NOISE[0]]
+    names = [*_NOISY]
+    cells.sort(key=lambda cell: (names.index(cell[0]), cell[2], cell[3], cell[1]))
+    return [one(*cell) for cell in cells]
+
+
+def _judge_noise(options: BenchOptions) -> tuple[Suite, Callable[[Variant, Settings], Method]]:
+    from ecoalign.bench.suites.judge_noise import JudgeNoiseSuite, Noise, NoisyRun
+
+    def method(variant: Variant, settings: Settings) -> Method:
+        given = variant.given
+        noise = Noise(given["p"], given["q"])
+        return NoisyRun(variant.method, settings, noise, given["judges"], variant.name)
+
+    return JudgeNoiseSuite(), method
+
+
 EXPERIMENTS: Mapping[str, Experiment] = {
     one.name: one
     for one in (
@@ -317,6 +391,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             reference="dynamic, 8000 tokens",
             figures=("bars", "groups"),
             own=_deep_insight,
+            limit=None,
         ),
         Experiment(
             "mixed-safety",
@@ -325,6 +400,18 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             reference="safety: min",
             figures=("bars", "groups"),
             own=_mixed_safety,
+            limit=None,
+        ),
+        Experiment(
+            "judge-noise",
+            "a judge that errs: what a search that lets it decide leaks, by the budget",
+            _noise_variants,
+            reference="single verdict, p 5%, 40,000 tokens",
+            figures=(),
+            concurrency=1,
+            own=_judge_noise,
+            limit=200,
+            headline="noise",
         ),
         Experiment(
             "population",
@@ -334,6 +421,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             figures=("frontier", "stages", "bars", "groups"),
             own=_population,
             further=_population_figures,
+            limit=None,
         ),
         Experiment(
             "latency",

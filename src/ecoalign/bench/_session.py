@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ecoalign.bench._cache import ResponseCache, scope_of
 from ecoalign.bench._experiments import (
     BASE,
-    DEFAULT_LIMIT,
     BenchOptions,
     Variant,
     experiment_named,
@@ -64,11 +63,11 @@ class Session:
         self.experiment = experiment_named(options.experiment)
         self._suite_options = _pairs(options.suite_options)
         suite, self._open_method = self._suite()
-        settings, limit = options.settings, options.limit
+        settings = options.settings
+        limit = self.experiment.limit if options.limit is None else options.limit
         self.model: ChatModel = FakeModel(lambda request: "", name="none")
         if self.experiment.own is None:
             self.model = settings.open_model()
-            limit = DEFAULT_LIMIT if limit is None else limit
         variants = self._variants()
         samples = pick(suite.samples(), limit or None)
         if not samples:
@@ -197,7 +196,7 @@ class Session:
             if cache is not None:
                 stack.callback(cache.close)
             stop = stack.enter_context(_interruptible(stopping))
-            store = stack.enter_context(Store(self.out))
+            store = stack.enter_context(Store(self.out, sync=self.experiment.own is None))
             return await run(
                 self.plan,
                 self.model,
