@@ -209,14 +209,13 @@ def _satisfied(state: SearchState, now: Terms) -> bool:
     """Whether an answer exists that no further action can improve by more than its price."""
     if not state.settings.satisfice or not state.graph.ends:
         return False
-    return now.headroom <= now.price * state.executed.mean
+    return now.headroom <= now.price * state.mean_cost
 
 
 def _price(ctx: RunContext, state: SearchState, action: PendingAction) -> Prices:
     """What an action will cost, and what each step after it: what actions have cost."""
     _needs(ctx, state, action)
-    own = state.price(action)
-    return own, state.executed.mean or own
+    return state.price(action), state.mean_cost
 
 
 def _why_stopped(state: SearchState, ranked: Sequence[ValuedAction]) -> StopReason:
@@ -249,7 +248,7 @@ async def _expand(ctx: RunContext, state: SearchState, now: Terms) -> bool:
     """Expand the most promising open thought; returns whether one was worth it."""
     node, promise = state.next_open()
     # It must pay for the proposal and for an action after it.
-    price = now.price * (state.executed.mean + state.proposals.mean)
+    price = now.price * (state.mean_cost + state.proposals.mean)
     if node is None or (ctx.settings.satisfice and promise * now.headroom < price):
         return False
     graph, before = state.graph, ctx.tokens_spent
@@ -307,6 +306,7 @@ async def _carry_out(
             scored = await confirmed(ctx, action.id, result, state.rejected)
         else:
             scored = result
+        state.charge(action, scored.cost)
         _tell(ctx, state, reserve, action, scored)
     if not state.graph.ends:
         for result in results:
@@ -329,7 +329,7 @@ async def _answer_after_all(
         state.doubted
         or not ctx.settings.second_thought
         or not state.refuses
-        or 0.5 * now.headroom <= now.price * state.executed.mean
+        or 0.5 * now.headroom <= now.price * state.mean_cost
     ):
         return False
     chosen = state.most_informed_doubtful_answer()

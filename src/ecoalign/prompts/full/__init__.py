@@ -104,7 +104,7 @@ class FullDialect:
     def score_calls(self, request: ScoreRequest) -> tuple[ChatRequest, ...]:
         """See `Dialect.score_calls`."""
         if self.form == "word":
-            openings = judging.word_openings(self.prefix(request))
+            openings = judging.word_openings(self.prefix(request), request)
             return word_calls(
                 openings,
                 request,
@@ -113,7 +113,7 @@ class FullDialect:
                 top_logprobs=self.profile.logprobs,
             )
         strict = self._capped(self._rendered(request))
-        return sampled((strict,)) if self.form == "samples" else (strict,)
+        return sampled((strict,), request) if self.form == "samples" else (strict,)
 
     def read_score(self, request: ScoreRequest, completions: Sequence[Completion]) -> ScoreResult:
         """See `Dialect.read_score`."""
