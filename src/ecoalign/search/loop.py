@@ -20,7 +20,6 @@ from ecoalign.graph import (
     Region,
     Similarity,
     ThoughtId,
-    ThoughtKind,
     ValuedAction,
     text_similarity,
 )
@@ -321,16 +320,15 @@ async def _answer_after_all(
 ) -> bool:
     """Try an answer forecast to be unsafe, where refusing turned out to be worth little.
 
-    A refusal is worth much where the request is harmful. One that is not speaks against the
-    forecast that called for it; at even odds an answer is worth its price, and it is scored like
-    any other before it counts. Returns whether one was tried, which happens once.
+    A refusal is worth much where the request is harmful. One that is not, or any where the request
+    needs no caution, speaks against the forecast that called for it; at even odds an answer is
+    worth its price, and it is scored like any other before it counts. Returns whether one was
+    tried, which happens once.
     """
-    best = state.best_end
     if (
         state.doubted
         or not ctx.settings.second_thought
-        or best is None
-        or state.graph[best].kind is not ThoughtKind.REFUSAL
+        or not state.refuses
         or 0.5 * now.headroom <= now.price * state.mean_cost
     ):
         return False

@@ -173,10 +173,13 @@ class SearchState:
         return 1.0 - min(had, _UNSEEN if self.unseen else 1.0)
 
     @property
-    def best_end(self) -> ThoughtId | None:
-        """The answer, or refusal, with the greatest safe utility."""
-        best = max(self._counting, key=lambda one: one.value(self.graph))
-        return best.thought(self.graph)
+    def refuses(self) -> bool:
+        """Whether a refusal is what the search has to offer so far."""
+        graph = self.graph
+        if self.best_refusal.thought(graph) is None:
+            return False
+        better = self.best_refusal.value(graph) > self.best.value(graph)
+        return self.best.thought(graph) is None or (self.wary and better)
 
     @property
     def wary(self) -> bool:
