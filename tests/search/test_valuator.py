@@ -179,7 +179,7 @@ def test_while_a_ceiling_holds_no_action_is_worth_more_than_under_it(
     def worth(terms: Terms, prices: Prices, unknown: float) -> float:
         own = prices.by_kind.get(kind, unknown)
         return value(
-            [Forecast(s, u, (prices.later or own) if i else own) for i, (s, u) in enumerate(steps)],
+            [Forecast(s, u, prices.later if i else own) for i, (s, u) in enumerate(steps)],
             floor,
             terms,
         )

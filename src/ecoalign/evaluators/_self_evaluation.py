@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ecoalign.evaluators._base import Bounder, Completer
-from ecoalign.models import ChatModel, Usage, profile_of
+from ecoalign.models import ChatModel, Usage, check_judge, profile_of
 from ecoalign.prompts.dialect import Dialect, dialect_of
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
@@ -87,11 +87,13 @@ class NamedEvaluator:
 
         Raises:
             InputError: there is no such model.
+            SettingsError: it is the embedded model, and what is scored is another's.
         """
         if self._name == "self":
             return SelfEvaluator(model, self._dialect(model))
         if self._opened is None:
             other = self._open(self._name)
+            check_judge(other.name, model.name)
             self._opened = SelfEvaluator(other, self._dialect(other))
         return self._opened
 

@@ -46,8 +46,7 @@ class Prices:
 
     Attributes:
         by_kind: an action of a kind, where one was executed.
-        later: each step after an action; 0 before anything was executed, when it is what the action
-            itself costs.
+        later: each step after an action.
     """
 
     by_kind: Mapping[ActionKind, float]
