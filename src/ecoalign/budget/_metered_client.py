@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
@@ -156,7 +155,8 @@ class MeteredClient:
             on_call: told of the part's attempts in place of the client's own; None keeps that.
             stage: the stage that all of its calls are recorded under; "" keeps each call's own.
         """
-        part = copy.copy(self)
+        part = object.__new__(type(self))
+        vars(part).update(vars(self))
         part._on_call = on_call or self._on_call
         part._stage = stage or self._stage
         return part

@@ -172,7 +172,7 @@ class RunContext:
     @property
     def tokens_spent(self) -> int:
         """Tokens that all calls so far were charged."""
-        return self.ledger.spent.tokens.total
+        return self.ledger.spent_tokens
 
     # Pictures ---------------------------------------------------------------------------------
 
@@ -277,9 +277,10 @@ class RunContext:
         call, settings, sampling = self.dialect.render(request), self.settings, self.query.sampling
         seed = None if settings.seed is None else settings.seed + variant
         if call.stage in _VERDICTS:
-            return replace(call, seed=seed)
+            return call if call.seed == seed else replace(call, seed=seed)
         chosen = settings.temperature if temperature is None else temperature
-        call = replace(call, temperature=chosen or call.temperature, seed=seed)
+        if chosen or call.seed != seed:
+            call = replace(call, temperature=chosen or call.temperature, seed=seed)
         if not _answers(request):
             return call
         sampling = sampling.varied(variant) if variant else sampling
@@ -288,6 +289,7 @@ class RunContext:
     async def ask(
         self,
         request: PromptRequest,
+        call: ChatRequest | None = None,
         *,
         fund: str | None = None,
         stage: str = "",
@@ -298,6 +300,7 @@ class RunContext:
 
         Args:
             request, temperature, variant: see `render`.
+            call: `request` as it was rendered, if it was.
             fund: what pays, if it was reserved before.
             stage: to be booked under another name than the dialect's.
 
@@ -308,9 +311,10 @@ class RunContext:
         Raises:
             BudgetExceeded, ModelError, InputError: see `MeteredClient.complete`.
         """
-        call = self.render(request, temperature=temperature, variant=variant)
+        call = call or self.render(request, temperature=temperature, variant=variant)
         judging = call.stage in _VERDICTS
-        call = replace(call, stage=stage or call.stage)
+        if stage:
+            call = replace(call, stage=stage)
         try:
             return await self.metered.complete(self.model, call, fund=fund)
         except ModelError as error:

@@ -33,7 +33,14 @@ from ecoalign.search.drafter import (
     score_draft,
     stands,
 )
-from ecoalign.search.executor import KIND_OF, ActionResult, confirmed, execute, worst_case
+from ecoalign.search.executor import (
+    KIND_OF,
+    ActionResult,
+    Plan,
+    confirmed,
+    execute,
+    worst_case,
+)
 from ecoalign.search.extractor import extract
 from ecoalign.search.failures import raise_if_rejected
 from ecoalign.search.proposer import propose
@@ -173,6 +180,7 @@ def _start_step(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
     """What is left, how far to look ahead and what a token is worth in this step."""
     if reserve.learn():
         state.needs.clear()
+        state.jobs.clear()
     state.step += 1
     ledger, tokens = ctx.ledger, state.mean_cost
     remaining, spent = ledger.remaining(), ledger.spent
@@ -244,7 +252,10 @@ def _needs(ctx: RunContext, state: SearchState, action: PendingAction) -> Amount
     needs = state.needs.get(action.id)
     if needs is None:
         verdicts = 1 + state.rejected if ctx.settings.confirm else 1
-        needs = ctx.ledger.needs(worst_case(ctx, state.job(action), verdicts))
+        job = state.job(action)
+        if job.plan is None:
+            job = state.jobs[action.id] = replace(job, plan=Plan.of(ctx, job))
+        needs = ctx.ledger.needs(worst_case(ctx, job, verdicts))
         state.needs[action.id] = needs
     return needs
 

@@ -289,11 +289,11 @@ class SearchState:
     def begin(self, action: PendingAction) -> Job:
         """An open action is carried out: the job, with its thoughts as they are now."""
         self.queue.remove(action.id)
-        self.jobs.pop(action.id, None)
         needs = self.needs.pop(action.id, None)
         if needs is not None and needs.tokens is not None:
             self.bounds[action.id] = needs.tokens
-        return Job.of(self.graph, action)
+        had, job = self.jobs.pop(action.id, None), Job.of(self.graph, action)
+        return had if had is not None and had == job else job
 
     def failed(self, action: int, stage: str, error: EcoAlignError) -> ActionFailed:
         """An action (-1: a stage) gave no scored thought."""
