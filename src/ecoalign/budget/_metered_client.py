@@ -341,9 +341,11 @@ def _certain(request: ChatRequest, completion: Completion, bound: Usage) -> Usag
 
     What is only concluded from the words, and not counted token by token, stays within `bound`.
     """
-    calls = " ".join(f"{call.name} {call.arguments}" for call in completion.tool_calls)
     read = sum(_least(message.text) for message in request.messages)
-    spoken = max(_least(completion.text), 1 if completion.text else 0) + _least(calls)
+    spoken = max(_least(completion.text), 1 if completion.text else 0)
+    if completion.tool_calls:
+        calls = (f"{call.name} {call.arguments}" for call in completion.tool_calls)
+        spoken += _least(" ".join(calls))
     written = min(spoken, bound.completion)
     counted = len(completion.logprobs or ())
     return Usage(min(read, bound.prompt), max(written, counted))

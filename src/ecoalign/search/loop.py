@@ -36,6 +36,7 @@ from ecoalign.search.drafter import (
 from ecoalign.search.executor import (
     KIND_OF,
     ActionResult,
+    Job,
     Plan,
     confirmed,
     execute,
@@ -193,6 +194,8 @@ def _start_step(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
     started = ctx.recorder.emit(
         StepStarted(state.step, remaining, share, now.horizon, now.price, tokens, now.headroom)
     )
+    if (now.horizon, now.price) == (started.horizon, started.price):
+        return now
     # What was recorded is what counts: a replay has its times from the trace.
     return replace(now, horizon=started.horizon, price=started.price)
 
@@ -254,7 +257,9 @@ def _needs(ctx: RunContext, state: SearchState, action: PendingAction) -> Amount
         verdicts = 1 + state.rejected if ctx.settings.confirm else 1
         job = state.job(action)
         if job.plan is None:
-            job = state.jobs[action.id] = replace(job, plan=Plan.of(ctx, job))
+            plan = Plan.of(ctx, job)
+            job = Job(job.id, job.candidate, job.path, job.partners, job.full, plan)
+            state.jobs[action.id] = job
         needs = ctx.ledger.needs(worst_case(ctx, job, verdicts))
         state.needs[action.id] = needs
     return needs

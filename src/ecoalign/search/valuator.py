@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 
 from ecoalign.budget import Amount, Ledger
 from ecoalign.graph import ActionKind, Forecast, PendingAction, ValuedAction, economics
@@ -167,14 +166,16 @@ def value(forecast: Sequence[Forecast], floor: float, terms: Terms) -> float:
     """
     if terms.safety is not SafetyAggregator.MIN:
         floor = 1.0
-    safe = list(takewhile(lambda step: step.safety >= terms.threshold, forecast))
-    if not safe:
+    safeties, gains, costs = list[float](), list[float](), list[float]()
+    for step in forecast:
+        if not step.safety >= terms.threshold:
+            break
+        safeties.append(min(floor, step.safety))
+        gains.append(step.utility * terms.headroom)
+        costs.append(step.cost)
+    if not safeties:
         return -math.inf
-    surplus = terms.economy is Economy.SURPLUS
-    gains = [step.utility * terms.headroom for step in safe]
-    safeties = [min(floor, step.safety) for step in safe]
-    costs = [step.cost for step in safe]
-    price = terms.price if surplus else 0.0
+    price = terms.price if terms.economy is Economy.SURPLUS else 0.0
     if terms.utility is UtilityAggregator.LAST:
         return economics.prospect_value(
             safeties, gains, costs, terms.delta, terms.horizon, terms.economy, price
