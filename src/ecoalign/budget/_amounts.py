@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from decimal import Decimal
 from typing import Any
 
+from ecoalign._record import dataclass
 from ecoalign.budget._money import Money
 from ecoalign.errors import InputError
 from ecoalign.models import Usage

@@ -7,9 +7,10 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from ecoalign._record import dataclass
 from ecoalign.budget._learned import Learned
 from ecoalign.budget._ledger import Ledger, Reservation
 from ecoalign.errors import BudgetExceeded, InputError, ModelError, ModelFault

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from ecoalign._record import dataclass
 from ecoalign.budget import Called
 from ecoalign.errors import EcoAlignError
 from ecoalign.graph import (

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ecoalign._record import dataclass
 from ecoalign.budget import Amount, Ledger
 from ecoalign.graph import ActionKind, Forecast, PendingAction, ValuedAction, economics
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator

@@ -10,10 +10,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ecoalign._record import dataclass
 from ecoalign.budget import Amount, Called, CallFailure
 from ecoalign.errors import InputError
 from ecoalign.graph import Candidate, Thought, ThoughtId, ValuedAction
