@@ -148,7 +148,7 @@ class Amount:
 
     def covers(self, *needs: Amount) -> bool:
         """Whether all of `needs` together fit, unit by unit; of time, whether any is left."""
-        if self.tokens is not None and sum(need.tokens or 0 for need in needs) > self.tokens:
+        if self.tokens is not None and sum([need.tokens or 0 for need in needs]) > self.tokens:
             return False
         if self.usd is not None:
             cost = sum((Money.up(need.usd or 0.0) for need in needs), Money())

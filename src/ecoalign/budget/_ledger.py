@@ -396,7 +396,7 @@ class Ledger:
         return end - self._seconds_funded(fund)
 
     def _time_left(self, fund: str | None) -> float:
-        return self._end(fund) - self._elapsed()
+        return math.inf if self.budget.seconds is None else self._end(fund) - self._elapsed()
 
     def _lacking(self, need: Cost, free: Cost, left: float, seconds: float = 0.0) -> str:
         """The unit in which `need` does not fit `free`, or `seconds` not `left`; "" if all fit."""

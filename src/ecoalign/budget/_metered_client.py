@@ -167,7 +167,12 @@ class MeteredClient:
         return self.learned.bound(model, request)
 
     async def complete(
-        self, model: ChatModel, request: ChatRequest, *, fund: str | None = None
+        self,
+        model: ChatModel,
+        request: ChatRequest,
+        *,
+        fund: str | None = None,
+        bound: Usage | None = None,
     ) -> Completion:
         """Answer `request`, paid from the ledger and repeated where that can help.
 
@@ -175,6 +180,7 @@ class MeteredClient:
             model: who answers.
             request: what is asked. Its timeout is shortened to the time that is left.
             fund: money reserved in the ledger that this call may use.
+            bound: the worst case of `request` (`bound`), if it is known.
 
         Returns:
             The model's completion, its `usage` replaced by what the ledger charged for it, which
@@ -196,7 +202,9 @@ class MeteredClient:
             attempt += 1
             async with self._gate:
                 try:
-                    reservation = self._reserve(model, request, fund)
+                    reservation = self.ledger.reserve(
+                        request.stage, bound or self.bound(model, request), model.name, fund=fund
+                    )
                 except BudgetExceeded as short:
                     if failed is None:
                         raise
@@ -210,10 +218,6 @@ class MeteredClient:
             if attempt > self._retries or wait is None:
                 raise failed
             await self._sleep(wait)
-
-    def _reserve(self, model: ChatModel, request: ChatRequest, fund: str | None) -> Reservation:
-        bound = self.bound(model, request)
-        return self.ledger.reserve(request.stage, bound, model.name, fund=fund)
 
     async def _attempt(
         self,

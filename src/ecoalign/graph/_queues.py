@@ -7,7 +7,6 @@ check them against the graph when they are read, so merging and pruning need not
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -81,21 +80,24 @@ class DuplicateIndex:
     """Finds the thoughts that a new one may be merged into, without comparing it with all."""
 
     # By the hash of their likeness, which may be as long as a text: `mergeable` looks closely.
-    _groups: defaultdict[int, list[ThoughtId]] = field(default_factory=lambda: defaultdict(list))
+    _groups: dict[int, list[ThoughtId]] = field(default_factory=dict)
 
-    def add(self, thought: Thought) -> None:
-        """A thought that others may be merged into."""
-        self._groups[hash(likeness(thought))].append(thought.id)
-
-    def of(
+    def add(
         self, graph: ThoughtGraph, thought: Thought, similarity: Similarity, threshold: float
-    ) -> Iterator[ThoughtId]:
-        """The thoughts that mean the same as `thought`, the oldest first."""
-        for other in self._groups.get(hash(likeness(thought)), ()):
-            if graph.is_merged(other) or graph.is_pruned(other) or other == thought.id:
-                continue
-            if mergeable(graph[other], thought, similarity, threshold):
-                yield other
+    ) -> list[ThoughtId]:
+        """Enter a thought, so that others may be merged into it.
+
+        Returns:
+            The older thoughts that mean the same, the oldest first.
+        """
+        key = hash(likeness(thought))
+        group = [
+            other
+            for other in self._groups.get(key, ())
+            if not (graph.is_merged(other) or graph.is_pruned(other))
+        ]
+        self._groups[key] = [*group, thought.id]
+        return [one for one in group if mergeable(graph[one], thought, similarity, threshold)]
 
 
 Worth = Callable[[PendingAction], float | None]

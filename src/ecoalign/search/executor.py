@@ -201,7 +201,7 @@ async def _execute(ctx: RunContext, job: Job, calls: list[Called]) -> ActionResu
             # Making and scoring are paid for together, so that no thought stays unscored.
             ctx.ledger.reserve_fund(fund, bound, model)
         request = plan.request
-        completion = await ctx.ask(request, plan.call, fund=fund)
+        completion = await ctx.ask(request, plan.call, plan.bounds[0][1], fund=fund)
         text = ctx.dialect.parse_execute(request, completion)
         stage, kind = "score", KIND_OF[job.candidate.kind].value
         scoring = ctx.score_request((*job.path, *job.partners), kind, text, request)

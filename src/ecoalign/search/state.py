@@ -350,11 +350,10 @@ class SearchState:
         if not self.settings.merge:
             return []
         threshold = self.settings.merge_threshold
-        for other in self.duplicates.of(graph, thought, self.similarity, threshold):
+        for other in self.duplicates.add(graph, thought, self.similarity, threshold):
             if graph.merge(other, thought.id):
                 self._note(graph[other])
                 return [ThoughtMerged(other, thought.id, graph[other])]
-        self.duplicates.add(thought)
         return []
 
     def _note(self, thought: Thought) -> None:

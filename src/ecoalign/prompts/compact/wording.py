@@ -62,7 +62,7 @@ def scan_prompt(question: str) -> str:
 
 def propose_prompt(question: str, caption: str, path: Sequence[str], others: Sequence[str]) -> str:
     """-> candidates, each "KIND [CELL | NUMBER] s u c [> s u c]", joined by ";"; no image."""
-    listed = _joined([f"{i} : {text}" for i, text in enumerate(others, 1)])
+    listed = " | ".join(f"{i} : {plain(text)}".rstrip() for i, text in enumerate(others, 1))
     tail = f" <others> {listed}" if others else ""
     return f"<propose> {plain(question)} <cap> {plain(caption)}{_path(path)}{tail} <out>"
 
