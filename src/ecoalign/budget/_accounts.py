@@ -86,7 +86,9 @@ def chargeable(reported: Usage | None, bound: Usage, floor: Usage = NO_USAGE) ->
     believed = prompt == reported.prompt
     cached = reported.cached if believed and _count(reported.cached, prompt) else 0
     image = reported.image if _count(reported.image, prompt) else min(bound.image, prompt)
-    return Usage(prompt, completion, image, cached)
+    told = reported.prompt, reported.completion, reported.image, reported.cached
+    charged = prompt, completion, image, cached
+    return reported if charged == told else Usage(*charged)
 
 
 def _at_least(bound: Usage, floor: Usage) -> Usage:

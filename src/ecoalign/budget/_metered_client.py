@@ -6,7 +6,6 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -232,8 +231,11 @@ class MeteredClient:
             left = self.ledger.seconds_left(reservation.fund)
             scope = None if left is None else asyncio.timeout(left)
             try:
-                async with scope or nullcontext():
-                    completion = await self._answer(model, _timed(request, left))
+                if scope is None:
+                    completion = await self._answer(model, request)
+                else:
+                    async with scope:
+                        completion = await self._answer(model, _timed(request, left))
                 floor = _certain(request, completion, reservation.bound)
                 charged = reservation.settle(completion.usage, floor=floor)
                 if completion.usage is not None:
@@ -266,7 +268,7 @@ class MeteredClient:
                     ) from None
                 raise
         self._record(reservation, key, attempt, completion, None)
-        return completion if completion.usage == charged else replace(completion, usage=charged)
+        return completion if completion.usage is charged else replace(completion, usage=charged)
 
     async def _answer(self, model: ChatModel, request: ChatRequest) -> Completion:
         """The model's answer, unless it has hung too often to be asked again."""

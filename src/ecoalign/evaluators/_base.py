@@ -89,7 +89,7 @@ def _within(what: str, value: object, least: float, evaluator: Evaluator) -> flo
 
 def _is_number(value: object) -> TypeGuard[float]:
     """A bool is a verdict of another kind."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return type(value) is float or (isinstance(value, Real) and not isinstance(value, bool))
 
 
 def _shown(value: object) -> str:

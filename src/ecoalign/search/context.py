@@ -279,7 +279,18 @@ class RunContext:
             return call if call.seed == seed else replace(call, seed=seed)
         chosen = settings.temperature if temperature is None else temperature
         if chosen or call.seed != seed:
-            call = replace(call, temperature=chosen or call.temperature, seed=seed)
+            call = ChatRequest(
+                call.messages,
+                call.max_tokens,
+                call.stage,
+                chosen or call.temperature,
+                call.schema,
+                call.top_logprobs,
+                seed,
+                call.extra,
+                call.client,
+                call.timeout,
+            )
         if not _answers(request):
             return call
         sampling = sampling.varied(variant) if variant else sampling
