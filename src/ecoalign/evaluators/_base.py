@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import Protocol, TypeGuard, cast, runtime_checkable
 
 from ecoalign.errors import VerdictError
 from ecoalign.models import ChatModel, ChatRequest, Completion, Usage
@@ -132,6 +132,6 @@ def bounds_by_model(
 
     An evaluator that does not itemise is taken to make one call to `model`.
     """
-    if isinstance(evaluator, Itemised):
-        return evaluator.bounds(request, bound)
+    if hasattr(evaluator, "bounds"):  # isinstance of a protocol takes longer than bounding
+        return cast("Itemised", evaluator).bounds(request, bound)
     return ((model, evaluator.bound(request)),)
