@@ -71,10 +71,10 @@ async def test_a_model_that_obeys_the_thought_gives_no_verdict() -> None:
 async def test_the_evaluator_that_the_settings_name_is_opened_once_and_closed() -> None:
     """Scores come from it for best-of-n as for EcoAlign."""
     writer = FnModel(lambda call: "")
-    named = named_evaluator(Settings(evaluator="embedded"))
+    named = named_evaluator(Settings(evaluator="judge", base_url="http://127.0.0.1:9/v1"))
     first = named.of(writer)
     assert first is named.of(writer)
-    assert first.name == "self:embedded"
+    assert first.name == "self:openai:judge"
     await named.aclose()
     await named.aclose()
     assert named.of(writer) is not first

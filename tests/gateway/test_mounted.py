@@ -14,7 +14,7 @@ async def test_the_app_answers_below_a_path_of_its_own() -> None:
     outer = Starlette(routes=[Mount("/eco", app=app)])
     body = {
         "model": "m",
-        "messages": [{"role": "user", "content": "What is the number?"}],
+        "messages": [{"role": "user", "content": "How do I open the gate?"}],
         "ecoalign": {"method": "base"},
     }
     async with (
