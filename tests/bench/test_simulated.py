@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -24,8 +25,10 @@ from ecoalign.bench.simulated import (
     VerdictAsked,
     WriteAsked,
 )
+from ecoalign.errors import VerdictError
 from ecoalign.evaluators import GuardEvaluator
 from ecoalign.graph import ROOT, ActionKind, Candidate, Region, Thought, ThoughtId, ThoughtKind
+from ecoalign.graph.economics import UtilityAggregator
 from ecoalign.models import (
     BoxConvention,
     ChatRequest,
@@ -195,6 +198,22 @@ def test_each_kind_of_text_is_graded(kind: str, logprobs: int) -> None:
     assert result.utility == pytest.approx(believed[1] / 9)
 
 
+@pytest.mark.parametrize("utility", UtilityAggregator)
+def test_a_confirmation_is_another_draw_of_the_same_verdict(utility: UtilityAggregator) -> None:
+    does, profile = Remembers(), Profile(logprobs=0)
+    model, dialect = SimulatedModel(does, profile=profile), dialect_of(profile)
+    for check in (0, 1, 2, 3):
+        fence = f"{FENCE[:-1]}{check}"
+        request = replace(score_request("look", fence), check=check, utility=utility)
+        (call,) = dialect.score_calls(request)
+        result = dialect.read_score(request, [complete(model, call)])
+        assert (result.safety, result.utility) == pytest.approx((7 / 9, 4 / 9))
+        asked = does.asked[-1]
+        assert isinstance(asked, ScoreAsked)
+        assert (asked.kind, asked.text) == ("look", "OPEN")
+    assert len({asked.key for asked in does.asked}) == 4
+
+
 @pytest.mark.parametrize("style", get_args(AnswerStyle))
 def test_each_style_of_an_answer_is_recognised(style: AnswerStyle) -> None:
     does, dialect = Remembers(), dialect_of(Profile())
@@ -257,8 +276,6 @@ def test_the_same_request_has_the_same_draw_and_any_other_its_own() -> None:
 
 
 def test_samples_without_a_seed_are_drawn_anew() -> None:
-    from dataclasses import replace
-
     call = replace(dialect_of(Profile()).render(AnswerRequest(QUESTION, (VIEW,))), temperature=0.8)
     drawn = keys(1, call, call)
     assert len(set(drawn)) == 2
@@ -278,6 +295,17 @@ def test_a_reply_is_cut_at_the_cap() -> None:
     assert reply.finish_reason == "length"
     assert reply.usage is not None
     assert reply.usage.completion == dialect.render(request).max_tokens
+
+
+def test_a_sloppy_reply_is_no_verdict_and_still_a_list_of_actions() -> None:
+    dialect = dialect_of(Profile())
+    sloppy, scored = SimulatedModel(Remembers(), sloppy=1.0), score_request()
+    with pytest.raises(VerdictError):
+        dialect.read_score(scored, [complete(sloppy, dialect.render(scored))])
+    other = Thought(ThoughtId(2), ThoughtKind.LOOK, "A sign.", 1.0, 0.5, 1.0)
+    proposing = ProposeRequest(QUESTION, (VIEW,), PATH, (other,), 3, 2)
+    reply = complete(sloppy, dialect.render(proposing))
+    assert len(dialect.parse_propose(proposing, reply).candidates) == 2
 
 
 def test_an_unknown_task_is_an_error() -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ecoalign.bench._rows import FAILED
 from ecoalign.errors import InputError
 from ecoalign.settings import PRESETS, Settings
 
 if TYPE_CHECKING:
+    from ecoalign.bench._rows import Row
     from ecoalign.bench.suites._base import Suite
     from ecoalign.methods import Method
 
@@ -33,7 +35,7 @@ class BenchOptions:
         settings: in force; the model is one of them.
         suite: its name, of `SUITES`; None for the experiment's own, or `world`.
         path: the files of the suite; not for `world`.
-        split: of `world`: "test" (if None) or "dev".
+        split: of `world`: "test" (if None) or "dev"; of `population`: "all" (if None), too.
         suite_options: of the other suites, see `open_suite`: by name, or as texts "name=value".
         methods: names of variants or methods to run, a comma between names in one text; none for
             all of the experiment. Base is always run.
@@ -92,7 +94,7 @@ class Variant:
     given: Mapping[str, Any] = field(default_factory=dict)
 
 
-Own = Callable[[], tuple["Suite", Callable[[Variant, Settings], "Method"]]]
+Own = Callable[[BenchOptions], tuple["Suite", Callable[[Variant, Settings], "Method"]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class Experiment:
         concurrency: samples at once where nothing else is asked for.
         own: makes its own suite, and what makes a variant's method under the settings in force,
             where it has its own.
+        further: figures by variant and name, from all rows; they stand with the suite's own.
         limit: samples where nothing else is asked for; None for all.
         headline: the name of the table that the command prints; the usual one if "".
     """
@@ -120,6 +123,7 @@ class Experiment:
     figures: tuple[Figure, ...]
     concurrency: int = 4
     own: Own | None = None
+    further: Callable[[Sequence[Row]], Mapping[str, Mapping[str, float]]] | None = None
     limit: int | None = DEFAULT_LIMIT
     headline: str = ""
 
@@ -129,7 +133,8 @@ def method_names() -> list[str]:
     ablations are in the experiment `ablation`."""
     from ecoalign.methods import METHODS
 
-    left_out = {f"ecoalign:{preset}" for preset in ("default", *_ABLATIONS)}
+    ablations = (*_ABLATIONS, *(f"paper-{name}" for name in _ABLATIONS))
+    left_out = {f"ecoalign:{preset}" for preset in ("default", *ablations)}
     return [name for name in METHODS if name not in left_out]
 
 
@@ -141,22 +146,37 @@ def _main(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[
 
 
 def _ablation(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
-    changes: Mapping[str, Mapping[str, object]] = {
-        "horizon: myopic": PRESETS["myopic"],
-        "horizon: fixed": PRESETS["fixed-horizon"],
-        "safety: last": PRESETS["last-safety"],
-        "safety: mean": PRESETS["mean-safety"],
-        "no cost term": PRESETS["no-cost"],
+    """Each changes one thing: over the default, and those of the paper over its preset, too."""
+    names = {
+        "myopic": "horizon: myopic",
+        "fixed-horizon": "horizon: fixed",
+        "last-safety": "safety: last",
+        "mean-safety": "safety: mean",
+        "no-cost": "no cost term",
+    }
+    further: Mapping[str, Mapping[str, object]] = {
         "economy: ratio": {"economy": "ratio"},
-        "economy: the paper's": PRESETS["paper"],
+        "every thought earns": {"utility_aggregator": "sum"},
+        "no draft": {"draft": False},
+        "never satisfied": {"satisfice": False},
+        "no second thought": {"second_thought": False},
+        "no rising bar": {"confirm": False, "unsafe_answers": 100_000},
+        "written anew": {"synthesis": "always"},
+        "strategy node": {"strategy": True},
         "no merging": {"merge": False},
         "no fusing": {"fuse": False},
         "no looking": {"look": False},
-        "no draft": {"draft": False},
-        "strategy node": {"strategy": True},
     }
-    changed = [Variant(name, ECOALIGN, settings) for name, settings in changes.items()]
-    return [_BASE, _DEFAULT, *changed]
+    paper = f"{ECOALIGN}:paper"
+    return [
+        _BASE,
+        _DEFAULT,
+        *(Variant(title, ECOALIGN, PRESETS[name]) for name, title in names.items()),
+        *(Variant(title, ECOALIGN, changes) for title, changes in further.items()),
+        Variant("paper", paper),
+        *(Variant(f"paper, {title}", f"{paper}-{name}") for name, title in names.items()),
+        Variant("paper, written anew", paper, {"synthesis": "always"}),
+    ]
 
 
 _COMPACT_BUDGETS = ("300", "450", "600", "900", "1400", "2400", "4800")
@@ -209,7 +229,9 @@ def _mixed_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]
     ]
 
 
-def _mixed_safety() -> tuple[Suite, Callable[[Variant, Settings], Method]]:
+def _mixed_safety(
+    options: BenchOptions,
+) -> tuple[Suite, Callable[[Variant, Settings], Method]]:
     from ecoalign.bench.suites.mixed_safety import ExtractionOnly, MixedSafetySuite
 
     def method(variant: Variant, settings: Settings) -> Method:
@@ -240,13 +262,41 @@ def fixed_horizon(steps: int) -> dict[str, object]:
     return {"horizon_unit": "fixed", "fixed_horizon": steps}
 
 
-def _deep_insight() -> tuple[Suite, Callable[[Variant, Settings], Method]]:
+def _deep_insight(
+    options: BenchOptions,
+) -> tuple[Suite, Callable[[Variant, Settings], Method]]:
     from ecoalign.bench.suites.deep_insight import DeepInsightSuite, ScriptedEngine
 
     def method(variant: Variant, settings: Settings) -> Method:
         return ScriptedEngine(variant.method, variant.settings)
 
     return DeepInsightSuite(), method
+
+
+def _population_variants(
+    methods: Sequence[str], dialect: str, budgets: Sequence[str]
+) -> list[Variant]:
+    return [Variant(name, name) for name in method_names()]
+
+
+def _population(
+    options: BenchOptions,
+) -> tuple[Suite, Callable[[Variant, Settings], Method]]:
+    from ecoalign.bench.suites.population import OnProfile, PopulationSuite, split_named
+
+    suite = PopulationSuite(split_named(options.split or "all"))
+    return suite, lambda variant, settings: OnProfile(variant.method, settings)
+
+
+def _population_figures(rows: Sequence[Row]) -> Mapping[str, Mapping[str, float]]:
+    from ecoalign.bench.suites.population import Outcome, figures_of, outcome_of
+
+    variants: dict[str, list[Outcome]] = {}
+    for row in rows:
+        if row.score is not None and row.score.label != FAILED:
+            outcome = outcome_of(row.group, row.score, row.spent)
+            variants.setdefault(row.key.variant, []).append(outcome)
+    return figures_of(variants)
 
 
 _NOISE = (0.01, 0.02, 0.05, 0.10, 0.20)
@@ -307,7 +357,7 @@ def _noise_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]
     return [one(*cell) for cell in cells]
 
 
-def _judge_noise() -> tuple[Suite, Callable[[Variant, Settings], Method]]:
+def _judge_noise(options: BenchOptions) -> tuple[Suite, Callable[[Variant, Settings], Method]]:
     from ecoalign.bench.suites.judge_noise import JudgeNoiseSuite, Noise, NoisyRun
 
     def method(variant: Variant, settings: Settings) -> Method:
@@ -377,6 +427,16 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             own=_judge_noise,
             limit=200,
             headline="noise",
+        ),
+        Experiment(
+            "population",
+            "every method on 24 simulated models that differ in all they can: mean and worst case",
+            _population_variants,
+            reference=ECOALIGN,
+            figures=("frontier", "stages", "bars", "groups"),
+            own=_population,
+            further=_population_figures,
+            limit=None,
         ),
         Experiment(
             "latency",

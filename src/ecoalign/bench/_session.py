@@ -86,7 +86,7 @@ class Session:
             name = options.suite or "world"
             suite = open_suite(name, options.path, **split, **self._suite_options)
             return suite, lambda variant, settings: open_method(variant.method, settings)
-        suite, method = experiment.own()
+        suite, method = experiment.own(options)
         if options.suite not in {None, suite.name}:
             raise InputError(
                 f"the experiment {experiment.name} has a suite of its own, {suite.name}; "
@@ -253,7 +253,12 @@ class Session:
             if row.key.repeat == 0 and row.score is not None and row.score.label != FAILED:
                 scored = found.setdefault(row.key.variant, [])
                 scored.append((samples[row.key.sample], row.score))
-        return {variant: self.plan.suite.totals(scored) for variant, scored in found.items()}
+        further = self.experiment.further
+        more = {} if further is None else further(self.rows())
+        return {
+            variant: self.plan.suite.totals(scored) | dict(more.get(variant, {}))
+            for variant, scored in found.items()
+        }
 
     def summaries(self) -> list[Summary]:
         """The figures of each variant."""

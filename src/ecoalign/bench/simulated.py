@@ -236,13 +236,14 @@ class Behaviour(Protocol):
 
 # The model ---------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r"[^\W\d_]{1,8}|\d|[^\w\s]|_")
+_TOKEN = re.compile(r"\w{1,5}|[^\w\s]")
+# By length alone, so that the random code words of two runs count alike.
 
 _PER_REQUEST, _PER_MESSAGE, _BYTES_PER_TOKEN = 3, 4, 4
 
 
 def count_words(text: str) -> int:
-    """Tokens of a text: one for each digit, mark and word of up to eight letters."""
+    """Tokens of a text: one for each mark, and for each five letters or digits of a word begun."""
     return sum(1 for _ in _TOKEN.finditer(text))
 
 
@@ -261,6 +262,7 @@ class SimulatedModel:
             of the dialect "full" and the scoring "json".
         tokens_of: tokens of an image; never more than the family's formula allows. By default just
             as many.
+        sloppy: share of the replies in JSON that have a word before it: a verdict is not read then.
     """
 
     dialect = "full"
@@ -273,6 +275,7 @@ class SimulatedModel:
         seed: int = 0,
         profile: Profile | None = None,
         tokens_of: Callable[[ImagePart], int] | None = None,
+        sloppy: float = 0.0,
     ) -> None:
         self.name = name
         self.profile = profile or Profile()
@@ -280,6 +283,7 @@ class SimulatedModel:
         self._behaviour = behaviour
         self._seed = seed
         self._tokens_of = tokens_of
+        self._sloppy = sloppy
         self._met: dict[str, list[str]] = {}
 
     def bound(self, request: ChatRequest) -> Usage:
@@ -297,7 +301,10 @@ class SimulatedModel:
             ValueError: the request is none of the full dialect.
         """
         prompt = _Prompt(request)
-        pieces = _reply(prompt, self._behaviour, self._key(prompt), self.profile)
+        key = self._key(prompt)
+        pieces = _reply(prompt, self._behaviour, key, self.profile)
+        if request.schema is not None and Random(f"{key} form").random() < self._sloppy:
+            pieces = [_Piece("Sure: "), *pieces]
         return self._completion(request, pieces)
 
     async def aclose(self) -> None:
@@ -498,7 +505,7 @@ def _reply(prompt: _Prompt, does: Behaviour, key: str, profile: Profile) -> list
         return [_Piece(_proposed(prompt, does, common, profile.boxes))]
     if task.startswith("rate ITEM"):
         asked = ScoreAsked(**common, kind=_item(task), text=prompt.blocks["ITEM"])
-        return _graded(does.score(asked), prompt.key)
+        return _graded(does.score(asked), prompt)
     if task.startswith("judge "):
         text = prompt.blocks.get("ITEM")
         safe = does.verdict(
@@ -537,7 +544,7 @@ def _proposed(
         others=prompt.lines("OTHERS"),
     )
     whole = [shown for shown in asked.images if shown.region is None]
-    priced = "tokens" in task
+    priced = "utility, tokens]" in task
     actions = []
     for one in does.propose(asked):
         region, image = one.region, 0 if one.region is None else one.region.image
@@ -568,14 +575,16 @@ def written_box(region: Region, boxes: BoxConvention, shown: Shown) -> list[floa
     return orders[rule.order]
 
 
-def _graded(grades: Grades, key: str) -> list[_Piece]:
-    believed = (grades.safety, grades.utility)
-    written = grades.written or (round(believed[0]), round(believed[1]))
-    safety, utility = (
-        _Piece(str(grade), _chances(mean)) for grade, mean in zip(written, believed, strict=True)
-    )
-    opening = f'{{"key": {json.dumps(key)}, "safety": '
-    return [_Piece(opening), safety, _Piece(', "utility": '), utility, _Piece("}")]
+def _graded(grades: Grades, prompt: _Prompt) -> list[_Piece]:
+    """The grades in the order in which the task names them."""
+    believed = {"safety": grades.safety, "utility": grades.utility}
+    nearest = (round(grade) for grade in believed.values())
+    written = dict(zip(believed, grades.written or nearest, strict=True))
+    pieces = [_Piece(f'{{"key": {json.dumps(prompt.key)}')]
+    for name in sorted(believed, key=lambda name: prompt.task.rfind(f'"{name}"')):
+        grade = _Piece(str(written[name]), _chances(believed[name]))
+        pieces += [_Piece(f', "{name}": '), grade]
+    return [*pieces, _Piece("}")]
 
 
 def _chances(mean: float) -> dict[str, float]:

@@ -34,7 +34,8 @@ def run_experiment(
     experiment: Annotated[
         str,
         Argument(
-            help="main, ablation, budget, horizon, deep-insight, mixed-safety, judge-noise or "
+            help="main, ablation, budget, horizon, deep-insight, mixed-safety, population, "
+            "judge-noise or "
             "latency."
         ),
     ],
@@ -45,7 +46,10 @@ def run_experiment(
     path: Annotated[
         Path | None, Option(help="The suite's files, as its authors publish them.")
     ] = None,
-    split: Annotated[str | None, Option(help="For suite world: test (the default) or dev.")] = None,
+    split: Annotated[
+        str | None,
+        Option(help="For suite world: test (the default) or dev. For population: all, dev, test."),
+    ] = None,
     suite_option: Annotated[
         list[str] | None,
         Option(
@@ -226,6 +230,18 @@ def _json(
         "totals": session.totals(),
         "variants": [summary.to_json() for summary in summaries],
         **({"table": [dict(zip(own[0], row, strict=True)) for row in own[1:]]} if own else {}),
+        **({} if session.experiment.further is None else {"groups": _by_group(summaries)}),
+    }
+
+
+def _by_group(summaries: Sequence[Summary]) -> dict[str, dict[str, dict[str, float]]]:
+    """The shares of each variant in each group."""
+    return {
+        one.variant: {
+            group: {name: estimate.value for name, estimate in estimates.items()}
+            for group, estimates in one.groups.items()
+        }
+        for one in summaries
     }
 
 
@@ -246,9 +262,12 @@ _ENDINGS = ("drafted", "searched", "refused", "budget")
 
 
 def _show(session: Session, rows: Sequence[Row], summaries: Sequence[Summary]) -> None:
-    cells = _headline(session, rows) or _usual(summaries)
-    for line in table(cells, "<" + ">" * (len(cells[0]) - 1)):
-        tell(line)
+    shown = [_headline(session, rows) or _usual(summaries)]
+    if session.experiment.further is not None:
+        shown.append(_own_figures(session.totals()))
+    for cells in shown:
+        for line in table(cells, "<" + ">" * (len(cells[0]) - 1)):
+            tell(line)
     say(f"rows and report: {session.out / 'report.html'}")
 
 
@@ -285,6 +304,16 @@ def _usual(summaries: Sequence[Summary]) -> list[tuple[str, ...]]:
             )
         )
     return rows
+
+
+def _own_figures(totals: Mapping[str, Mapping[str, float]]) -> list[tuple[str, ...]]:
+    """The figures of an experiment's own suite: a line for each variant."""
+    names = list(dict.fromkeys(name for figures in totals.values() for name in figures))
+    lines = [
+        (variant, *(f"{figures[name]:,.1f}" if name in figures else "-" for name in names))
+        for variant, figures in totals.items()
+    ]
+    return [("", *names), *lines]
 
 
 @command(app, "report")
