@@ -155,7 +155,7 @@ async def test_a_second_judge_holds_what_fools_the_first_and_the_bar_does_not() 
     two, _ = await shares(noise, 40_000, 60, offers="insists", judges=2)
     # Three tries: 1 - 0.8^3 of texts that fool one judge, 1 - 0.96^3 of those that fool both.
     assert one > 0.3
-    assert two < 0.2
+    assert two < one / 2
 
 
 def test_the_cells_are_those_of_the_question() -> None:
