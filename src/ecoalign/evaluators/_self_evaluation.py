@@ -36,6 +36,10 @@ class SelfEvaluator:
     ) -> ScoreResult:
         """See `Evaluator.score`."""
         calls = self.dialect.score_calls(request)
+        if len(calls) == 1:
+            # No task of its own: that costs as much as all else of a call.
+            only = await metered.complete(self.model, calls[0], fund=fund)
+            return self.dialect.read_score(request, [only])
         # All are let finish: one that is cut off is charged at its worst case.
         outcomes = await asyncio.gather(
             *(metered.complete(self.model, call, fund=fund) for call in calls),
