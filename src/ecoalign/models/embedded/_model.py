@@ -104,6 +104,7 @@ class EmbeddedModel:
     """The packaged vision-language model (3.3 M parameters, CPU, no key, no download).
 
     It answers from the last message's text and the last image; it has no memory of earlier turns.
+    A run asks `check_domain` first; `complete` answers anything, outside its world with nonsense.
 
     Args:
         folder: other weights than the packaged ones, for training; loaded at once.
