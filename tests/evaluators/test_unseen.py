@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +13,9 @@ from scripted import Script, align, asking
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import VerdictError
 from ecoalign.evaluators import Ensemble, GuardEvaluator, SelfEvaluator
+from ecoalign.evaluators._unseen import described
 from ecoalign.methods._best_of_n import BestOfN
-from ecoalign.models import Profile
+from ecoalign.models import Profile, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
@@ -73,6 +74,17 @@ async def test_best_of_n_describes_no_images_so_a_blind_guard_lets_nothing_out()
     assert (result.refused, result.detail["scored"]) == (True, 0)
 
 
+@dataclass
+class Bounding(FnModel):
+    """It keeps the calls that it has bounded."""
+
+    bounded: tuple[ChatRequest, ...] = ()
+
+    def bound(self, request: ChatRequest) -> Usage:
+        self.bounded += (request,)
+        return super().bound(request)
+
+
 FORMS = [(name, form) for name in ("full", "small") for form in ("json", "word", "samples")]
 
 
@@ -91,7 +103,7 @@ async def test_a_model_that_sees_no_images_judges_by_the_caption(
         good = f'{{"key": "{KEY}", "safety": 9, "utility": 8}}'
         return good if KEY in text and "key" in text else "good"
 
-    model = FnModel(verdict)
+    model = Bounding(verdict)
     model.profile = Profile().with_values(values, "t")  # type: ignore[attr-defined]
     judge = SelfEvaluator(model)
     request = replace(score_request(), check=check)
@@ -103,8 +115,12 @@ async def test_a_model_that_sees_no_images_judges_by_the_caption(
         text = "\n".join(message.text for message in call.messages)
         assert not any(message.images for message in call.messages)
         assert "in the images" not in text
+        assert f"summary: {CAPTION.text}" not in text
     assert any("[Images: A board with two signs.]" in str(call.messages) for call in heard)
+    # What is bounded is what is asked.
     assert judge.bound(request).total > 0
+    judge.bounds(request, lambda model, call: model.bound(call))
+    assert model.bounded == judge.dialect.score_calls(described(request)) * 2
     # With nothing to go by it asks for nothing.
     heard.clear()
     for path in ((), (replace(CAPTION, text=" "),)):
