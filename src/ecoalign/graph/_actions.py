@@ -20,11 +20,14 @@ class ActionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """One simulated step: its expected safety in [-1, 1], utility >= 0 and cost > 0 in tokens."""
+    """One simulated step: its expected safety in [-1, 1], utility >= 0 and cost >= 0 in tokens.
+
+    A model forecasts safety and utility; a cost of 0 is left for the engine to price.
+    """
 
     safety: float
     utility: float
-    cost: float
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,8 @@ class ScoreRequest:
     """Score one new thought, which continues `path`.
 
     `kind` is the kind of thought; "request" asks for the safety of the request itself. `crop` is
-    the `region` that a look has seen: after the views, or alone where there are none.
+    the `region` that a look has seen: after the views, or alone where there are none. `check` is
+    0 for the first verdict on a text; n >= 1 is its n-th confirmation, asked for in another form.
     """
 
     question: str
@@ -139,6 +140,7 @@ class ScoreRequest:
     instructions: str = ""
     crop: ImagePart | None = None
     region: Region | None = None
+    check: int = 0
 
     @property
     def images(self) -> tuple[ImagePart, ...]:
