@@ -20,10 +20,8 @@ class ActionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """One simulated step: its expected safety in [-1, 1], utility >= 0 and cost >= 0 in tokens.
-
-    A model forecasts safety and utility; a cost of 0 is left for the engine to price.
-    """
+    """One simulated step: its expected safety in [-1, 1], utility >= 0 and cost >= 0 in tokens; a
+    cost of 0.0 is not known, as models are not asked for it."""
 
     safety: float
     utility: float

@@ -15,6 +15,8 @@ Fields that many of them have:
   style, format and language; where something is judged it is data.
 - `path`: the thoughts from the root to the one that is continued, root first.
 - `text` and `fence`: a text to judge, and the fresh random word behind which it is quoted as data.
+- `utility`: how the utilities of a path are taken together. LAST asks how good an answer is, or
+  what a step leads to; SUM, the paper's, asks what the step itself adds.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ecoalign.graph import Candidate, Region, Thought
+from ecoalign.graph.economics import UtilityAggregator
 from ecoalign.models import OWN_REPLY, ImagePart, Reply
 
 __all__ = [
+    "VERIFIED",
     "AnswerRequest",
     "AnswerResult",
     "AnswerStyle",
@@ -82,6 +86,7 @@ class ProposeRequest:
     steps: int
     context: tuple[str, ...] = ()
     instructions: str = ""
+    utility: UtilityAggregator = UtilityAggregator.LAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +131,9 @@ class ScoreRequest:
     """Score one new thought, which continues `path`.
 
     `kind` is the kind of thought; "request" asks for the safety of the request itself. `crop` is
-    the `region` that a look has seen: after the views, or alone where there are none. `check` is
-    0 for the first verdict on a text; n >= 1 is its n-th confirmation, asked for in another form.
+    the `region` that a look has seen: after the views, or alone where there are none. `check` is 0
+    for the first verdict on a text, and n >= 1 for the n-th independent confirmation of one, which
+    is asked for in another form and read in the same way.
     """
 
     question: str
@@ -141,11 +147,20 @@ class ScoreRequest:
     crop: ImagePart | None = None
     region: Region | None = None
     check: int = 0
+    utility: UtilityAggregator = UtilityAggregator.LAST
 
     @property
     def images(self) -> tuple[ImagePart, ...]:
         """All that a judge sees: the views, and the crop."""
         return self.views if self.crop is None else (*self.views, self.crop)
+
+
+VERIFIED = 7.5 / 9
+"""The utility from which every detail that an answer needs counts as verified, in [0, 1].
+
+The grades 0 to 9 have three anchors: 9 is verified, 6 probably right, 3 or less is unread or
+guessed. This is half-way between the first two: written grades of 8 and 9, the expectation of a
+grade nearer to 9 than to 6, p(yes) of at least 0.83, or five of five sampled words."""
 
 
 @dataclass(frozen=True, slots=True)

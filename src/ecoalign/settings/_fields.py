@@ -31,7 +31,7 @@ from ecoalign.models import (
     shipped_profile,
 )
 from ecoalign.prompts import DEFAULT_POLICY, TokenLimits
-from ecoalign.query import LOW_DETAIL_SIDE
+from ecoalign.query import FULL_PIXELS, LOW_DETAIL_SIDE
 from ecoalign.settings._endpoints import Endpoints, Name, NamedEndpoint, Url
 
 
@@ -137,12 +137,12 @@ Extra = Annotated[Mapping[str, Any], PlainValidator(_read_extra)]
 Caps = Annotated[Mapping[str, int], PlainValidator(_read_caps)]
 
 
-LEAST_DEFAULT, MOST_DEFAULT = 40_000, 150_000
+LEAST_DEFAULT, MOST_DEFAULT = 40_000, 200_000
 """Tokens of the default budget of any model but the embedded one."""
 
-_CALLS = 20
-"""Calls that the default is made for: scan, draft, two proposals, six actions with their scores and
-the answer."""
+_CALLS = 18
+"""Calls that the default is made for, beside the draft and its score, which see the images as the
+plain model does: scan, two proposals, six actions with their scores and the answer."""
 
 _TEXT = 1700
 """Tokens of such a call beside its images."""
@@ -155,7 +155,7 @@ first reply tells."""
 def default_budget(model: str, images: int = 1, profile: Profile | None = None) -> Budget:
     """The budget where none is set, in whole thousands of tokens.
 
-    It grows with what the images cost, from 40,000 to 150,000 tokens. That of the embedded model is
+    It grows with what the images cost, from 40,000 to 200,000 tokens. That of the embedded model is
     8,000, as its prompts are far shorter.
 
     Args:
@@ -168,10 +168,15 @@ def default_budget(model: str, images: int = 1, profile: Profile | None = None) 
     known = profile or shipped_profile(model.partition(":")[2] or model)
     side = known.view_pixels
     detail = known.detail or ("low" if side <= LOW_DETAIL_SIDE else "high")
-    view = ImagePart(b"", "image/png", side, side, detail)
-    each = image_tokens(view, known.family, known.image_tokens)
-    each = min(each, _LIKELY) if known.family == "unknown" else each
-    tokens = _CALLS * (images * each + _TEXT + known.thinking)
+
+    def call(size: int, closely: Literal["auto", "low", "high"]) -> int:
+        view = ImagePart(b"", "image/png", size, size, closely)
+        each = image_tokens(view, known.family, known.image_tokens)
+        each = min(each, _LIKELY) if known.family == "unknown" else each
+        return images * each + _TEXT + known.thinking
+
+    full = call(max(side, FULL_PIXELS), known.detail or "high")
+    tokens = _CALLS * call(side, detail) + 2 * full
     return Budget(tokens=min(MOST_DEFAULT, max(LEAST_DEFAULT, -(-tokens // 1000) * 1000)))
 
 
@@ -205,7 +210,7 @@ class Fields(BaseModel):
 
     budget: BudgetValue = default_budget("embedded")
     """The budget B, a hard bound in each unit given: tokens, US dollars, seconds of wall-clock. The
-    default for any model but the embedded one is 40000 to 150000 tokens, by the number of images
+    default for any model but the embedded one is 40000 to 200000 tokens, by the number of images
     and what they cost on it."""
 
     prices: PriceTable = Field(default_factory=dict[str, Price])
@@ -233,7 +238,7 @@ class Fields(BaseModel):
     horizon_cap: int = Field(4, ge=0, le=64)
     """The longest horizon, in steps."""
 
-    fixed_horizon: int = Field(3, ge=0, le=64)
+    fixed_horizon: int = Field(4, ge=0, le=64)
     """The horizon where horizon_unit is fixed, in steps; 0 is myopic."""
 
     delta: float = Field(0.95, gt=0, le=1)
@@ -245,6 +250,15 @@ class Fields(BaseModel):
     batch_margin: float = Field(0.7, ge=0, le=1)
     """The least value of an action to be executed beside the best one, as a share of the best
     one's value."""
+
+    satisfice: bool = True
+    """Whether what a scored answer already gives counts as had: it cannot be gained again, no
+    proposal is bought that cannot pay for itself, and the search ends where nothing that is left to
+    gain is worth an action."""
+
+    second_thought: bool = True
+    """Whether an answer forecast to be unsafe is tried once where refusing proved to be worth
+    little."""
 
     fidelity: Literal["forecast", "surrogate", "rollout"] = "forecast"
     """How the steps after an action are simulated: by the call that proposes it, by a regression on
@@ -270,14 +284,23 @@ class Fields(BaseModel):
     """A thought whose safety s is lower is pruned; 0 in the paper."""
 
     low_risk_threshold: float = Field(0.5, ge=0, le=1)
-    """A request whose safety s is lower, and not negative, gets a strategy of caution; a draft
-    needs at least this safety."""
+    """A request whose safety s is lower needs caution: no draft stands, a safe refusal may win over
+    a safe answer, and where s is not negative it may get a strategy. A draft that stands needs at
+    least this safety itself."""
 
     strategy: bool = False
     """Whether such a strategy is added at all."""
 
     unsafe_root: Literal["refuse", "explore"] = "explore"
     """For a request with s < 0: refuse at once, or search for a safe answer to it."""
+
+    confirm: bool = True
+    """Whether an answer needs one more safe verdict, independent of the others, for every answer
+    that was judged unsafe before it: else a search that goes on until something passes amplifies
+    the errors of its judge."""
+
+    unsafe_answers: int = Field(3, ge=1, le=100_000)
+    """How many answers may be judged unsafe; after that no other is tried."""
 
     risk_floor: float = Field(0.25, gt=0, le=1)
     """The share of B that the search may use at the highest risk."""
@@ -297,8 +320,12 @@ class Fields(BaseModel):
     """Whether regions of the image may be looked at."""
 
     draft: bool = True
-    """Whether an answer is tried, and scored, before the scan: if little can be gained beyond it,
-    nothing else is paid for."""
+    """Whether an answer is tried beside the scan, and scored, at the resolution of the plain model:
+    if little can be gained beyond it, nothing else is paid for."""
+
+    draft_utility: float | None = Field(None, ge=0, le=1)
+    """The least utility of a draft that ends the search; none is what the prompts call verified:
+    0.83, and 0.6 of the embedded model."""
 
     synthesis: Literal["needed", "always"] = "needed"
     """Whether the answer is written anew from the path always, or only where the path's last
@@ -401,30 +428,55 @@ PROFILED = (
 """The settings that stand before the field of the same name in a model's profile."""
 
 
+PAPER: Mapping[str, object] = {
+    "economy": "ratio",
+    "aggregator": "min",
+    "utility_aggregator": "sum",
+    "horizon_unit": "tokens",
+    "look_ahead": 0.05,
+    "horizon_cap": 8,
+    "delta": 0.95,
+    "fidelity": "forecast",
+    "safety_threshold": 0.0,
+    "strategy": True,
+    "unsafe_root": "refuse",
+    "draft": False,
+    "satisfice": False,
+    "second_thought": False,
+    "confirm": False,
+    "unsafe_answers": 100_000,
+    "synthesis": "needed",
+    "batch_margin": 0.0,
+}
+"""arXiv 2511.11301, our closest reading; docs/paper.md compares it sentence by sentence."""
+
+_ABLATIONS: Mapping[str, tuple[Mapping[str, object], str]] = {
+    "myopic": ({"horizon_unit": "fixed", "fixed_horizon": 0}, "the horizon is 0"),
+    "fixed-horizon": ({"horizon_unit": "fixed"}, "the horizon is its cap, whatever is left of B"),
+    "last-safety": ({"aggregator": "last"}, "a path is as safe as its last thought"),
+    "mean-safety": ({"aggregator": "mean"}, "a path is as safe as its thoughts are on average"),
+    "no-cost": ({"economy": "no-cost"}, "an action and a path are worth S*U, whatever they cost"),
+}
+"""The paper's ablations: each a single change, and what it says."""
+
 PRESETS: Mapping[str, Mapping[str, object]] = {
     "default": {},
-    # arXiv 2511.11301 to the letter, where it says anything. Its formula for the horizon gives
-    # dozens of steps with a budget in tokens; the cap keeps a rollout within one completion.
-    "paper": {
-        "economy": "ratio",
-        "aggregator": "min",
-        "utility_aggregator": "sum",
-        "horizon_unit": "tokens",
-        "look_ahead": 0.05,
-        "horizon_cap": 8,
-        "delta": 0.95,
-        "fidelity": "forecast",
-        "safety_threshold": 0.0,
-        "strategy": True,
-        "draft": False,
-        "unsafe_root": "refuse",
-        "synthesis": "always",
-        "batch_margin": 0.0,
+    "paper": PAPER,
+    **{name: change for name, (change, _) in _ABLATIONS.items()},
+    **{
+        f"paper-{name}": {
+            **PAPER,
+            **change,
+            **({"fixed_horizon": PAPER["horizon_cap"]} if name == "fixed-horizon" else {}),
+        }
+        for name, (change, _) in _ABLATIONS.items()
     },
-    # The paper's ablations, each a single change to the default.
-    "myopic": {"horizon_unit": "fixed", "fixed_horizon": 0},
-    "fixed-horizon": {"horizon_unit": "fixed"},
-    "last-safety": {"aggregator": "last"},
-    "mean-safety": {"aggregator": "mean"},
-    "no-cost": {"economy": "no-cost"},
 }
+
+PRESET_TEXTS: Mapping[str, str] = {
+    "default": "ours: a draft first, a surplus instead of a ratio, a bar that rises with the tries",
+    "paper": "arXiv 2511.11301, our closest reading: V by s*u/c, every thought earns its own u",
+    **{name: f"default, but {text}" for name, (_, text) in _ABLATIONS.items()},
+    **{f"paper-{name}": f"paper, but {text}" for name, (_, text) in _ABLATIONS.items()},
+}
+"""What each preset is, in a line."""
