@@ -229,9 +229,11 @@ def _reasoned(rng: Random, scene: Scene, question: Question) -> Iterator[Segment
             if rng.random() < 0.6:
                 prompt = say.plain_prompt("ask", text)
             yield Segment(prompt, target, image=True)
-        elif roll < 0.5:
+        elif roll < 0.4:
+            yield Segment(say.answer_prompt(text, [thought]), target, image=True)
+        elif roll < 0.6:
             yield Segment(say.think_prompt(text, []), thought, image=True)
-        elif roll < 0.85 or question.kind not in (Kind.COUNT, Kind.RELATION):
+        elif roll < 0.88 or question.kind not in (Kind.COUNT, Kind.RELATION):
             wrong = states.wrong_answer(rng, question)
             yield from _verdicts(rng, question, [], "answer", (target, wrong), (9, 1), image=True)
         else:
