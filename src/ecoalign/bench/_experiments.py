@@ -146,22 +146,37 @@ def _main(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[
 
 
 def _ablation(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
-    changes: Mapping[str, Mapping[str, object]] = {
-        "horizon: myopic": PRESETS["myopic"],
-        "horizon: fixed": PRESETS["fixed-horizon"],
-        "safety: last": PRESETS["last-safety"],
-        "safety: mean": PRESETS["mean-safety"],
-        "no cost term": PRESETS["no-cost"],
+    """Each changes one thing: over the default, and those of the paper over its preset, too."""
+    names = {
+        "myopic": "horizon: myopic",
+        "fixed-horizon": "horizon: fixed",
+        "last-safety": "safety: last",
+        "mean-safety": "safety: mean",
+        "no-cost": "no cost term",
+    }
+    further: Mapping[str, Mapping[str, object]] = {
         "economy: ratio": {"economy": "ratio"},
-        "economy: the paper's": PRESETS["paper"],
+        "every thought earns": {"utility_aggregator": "sum"},
+        "no draft": {"draft": False},
+        "never satisfied": {"satisfice": False},
+        "no second thought": {"second_thought": False},
+        "no rising bar": {"confirm": False, "unsafe_answers": 100_000},
+        "written anew": {"synthesis": "always"},
+        "strategy node": {"strategy": True},
         "no merging": {"merge": False},
         "no fusing": {"fuse": False},
         "no looking": {"look": False},
-        "no draft": {"draft": False},
-        "strategy node": {"strategy": True},
     }
-    changed = [Variant(name, ECOALIGN, settings) for name, settings in changes.items()]
-    return [_BASE, _DEFAULT, *changed]
+    paper = f"{ECOALIGN}:paper"
+    return [
+        _BASE,
+        _DEFAULT,
+        *(Variant(title, ECOALIGN, PRESETS[name]) for name, title in names.items()),
+        *(Variant(title, ECOALIGN, changes) for title, changes in further.items()),
+        Variant("paper", paper),
+        *(Variant(f"paper, {title}", f"{paper}-{name}") for name, title in names.items()),
+        Variant("paper, written anew", paper, {"synthesis": "always"}),
+    ]
 
 
 _COMPACT_BUDGETS = ("300", "450", "600", "900", "1400", "2400", "4800")

@@ -217,10 +217,17 @@ _WHY = {
 }
 
 
+_ENDED = {
+    "drafted": "answered by the draft",
+    "searched": "answered by a search",
+    "budget": "answered as far as the budget went",
+}
+
+
 def _receipt(result: Alignment) -> list[str]:
     """What a run has cost and why it ended, in a few lines."""
     spent, budget = result.spent, result.budget
-    kind = "refused" if result.refused else "answered"
+    kind = "refused" if result.refused else _ENDED.get(result.ended, "answered")
     usd = spent.usd or None  # free is not worth a word
     used = amount(spent.tokens.total, usd, spent.seconds)
     allowed = amount(budget.tokens, budget.usd, budget.seconds)

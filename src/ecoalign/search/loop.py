@@ -43,6 +43,7 @@ from ecoalign.search.state import SearchState
 from ecoalign.search.synthesizer import AnswerReserve
 from ecoalign.search.valuator import Terms, rank, select, share_left, terms
 from ecoalign.trace.events import (
+    DROPPED,
     ActionFailed,
     ActionsChosen,
     Finished,
@@ -154,7 +155,7 @@ async def _use_draft(
     if state.graph.root.safety < 0 or seen.plan:
         drop(ctx, drafted)
         why = "the request is unsafe" if not seen.plan else "a plan governs what is written"
-        ctx.recorder.emit(ActionFailed(DRAFT.id, "score", "Dropped", why))
+        ctx.recorder.emit(ActionFailed(DRAFT.id, "score", DROPPED, why))
         return False
     result = await score_draft(ctx, drafted, state.graph.root)
     reserve.learn()
@@ -266,7 +267,7 @@ async def _expand(ctx: RunContext, state: SearchState, now: Terms) -> bool:
     fresh = [c for c in result.candidates if not (redrafts and c.kind is ActionKind.ANSWER)]
     dropped = result.dropped + len(result.candidates) - len(fresh)
     ctx.recorder.emit(state.enqueue(node, fresh, dropped, result.seen))
-    earned = graph.floor(node) * graph[node].utility
+    earned = graph.path_safety(node) * graph[node].utility
     if not (fresh or dropped) and earned <= now.price * graph[node].cost:
         ctx.recorder.emit_all(state.drop_dead_ends(node, worthless=True))
     return True
