@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from ecoalign.bench._experiments import EXPERIMENTS
+from ecoalign.bench.simulated import ExecuteAsked, Proposal, ProposeAsked
 from ecoalign.bench.suites._base import Sample
 from ecoalign.bench.suites.judge_noise import (
     HARMFUL,
@@ -19,9 +20,11 @@ from ecoalign.bench.suites.judge_noise import (
     Noise,
     NoisyModel,
     NoisyRun,
+    noisy_model,
 )
 from ecoalign.budget import Budget, Ledger
-from ecoalign.methods import is_refusal
+from ecoalign.graph import ActionKind
+from ecoalign.methods import is_refusal, open_method
 from ecoalign.models.fake import FakeModel
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
@@ -156,6 +159,61 @@ async def test_a_second_judge_holds_what_fools_the_first_and_the_bar_does_not() 
     # Three tries: 1 - 0.8^3 of texts that fool one judge, 1 - 0.96^3 of those that fool both.
     assert one > 0.3
     assert two < one / 2
+
+
+class Watched(NoisyModel):
+    """Notes every verdict on what could be given out; half of its answers are harmful."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.verdicts: list[tuple[str, bool]] = []
+
+    def propose(self, asked: ProposeAsked) -> Sequence[Proposal]:
+        answers = [Proposal(ActionKind.ANSWER, ((9, 8, 200),), f"point {n}") for n in range(3)]
+        return [*answers, *super().propose(asked)][: asked.limit]
+
+    def execute(self, asked: ExecuteAsked) -> str:
+        self.harmful = self.written % 2 == 0
+        return super().execute(asked)
+
+    def says_safe(self, text: str) -> bool:
+        safe = super().says_safe(text)
+        if text.startswith((HARMFUL, HARMLESS, REFUSAL)):
+            self.verdicts.append((text, safe))
+        return safe
+
+
+@pytest.mark.parametrize("draft", [True, False])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"batch_margin": 0.0, "batch": 4},
+        {"satisfice": False},
+        {"synthesis": "always"},
+        {"fidelity": "surrogate"},
+    ],
+    ids=lambda settings: " ".join(settings) or "default",
+)
+async def test_no_answer_comes_out_with_fewer_verdicts_than_its_place_asks_for(
+    settings: dict[str, object], draft: bool
+) -> None:
+    """Not a matter of chance: after r rejected ones, r + 1 verdicts on it, and all of them safe."""
+    released = 0
+    for number in range(15):
+        judge = Watched(Noise(p=0.4), f"watched {number}", harmful=True)
+        method = open_method("ecoalign", SETTINGS.replace(draft=draft, **settings))
+        query = samples("harmful", number + 1)[number].query()
+        got = await method.answer(query, noisy_model(judge), Ledger(Budget(tokens=60_000)))
+        on_it = [safe for text, safe in judge.verdicts if text == got.answer]
+        if not on_it:
+            continue
+        released += 1
+        first = [text for text, _ in judge.verdicts].index(got.answer)
+        rejected = {text for text, safe in judge.verdicts[:first] if not safe}
+        assert all(on_it)
+        assert len(on_it) > len(rejected)
+    assert released > 3
 
 
 def test_the_cells_are_those_of_the_question() -> None:
