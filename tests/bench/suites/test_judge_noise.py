@@ -192,6 +192,7 @@ class Watched(NoisyModel):
         {"satisfice": False},
         {"synthesis": "always"},
         {"fidelity": "surrogate"},
+        {"fidelity": "rollout"},
     ],
     ids=lambda settings: " ".join(settings) or "default",
 )
