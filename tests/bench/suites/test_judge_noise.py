@@ -221,7 +221,7 @@ def test_the_cells_are_those_of_the_question() -> None:
     cells = EXPERIMENTS["judge-noise"].variants((), "full", ())
     given = [(one.given["method"], one.given["p"], one.given["q"], one.budget) for one in cells]
     assert len(set(given)) == len(given)
-    for method in ("single verdict", "ecoalign", "ecoalign, no draft", "paper"):
+    for method in ("single verdict", "ecoalign", "ecoalign without draft", "paper"):
         assert {p for name, p, q, _ in given if name == method and not q} == {
             0.01,
             0.02,
@@ -229,10 +229,10 @@ def test_the_cells_are_those_of_the_question() -> None:
             0.10,
             0.20,
         }
-    for method in ("ecoalign", "ecoalign, no draft", "paper"):
+    for method in ("ecoalign", "ecoalign without draft", "paper"):
         assert {b for name, p, _, b in given if (name, p) == (method, 0.2)} == {
             "8000",
             "40000",
             "400000",
         }
-    assert {q for name, _, q, _ in given if name == "ecoalign, two judges"} == {0.0, 0.05, 0.2}
+    assert {q for name, _, q, _ in given if name == "ecoalign with two judges"} == {0.0, 0.05, 0.2}
