@@ -11,7 +11,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import EcoAlignError
-from ecoalign.graph import ActionKind, Candidate, Forecast, PendingAction, Thought, ThoughtId
+from ecoalign.graph import (
+    ENDS,
+    ActionKind,
+    Candidate,
+    Forecast,
+    PendingAction,
+    Thought,
+    ThoughtId,
+)
 from ecoalign.search.context import RunContext
 from ecoalign.search.executor import KIND_OF, ActionResult, Job, execute, worst_case
 from ecoalign.search.proposer import propose_request
@@ -29,10 +37,13 @@ class Simulator:
 
     Attributes:
         ready: results that simulation has already produced and paid for, by action id.
+        rejected: answers and refusals among them that were judged unsafe and are not counted yet:
+            they were tried like any other.
     """
 
     def __init__(self) -> None:
         self.ready: dict[int, ActionResult] = {}
+        self.rejected = 0
 
     async def prepare(self, ctx: RunContext, jobs: Iterable[Job], horizon: int) -> bool:
         """What has to be done, and paid, before the open actions are forecast.
@@ -152,6 +163,8 @@ class RolloutSimulator(Simulator):
                 break
             steps.append(Forecast(outcome.score.safety, outcome.score.utility, cost))
             safe = outcome.score.safety >= ctx.settings.safety_threshold
+            if outcome is self.ready[job.id] and not safe:
+                self.rejected += KIND_OF[job.candidate.kind] in ENDS
             done = len(steps) > depth or not safe
             at = None if done else await self._next(ctx, at, outcome)
         return tuple(steps)
