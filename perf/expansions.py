@@ -1,7 +1,8 @@
 """What the engine itself costs: microseconds per expansion with a model that answers at once, and
 bytes per thought.
 
-    python perf/expansions.py [--expansions 1000 10000] [--repeats 3] [--preset default] [--memory]
+    python perf/expansions.py [--expansions 1000 10000 99999] [--repeats 3] [--preset default]
+        [--memory]
 
 An expansion is one executed action: a thought that was generated, scored and added to the graph.
 Its price here is all that the engine does for it, proposals and valuations included: prompts are

@@ -7,6 +7,7 @@ drift apart.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from ecoalign.models.embedded._tokenizer import plain
 
@@ -42,12 +43,13 @@ def utility_of(digit: float) -> float:
     return digit / 9
 
 
-def _joined(texts: Sequence[str]) -> str:
-    return " | ".join(plain(text) for text in texts)
+@lru_cache(maxsize=256)
+def _joined(texts: tuple[str, ...]) -> str:
+    return " | ".join(map(plain, texts))
 
 
 def _path(texts: Sequence[str]) -> str:
-    return f" <path> {_joined(texts)}" if texts else ""
+    return f" <path> {_joined(tuple(texts))}" if texts else ""
 
 
 def plain_prompt(role: str, question: str) -> str:
@@ -83,7 +85,7 @@ def look_prompt(question: str, cell: str) -> str:
 
 def fuse_prompt(question: str, path: Sequence[str], others: Sequence[str]) -> str:
     """-> the thoughts as one, no image."""
-    return f"<fuse> {plain(question)}{_path(path)} <others> {_joined(others)} <out>"
+    return f"<fuse> {plain(question)}{_path(path)} <others> {_joined(tuple(others))} <out>"
 
 
 def answer_prompt(question: str, path: Sequence[str], caption: str = "") -> str:
