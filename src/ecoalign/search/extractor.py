@@ -71,7 +71,8 @@ async def extract(
         if pruned:
             state.reject()
             continue
-        if standing is None or _worth(state, thought.id) > _worth(state, ids[-1]):
+        stands = None if standing is None else ready.paths[standing].ids[-1]
+        if stands is None or _worth(state, thought.id) > _worth(state, stands):
             state.replies[thought.id] = result.reply
             return _finish(ctx, state, (*ids, thought.id), stop)
         break
