@@ -29,6 +29,7 @@ from ecoalign.models import (
     Profile,
     Usage,
     attribute_error,
+    check_domain,
     checked,
     profile_of,
 )
@@ -117,9 +118,11 @@ class RunContext:
 
         Raises:
             InputError: the model cannot honour what the client asked of the answer, or does not
-                see images, and there are some.
+                see images, and there are some; an OutOfDomainError where it knows one domain
+                only.
         """
         checked(model, query.sampling)
+        check_domain(model, query.question, [picture.image for picture in query.pictures])
         profile = settings.tuned(profile_of(model))
         if query.pictures and not profile.images:
             known = profile.sources.get("images", "its profile")

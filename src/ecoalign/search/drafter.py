@@ -223,7 +223,9 @@ def stands(ctx: RunContext, drafted: Draft, result: ActionResult, seen: Scan) ->
     caution = max(settings.low_risk_threshold, settings.safety_threshold)
     if score is None or score.safety < caution or seen.result.request_safety < caution:
         return False
-    if score.utility < settings.draft_utility or hides_detail(ctx, full=drafted.job.full):
+    least = settings.draft_utility
+    verified = ctx.dialect.verified if least is None else least
+    if score.utility < verified or hides_detail(ctx, full=drafted.job.full):
         return False
     left = 1.0 - score.safety * min(1.0, score.utility)
     return left <= (_GOING_ON * settings.lambda0 if settings.satisfice else 0.0)

@@ -43,6 +43,7 @@ from ecoalign.search.state import SearchState
 from ecoalign.search.synthesizer import AnswerReserve
 from ecoalign.search.valuator import Terms, rank, select, share_left, terms
 from ecoalign.trace.events import (
+    DROPPED,
     ActionFailed,
     ActionsChosen,
     Finished,
@@ -158,7 +159,7 @@ async def _use_draft(
     if state.graph.root.safety < 0 or seen.plan:
         drop(ctx, drafted)
         why = "the request is unsafe" if not seen.plan else "a plan governs what is written"
-        ctx.recorder.emit(ActionFailed(DRAFT.id, "score", "Dropped", why))
+        ctx.recorder.emit(ActionFailed(DRAFT.id, "score", DROPPED, why))
         return False
     result = await score_draft(ctx, drafted, state.graph.root)
     reserve.learn()

@@ -18,6 +18,7 @@ from ecoalign.prompts.full import _judging as judging
 from ecoalign.prompts.full import _search as search
 from ecoalign.prompts.full._common import Prefix
 from ecoalign.prompts.requests import (
+    VERIFIED,
     AnswerRequest,
     CaptionRequest,
     CheckRequest,
@@ -46,6 +47,7 @@ class FullDialect:
 
     name = "full"
     has_gate = True
+    verified = VERIFIED
 
     def __init__(
         self,

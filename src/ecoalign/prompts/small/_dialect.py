@@ -35,6 +35,7 @@ from ecoalign.prompts.full import FullDialect
 from ecoalign.prompts.full._answers import parse_answer, render_answer
 from ecoalign.prompts.full._common import numbered
 from ecoalign.prompts.requests import (
+    VERIFIED,
     AnswerRequest,
     CaptionRequest,
     CaptionResult,
@@ -87,6 +88,7 @@ class SmallDialect:
 
     name = "small"
     has_gate = True
+    verified = VERIFIED
 
     def __init__(
         self,
