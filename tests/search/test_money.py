@@ -122,6 +122,8 @@ def check_money(budget: Budget, ledger: Ledger) -> None:
     spent = ledger.spent
     assert ledger.open_calls == 0
     assert ledger.reserved.tokens in (0, None)
+    with pytest.raises(ValueError, match="no fund"):
+        ledger.remaining("action 0")
     if budget.tokens is not None:
         assert spent.tokens.total <= budget.tokens
     if budget.usd is not None:

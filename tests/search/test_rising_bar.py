@@ -207,7 +207,7 @@ async def test_what_a_rollout_has_made_meets_it_and_its_failures_count() -> None
     tried, though they are never chosen."""
     judge = by_text(["answer 0", "answer 1"])
     result = await align(answers(4).model(), evaluator=judge, fidelity="rollout")
-    assert ends(result) == [("answer 0", True), ("answer 1", True), ("answer 2", False)]
+    assert ends(result) == [("answer 2", False)]
     assert judge.checks("answer 2") == [0, 1, 2]
     spoilt = Judge(lambda request: UNSAFE)
     refused = await align(answers(4).model(), evaluator=spoilt, fidelity="rollout")

@@ -115,10 +115,7 @@ async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
         prices = {action.id: _price(ctx, state, action) for action in alive}
         jobs = [*map(state.job, alive)]
         forecasts = await state.simulator.simulate(ctx, jobs, now.horizon, prices)
-        if unsafe := [action for action in alive if state.rolled_out_unsafe(action)]:
-            # They were tried: the next answer has to meet a higher bar.
-            await _carry_out(ctx, state, reserve, unsafe)
-            continue
+        state.count_simulated()
         ranked = rank(alive, forecasts, state.graph.floor, now, affordable)
         ctx.recorder.emit(Valued(state.step, tuple(ranked)))
         most = min(settings.batch, room)

@@ -214,14 +214,6 @@ class SearchState:
         self.queue.keep(alive)
         return alive
 
-    def rolled_out_unsafe(self, action: PendingAction) -> bool:
-        """Whether an open action is an answer or a refusal that a rollout has made already, and
-        that was judged unsafe."""
-        made = self.simulator.ready.get(action.id)
-        ends = KIND_OF[action.candidate.kind] in ENDS
-        score = made.score if made is not None and ends else None
-        return score is not None and score.safety < self.settings.safety_threshold
-
     def most_informed_doubtful_answer(self) -> PendingAction | None:
         """Of the open answers that are forecast to be unsafe, the one from the thought that knows
         most. It must rest on something that was found out: a guess from the bare request is what
@@ -350,6 +342,12 @@ class SearchState:
         """An answer or a refusal was judged unsafe: the next one has to meet a higher bar."""
         self.rejected += 1
         self.needs.clear()
+
+    def count_simulated(self) -> None:
+        """Answers that simulation has tried, and that were judged unsafe, count like any other."""
+        for _ in range(self.simulator.rejected):
+            self.reject()
+        self.simulator.rejected = 0
 
     def add_strategy(self, plan: str, score: ScoreResult, cost: int) -> ThoughtAdded:
         """The cautious plan under v0. It governs everything, so the root is not expanded beside
