@@ -55,6 +55,7 @@ async def extract(
         if result.score is None:
             assert result.error is not None  # noqa: S101 - one of the two is always there
             ctx.recorder.emit(state.failed(-1, result.stage, result.error))
+            state.unreadable(result.error)
             if not ready.paths:
                 raise_if_rejected(result.error)
             continue

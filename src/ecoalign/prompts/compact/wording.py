@@ -65,7 +65,8 @@ def propose_prompt(question: str, caption: str, path: Sequence[str], others: Seq
 
     The first `FUSABLE` of `others` are listed, so that a number is one digit.
     """
-    listed = _joined([f"{i} : {text}" for i, text in enumerate(others[:FUSABLE], 1)])
+    numbered = enumerate(others[:FUSABLE], 1)
+    listed = " | ".join(f"{i} : {plain(text)}".rstrip() for i, text in numbered)
     tail = f" <others> {listed}" if others else ""
     return f"<propose> {plain(question)} <cap> {plain(caption)}{_path(path)}{tail} <out>"
 
