@@ -115,6 +115,7 @@ async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
         prices = {action.id: _price(ctx, state, action) for action in alive}
         jobs = [*map(state.job, alive)]
         forecasts = await state.simulator.simulate(ctx, jobs, now.horizon, prices)
+        state.count_simulated()
         ranked = rank(alive, forecasts, state.graph.floor, now, affordable)
         ctx.recorder.emit(Valued(state.step, tuple(ranked)))
         most = min(settings.batch, room)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import EcoAlignError
-from ecoalign.graph import ActionKind, Candidate, Forecast, Thought, ThoughtId
+from ecoalign.graph import ENDS, ActionKind, Candidate, Forecast, Thought, ThoughtId
 from ecoalign.search.context import RunContext
 from ecoalign.search.executor import KIND_OF, ActionResult, Job, execute, worst_case
 from ecoalign.search.proposer import propose_request
@@ -32,10 +32,13 @@ class Simulator:
 
     Attributes:
         ready: results that simulation has already produced and paid for, by action id.
+        rejected: answers and refusals among them that were judged unsafe and are not counted yet:
+            they were tried like any other.
     """
 
     def __init__(self) -> None:
         self.ready: dict[int, ActionResult] = {}
+        self.rejected = 0
 
     async def simulate(
         self, ctx: RunContext, jobs: Sequence[Job], horizon: int, prices: Mapping[int, Prices]
@@ -144,6 +147,8 @@ class RolloutSimulator(Simulator):
                 break
             steps.append(Forecast(outcome.score.safety, outcome.score.utility, cost))
             safe = outcome.score.safety >= ctx.settings.safety_threshold
+            if outcome is self.ready[job.id] and not safe:
+                self.rejected += KIND_OF[job.candidate.kind] in ENDS
             done = len(steps) > depth or not safe
             at = None if done else await self._next(ctx, at, outcome)
         return tuple(steps)

@@ -343,6 +343,12 @@ class SearchState:
         self.rejected += 1
         self.needs.clear()
 
+    def count_simulated(self) -> None:
+        """Answers that simulation has tried, and that were judged unsafe, count like any other."""
+        for _ in range(self.simulator.rejected):
+            self.reject()
+        self.simulator.rejected = 0
+
     def add_strategy(self, plan: str, score: ScoreResult, cost: int) -> ThoughtAdded:
         """The cautious plan under v0. It governs everything, so the root is not expanded beside
         it."""
