@@ -40,8 +40,13 @@ CURRICULUM = (
     ),
     # Counts and relations, thought through and judged, beside all the rest.
     Stage(
+        0.85,
+        Shares(0.03, 0.05, asks=0.2, laws=0.12, sums=0.05, plans=0.07, reasons=0.17, links=0.09),
+    ),
+    # Laws, plans and sums once more, which the stage before blurs.
+    Stage(
         1.0,
-        Shares(0.03, 0.04, asks=0.18, laws=0.14, sums=0.04, plans=0.06, reasons=0.2, links=0.08),
+        Shares(0.03, 0.03, asks=0.14, laws=0.16, sums=0.09, plans=0.16, reasons=0.08, links=0.07),
     ),
 )
 

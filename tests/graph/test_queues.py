@@ -20,6 +20,7 @@ from ecoalign.graph import (
     ThoughtId,
     ThoughtKind,
 )
+from ecoalign.graph.economics import SafetyAggregator
 
 
 def pending(number: int, *partners: int) -> PendingAction:
@@ -174,3 +175,18 @@ def test_the_best_answer_follows_merges_up_and_down() -> None:
     assert best.value(graph) == 0.45
     assert answer(1.0, 7.0) is not None
     assert best.value(graph) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "value"),
+    [(SafetyAggregator.MIN, 0.2), (SafetyAggregator.LAST, 0.8), (SafetyAggregator.MEAN, 0.5)],
+)
+def test_how_good_an_answer_is_follows_from_the_safety_of_its_path(
+    aggregator: SafetyAggregator, value: float
+) -> None:
+    graph = ThoughtGraph("root", aggregator=aggregator)
+    weak = graph.add(ThoughtKind.THINK, "a", parent=ROOT, safety=0.2, utility=0.0, cost=1.0)
+    end = graph.add(ThoughtKind.ANSWER, "b", parent=weak.id, safety=0.8, utility=1.0, cost=1.0)
+    best = BestAnswer()
+    best.note(graph, end.id)
+    assert best.value(graph) == pytest.approx(value)

@@ -144,7 +144,7 @@ async def _use_draft(
     """
     state.next_action = DRAFT.id + 1
     if state.graph.root.safety < 0 or seen.plan:
-        drop(ctx, drafted)
+        drop(ctx)
         why = "the request is unsafe" if not seen.plan else "a plan governs what is written"
         ctx.recorder.emit(ActionFailed(DRAFT.id, "score", DROPPED, why))
         return False

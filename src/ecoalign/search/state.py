@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ecoalign.budget import Amount
-from ecoalign.errors import BudgetExceeded, EcoAlignError
+from ecoalign.errors import BudgetExceeded, EcoAlignError, VerdictError
 from ecoalign.graph import (
     ENDS,
     ROOT,
@@ -307,6 +307,8 @@ class SearchState:
         score, candidate = result.score, action.candidate
         if score is None:
             assert result.error is not None  # noqa: S101 - one of the two is always there
+            if KIND_OF[candidate.kind] in ENDS:
+                self.unreadable(result.error)
             return [self.failed(action.id, result.stage, result.error)]
         if self.graph.is_pruned(action.parent):
             return []
@@ -359,6 +361,12 @@ class SearchState:
     def _note(self, thought: Thought) -> None:
         best = self.best if thought.kind is ThoughtKind.ANSWER else self.best_refusal
         best.note(self.graph, thought.id)
+
+    def unreadable(self, error: EcoAlignError) -> None:
+        """An answer has no score. Where its judge gave no verdict that counts it was not judged
+        safe, and the next one is another try; what was not asked is none."""
+        if isinstance(error, VerdictError):
+            self.reject()
 
     def reject(self) -> None:
         """An answer or a refusal was judged unsafe: the next one has to meet a higher bar."""
