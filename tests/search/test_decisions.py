@@ -212,7 +212,7 @@ async def test_an_action_is_priced_by_what_those_of_its_kind_have_cost() -> None
     state = SearchState.new(chosen, text_similarity, seen)
 
     def price(kind: ActionKind, bound: int) -> float:
-        prices, needs = state.prices(), Amount(bound, None, None)
+        prices, needs = state.prices, Amount(bound, None, None)
         return prices.by_kind.get(kind) or state.price(needs)
 
     def carried_out(kind: ActionKind, bound: int, cost: int) -> None:
@@ -227,14 +227,14 @@ async def test_an_action_is_priced_by_what_those_of_its_kind_have_cost() -> None
 
     # Nothing has told yet: half of the bound. Steps after it: twice the scan.
     assert (price(ActionKind.THINK, 1000), price(ActionKind.LOOK, 4000)) == (500.0, 2000.0)
-    assert state.prices().later == 600.0
+    assert state.prices.later == 600.0
     carried_out(ActionKind.THINK, 1000, 100)
     assert price(ActionKind.THINK, 5000) == 100.0
     # That came to a tenth of its bound.
     assert price(ActionKind.LOOK, 4000) == pytest.approx(400.0)
     carried_out(ActionKind.LOOK, 4000, 900)
     assert price(ActionKind.LOOK, 1) == 900.0
-    assert state.prices().later == 500.0
+    assert state.prices.later == 500.0
 
 
 # -- how it ended ---------------------------------------------------------------------------------
