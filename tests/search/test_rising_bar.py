@@ -80,7 +80,7 @@ async def test_each_rejection_asks_for_one_more_verdict(rejected: int, kind: str
 
 async def test_it_is_off_where_the_setting_says_so() -> None:
     judge = by_text(["answer 0", "answer 1"])
-    result = await align(answers(4).model(), evaluator=judge, confirm=False)
+    result = await align(answers(4).model(), evaluator=judge, confirm=False, unsafe_answers=3)
     assert (result.answer, judge.checks("answer 2")) == ("answer 2", [0])
     assert confirmed(result) == []
 
@@ -92,7 +92,7 @@ async def test_the_least_verdict_counts_and_one_that_is_unsafe_is_another_reject
         return 1.0 - 0.2 * request.check, 0.7 + 0.1 * request.check
 
     judge = Judge(verdict)
-    result = await align(answers(4).model(), evaluator=judge)
+    result = await align(answers(4).model(), evaluator=judge, unsafe_answers=3)
     assert ends(result)[:3] == [("answer 0", True), ("answer 1", True), ("answer 2", False)]
     assert judge.checks("answer 2") == [0, 1, 2]
     assert result.answer == "answer 2"

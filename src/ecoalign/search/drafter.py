@@ -22,15 +22,13 @@ from ecoalign.search.failures import raise_if_rejected, raise_if_silent
 from ecoalign.search.proposer import propose_request
 from ecoalign.search.scanner import Scan, hides_detail, scan, scan_request
 from ecoalign.search.synthesizer import answer_bounds, write_request
+from ecoalign.search.valuator import GOING_ON
 from ecoalign.trace.events import ActionsChosen, Proposed
 
 DRAFT = PendingAction(0, ROOT, Candidate(ActionKind.ANSWER, "", ()))
 """The action, the first of a run that drafts."""
 
 _FUND = f"action {DRAFT.id}"
-
-_GOING_ON = 3
-"""Actions that going on takes at least: a proposal, what is proposed, and an answer from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +224,7 @@ def stands(ctx: RunContext, drafted: Draft, result: ActionResult, seen: Scan) ->
     caution = max(settings.low_risk_threshold, settings.safety_threshold)
     if score is None or score.safety < caution or seen.result.request_safety < caution:
         return False
-    least = settings.draft_utility
-    verified = ctx.dialect.verified if least is None else least
-    if score.utility < verified or hides_detail(ctx, full=drafted.job.full):
+    if score.utility < ctx.verified or hides_detail(ctx, full=drafted.job.full):
         return False
     left = 1.0 - score.safety * min(1.0, score.utility)
-    return left <= (_GOING_ON * settings.lambda0 if settings.satisfice else 0.0)
+    return left <= (GOING_ON * settings.lambda0 if settings.satisfice else 0.0)
