@@ -240,7 +240,9 @@ async def _choose(
         return left.covers(*(_needs(ctx, state, action) for action in actions))
 
     found = queue.best_first(
-        lambda action: state.worth(action, now, prices, lambda one: _price(ctx, state, one)),
+        lambda action: state.worth(
+            action, now, prices, lambda one: state.price(_needs(ctx, state, one))
+        ),
         lambda action: state.worth(action, top.terms, top.prices, lambda one: 0.0),
     )
     valued, margin = ranked(found, affordable), ctx.settings.batch_margin
@@ -253,12 +255,6 @@ def _affordable(ctx: RunContext, state: SearchState, actions: Sequence[PendingAc
     """Whether the worst case of all of them together fits what is left."""
     needs = [_needs(ctx, state, action) for action in actions]
     return ctx.ledger.remaining().covers(*needs)
-
-
-def _price(ctx: RunContext, state: SearchState, action: PendingAction) -> float:
-    """What an action will cost, of whose kind none was executed."""
-    _needs(ctx, state, action)
-    return state.price(action)
 
 
 def _needs(ctx: RunContext, state: SearchState, action: PendingAction) -> Amount:

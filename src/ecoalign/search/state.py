@@ -278,14 +278,10 @@ class SearchState:
             self.next_action += 1
         return Proposed(parent, first, tuple(candidates), dropped, seen)
 
-    def price(self, action: PendingAction) -> float:
-        """What an action will cost, in tokens: what those of its kind have cost; before the first,
-        what it is bounded by, as far as executed ones came to their bounds."""
-        known = self.by_kind.get(action.candidate.kind)
-        if known is not None:
-            return known.mean
-        needs = self.needs.get(action.id)
-        if needs is None or needs.tokens is None:
+    def price(self, needs: Amount) -> float:
+        """What an action will cost, in tokens, before the first of its kind: what it is bounded by,
+        as far as executed ones came to their bounds."""
+        if needs.tokens is None:
             return self.mean_cost
         share = self.used.tokens / self.worst.tokens if self.worst.tokens else _USED
         return max(1.0, share * needs.tokens)
