@@ -149,7 +149,8 @@ class RunContext:
         )
 
     def collecting(self, calls: list[Called]) -> RunContext:
-        """The same context, whose calls go to `calls` and are recorded by who made the list.
+        """The same context, whose calls go to `calls` and are recorded by who made the list
+        (`record`).
 
         Each concurrent action has a list of its own, so that the trace is in the order of the
         actions, whatever order their calls end in.
@@ -158,6 +159,10 @@ class RunContext:
         return replace(
             self, metered=self.metered.scoped(on_call=lambda call: calls.append(timed(call)))
         )
+
+    def record(self, calls: Iterable[Called]) -> None:
+        """Record collected calls, now that they have been waited for."""
+        self.metered.join(calls)
 
     def booked_as(self, stage: str) -> RunContext:
         """The same context with every call recorded under `stage`."""

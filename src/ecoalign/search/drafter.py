@@ -91,7 +91,7 @@ async def draft(ctx: RunContext, *, scanned: bool = False) -> ActionResult | Non
     ctx.recorder.emit(Proposed(ROOT, DRAFT.id, (DRAFT.candidate,)))
     ctx.recorder.emit(ActionsChosen(0, (DRAFT.id,)))
     (result,) = await execute(ctx, [_job()])
-    ctx.recorder.emit_all(result.calls)
+    ctx.record(result.calls)
     raise_if_rejected(result.error)
     raise_if_silent(result.error)
     return result

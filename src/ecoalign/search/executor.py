@@ -139,7 +139,7 @@ async def execute(ctx: RunContext, jobs: Sequence[Job]) -> list[ActionResult]:
             results.append(result)
     except BaseException:
         for log in logs:
-            ctx.recorder.emit_all(log)
+            ctx.record(log)
         raise
     return results
 

@@ -262,7 +262,7 @@ async def _carry_out(
     made = dict(zip((job.id for job in fresh), await execute(ctx, fresh), strict=True))
     results = [ready.pop(job.id) if job.id in ready else made[job.id] for job in jobs]
     for action, result in zip(batch, results, strict=True):
-        ctx.recorder.emit_all(result.calls)
+        ctx.record(result.calls)
         _tell(ctx, state, reserve, action, result)
     if not state.graph.ends:
         for result in results:

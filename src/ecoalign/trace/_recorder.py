@@ -61,7 +61,7 @@ class Recorder:
 def _retimed(event: E, recorded: Event) -> E:
     changes: dict[str, Any] = {"at": recorded.at}
     if isinstance(event, Called) and isinstance(recorded, Called):
-        changes["seconds"] = recorded.seconds
+        changes |= {"seconds": recorded.seconds, "waited": recorded.waited}
     elif isinstance(event, StepStarted) and isinstance(recorded, StepStarted):
         changes["remaining"] = replace(event.remaining, seconds=recorded.remaining.seconds)
         changes["horizon"], changes["price"] = recorded.horizon, recorded.price
