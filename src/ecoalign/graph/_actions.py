@@ -20,11 +20,12 @@ class ActionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """One simulated step: its expected safety in [-1, 1], utility >= 0 and cost > 0 in tokens."""
+    """One simulated step: its expected safety in [-1, 1], utility >= 0 and cost >= 0 in tokens; a
+    cost of 0.0 is not known, as models are not asked for it."""
 
     safety: float
     utility: float
-    cost: float
+    cost: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

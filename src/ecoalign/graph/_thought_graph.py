@@ -28,6 +28,7 @@ from itertools import pairwise
 
 from ecoalign.errors import EcoAlignError
 from ecoalign.graph._thoughts import ENDS, ROOT, Region, Thought, ThoughtId, ThoughtKind
+from ecoalign.graph.economics import SafetyAggregator, path_safety
 
 
 class PrunedError(EcoAlignError):
@@ -54,7 +55,11 @@ class ThoughtGraph:
         safety: the risk of the request, s of v0 in [-1, 1]. It is in no path's S, prunes
             nothing.
         utility, cost: the root's own; in no path's U or C.
-        threshold: a thought with s below it is pruned at once; in [0, 1], 0 in the paper.
+        threshold: a thought that makes its path less safe is pruned at once; in [0, 1], 0 in the
+            paper.
+        aggregator: what a path's safety is. By the weakest link a thought below the threshold is
+            pruned; by the average, one with which the average falls below it; by the last thought,
+            only an end is, as a path is no safer and no less safe for what leads to it.
     """
 
     def __init__(
@@ -65,10 +70,12 @@ class ThoughtGraph:
         utility: float = 0.0,
         cost: float = 0.0,
         threshold: float = 0.0,
+        aggregator: SafetyAggregator = SafetyAggregator.MIN,
     ) -> None:
         if not 0.0 <= threshold <= 1.0:
             raise ValueError(f"threshold must be in [0, 1], not {threshold}.")
         self.threshold = threshold
+        self.aggregator = aggregator
         self._thoughts = [Thought(ROOT, ThoughtKind.ROOT, text, safety, utility, cost)]
         self._children: list[dict[ThoughtId, None]] = [{}]
         self._state = [_State.LIVE]
@@ -188,7 +195,7 @@ class ThoughtGraph:
         cost: float,
         region: Region | None = None,
     ) -> Thought:
-        """Add a thought under one parent. It is pruned at once if s is below the threshold.
+        """Add a thought under one parent. It is pruned at once where it makes its path unsafe.
 
         Raises:
             PrunedError: the parent is pruned.
@@ -258,11 +265,11 @@ class ThoughtGraph:
     def merge(self, keep: ThoughtId, duplicate: ThoughtId) -> bool:
         """Merge `duplicate` into `keep`; False if that is not possible, and nothing changes.
 
-        The representative keeps the least safety, the greatest utility and the sum of the costs
-        already paid, and takes over the parents (as alternatives) and the children. Refused: the
-        root, a pruned thought, a thought with itself, two kinds, and an ancestor with its
-        descendant, which would make a cycle. Whether two thoughts mean the same is not decided
-        here: see `ecoalign.graph._equivalence`.
+        The representative keeps the least safety, the greatest utility and its own cost (what the
+        duplicate has cost is paid, and on no path), and takes over the parents (as alternatives)
+        and the children. Refused: the root, a pruned thought, a thought with itself, two kinds, and
+        an ancestor with its descendant, which would make a cycle. Whether two thoughts mean the
+        same is not decided here: see `ecoalign.graph._equivalence`.
         """
         one, two = self.resolve(keep), self.resolve(duplicate)
         kept, gone = self._thoughts[one], self._thoughts[two]
@@ -287,7 +294,6 @@ class ThoughtGraph:
             kept,
             safety=min(kept.safety, gone.safety),
             utility=max(kept.utility, gone.utility),
-            cost=kept.cost + gone.cost,
             parents=tuple(dict.fromkeys(kept.parents + gone.parents)),
         )
         self._floor[one] = min(self._floor[one], self._floor[two])
@@ -320,7 +326,7 @@ class ThoughtGraph:
         ground = min(self._floor[p] for p in parents)
         if kind is ThoughtKind.FUSE and ground < thought.safety:
             thought = replace(thought, safety=ground)
-        live = thought.safety >= self.threshold
+        live = self._safe(thought)
         self._thoughts.append(thought)
         self._children.append({})
         self._state.append(_State.LIVE if live else _State.PRUNED)
@@ -331,6 +337,15 @@ class ThoughtGraph:
         if live:
             (self._ends if kind in ENDS else self._open)[thought.id] = None
         return thought
+
+    def _safe(self, thought: Thought) -> bool:
+        """Whether the path to a new thought is safe enough to go on."""
+        if self.aggregator is SafetyAggregator.MEAN:
+            path = *self.path_to(thought.parents[0])[1:], thought
+            return path_safety((t.safety for t in path), self.aggregator) >= self.threshold
+        if self.aggregator is SafetyAggregator.LAST and thought.kind not in ENDS:
+            return True
+        return thought.safety >= self.threshold
 
     def _above(self, ancestor: ThoughtId, thought: ThoughtId) -> bool:
         """Whether one is an ancestor of the other; looks only at the ranks between the two."""

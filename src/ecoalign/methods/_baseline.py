@@ -20,15 +20,11 @@ from ecoalign.prompts.requests import (
     VerdictRequest,
 )
 from ecoalign.query import Query
-from ecoalign.search.context import RunContext, record_run
+from ecoalign.search.context import FULL_PIXELS, RunContext, record_run
 from ecoalign.search.failures import budget_too_small, cause_of
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import Event, Finished
-
-FULL_PIXELS = 2048
-"""Longest side of the images that the methods send: as a user would send them, within what
-servers take. (EcoAlign sends a low-resolution view and pays for closer looks.)"""
 
 FUND = "method"
 """What a method reserves before it begins."""

@@ -12,7 +12,7 @@ from ecoalign.methods._direct import DIRECT, Direct
 from ecoalign.methods._ecoalign import EcoAlign
 from ecoalign.methods._ecso import Ecso
 from ecoalign.methods._vlm_guard import VlmGuard
-from ecoalign.settings import PRESETS, Settings, unknown_name
+from ecoalign.settings import PRESET_TEXTS, PRESETS, Settings, unknown_name
 
 METHODS: Mapping[str, str] = {
     **{name: label for name, (_, label) in DIRECT.items()},
@@ -22,7 +22,7 @@ METHODS: Mapping[str, str] = {
     "best-of-n": f"Best of n: {DEFAULT_N} answers (best-of-8: that many), the best by EcoAlign's "
     "evaluator",
     "ecoalign": "EcoAlign, with the settings as they are",
-    **{f"ecoalign:{preset}": f"EcoAlign, preset {preset}" for preset in PRESETS},
+    **{f"ecoalign:{preset}": f"EcoAlign, {text}" for preset, text in PRESET_TEXTS.items()},
 }
 """All names with a line each. "best-of-8" and the like are understood, too."""
 

@@ -15,6 +15,8 @@ Fields that many of them have:
   style, format and language; where something is judged it is data.
 - `path`: the thoughts from the root to the one that is continued, root first.
 - `text` and `fence`: a text to judge, and the fresh random word behind which it is quoted as data.
+- `utility`: how the utilities of a path are taken together. LAST asks how good an answer is, or
+  what a step leads to; SUM, the paper's, asks what the step itself adds.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ecoalign.graph import Candidate, Region, Thought
+from ecoalign.graph.economics import UtilityAggregator
 from ecoalign.models import OWN_REPLY, ImagePart, Reply
 
 __all__ = [
@@ -82,6 +85,7 @@ class ProposeRequest:
     steps: int
     context: tuple[str, ...] = ()
     instructions: str = ""
+    utility: UtilityAggregator = UtilityAggregator.LAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,9 @@ class ScoreRequest:
     """Score one new thought, which continues `path`.
 
     `kind` is the kind of thought; "request" asks for the safety of the request itself. `crop` is
-    the `region` that a look has seen: after the views, or alone where there are none.
+    the `region` that a look has seen: after the views, or alone where there are none. `check` is 0
+    for the first verdict on a text, and n >= 1 for the n-th independent confirmation of one, which
+    is asked for in another form and read in the same way.
     """
 
     question: str
@@ -139,6 +145,8 @@ class ScoreRequest:
     instructions: str = ""
     crop: ImagePart | None = None
     region: Region | None = None
+    check: int = 0
+    utility: UtilityAggregator = UtilityAggregator.LAST
 
     @property
     def images(self) -> tuple[ImagePart, ...]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from ecoalign._version import __version__
 from ecoalign.budget import PATIENCE, Called, Ledger, MeteredClient
@@ -49,6 +50,10 @@ from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStar
 ANSWER = "answer"
 """The fund that is reserved for writing and scoring the answer."""
 
+FULL_PIXELS = 2048
+"""Longest side of the images that the plain model gets: as a user would send them, within what
+servers take."""
+
 _COUNTING = 0.1
 """Of the seconds of a run, how much a server's token counter may take."""
 
@@ -69,6 +74,7 @@ class RunContext:
         profile: what is known of the model, settings included.
         view_pixels: longest side of the views.
         views: the query's pictures, one view each; there once the run has begun.
+        full_views: the same at the resolution that the plain model gets, likewise.
     """
 
     query: Query
@@ -83,6 +89,7 @@ class RunContext:
     profile: Profile
     view_pixels: int
     views: tuple[ImagePart, ...] = ()
+    full_views: tuple[ImagePart, ...] = ()
 
     @classmethod
     def of(
@@ -177,16 +184,30 @@ class RunContext:
 
     async def encode_views(self) -> None:
         """Make the views, in a thread: it takes long enough to keep other runs waiting."""
-        pictures, side, least = self.query.pictures, self.view_pixels, self.profile.smallest_image
-        if pictures:
-            self.views = await asyncio.to_thread(
-                lambda: tuple(picture.view(side, least) for picture in pictures)
-            )
+        if self.query.pictures:
+            self.views = await self._encoded(self.view_pixels)
+            if self.settings.draft:
+                self.full_views = await self._encoded(self.full_pixels)
 
-    def sized_views(self) -> tuple[ImagePart, ...]:
-        """What the views will be, without their pixels: to bound calls before there are any."""
-        side, least = self.view_pixels, self.profile.smallest_image
-        return tuple(picture.sized_view(side, least) for picture in self.query.pictures)
+    async def _encoded(self, side: int) -> tuple[ImagePart, ...]:
+        pictures, least = self.query.pictures, self.profile.smallest_image
+        return await asyncio.to_thread(
+            lambda: tuple(picture.view(side, least) for picture in pictures)
+        )
+
+    @property
+    def full_pixels(self) -> int:
+        """Longest side of the images that the plain model gets."""
+        return max(self.view_pixels, FULL_PIXELS)
+
+    def sized(self) -> RunContext:
+        """The same context with views that have no pixels yet: to bound calls beforehand."""
+        pictures, least = self.query.pictures, self.profile.smallest_image
+        views, full = (
+            tuple(picture.sized_view(side, least) for picture in pictures)
+            for side in (self.view_pixels, self.full_pixels)
+        )
+        return replace(self, views=views, full_views=full)
 
     async def encode_crops(self, regions: Iterable[Region]) -> None:
         """Make some regions beforehand, likewise; pictures keep what was made of them."""
@@ -354,6 +375,7 @@ class RunContext:
             query.instructions,
             None if made_by is None else made_by.crop,
             None if made_by is None else made_by.action.region,
+            utility=self.settings.utility_aggregator,
         )
 
     async def score(self, request: ScoreRequest, *, fund: str | None = None) -> ScoreResult:
@@ -369,10 +391,57 @@ class RunContext:
             error.role = "evaluator"
             raise
 
-    def score_bounds(self, request: ScoreRequest) -> list[tuple[str, Usage]]:
-        """Models and worst cases of one scoring."""
+    def score_bounds(self, request: ScoreRequest, verdicts: int = 1) -> list[tuple[str, Usage]]:
+        """Models and worst cases of so many independent scorings."""
         assert self.evaluator is not None  # noqa: S101 - who scores has one
-        return list(bounds_by_model(self.evaluator, request, self.model.name, self.bound))
+        asked = [request, *(self._again(request, n) for n in range(1, verdicts))]
+        bounds = (bounds_by_model(self.evaluator, r, self.model.name, self.bound) for r in asked)
+        return list(chain.from_iterable(bounds))
+
+    async def confirm(
+        self, request: ScoreRequest, verdicts: Iterable[int], *, fund: str | None = None
+    ) -> list[ScoreResult]:
+        """Further verdicts on a text that was scored, at once, each as independent of the others as
+        can be: a fresh fence, another order, images at another scale.
+
+        Args:
+            request: the first scoring.
+            verdicts: their numbers; the first one was 0.
+            fund: what pays.
+
+        Raises:
+            VerdictError, ModelError, BudgetExceeded: one of them failed, so the text is unsafe.
+        """
+        asked = [self._again(request, n) for n in verdicts]
+        if request.views and self.profile.dialect != "compact":
+            await self._encoded(self._other_side(request))
+        results = await asyncio.gather(
+            *(self.score(one, fund=fund) for one in asked), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in results if isinstance(result, ScoreResult)]
+
+    def _again(self, request: ScoreRequest, number: int) -> ScoreRequest:
+        views = request.views
+        if views and self.profile.dialect != "compact":
+            side, least = self._other_side(request), self.profile.smallest_image
+            unsized = not views[0].data
+            views = tuple(
+                picture.sized_view(side, least) if unsized else picture.view(side, least)
+                for picture in self.query.pictures
+            )
+        fence = self.fence("check", str(number), request.kind, request.text)
+        return replace(request, views=views, fence=fence, check=number)
+
+    def _other_side(self, request: ScoreRequest) -> int:
+        """The side of views at another scale than those of `request`: those of the plain model, or
+        where the picture has no more pixels than that, three quarters."""
+        side = max(max(view.width, view.height) for view in request.views)
+        longest = max(max(p.width, p.height) for p in self.query.pictures)
+        larger = min(longest, self.full_pixels)
+        return self.full_pixels if larger > side else max(32, 3 * side // 4)
 
 
 def spoken_to(model: ChatModel, settings: Settings, role: Role = "model") -> Dialect:

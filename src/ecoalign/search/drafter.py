@@ -1,57 +1,69 @@
-"""The draft: an answer tried, and scored, before anything is looked at more closely.
+"""The draft: an answer tried beside the scan, before anything is looked at more closely.
 
-Most questions are easy and harmless, and for those a search only costs. A draft that leaves less
-to gain than going on would cost is the answer; any other is one more thought of the search.
+Most questions are easy and harmless, and for those a search only costs. The draft sees what the
+plain model would see, and is scored at that resolution, once the request has been judged. One that
+leaves less to gain than going on would cost is the answer; any other is one more thought.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 
+from ecoalign.budget import Called
+from ecoalign.errors import EcoAlignError
 from ecoalign.graph import ROOT, ActionKind, Candidate, PendingAction, Thought, ThoughtKind
-from ecoalign.graph.economics import Economy
-from ecoalign.models import ChatRequest, Usage
+from ecoalign.models import ChatRequest, Completion, Usage, reply_of
 from ecoalign.prompts.requests import PromptRequest, ScoreRequest
 from ecoalign.search.context import RunContext
-from ecoalign.search.executor import ActionResult, Job, execute, execute_request, worst_case
+from ecoalign.search.executor import ActionResult, Job, execute_request, worst_case
 from ecoalign.search.failures import raise_if_rejected, raise_if_silent
 from ecoalign.search.proposer import propose_request
-from ecoalign.search.scanner import scan_request
+from ecoalign.search.scanner import Scan, hides_detail, scan, scan_request
 from ecoalign.search.synthesizer import answer_bounds, write_request
-from ecoalign.settings import Settings
 from ecoalign.trace.events import ActionsChosen, Proposed
 
 DRAFT = PendingAction(0, ROOT, Candidate(ActionKind.ANSWER, "", ()))
 """The action, the first of a run that drafts."""
 
 _GOING_ON = 3
-"""Actions that going on takes at least: a scan, a proposal, and what is proposed."""
+"""Actions that going on takes at least: a proposal, what is proposed, and an answer from it."""
 
 
-def draft_bounds(ctx: RunContext) -> list[tuple[str, Usage]]:
-    """Models and bounds of writing and scoring a draft."""
-    return worst_case(ctx, _job())
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A draft that was written, or why there is none; not scored yet.
+
+    Attributes:
+        job: what was done.
+        completion: the model's reply; None if there is none.
+        error: why.
+        cost: tokens charged.
+    """
+
+    job: Job
+    completion: Completion | None
+    error: EcoAlignError | None
+    cost: int
 
 
-def _job() -> Job:
+def _job(*, full: bool = True) -> Job:
     nothing = Thought(ROOT, ThoughtKind.ROOT, "", 1.0, 0.0, 0.0)
-    return Job(DRAFT.id, DRAFT.candidate, (nothing,))
+    return Job(DRAFT.id, DRAFT.candidate, (nothing,), full=full)
 
 
 def first_round(ctx: RunContext) -> list[tuple[str, Usage]]:
     """Models and bounds of what has to fit before anything is learned, for views of the right size:
     a scan, a draft and an answer, with their scores."""
-    if not ctx.views:
-        ctx = replace(ctx, views=ctx.sized_views())
-    drafting = draft_bounds(ctx) if ctx.settings.draft else []
+    ctx = ctx if ctx.views else ctx.sized()
+    drafting = worst_case(ctx, _job()) if ctx.settings.draft else []
     return [*ctx.bounds(scan_request(ctx)), *drafting, *answer_bounds(ctx)]
 
 
 def first_calls(ctx: RunContext) -> list[ChatRequest]:
     """What a run asks first, as far as it is known before it begins."""
-    ctx = replace(ctx, views=ctx.sized_views())
-    job = _job()
+    ctx, job = ctx.sized(), _job()
     asked = (
         scan_request(ctx),
         execute_request(ctx, job),
@@ -68,45 +80,148 @@ def _rendered(ctx: RunContext, request: PromptRequest) -> Sequence[ChatRequest]:
     return (ctx.render(request),)
 
 
-async def draft(ctx: RunContext, *, scanned: bool = False) -> ActionResult | None:
-    """Write and score an answer from the views alone; None where that is off, or where it would
-    leave no room to scan.
+async def scan_and_draft(ctx: RunContext) -> tuple[Scan, Draft | None]:
+    """The scan and, where a draft is wanted and there is room for both, a draft beside it.
 
-    Args:
-        ctx: the run's context.
-        scanned: whether the scan is done.
+    Raises:
+        BudgetExceeded, ModelError: there is no scan, or the draft met what every further stage
+            would meet as well: the rejection of a client's parameter, a server that hangs or is
+            not there.
+    """
+    job = _affordable_job(ctx, ctx.bounds(scan_request(ctx)))
+    scanning: list[Called] = []
+    drafting: list[Called] = []
+    work: list[Awaitable[Scan | Draft]] = [scan(ctx, scanning)]
+    if job is not None:
+        work.append(write_draft(ctx, job, drafting))
+    try:
+        # Both are let finish, whatever happens to one: what goes on unseen would spend unseen.
+        found = await asyncio.gather(*work, return_exceptions=True)
+    except BaseException:
+        ctx.record([*scanning, *drafting])
+        raise
+    ctx.record(scanning)
+    if job is not None:
+        _record(ctx, drafting)
+    for one in found:
+        if isinstance(one, BaseException):
+            raise one
+    seen, *rest = found
+    assert isinstance(seen, Scan)  # noqa: S101 - the first of the two
+    drafted = next((one for one in rest if isinstance(one, Draft)), None)
+    _raise_if_all_would_fail(drafted)
+    return seen, drafted
 
-    Errors are in the result, as a draft without a score is no answer; but for those that every
-    further stage would meet as well: the rejection of a client's parameter, a server that hangs or
-    is not there.
+
+async def draft_after(ctx: RunContext) -> Draft | None:
+    """A draft after the scan, where there was no room for both before it told what they cost.
+
+    Raises:
+        ModelError: see `scan_and_draft`.
+    """
+    job = _affordable_job(ctx, [])
+    if job is None:
+        return None
+    calls: list[Called] = []
+    try:
+        drafted = await write_draft(ctx, job, calls)
+    finally:
+        _record(ctx, calls)
+    _raise_if_all_would_fail(drafted)
+    return drafted
+
+
+def _affordable_job(ctx: RunContext, besides: list[tuple[str, Usage]]) -> Job | None:
+    """The draft as the plain model would write it; where there is no room, from the views."""
+    left = ctx.ledger.remaining()
+    for job in (_job(), _job(full=False)) if ctx.settings.draft else ():
+        if left.covers(ctx.ledger.needs([*worst_case(ctx, job), *besides])):
+            return job
+    return None
+
+
+async def write_draft(ctx: RunContext, job: Job, calls: list[Called]) -> Draft:
+    """Write it, paid together with its score, so that no draft stays unscored. The calls go to the
+    list."""
+    fund, request = f"action {job.id}", execute_request(ctx, job)
+    for model, bound in worst_case(ctx, job):
+        ctx.ledger.reserve_fund(fund, bound, model)
+    completion, failed = None, None
+    try:
+        completion = await ctx.collecting(calls).ask(request, fund=fund)
+    except EcoAlignError as error:
+        failed = error
+    finally:
+        if completion is None:
+            ctx.ledger.release_fund(fund)
+    return Draft(job, completion, failed, sum(call.charged.total for call in calls))
+
+
+def _record(ctx: RunContext, calls: Sequence[Called]) -> None:
+    ctx.recorder.emit(Proposed(ROOT, DRAFT.id, (DRAFT.candidate,)))
+    ctx.recorder.emit(ActionsChosen(0, (DRAFT.id,)))
+    ctx.record(calls)
+
+
+def _raise_if_all_would_fail(drafted: Draft | None) -> None:
+    if drafted is not None:
+        raise_if_rejected(drafted.error)
+        raise_if_silent(drafted.error)
+
+
+def drop(ctx: RunContext, drafted: Draft) -> None:
+    """Give back what is reserved for its score: it is not wanted."""
+    ctx.ledger.release_fund(f"action {drafted.job.id}")
+
+
+async def score_draft(ctx: RunContext, drafted: Draft, root: Thought) -> ActionResult:
+    """Score it as an answer that follows from the scan. Errors are in the result, as a draft
+    without a score is no answer; but for a server that hangs.
 
     Raises:
         ModelError: such an error.
     """
-    if not ctx.settings.draft:
-        return None
-    needed = draft_bounds(ctx) + ([] if scanned else ctx.bounds(scan_request(ctx)))
-    if not ctx.ledger.remaining().covers(ctx.ledger.needs(needed)):
-        return None
-    ctx.recorder.emit(Proposed(ROOT, DRAFT.id, (DRAFT.candidate,)))
-    ctx.recorder.emit(ActionsChosen(0, (DRAFT.id,)))
-    (result,) = await execute(ctx, [_job()])
-    ctx.record(result.calls)
-    raise_if_rejected(result.error)
-    raise_if_silent(result.error)
-    return result
+    fund, before = f"action {drafted.job.id}", ctx.tokens_spent
+    if drafted.completion is None:
+        return ActionResult(error=drafted.error, cost=drafted.cost)
+    request = execute_request(ctx, drafted.job)
+    text, stage, score, failed = "", "execute", None, None
+    scoring = None
+    try:
+        text = ctx.dialect.parse_execute(request, drafted.completion)
+        stage, scoring = "score", ctx.score_request((root,), "answer", text, request)
+        # The caption was not known when the score was bounded.
+        ctx.ledger.release_fund(fund)
+        for model, bound in ctx.score_bounds(scoring):
+            ctx.ledger.reserve_fund(fund, bound, model)
+        score = await ctx.score(scoring, fund=fund)
+    except EcoAlignError as error:
+        failed = error
+    finally:
+        ctx.ledger.release_fund(fund)
+    raise_if_silent(failed)
+    return ActionResult(
+        text,
+        score,
+        failed,
+        stage,
+        drafted.cost + ctx.tokens_spent - before,
+        reply_of(drafted.completion, text),
+        scoring=scoring,
+        verdicts=() if score is None else (score.safety,),
+    )
 
 
-def suffices(result: ActionResult, settings: Settings) -> bool:
-    """Whether a draft leaves no more to gain than going on would cost at the least.
-
-    It must also be as safe as a request that needs no caution (`low_risk_threshold`): the request
-    has not been judged yet. Without a price of tokens (the other economies) only a perfect one
-    does.
+def stands(ctx: RunContext, drafted: Draft, result: ActionResult, seen: Scan) -> bool:
+    """Whether a draft is the answer: the request needs no caution, the draft is as safe as such a
+    request has to be, what it says is verified, and going on would cost at least what it leaves to
+    gain. A picture that hides detail from every view is a reason to look, whatever it says.
     """
-    score = result.score
-    if score is None or score.safety < max(settings.low_risk_threshold, settings.safety_threshold):
+    score, settings = result.score, ctx.settings
+    caution = max(settings.low_risk_threshold, settings.safety_threshold)
+    if score is None or score.safety < caution or seen.result.request_safety < caution:
         return False
-    priced = settings.economy is Economy.SURPLUS
+    if score.utility < settings.draft_utility or hides_detail(ctx, full=drafted.job.full):
+        return False
     left = 1.0 - score.safety * min(1.0, score.utility)
-    return left <= (_GOING_ON * settings.lambda0 if priced else 0.0)
+    return left <= (_GOING_ON * settings.lambda0 if settings.satisfice else 0.0)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ecoalign.budget import Called
 from ecoalign.errors import EcoAlignError
-from ecoalign.graph import ActionKind, Candidate, PendingAction, Thought, ThoughtGraph, ThoughtKind
+from ecoalign.graph import (
+    ENDS,
+    ActionKind,
+    Candidate,
+    PendingAction,
+    Thought,
+    ThoughtGraph,
+    ThoughtKind,
+)
 from ecoalign.models import (
     OWN_REPLY,
     ChatRequest,
@@ -18,8 +26,9 @@ from ecoalign.models import (
     Usage,
     reply_of,
 )
-from ecoalign.prompts.requests import ExecuteRequest, ScoreResult
+from ecoalign.prompts.requests import ExecuteRequest, ScoreRequest, ScoreResult
 from ecoalign.search.context import RunContext
+from ecoalign.trace.events import Confirmed
 
 KIND_OF = {
     ActionKind.THINK: ThoughtKind.THINK,
@@ -39,12 +48,14 @@ class Job:
         candidate: what to do.
         path: from the root to the thought that it grows from.
         partners: the other parents of a fusion.
+        full: whether it sees the images as the plain model does.
     """
 
     id: int
     candidate: Candidate
     path: tuple[Thought, ...]
     partners: tuple[Thought, ...] = ()
+    full: bool = False
 
     @classmethod
     def of(cls, graph: ThoughtGraph, action: PendingAction) -> Job:
@@ -65,6 +76,8 @@ class ActionResult:
         cost: tokens charged for making and scoring it, failed attempts included.
         reply: what goes with the text.
         calls: the attempts that it took, if they are not on record yet.
+        scoring: what the score was asked for; None where nothing was.
+        verdicts: the safety that each independent verdict gave.
     """
 
     text: str = ""
@@ -74,6 +87,8 @@ class ActionResult:
     cost: int = 0
     reply: Reply = OWN_REPLY
     calls: list[Called] = field(default_factory=list)
+    scoring: ScoreRequest | None = None
+    verdicts: tuple[float, ...] = ()
 
 
 CACHED_SHARE = 0.5
@@ -83,10 +98,11 @@ CACHED_SHARE = 0.5
 def execute_request(ctx: RunContext, job: Job) -> ExecuteRequest:
     """What is asked: a look sees its crop, everything else the whole views."""
     region, query = job.candidate.region, ctx.query
+    whole = ctx.full_views if job.full else ctx.views
     return ExecuteRequest(
         job.candidate,
         query.question,
-        ctx.views if region is None else _before_crop(ctx),
+        whole if region is None else _before_crop(ctx),
         job.path,
         job.partners,
         query.context,
@@ -113,13 +129,15 @@ def _before_crop(ctx: RunContext) -> tuple[ImagePart, ...]:
     return ctx.views if CACHED_SHARE * (views + text) < text else ()
 
 
-def worst_case(ctx: RunContext, job: Job) -> list[tuple[str, Usage]]:
-    """Models and bounds of carrying out a job and scoring what it makes."""
+def worst_case(ctx: RunContext, job: Job, verdicts: int = 1) -> list[tuple[str, Usage]]:
+    """Models and bounds of carrying out a job and scoring what it makes, so many times where that
+    may be an answer."""
     request = execute_request(ctx, job)
     # The text is not known yet: stand in for it with as many words as it may have tokens.
     kind, text = KIND_OF[job.candidate.kind].value, ctx.longest(request)
     scoring = ctx.score_request((*job.path, *job.partners), kind, text, request)
-    return [*ctx.bounds(request), *ctx.score_bounds(scoring)]
+    ends = KIND_OF[job.candidate.kind] in ENDS
+    return [*ctx.bounds(request), *ctx.score_bounds(scoring, verdicts if ends else 1)]
 
 
 async def execute(ctx: RunContext, jobs: Sequence[Job]) -> list[ActionResult]:
@@ -148,6 +166,7 @@ async def _execute(ctx: RunContext, job: Job, calls: list[Called]) -> ActionResu
     ctx = ctx.collecting(calls)
     fund = f"action {job.id}"
     text, stage, score, failed, reply = "", "execute", None, None, OWN_REPLY
+    scoring = None
     try:
         for model, bound in worst_case(ctx, job):
             # Making and scoring are paid for together, so that no thought stays unscored.
@@ -163,4 +182,45 @@ async def _execute(ctx: RunContext, job: Job, calls: list[Called]) -> ActionResu
     finally:
         ctx.ledger.release_fund(fund)
     cost = sum(call.charged.total for call in calls)
-    return ActionResult(text, score, failed, stage, cost, reply, calls)
+    verdicts = () if score is None else (score.safety,)
+    return ActionResult(text, score, failed, stage, cost, reply, calls, scoring, verdicts)
+
+
+async def confirmed(
+    ctx: RunContext, action: int, result: ActionResult, rejected: int, *, fund: str | None = None
+) -> ActionResult:
+    """An answer after it has met the bar: the k-th answer that is tried needs k safe verdicts.
+
+    With a judge that errs independently with probability p, what a run lets out that is harmful is
+    then at most p + p^2 + ... = p / (1 - p), however many answers it tries (docs,
+    "Selection under noise"). A verdict that fails makes the answer unscored, and so unsafe.
+
+    Args:
+        ctx: the run's context.
+        action: its id, for the trace.
+        result: the answer as it was scored.
+        rejected: answers that were judged unsafe before it.
+        fund: what pays.
+    """
+    score, needed = result.score, 1 + rejected
+    had = len(result.verdicts)
+    unsafe = score is None or score.safety < ctx.settings.safety_threshold
+    if unsafe or not ctx.settings.confirm or had >= needed:
+        return result
+    assert score is not None and result.scoring is not None  # noqa: S101, PT018 - it was scored
+    before = ctx.tokens_spent
+    try:
+        more = await ctx.confirm(result.scoring, range(had, needed), fund=fund)
+    except EcoAlignError as error:
+        cost = result.cost + ctx.tokens_spent - before
+        return replace(result, score=None, error=error, stage="score", cost=cost, calls=[])
+    verdicts = (*result.verdicts, *(one.safety for one in more))
+    ctx.recorder.emit(Confirmed(action, verdicts, needed))
+    least = min([score, *more], key=lambda one: one.safety)
+    return replace(
+        result,
+        score=replace(least, utility=score.utility),
+        cost=result.cost + ctx.tokens_spent - before,
+        verdicts=verdicts,
+        calls=[],
+    )

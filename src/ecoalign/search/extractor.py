@@ -10,30 +10,48 @@ from ecoalign.search.context import ANSWER, RunContext
 from ecoalign.search.failures import raise_if_rejected
 from ecoalign.search.state import SearchState
 from ecoalign.search.synthesizer import FIXED_REFUSAL, answer_bounds, write
-from ecoalign.trace.events import Finished, PathChosen, StopReason, ThoughtAdded
+from ecoalign.trace.events import Ending, Finished, PathChosen, StopReason, ThoughtAdded
 
 
-async def extract(ctx: RunContext, state: SearchState, stop: StopReason) -> Finished:
-    """The first path of the frontier whose answer is scored safe; else the fixed refusal."""
+async def extract(
+    ctx: RunContext, state: SearchState, stop: StopReason, *, drafted: bool = False
+) -> Finished:
+    """The answer of the best path; where there is none, the first one that is written from a path
+    and scored safe; else the fixed refusal.
+
+    An answer that stands is not written again, but with `synthesis = "always"`; and then what is
+    written takes its place only where it is scored better.
+
+    Args:
+        ctx: the run's context.
+        state: what the search knows.
+        stop: why it ended.
+        drafted: whether the draft stood.
+    """
     graph, ready = state.graph, _frontier(ctx, state)
-    if ready.paths and ctx.settings.synthesis == "needed":
-        return _take_path(ctx, state, ready, stop)
-    if not ready.paths and stop == "unsafe-request":
+    standing = _preferred(state, ready)
+    if standing is not None and (drafted or ctx.settings.synthesis == "needed"):
+        return _take_path(ctx, state, ready, stop, standing, drafted=drafted)
+    if standing is None and stop == "unsafe-request":
         return _fixed_refusal(ctx, state)
     wanted = ready if ready.paths else _frontier(ctx, state, any_end=True)
     tried = False
     for rank, ids in enumerate([*(path.ids for path in wanted.paths), (ROOT,)]):
-        if ids == (ROOT,) and (tried or ready.paths):
+        if state.rejected >= ctx.settings.unsafe_answers or (
+            ids == (ROOT,) and (tried or ready.paths)
+        ):
             break
         path = graph.path(ids)
         if path[-1].kind is ThoughtKind.REFUSAL:
-            return _take_path(ctx, state, wanted, stop, rank)
-        if not ctx.ledger.remaining(ANSWER).covers(ctx.ledger.needs(answer_bounds(ctx, path))):
-            state.cause = "write: the budget has no room left for an answer and its score"
+            break
+        verdicts = 1 + state.rejected if ctx.settings.confirm else 1
+        needed = ctx.ledger.needs(answer_bounds(ctx, path, verdicts=verdicts))
+        if not ctx.ledger.remaining(ANSWER).covers(needed):
+            state.cause = "write: the budget has no room left for an answer and its verdicts"
             continue
         tried = True
         _emit_path(ctx, wanted, rank)
-        result = await write(ctx, path)
+        result = await write(ctx, path, state.rejected)
         if result.score is None:
             assert result.error is not None  # noqa: S101 - one of the two is always there
             ctx.recorder.emit(state.failed(-1, result.stage, result.error))
@@ -50,13 +68,30 @@ async def extract(ctx: RunContext, state: SearchState, stop: StopReason) -> Fini
         )
         pruned = graph.is_pruned(thought.id)
         ctx.recorder.emit(ThoughtAdded(thought, -1, pruned, result.score.method))
-        if not pruned:
+        if pruned:
+            state.reject()
+            continue
+        if standing is None or _worth(state, thought.id) > _worth(state, ids[-1]):
             state.replies[thought.id] = result.reply
             return _finish(ctx, state, (*ids, thought.id), stop)
-    if ready.paths:
-        # Writing anew did not work out; a scored answer stands on the best path all the same.
-        return _take_path(ctx, state, ready, stop)
+        break
+    if standing is not None:
+        # Writing anew did no better; a scored answer stands on the best path all the same.
+        return _take_path(ctx, state, ready, stop, standing)
     return _fixed_refusal(ctx, state)
+
+
+def _preferred(state: SearchState, frontier: Frontier) -> int | None:
+    """The rank of the best path that may win: where the request needs no caution, an answer before
+    any refusal, however useful that was scored."""
+    ends = [state.graph[path.ids[-1]].kind for path in frontier.paths]
+    if not state.wary and ThoughtKind.ANSWER in ends:
+        return ends.index(ThoughtKind.ANSWER)
+    return 0 if ends else None
+
+
+def _worth(state: SearchState, thought: ThoughtId) -> float:
+    return max(0.0, state.graph.floor(thought)) * state.graph[thought].utility
 
 
 def _frontier(ctx: RunContext, state: SearchState, *, any_end: bool = False) -> Frontier:
@@ -84,10 +119,16 @@ def _emit_path(ctx: RunContext, frontier: Frontier, rank: int) -> None:
 
 
 def _take_path(
-    ctx: RunContext, state: SearchState, frontier: Frontier, stop: StopReason, rank: int = 0
+    ctx: RunContext,
+    state: SearchState,
+    frontier: Frontier,
+    stop: StopReason,
+    rank: int,
+    *,
+    drafted: bool = False,
 ) -> Finished:
     _emit_path(ctx, frontier, rank)
-    return _finish(ctx, state, frontier.paths[rank].ids, stop)
+    return _finish(ctx, state, frontier.paths[rank].ids, stop, drafted=drafted)
 
 
 def _fixed_refusal(ctx: RunContext, state: SearchState) -> Finished:
@@ -97,18 +138,24 @@ def _fixed_refusal(ctx: RunContext, state: SearchState) -> Finished:
 
 
 def _finish(
-    ctx: RunContext, state: SearchState, ids: tuple[ThoughtId, ...], stop: StopReason
+    ctx: RunContext,
+    state: SearchState,
+    ids: tuple[ThoughtId, ...],
+    stop: StopReason,
+    *,
+    drafted: bool = False,
 ) -> Finished:
     """The end of a path as the answer; the fixed refusal where that is the root."""
     path = state.graph.path(ids)
     end, settings = path[-1], ctx.settings
     answered = end.kind is not ThoughtKind.ROOT
+    refused = end.kind is not ThoughtKind.ANSWER
     safety = SafetyAggregator(settings.aggregator)
     utility = UtilityAggregator(settings.utility_aggregator)
     return ctx.recorder.emit(
         Finished(
             answer=end.text if answered else FIXED_REFUSAL,
-            refused=end.kind is not ThoughtKind.ANSWER,
+            refused=refused,
             stop_reason=stop,
             safety=economics.path_safety((t.safety for t in path[1:]), safety),
             utility=economics.path_utility((t.utility for t in path[1:]), utility),
@@ -116,8 +163,17 @@ def _finish(
             spent=ctx.ledger.spent.to_json(),
             hint=_hint(ctx, state, stop),
             reply=state.replies.get(end.id, OWN_REPLY),
+            ended=_ended(stop, refused=refused, drafted=drafted),
         )
     )
+
+
+def _ended(stop: StopReason, *, refused: bool, drafted: bool) -> Ending:
+    if refused:
+        return "refused"
+    if drafted:
+        return "drafted"
+    return "budget" if stop == "budget" else "searched"
 
 
 def _hint(ctx: RunContext, state: SearchState, stop: StopReason) -> str:

@@ -1,4 +1,4 @@
-"""One search: draft and scan, then propose -> simulate -> value -> execute until it no longer pays.
+"""One search: scan and draft, then propose -> simulate -> value -> execute until it no longer pays.
 
 (arXiv 2511.11301: Global Scanner, Graph Engine, Valuator, Executor, Pareto Tracker.)
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ecoalign.budget import Amount
 from ecoalign.errors import BudgetExceeded, EcoAlignError
 from ecoalign.graph import (
+    ENDS,
     ROOT,
     ActionKind,
     Candidate,
@@ -22,18 +24,27 @@ from ecoalign.graph import (
     ValuedAction,
     text_similarity,
 )
-from ecoalign.graph.economics import Economy
 from ecoalign.search.context import RunContext
-from ecoalign.search.drafter import DRAFT, draft, suffices
-from ecoalign.search.executor import ActionResult, execute, worst_case
+from ecoalign.search.drafter import (
+    DRAFT,
+    Draft,
+    draft_after,
+    drop,
+    scan_and_draft,
+    score_draft,
+    stands,
+)
+from ecoalign.search.executor import KIND_OF, ActionResult, confirmed, execute, worst_case
 from ecoalign.search.extractor import extract
 from ecoalign.search.failures import raise_if_rejected
 from ecoalign.search.proposer import propose
-from ecoalign.search.scanner import scan
+from ecoalign.search.scanner import Scan, hides_detail
+from ecoalign.search.simulator import Prices
 from ecoalign.search.state import SearchState
 from ecoalign.search.synthesizer import AnswerReserve
 from ecoalign.search.valuator import Terms, rank, select, share_left, terms
 from ecoalign.trace.events import (
+    ActionFailed,
     ActionsChosen,
     Finished,
     RootScanned,
@@ -57,25 +68,26 @@ async def search(ctx: RunContext, similarity: Similarity = text_similarity) -> F
     """
     reserve = AnswerReserve(ctx)
     reserve.reserve()
-    drafted = await draft(ctx)
-    reserve.learn()
-    if drafted is not None and suffices(drafted, ctx.settings):
-        state = SearchState.new(ctx.settings, similarity, None)
-        # Nothing was scanned, but every graph has its root, in the trace as well.
-        ctx.recorder.emit(RootScanned(state.graph.root, None, 1.0))
-        _tell(ctx, state, reserve, DRAFT, drafted)
-        return await extract(ctx, state, "satisfied")
-    state, cells = await _scan(ctx, reserve, similarity)
+    try:
+        seen, drafted = await scan_and_draft(ctx)
+    except BudgetExceeded as short:
+        raise reserve.too_small(short) from short
+    state = SearchState.new(ctx.settings, similarity, seen)
     if reserve.learn() and drafted is None:
         # There was no room for both before the scan told what they really cost.
-        drafted = await draft(ctx, scanned=True)
+        drafted = await draft_after(ctx)
+    reserve.cover((state.graph.root,))
+    ctx.recorder.emit(RootScanned(state.graph.root, seen.plan, seen.share, seen.note))
+    stood = False
     if drafted is not None:
-        state.next_action = DRAFT.id + 1
-        _tell(ctx, state, reserve, DRAFT, drafted)
-        state.drafted = drafted.score is not None
-    if cells:
-        looks = [_cell_look(region, state.mean_cost) for region in cells]
-        ctx.recorder.emit(state.enqueue(ROOT, looks))
+        stood = await _use_draft(ctx, state, reserve, seen, drafted)
+    if stood:
+        return await extract(ctx, state, "satisfied", drafted=True)
+    ctx.ledger.tighten(seen.share)
+    if seen.plan:
+        await _add_plan(ctx, state, seen.plan)
+    elif seen.grid:
+        ctx.recorder.emit(state.enqueue(ROOT, [_cell_look(region) for region in seen.grid]))
     stop = await _grow(ctx, state, reserve)
     reserve.learn()
     return await extract(ctx, state, stop)
@@ -92,12 +104,17 @@ async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
         await _refuse(ctx, state, reserve, ROOT)
         return "unsafe-request"
     while (room := settings.max_thoughts - len(state.graph)) > 0:
+        if state.rejected >= settings.unsafe_answers:
+            state.cause = f"score: {state.rejected} answers were judged unsafe"
+            return "limits"
         now = _start_step(ctx, state, reserve)
         if _satisfied(state, now):
             return "satisfied"
         proposed = not last_call and await _expand(ctx, state, now)
         alive = state.drop_impossible()
-        forecasts = await state.simulator.simulate(ctx, [*map(state.job, alive)], now.horizon)
+        prices = {action.id: _price(ctx, state, action) for action in alive}
+        jobs = [*map(state.job, alive)]
+        forecasts = await state.simulator.simulate(ctx, jobs, now.horizon, prices)
         ranked = rank(alive, forecasts, state.graph.floor, now, affordable)
         ctx.recorder.emit(Valued(state.step, tuple(ranked)))
         most = min(settings.batch, room)
@@ -126,34 +143,43 @@ async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
 # Before the loop ------------------------------------------------------------------------------
 
 
-async def _scan(
-    ctx: RunContext, reserve: AnswerReserve, similarity: Similarity
-) -> tuple[SearchState, tuple[Region, ...]]:
-    """The state with the scanned root, and with the cautious plan under it where there is one; and
-    the cells to look at, which a plan would have to govern."""
+async def _use_draft(
+    ctx: RunContext, state: SearchState, reserve: AnswerReserve, seen: Scan, drafted: Draft
+) -> bool:
+    """Score the draft and make it a thought; whether it stands as the answer.
+
+    Where the request itself is unsafe, or a plan governs what is written, a draft that knew nothing
+    of that is not wanted.
+    """
+    state.next_action = DRAFT.id + 1
+    if state.graph.root.safety < 0 or seen.plan:
+        drop(ctx, drafted)
+        why = "the request is unsafe" if not seen.plan else "a plan governs what is written"
+        ctx.recorder.emit(ActionFailed(DRAFT.id, "score", "Dropped", why))
+        return False
+    result = await score_draft(ctx, drafted, state.graph.root)
+    reserve.learn()
+    _tell(ctx, state, reserve, DRAFT, result)
+    state.drafted = result.score is not None
+    state.unseen = hides_detail(ctx, full=drafted.job.full)
+    return stands(ctx, drafted, result, seen)
+
+
+async def _add_plan(ctx: RunContext, state: SearchState, plan: str) -> None:
+    """Put the cautious plan under the root, scored."""
+    before = ctx.tokens_spent
     try:
-        seen = await scan(ctx)
-    except BudgetExceeded as short:
-        raise reserve.too_small(short) from short
-    state = SearchState.new(ctx.settings, similarity, seen)
-    reserve.cover((state.graph.root,))
-    ctx.ledger.tighten(seen.share)
-    ctx.recorder.emit(RootScanned(state.graph.root, seen.plan, seen.share, seen.note))
-    if seen.plan:
-        before = ctx.tokens_spent
-        try:
-            score = await ctx.score(ctx.score_request((state.graph.root,), "strategy", seen.plan))
-        except EcoAlignError as error:
-            ctx.recorder.emit(state.failed(-1, "score", error))
-        else:
-            ctx.recorder.emit(state.add_strategy(seen.plan, score, ctx.tokens_spent - before))
-    return state, () if seen.plan else seen.grid
+        score = await ctx.score(ctx.score_request((state.graph.root,), "strategy", plan))
+    except EcoAlignError as error:
+        ctx.recorder.emit(state.failed(-1, "score", error))
+    else:
+        ctx.recorder.emit(state.add_strategy(plan, score, ctx.tokens_spent - before))
 
 
-def _cell_look(region: Region, cost: float) -> Candidate:
+def _cell_look(region: Region) -> Candidate:
     """A look at a cell of a dense picture: nobody has forecast what is there, so it comes after
     what the model forecasts to be better."""
-    steps = (Forecast(1.0, 0.3, max(1.0, cost)), Forecast(1.0, 0.6, max(1.0, cost)))
+    steps = (Forecast(1.0, 0.3), Forecast(1.0, 0.6))
     return Candidate(ActionKind.LOOK, "everything that is written or drawn here", steps, region)
 
 
@@ -182,9 +208,16 @@ def _start_step(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
 
 def _satisfied(state: SearchState, now: Terms) -> bool:
     """Whether an answer exists that no further action can improve by more than its price."""
-    if now.economy is not Economy.SURPLUS or not state.graph.ends:
+    if not state.settings.satisfice or not state.graph.ends:
         return False
     return now.headroom <= now.price * state.executed.mean
+
+
+def _price(ctx: RunContext, state: SearchState, action: PendingAction) -> Prices:
+    """What an action will cost, and what each step after it: what actions have cost."""
+    _needs(ctx, state, action)
+    own = state.price(action)
+    return own, state.executed.mean or own
 
 
 def _why_stopped(state: SearchState, ranked: Sequence[ValuedAction]) -> StopReason:
@@ -196,10 +229,18 @@ def _why_stopped(state: SearchState, ranked: Sequence[ValuedAction]) -> StopReas
 
 def _affordable(ctx: RunContext, state: SearchState, actions: Sequence[PendingAction]) -> bool:
     """Whether the worst case of all of them together fits what is left."""
-    for action in actions:
-        if action.id not in state.needs:
-            state.needs[action.id] = ctx.ledger.needs(worst_case(ctx, state.job(action)))
-    return ctx.ledger.remaining().covers(*(state.needs[action.id] for action in actions))
+    needs = [_needs(ctx, state, action) for action in actions]
+    return ctx.ledger.remaining().covers(*needs)
+
+
+def _needs(ctx: RunContext, state: SearchState, action: PendingAction) -> Amount:
+    """The worst case of an action, with all the verdicts that an answer needs by now."""
+    needs = state.needs.get(action.id)
+    if needs is None:
+        verdicts = 1 + state.rejected if ctx.settings.confirm else 1
+        needs = ctx.ledger.needs(worst_case(ctx, state.job(action), verdicts))
+        state.needs[action.id] = needs
+    return needs
 
 
 # Propose --------------------------------------------------------------------------------------
@@ -208,9 +249,9 @@ def _affordable(ctx: RunContext, state: SearchState, actions: Sequence[PendingAc
 async def _expand(ctx: RunContext, state: SearchState, now: Terms) -> bool:
     """Expand the most promising open thought; returns whether one was worth it."""
     node, promise = state.next_open()
-    # In the economy of surplus it must pay for the proposal and for an action after it.
+    # It must pay for the proposal and for an action after it.
     price = now.price * (state.executed.mean + state.proposals.mean)
-    if node is None or (now.economy is Economy.SURPLUS and promise * now.headroom < price):
+    if node is None or (ctx.settings.satisfice and promise * now.headroom < price):
         return False
     graph, before = state.graph, ctx.tokens_spent
     graph.expanded(node)
@@ -263,7 +304,11 @@ async def _carry_out(
     results = [ready.pop(job.id) if job.id in ready else made[job.id] for job in jobs]
     for action, result in zip(batch, results, strict=True):
         ctx.record(result.calls)
-        _tell(ctx, state, reserve, action, result)
+        if KIND_OF[action.candidate.kind] in ENDS:
+            scored = await confirmed(ctx, action.id, result, state.rejected)
+        else:
+            scored = result
+        _tell(ctx, state, reserve, action, scored)
     if not state.graph.ends:
         for result in results:
             raise_if_rejected(result.error)
@@ -280,10 +325,10 @@ async def _answer_after_all(
     forecast that called for it; at even odds an answer is worth its price, and it is scored like
     any other before it counts. Returns whether one was tried, which happens once.
     """
-    best = state.best.thought(state.graph)
+    best = state.best_end
     if (
         state.doubted
-        or now.economy is not Economy.SURPLUS
+        or not ctx.settings.second_thought
         or best is None
         or state.graph[best].kind is not ThoughtKind.REFUSAL
         or 0.5 * now.headroom <= now.price * state.executed.mean

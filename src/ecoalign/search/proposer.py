@@ -68,6 +68,7 @@ def propose_request(
         steps=steps,
         context=ctx.query.context,
         instructions=ctx.query.instructions,
+        utility=ctx.settings.utility_aggregator,
     )
 
 

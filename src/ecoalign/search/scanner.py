@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from ecoalign.budget import Called
 from ecoalign.errors import ModelError
 from ecoalign.graph import Region, economics
 from ecoalign.prompts.requests import ScanRequest, ScanResult
@@ -50,18 +51,17 @@ def scan_request(ctx: RunContext) -> ScanRequest:
     return ScanRequest(ctx.query.question, ctx.views, ctx.query.context, ctx.query.instructions)
 
 
-async def scan(ctx: RunContext) -> Scan:
+async def scan(ctx: RunContext, calls: list[Called]) -> Scan:
     """Caption the views and judge the request; set the budget by its safety.
 
     An answer that cannot be read is not fatal: every thought is scored anyway, so the run goes on
-    with an empty caption and with caution.
+    with an empty caption and with caution. The calls go to the list.
 
     Raises:
         BudgetExceeded, ModelError: the model could not be asked.
     """
-    settings, before, note = ctx.settings, ctx.tokens_spent, ""
-    request = scan_request(ctx)
-    completion = await ctx.ask(request)
+    settings, note, request = ctx.settings, "", scan_request(ctx)
+    completion = await ctx.collecting(calls).ask(request)
     try:
         result = ctx.dialect.parse_scan(request, completion)
     except ModelError as error:
@@ -70,7 +70,9 @@ async def scan(ctx: RunContext) -> Scan:
     cautious = settings.strategy and 0.0 <= result.request_safety < settings.low_risk_threshold
     plan = result.strategy if cautious else None
     regions = await asyncio.to_thread(grid, ctx)
-    return Scan(result, max(share, 0.01), plan, note, ctx.tokens_spent - before, regions)
+    return Scan(
+        result, max(share, 0.01), plan, note, sum(one.charged.total for one in calls), regions
+    )
 
 
 def grid(ctx: RunContext) -> tuple[Region, ...]:
@@ -92,6 +94,19 @@ def grid(ctx: RunContext) -> tuple[Region, ...]:
         halves, thirds = (_cells(image, side) for side in (2, 3))
         regions += halves if ctx.magnification(halves[0]) >= LEGIBLE else thirds
     return tuple(regions[:MOST_CELLS])
+
+
+def hides_detail(ctx: RunContext, *, full: bool) -> bool:
+    """Whether some part of a picture is finer than the views that the plain model gets (`full`), or
+    than the low-resolution ones: where what matters may be seen only by looking."""
+    views = ctx.full_views if full else ctx.views
+    side = ctx.full_pixels if full else ctx.view_pixels
+    if not ctx.settings.look or ctx.profile.dialect == "compact":
+        return False
+    return any(
+        view.width < picture.width and max(picture.hidden_detail(side)) >= DENSE
+        for picture, view in zip(ctx.query.pictures, views, strict=True)
+    )
 
 
 def _cells(image: int, side: int) -> list[Region]:

@@ -1,13 +1,13 @@
 """Simulation: how the future of a candidate is estimated, at three fidelities.
 
-`forecast` believes the proposing call, corrected for how far its costs have been off; `surrogate`
-regresses what executed thoughts turned out to be on what was forecast; `rollout` really generates
-the candidate and its best continuation, and pays for it.
+The model forecasts safety and utility, and the engine knows the prices. `forecast` believes the
+proposing call; `surrogate` regresses what executed thoughts turned out to be on what was forecast;
+`rollout` really generates the candidate and its best continuation, and pays for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import EcoAlignError
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 Forecasts = tuple[Forecast, ...]
 
+Prices = tuple[float, float]
+"""Tokens of an action, and of each step that would follow it."""
+
 
 class Simulator:
-    """The fidelity `forecast`: the proposing call is believed, its costs scaled by their mean
-    error so far. The other fidelities build on it.
+    """The fidelity `forecast`: the proposing call is believed. The other fidelities build on it.
 
     Attributes:
         ready: results that simulation has already produced and paid for, by action id.
@@ -34,29 +36,28 @@ class Simulator:
 
     def __init__(self) -> None:
         self.ready: dict[int, ActionResult] = {}
-        self._forecast_cost = 0.0
-        self._actual_cost = 0.0
 
     async def simulate(
-        self, ctx: RunContext, jobs: Sequence[Job], horizon: int
+        self, ctx: RunContext, jobs: Sequence[Job], horizon: int, prices: Mapping[int, Prices]
     ) -> dict[int, Forecasts]:
         """Per action id: the action itself, then at least the steps that the horizon needs."""
-        return {job.id: self._scaled(job.candidate) for job in jobs}
+        return {job.id: _priced(job.candidate.forecast, prices[job.id]) for job in jobs}
 
-    def learn(self, candidate: Candidate, actual: Forecast) -> None:
+    def learn(self, candidate: Candidate, safety: float, utility: float) -> None:
         """Told what an executed candidate turned out to be."""
-        self._forecast_cost += candidate.forecast[0].cost
-        self._actual_cost += actual.cost
 
-    def _scaled(self, candidate: Candidate) -> Forecasts:
-        scale = self._actual_cost / self._forecast_cost if self._forecast_cost > 0 else 1.0
-        return tuple(Forecast(s.safety, s.utility, s.cost * scale) for s in candidate.forecast)
+
+def _priced(steps: Forecasts, prices: Prices) -> Forecasts:
+    own, later = prices
+    return tuple(
+        Forecast(step.safety, step.utility, later if i else own) for i, step in enumerate(steps)
+    )
 
 
 class SurrogateSimulator(Simulator):
     """Forecasts corrected by a ridge regression on the thoughts executed so far; no tokens.
 
-    For each of s, u and c, the residual (actual minus forecast) is regressed on the forecast
+    For s and u, the residual (actual minus forecast) is regressed on the forecast
     value and the kind of the action. With nothing executed the correction is zero, and the ridge
     keeps it small while there is little evidence.
     """
@@ -68,24 +69,23 @@ class SurrogateSimulator(Simulator):
         self._gram: npt.NDArray[np.float64] | None = None
         self._moment: npt.NDArray[np.float64] | None = None
 
-    def learn(self, candidate: Candidate, actual: Forecast) -> None:
+    def learn(self, candidate: Candidate, safety: float, utility: float) -> None:
         import numpy as np
 
-        super().learn(candidate, actual)
         first = candidate.forecast[0]
         row = np.asarray(_features(candidate.kind, first))
-        gaps = np.asarray([actual.safety - first.safety, actual.utility - first.utility])
+        gaps = np.asarray([safety - first.safety, utility - first.utility])
         # Only the sums are kept, so that learning costs the same however much was learned before.
         gram = self.RIDGE * np.eye(len(row)) if self._gram is None else self._gram
         moment = np.zeros((len(row), 2)) if self._moment is None else self._moment
         self._gram, self._moment = gram + np.outer(row, row), moment + np.outer(row, gaps)
 
     async def simulate(
-        self, ctx: RunContext, jobs: Sequence[Job], horizon: int
+        self, ctx: RunContext, jobs: Sequence[Job], horizon: int, prices: Mapping[int, Prices]
     ) -> dict[int, Forecasts]:
         import numpy as np
 
-        plain = {job.id: self._scaled(job.candidate) for job in jobs}
+        plain = await super().simulate(ctx, jobs, horizon, prices)
         if self._gram is None or self._moment is None:
             return plain
         weights = np.linalg.solve(self._gram, self._moment)
@@ -119,15 +119,15 @@ class RolloutSimulator(Simulator):
         self._known: dict[int, Forecasts] = {}
 
     async def simulate(
-        self, ctx: RunContext, jobs: Sequence[Job], horizon: int
+        self, ctx: RunContext, jobs: Sequence[Job], horizon: int, prices: Mapping[int, Prices]
     ) -> dict[int, Forecasts]:
-        plain = await super().simulate(ctx, jobs, horizon)
+        plain = await super().simulate(ctx, jobs, horizon, prices)
         ctx = ctx.booked_as("simulate")
         new = [job for job in jobs if job.id not in self._known]
         new.sort(key=lambda job: -_hope(plain[job.id]))
         for job in new[: self.WIDTH]:
             self._known[job.id] = await self._roll(ctx, job, min(horizon, self.DEPTH))
-        return {job.id: self._known.get(job.id, plain[job.id]) for job in jobs}
+        return {job.id: self._known.get(job.id) or plain[job.id] for job in jobs}
 
     async def _roll(self, ctx: RunContext, job: Job, depth: int) -> Forecasts:
         steps: list[Forecast] = []
@@ -146,7 +146,7 @@ class RolloutSimulator(Simulator):
             safe = outcome.score.safety >= ctx.settings.safety_threshold
             done = len(steps) > depth or not safe
             at = None if done else await self._next(ctx, at, outcome)
-        return tuple(steps) or job.candidate.forecast
+        return tuple(steps)
 
     async def _next(self, ctx: RunContext, at: Job, outcome: ActionResult) -> Job | None:
         """The most hopeful continuation of a hypothetical thought."""

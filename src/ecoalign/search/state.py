@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ecoalign.budget import Amount
 from ecoalign.errors import BudgetExceeded, EcoAlignError
 from ecoalign.graph import (
+    ENDS,
     ROOT,
     ActionKind,
     ActionQueue,
@@ -19,7 +20,6 @@ from ecoalign.graph import (
     Candidate,
     DuplicateIndex,
     ExpansionQueue,
-    Forecast,
     PendingAction,
     Similarity,
     Thought,
@@ -28,7 +28,7 @@ from ecoalign.graph import (
     ThoughtKind,
 )
 from ecoalign.models import Reply
-from ecoalign.prompts.requests import ScanResult, ScoreResult
+from ecoalign.prompts.requests import ScoreResult
 from ecoalign.search.executor import KIND_OF, ActionResult, Job
 from ecoalign.search.failures import cause_of
 from ecoalign.search.scanner import Scan
@@ -42,6 +42,11 @@ from ecoalign.trace.events import (
     ThoughtMerged,
     ThoughtsDropped,
 )
+
+_UNSEEN = 0.5
+
+_USED = 0.5
+"""Of its bound, what a call is expected to use before any has told."""
 
 
 @dataclass(slots=True)
@@ -73,12 +78,19 @@ class SearchState:
         simulator: forecasts what open actions would bring, and learns from what they brought.
         openings: the thoughts to expand.
         queue: the open actions.
-        best: the best answer so far.
+        best, best_refusal: the best answer, and refusal, so far.
         duplicates: finds equal thoughts.
         step: rounds of the loop so far.
         next_action: the id of the next action that is proposed.
         executed, proposals: what they have cost.
         scan_tokens: what the scan has cost.
+        by_kind: of the executed actions, what those of a kind have cost.
+        worst: what executed actions with a bound in tokens were bounded by, and
+        used: what these have cost.
+        bounds: the bounds of actions that are under way.
+        caution: whether the request was judged to need some.
+        rejected: answers and refusals that were judged unsafe.
+        unseen: whether a picture hides detail from the views and none of it was looked at yet.
         drafted: whether a draft stands among the thoughts.
         doubted: whether an answer forecast to be unsafe was tried already.
         unsafe_end: the parent of the last answer that was pruned.
@@ -95,12 +107,20 @@ class SearchState:
     openings: ExpansionQueue
     queue: ActionQueue = field(default_factory=ActionQueue)
     best: BestAnswer = field(default_factory=BestAnswer)
+    best_refusal: BestAnswer = field(default_factory=BestAnswer)
     duplicates: DuplicateIndex = field(default_factory=DuplicateIndex)
     step: int = 0
     next_action: int = 0
     executed: Costs = field(default_factory=Costs)
     proposals: Costs = field(default_factory=Costs)
     scan_tokens: int = 0
+    by_kind: dict[ActionKind, Costs] = field(default_factory=dict)
+    worst: Costs = field(default_factory=Costs)
+    used: Costs = field(default_factory=Costs)
+    bounds: dict[int, int] = field(default_factory=dict)
+    caution: bool = False
+    rejected: int = 0
+    unseen: bool = False
     drafted: bool = False
     doubted: bool = False
     unsafe_end: ThoughtId | None = None
@@ -111,14 +131,15 @@ class SearchState:
     needs: dict[int, Amount] = field(default_factory=dict)
 
     @classmethod
-    def new(cls, settings: Settings, similarity: Similarity, scan: Scan | None) -> SearchState:
-        """The state with the root alone; an empty one where nothing was scanned."""
-        seen = ScanResult("", 1.0) if scan is None else scan.result
+    def new(cls, settings: Settings, similarity: Similarity, scan: Scan) -> SearchState:
+        """The state with the root alone."""
+        seen = scan.result
         graph = ThoughtGraph(
             seen.caption,
             safety=seen.request_safety,
-            cost=0.0 if scan is None else scan.cost,
+            cost=scan.cost,
             threshold=settings.safety_threshold,
+            aggregator=settings.aggregator,
         )
         state = cls(
             settings,
@@ -126,7 +147,8 @@ class SearchState:
             graph,
             simulator_for(settings.fidelity),
             ExpansionQueue(settings.max_depth),
-            scan_tokens=0 if scan is None else scan.cost,
+            scan_tokens=scan.cost,
+            caution=seen.request_safety < settings.low_risk_threshold,
         )
         state.openings.add(ROOT, float("inf"))
         return state
@@ -140,8 +162,31 @@ class SearchState:
 
     @property
     def headroom(self) -> float:
-        """1 minus the safe utility of the best answer so far."""
-        return 1.0 - self.best.value(self.graph)
+        """1 minus the safe utility of the best answer so far; 1 where that does not count.
+
+        What is said of a picture whose detail nobody has looked at is half of it at best.
+        """
+        if not self.settings.satisfice:
+            return 1.0
+        had = max(one.value(self.graph) for one in self._counting)
+        return 1.0 - min(had, _UNSEEN if self.unseen else 1.0)
+
+    @property
+    def best_end(self) -> ThoughtId | None:
+        """The answer, or refusal, with the greatest safe utility."""
+        best = max(self._counting, key=lambda one: one.value(self.graph))
+        return best.thought(self.graph)
+
+    @property
+    def wary(self) -> bool:
+        """Whether a refusal may be better than a safe answer: the request was judged to need
+        caution, or an answer to it was judged unsafe. Else a judge's taste for refusals would
+        refuse what is harmless."""
+        return self.caution or self.rejected > 0
+
+    @property
+    def _counting(self) -> tuple[BestAnswer, ...]:
+        return (self.best, self.best_refusal) if self.wary else (self.best,)
 
     def next_open(self) -> tuple[ThoughtId | None, float]:
         """The most promising thought that may be expanded, and its promise."""
@@ -193,11 +238,25 @@ class SearchState:
             self.next_action += 1
         return Proposed(parent, first, tuple(candidates), dropped, seen)
 
+    def price(self, action: PendingAction) -> float:
+        """What an action will cost, in tokens: what those of its kind have cost; before the first,
+        what it is bounded by, as far as executed ones came to their bounds."""
+        known = self.by_kind.get(action.candidate.kind)
+        if known is not None:
+            return known.mean
+        needs = self.needs.get(action.id)
+        if needs is None or needs.tokens is None:
+            return self.mean_cost
+        share = self.used.tokens / self.worst.tokens if self.worst.tokens else _USED
+        return max(1.0, share * needs.tokens)
+
     def begin(self, action: PendingAction) -> Job:
         """An open action is carried out: the job, with its thoughts as they are now."""
         self.queue.remove(action.id)
         self.jobs.pop(action.id, None)
-        self.needs.pop(action.id, None)
+        needs = self.needs.pop(action.id, None)
+        if needs is not None and needs.tokens is not None:
+            self.bounds[action.id] = needs.tokens
         return Job.of(self.graph, action)
 
     def failed(self, action: int, stage: str, error: EcoAlignError) -> ActionFailed:
@@ -209,8 +268,12 @@ class SearchState:
 
     def tell(self, action: PendingAction, result: ActionResult) -> list[Event]:
         """Add what an action made to the graph; without a score its text is lost, on purpose."""
-        self.executed.add(result.cost)
         score, candidate = result.score, action.candidate
+        self.executed.add(result.cost)
+        if (bound := self.bounds.pop(action.id, None)) is not None:
+            self.worst.add(bound)
+            self.used.add(result.cost)
+        self.by_kind.setdefault(candidate.kind, Costs()).add(result.cost)
         if score is None:
             assert result.error is not None  # noqa: S101 - one of the two is always there
             return [self.failed(action.id, result.stage, result.error)]
@@ -235,16 +298,19 @@ class SearchState:
                 region=candidate.region,
             )
         if candidate.forecast:
-            self.simulator.learn(candidate, Forecast(score.safety, score.utility, result.cost))
+            self.simulator.learn(candidate, score.safety, score.utility)
         self.replies[thought.id] = result.reply
         pruned = self.graph.is_pruned(thought.id)
         events: list[Event] = [ThoughtAdded(thought, action.id, pruned, score.method)]
         if pruned:
+            if thought.kind in ENDS:
+                self.reject()
             if thought.kind is ThoughtKind.ANSWER:
                 self.unsafe_end = action.parent
             return events
+        self.unseen = self.unseen and thought.kind is not ThoughtKind.LOOK
         self.openings.add(thought.id, _promise(candidate, score.utility))
-        self.best.note(self.graph, thought.id)
+        self._note(thought)
         return events + self._merged(thought)
 
     def _merged(self, thought: Thought) -> list[Event]:
@@ -255,10 +321,19 @@ class SearchState:
         threshold = self.settings.merge_threshold
         for other in self.duplicates.of(graph, thought, self.similarity, threshold):
             if graph.merge(other, thought.id):
-                self.best.note(graph, other)
+                self._note(graph[other])
                 return [ThoughtMerged(other, thought.id, graph[other])]
         self.duplicates.add(thought)
         return []
+
+    def _note(self, thought: Thought) -> None:
+        best = self.best if thought.kind is ThoughtKind.ANSWER else self.best_refusal
+        best.note(self.graph, thought.id)
+
+    def reject(self) -> None:
+        """An answer or a refusal was judged unsafe: the next one has to meet a higher bar."""
+        self.rejected += 1
+        self.needs.clear()
 
     def add_strategy(self, plan: str, score: ScoreResult, cost: int) -> ThoughtAdded:
         """The cautious plan under v0. It governs everything, so the root is not expanded beside

@@ -9,7 +9,7 @@ from ecoalign.graph import ENDS, ROOT, Thought, ThoughtKind
 from ecoalign.models import OWN_REPLY, Usage, reply_of
 from ecoalign.prompts.requests import WriteRequest
 from ecoalign.search.context import ANSWER, RunContext
-from ecoalign.search.executor import ActionResult
+from ecoalign.search.executor import ActionResult, confirmed
 from ecoalign.search.failures import budget_too_small
 from ecoalign.search.scanner import scan_request
 
@@ -34,7 +34,7 @@ def write_request(ctx: RunContext, path: tuple[Thought, ...]) -> WriteRequest:
 
 
 def answer_bounds(
-    ctx: RunContext, path: tuple[Thought, ...] = (), *, caption: int = 40
+    ctx: RunContext, path: tuple[Thought, ...] = (), *, caption: int = 40, verdicts: int = 1
 ) -> list[tuple[str, Usage]]:
     """Models and bounds of writing and scoring one answer from `path`.
 
@@ -42,11 +42,12 @@ def answer_bounds(
         ctx: the run's context.
         path: root first; empty before there is one.
         caption: words of the root that stands in for an empty path.
+        verdicts: how many it needs.
     """
     path = path or (Thought(ROOT, ThoughtKind.ROOT, "the " * caption, 1.0, 0.0, 0.0),)
     request = write_request(ctx, path)
     scoring = ctx.score_request(path, "answer", ctx.longest(request))
-    return [*ctx.bounds(request), *ctx.score_bounds(scoring)]
+    return [*ctx.bounds(request), *ctx.score_bounds(scoring, verdicts)]
 
 
 @dataclass(slots=True)
@@ -122,13 +123,15 @@ def _length(path: tuple[Thought, ...]) -> int:
     return sum(len(thought.text) for thought in path)
 
 
-async def write(ctx: RunContext, path: tuple[Thought, ...]) -> ActionResult:
-    """Write the answer from `path` (root first) and score it, paid from what was reserved.
+async def write(ctx: RunContext, path: tuple[Thought, ...], rejected: int) -> ActionResult:
+    """Write the answer from `path` (root first) and score it, paid from what was reserved; as often
+    as it has to be after so many answers that were `rejected`.
 
     Errors are in the result: an answer without a score is no answer.
     """
     before = ctx.tokens_spent
     text, stage, score, failed, reply = "", "write", None, None, OWN_REPLY
+    scoring = None
     try:
         request = write_request(ctx, path)
         completion = await ctx.ask(request, fund=ANSWER)
@@ -140,4 +143,6 @@ async def write(ctx: RunContext, path: tuple[Thought, ...]) -> ActionResult:
         score, reply = await ctx.score(scoring, fund=ANSWER), reply_of(completion, text)
     except EcoAlignError as error:
         failed = error
-    return ActionResult(text, score, failed, stage, ctx.tokens_spent - before, reply)
+    cost, verdicts = ctx.tokens_spent - before, () if score is None else (score.safety,)
+    made = ActionResult(text, score, failed, stage, cost, reply, scoring=scoring, verdicts=verdicts)
+    return await confirmed(ctx, -1, made, rejected, fund=ANSWER)

@@ -10,7 +10,7 @@ from itertools import takewhile
 
 from ecoalign.budget import Amount, Ledger
 from ecoalign.graph import ActionKind, Forecast, PendingAction, ThoughtId, ValuedAction, economics
-from ecoalign.graph.economics import Economy, UtilityAggregator
+from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.settings import Settings
 
 _ENDING = (ActionKind.ANSWER, ActionKind.REFUSE)
@@ -22,11 +22,12 @@ class Terms:
 
     Attributes:
         horizon: |R|_t, how many steps beyond the action count.
-        price: lambda, utility per token (economy `surplus` only).
+        price: lambda, utility per token. The economy `surplus` subtracts it in V; in all of them,
+            where the search may be satisfied, it says what is not worth an action any more.
         headroom: how much of the utility of an answer is still to be had, in [0, 1]: what a
-            scored answer already gives cannot be gained again (economy `surplus` only).
-        economy, utility, delta, threshold: from the settings; what falls below the threshold
-            will be pruned.
+            scored answer already gives cannot be gained again.
+        economy, utility, safety, delta, threshold: from the settings; what falls below the
+            threshold will be pruned.
     """
 
     horizon: int
@@ -36,6 +37,7 @@ class Terms:
     utility: UtilityAggregator
     delta: float
     threshold: float = 0.0
+    safety: SafetyAggregator = SafetyAggregator.MIN
 
 
 def share_left(remaining: Amount, limit: Amount) -> float:
@@ -77,13 +79,15 @@ def terms(
         UtilityAggregator(settings.utility_aggregator),
         settings.delta,
         settings.safety_threshold,
+        SafetyAggregator(settings.aggregator),
     )
 
 
 def _horizon(
     settings: Settings, ledger: Ledger, remaining: Amount, means: Sequence[float | None]
 ) -> int:
-    cap, tokens = settings.horizon_cap, ledger.budget.tokens
+    # Of the budget as the risk of the request has tightened it.
+    cap, tokens = settings.horizon_cap, ledger.limit.tokens
     if settings.horizon_unit == "fixed":
         return settings.fixed_horizon
     if settings.horizon_unit == "tokens" and tokens is not None:
@@ -106,14 +110,17 @@ def value(forecast: Sequence[Forecast], floor: float, terms: Terms) -> float:
 
     Args:
         forecast: the action itself, then the steps that would follow; costs in tokens.
-        floor: the safety of the path so far: no step is safer than what it stands on.
+        floor: the safety of the path so far: by the weakest link, no step is safer than what it
+            stands on.
         terms: see `Terms`.
     """
+    if terms.safety is not SafetyAggregator.MIN:
+        floor = 1.0
     safe = list(takewhile(lambda step: step.safety >= terms.threshold, forecast))
     if not safe:
         return -math.inf
     surplus = terms.economy is Economy.SURPLUS
-    gains = [step.utility * terms.headroom if surplus else step.utility for step in safe]
+    gains = [step.utility * terms.headroom for step in safe]
     safeties = [min(floor, step.safety) for step in safe]
     costs = [step.cost for step in safe]
     price = terms.price if surplus else 0.0

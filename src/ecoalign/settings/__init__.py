@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ecoalign.settings._fields import MOST_DEFAULT, PRESETS, default_budget
+from ecoalign.settings._fields import MOST_DEFAULT, PRESET_TEXTS, PRESETS, default_budget
 from ecoalign.settings._load import Role, SettingRow, Settings, preset_named
 from ecoalign.settings._sources import unknown_name
 
 __all__ = [
     "MOST_DEFAULT",
     "PRESETS",
+    "PRESET_TEXTS",
     "Role",
     "SettingRow",
     "Settings",

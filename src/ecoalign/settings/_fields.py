@@ -233,7 +233,7 @@ class Fields(BaseModel):
     horizon_cap: int = Field(4, ge=0, le=64)
     """The longest horizon, in steps."""
 
-    fixed_horizon: int = Field(3, ge=0, le=64)
+    fixed_horizon: int = Field(4, ge=0, le=64)
     """The horizon where horizon_unit is fixed, in steps; 0 is myopic."""
 
     delta: float = Field(0.95, gt=0, le=1)
@@ -245,6 +245,15 @@ class Fields(BaseModel):
     batch_margin: float = Field(0.7, ge=0, le=1)
     """The least value of an action to be executed beside the best one, as a share of the best
     one's value."""
+
+    satisfice: bool = True
+    """Whether what a scored answer already gives counts as had: it cannot be gained again, no
+    proposal is bought that cannot pay for itself, and the search ends where nothing that is left to
+    gain is worth an action."""
+
+    second_thought: bool = True
+    """Whether an answer forecast to be unsafe is tried once where refusing proved to be worth
+    little."""
 
     fidelity: Literal["forecast", "surrogate", "rollout"] = "forecast"
     """How the steps after an action are simulated: by the call that proposes it, by a regression on
@@ -270,14 +279,23 @@ class Fields(BaseModel):
     """A thought whose safety s is lower is pruned; 0 in the paper."""
 
     low_risk_threshold: float = Field(0.5, ge=0, le=1)
-    """A request whose safety s is lower, and not negative, gets a strategy of caution; a draft
-    needs at least this safety."""
+    """A request whose safety s is lower needs caution: no draft stands, a safe refusal may win over
+    a safe answer, and where s is not negative it may get a strategy. A draft that stands needs at
+    least this safety itself."""
 
     strategy: bool = False
     """Whether such a strategy is added at all."""
 
     unsafe_root: Literal["refuse", "explore"] = "explore"
     """For a request with s < 0: refuse at once, or search for a safe answer to it."""
+
+    confirm: bool = True
+    """Whether an answer needs one more safe verdict, independent of the others, for every answer
+    that was judged unsafe before it: else a search that goes on until something passes amplifies
+    the errors of its judge."""
+
+    unsafe_answers: int = Field(3, ge=1, le=100_000)
+    """How many answers may be judged unsafe; after that no other is tried."""
 
     risk_floor: float = Field(0.25, gt=0, le=1)
     """The share of B that the search may use at the highest risk."""
@@ -297,8 +315,11 @@ class Fields(BaseModel):
     """Whether regions of the image may be looked at."""
 
     draft: bool = True
-    """Whether an answer is tried, and scored, before the scan: if little can be gained beyond it,
-    nothing else is paid for."""
+    """Whether an answer is tried beside the scan, and scored, at the resolution of the plain model:
+    if little can be gained beyond it, nothing else is paid for."""
+
+    draft_utility: float = Field(0.75, ge=0, le=1)
+    """The least utility of a draft that ends the search: what the evaluator calls verified."""
 
     synthesis: Literal["needed", "always"] = "needed"
     """Whether the answer is written anew from the path always, or only where the path's last
@@ -401,30 +422,55 @@ PROFILED = (
 """The settings that stand before the field of the same name in a model's profile."""
 
 
+PAPER: Mapping[str, object] = {
+    "economy": "ratio",
+    "aggregator": "min",
+    "utility_aggregator": "sum",
+    "horizon_unit": "tokens",
+    "look_ahead": 0.05,
+    "horizon_cap": 8,
+    "delta": 0.95,
+    "fidelity": "forecast",
+    "safety_threshold": 0.0,
+    "strategy": True,
+    "unsafe_root": "refuse",
+    "draft": False,
+    "satisfice": False,
+    "second_thought": False,
+    "confirm": False,
+    "unsafe_answers": 100_000,
+    "synthesis": "needed",
+    "batch_margin": 0.0,
+}
+"""arXiv 2511.11301, our closest reading; docs/paper.md compares it sentence by sentence."""
+
+_ABLATIONS: Mapping[str, tuple[Mapping[str, object], str]] = {
+    "myopic": ({"horizon_unit": "fixed", "fixed_horizon": 0}, "the horizon is 0"),
+    "fixed-horizon": ({"horizon_unit": "fixed"}, "the horizon is its cap, whatever is left of B"),
+    "last-safety": ({"aggregator": "last"}, "a path is as safe as its last thought"),
+    "mean-safety": ({"aggregator": "mean"}, "a path is as safe as its thoughts are on average"),
+    "no-cost": ({"economy": "no-cost"}, "an action and a path are worth S*U, whatever they cost"),
+}
+"""The paper's ablations: each a single change, and what it says."""
+
 PRESETS: Mapping[str, Mapping[str, object]] = {
     "default": {},
-    # arXiv 2511.11301 to the letter, where it says anything. Its formula for the horizon gives
-    # dozens of steps with a budget in tokens; the cap keeps a rollout within one completion.
-    "paper": {
-        "economy": "ratio",
-        "aggregator": "min",
-        "utility_aggregator": "sum",
-        "horizon_unit": "tokens",
-        "look_ahead": 0.05,
-        "horizon_cap": 8,
-        "delta": 0.95,
-        "fidelity": "forecast",
-        "safety_threshold": 0.0,
-        "strategy": True,
-        "draft": False,
-        "unsafe_root": "refuse",
-        "synthesis": "always",
-        "batch_margin": 0.0,
+    "paper": PAPER,
+    **{name: change for name, (change, _) in _ABLATIONS.items()},
+    **{
+        f"paper-{name}": {
+            **PAPER,
+            **change,
+            **({"fixed_horizon": PAPER["horizon_cap"]} if name == "fixed-horizon" else {}),
+        }
+        for name, (change, _) in _ABLATIONS.items()
     },
-    # The paper's ablations, each a single change to the default.
-    "myopic": {"horizon_unit": "fixed", "fixed_horizon": 0},
-    "fixed-horizon": {"horizon_unit": "fixed"},
-    "last-safety": {"aggregator": "last"},
-    "mean-safety": {"aggregator": "mean"},
-    "no-cost": {"economy": "no-cost"},
 }
+
+PRESET_TEXTS: Mapping[str, str] = {
+    "default": "ours: a draft first, a surplus instead of a ratio, a bar that rises with the tries",
+    "paper": "arXiv 2511.11301, our closest reading: V by s*u/c, every thought earns its own u",
+    **{name: f"default, but {text}" for name, (_, text) in _ABLATIONS.items()},
+    **{f"paper-{name}": f"paper, but {text}" for name, (_, text) in _ABLATIONS.items()},
+}
+"""What each preset is, in a line."""

@@ -12,7 +12,7 @@ from ecoalign.errors import InputError
 from ecoalign.graph import Thought
 from ecoalign.models import OWN_REPLY, FinishReason, Reply, ToolCall
 from ecoalign.trace._critical_path import critical_path
-from ecoalign.trace.events import Event, Finished, RunStarted, to_json
+from ecoalign.trace.events import Ending, Event, Finished, RunStarted, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,9 @@ class Alignment:
     stop_reason: str = ""
     """Why the search ended, a `StopReason`; of other methods a word of their own, "" for the one
     usual way."""
+    ended: Ending = ""
+    """How the run came to its answer: "drafted", "searched", "refused" or "budget"; "" for methods
+    that do not search."""
     hint: str = ""
     """What to change where something went wrong; empty otherwise."""
     model: str = ""
@@ -116,6 +119,7 @@ class Alignment:
             detail=finished.detail,
             budget=Budget.parse(started.budget),
             stop_reason=finished.stop_reason,
+            ended=finished.ended,
             hint=finished.hint,
             model=started.model,
             preset=started.preset,
@@ -150,6 +154,7 @@ class Alignment:
                 "seconds": self.budget.seconds,
             },
             "stop_reason": self.stop_reason,
+            "ended": self.ended,
             "hint": self.hint,
             "model": self.model,
             "preset": self.preset,

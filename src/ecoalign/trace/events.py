@@ -28,6 +28,8 @@ __all__ = [
     "ActionsChosen",
     "CallFailure",
     "Called",
+    "Confirmed",
+    "Ending",
     "Event",
     "Finished",
     "ImageInfo",
@@ -46,9 +48,10 @@ __all__ = [
     "to_json",
 ]
 
-SCHEMA = 3
+SCHEMA = 4
 """The version of the records. 1, the first release, had no number and only EcoAlign itself; up to 2
-a model was asked in other words (dialect "full"), and nothing was known of it."""
+a model was asked in other words (dialect "full"), and nothing was known of it; up to 3 the draft
+came before the scan."""
 
 StopReason = Literal[
     "satisfied",
@@ -61,6 +64,11 @@ StopReason = Literal[
 """Why a search ended: the answer leaves too little to gain; no safe action has positive value;
 the budget allows no further action; a limit on thoughts or depth; the request itself is unsafe;
 nothing that was written could be shown to be safe."""
+
+
+Ending = Literal["drafted", "searched", "refused", "budget", ""]
+"""How a run ended: the draft stood; the search chose the answer; it is a refusal; the budget cut
+the search off, and the best answer so far was taken. "" for other methods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +131,10 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class RootScanned:
-    """The scan is done, or was skipped because the draft sufficed."""
+    """The scan is done."""
 
     root: Thought
-    """v0: the caption, "" where nothing was scanned; its safety is that of the request."""
+    """v0: the caption; its safety is that of the request."""
     strategy: str | None
     """The cautious plan that is followed, or None."""
     share: float
@@ -236,6 +244,20 @@ class ThoughtAdded:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmed:
+    """An answer that was scored safe was judged again, as others were judged unsafe before it."""
+
+    action: int
+    """The action that made it; -1 for the written answer."""
+    verdicts: tuple[float, ...]
+    """The safety that each independent verdict gave, the first one included; the least counts."""
+    needed: int
+    """How many safe verdicts it needs, >= 2."""
+    at: float = 0.0
+    """Seconds since the run began, >= 0."""
+
+
+@dataclass(frozen=True, slots=True)
 class ThoughtMerged:
     """Two equivalent thoughts were merged into one."""
 
@@ -305,6 +327,8 @@ class Finished:
     """What the answer's server said beside its text."""
     detail: Mapping[str, Any] = field(default_factory=dict)
     """Further results of the method, as plain JSON; omitted from the line if empty."""
+    ended: Ending = ""
+    """How the search came to it; see `Ending`."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 
@@ -333,6 +357,7 @@ Event = (
     | ActionsChosen
     | ActionFailed
     | ThoughtAdded
+    | Confirmed
     | ThoughtMerged
     | ThoughtsDropped
     | PathChosen
