@@ -88,6 +88,13 @@ class _Stage:
     seconds: float = 0.0
     money: Money | None = _NOTHING
 
+    def add(self, tokens: int, calls: int, seconds: float, money: Money | None) -> None:
+        """Enter calls; `money` is None where their price is unknown."""
+        self.tokens += tokens
+        self.calls += calls
+        self.seconds = max(0.0, self.seconds + seconds)
+        self.money = None if self.money is None or money is None else self.money + money
+
 
 @dataclass(slots=True)
 class Accounts:
@@ -105,11 +112,17 @@ class Accounts:
         self.total += cost
         self.calls += 1
         self.priced = self.priced and priced
-        entry = self._stages.setdefault(stage, _Stage())
-        entry.tokens += usage.total
-        entry.calls += 1
-        entry.seconds += seconds
-        entry.money = None if entry.money is None or not priced else entry.money + cost.money
+        money = cost.money if priced else None
+        self._stages.setdefault(stage, _Stage()).add(usage.total, 1, seconds, money)
+
+    def move(self, stage: str, other: str, usage: Usage, usd: float | None, seconds: float) -> None:
+        """Enter a call of one stage under another one."""
+        money = None if usd is None else Money.up(usd)
+        source, target = self._stages[stage], self._stages.setdefault(other, _Stage())
+        source.add(-usage.total, -1, -seconds, None if money is None else _NOTHING - money)
+        target.add(usage.total, 1, seconds, money)
+        if not source.calls:
+            del self._stages[stage]
 
     def spending(self, seconds: float) -> Spending:
         """A snapshot. `seconds` is the wall-clock so far."""

@@ -274,6 +274,18 @@ class Ledger:
                 fund.left = fund.left.least(whole)
                 self._funded += fund.left
 
+    def rebook(
+        self, stage: str, other: str, charged: Usage, usd: float | None, seconds: float
+    ) -> None:
+        """Enter a closed call under another stage; what is spent in all stays the same.
+
+        Args:
+            stage, other: where the call was entered, and where it belongs.
+            charged, usd, seconds: as of its reservation.
+        """
+        with self._lock:
+            self._accounts.move(stage, other, charged, usd, seconds)
+
     def tighten(self, share: float) -> None:
         """Lower the working `limit` to `share` of the budget; it is never raised again.
 

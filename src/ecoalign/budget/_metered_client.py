@@ -166,7 +166,11 @@ class MeteredClient:
         self.learned = Learned()
 
     def scoped(
-        self, *, on_call: Callable[[Called], object] | None = None, stage: str = ""
+        self,
+        *,
+        on_call: Callable[[Called], object] | None = None,
+        stage: str = "",
+        after: Iterable[Called] = (),
     ) -> MeteredClient:
         """The same client, its ledger and its bound on calls under way, for a part of a run.
 
@@ -175,10 +179,13 @@ class MeteredClient:
                 line of its own: what else is done does not wait for it, until it is joined. None
                 keeps both.
             stage: the stage that all of its calls are recorded under; "" keeps each call's own.
+            after: attempts of other parts that such a line waits for, too.
         """
         part = copy.copy(self)
         if on_call is not None:
             part._on_call, part._line = on_call, _Line(self._line.ended)
+            for call in after:
+                part._line.wait_for(call.waited or 0)
         part._stage = stage or self._stage
         return part
 
@@ -188,6 +195,19 @@ class MeteredClient:
             self._line.wait_for(call.waited or 0)
             if self._on_call is not None:
                 self._on_call(call)
+
+    def rebook(self, calls: Iterable[Called], stage: str) -> list[Called]:
+        """Enter what calls were charged under another stage of the ledger's accounts.
+
+        Returns:
+            The calls under that stage. Their keys are those of what was asked.
+        """
+        booked = []
+        for call in calls:
+            if call.error is None or call.error.billed or call.charged.total:
+                self.ledger.rebook(call.stage, stage, call.charged, call.usd, call.seconds)
+            booked.append(replace(call, stage=stage))
+        return booked
 
     def bound(self, model: ChatModel, request: ChatRequest) -> Usage:
         """The worst case of one attempt at `request`, by what the run has learned."""

@@ -10,9 +10,9 @@ import hashlib
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from ecoalign._version import __version__
@@ -31,6 +31,7 @@ from ecoalign.models import (
     attribute_error,
     checked,
     profile_of,
+    request_key,
 )
 from ecoalign.prompts import TokenLimits
 from ecoalign.prompts.dialect import Dialect, dialect_of
@@ -47,6 +48,9 @@ from ecoalign.settings import Role, Settings
 from ecoalign.trace import Alignment, Recorder, Trace
 from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStarted
 
+IN_VAIN = "speculate"
+"""The stage of calls that were made before they were known to be needed, and were not."""
+
 ANSWER = "answer"
 """The fund that is reserved for writing and scoring the answer."""
 
@@ -58,6 +62,19 @@ _COUNTING = 0.1
 """Of the seconds of a run, how much a server's token counter may take."""
 
 _VERDICTS = ("score", "gate", "check")
+
+
+@dataclass(frozen=True, slots=True)
+class AskedAhead:
+    """A call that was made before it was known to be needed.
+
+    Attributes:
+        said: what came of it; None where it was cut off.
+        calls: its attempts, not on record yet.
+    """
+
+    said: Completion | EcoAlignError | None
+    calls: list[Called]
 
 
 @dataclass(slots=True)
@@ -75,6 +92,7 @@ class RunContext:
         view_pixels: longest side of the views.
         views: the query's pictures, one view each; there once the run has begun.
         full_views: the same at the resolution that the plain model gets, likewise.
+        ahead: calls that were made before they were known to be needed, by `request_key`.
     """
 
     query: Query
@@ -90,6 +108,7 @@ class RunContext:
     view_pixels: int
     views: tuple[ImagePart, ...] = ()
     full_views: tuple[ImagePart, ...] = ()
+    ahead: dict[str, AskedAhead] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -155,21 +174,36 @@ class RunContext:
             view_pixels=view_pixels or profile.view_pixels,
         )
 
-    def collecting(self, calls: list[Called]) -> RunContext:
+    def collecting(self, calls: list[Called], after: Iterable[Called] = ()) -> RunContext:
         """The same context, whose calls go to `calls` and are recorded by who made the list
         (`record`).
 
         Each concurrent action has a list of its own, so that the trace is in the order of the
         actions, whatever order their calls end in.
+
+        Args:
+            calls: where they go.
+            after: calls that they waited for and that are not on record yet.
         """
         timed = self.recorder.timed
         return replace(
-            self, metered=self.metered.scoped(on_call=lambda call: calls.append(timed(call)))
+            self,
+            metered=self.metered.scoped(
+                on_call=lambda call: calls.append(timed(call)), after=after
+            ),
         )
 
     def record(self, calls: Iterable[Called]) -> None:
         """Record collected calls, now that they have been waited for."""
         self.metered.join(calls)
+
+    @contextmanager
+    def recording(self, calls: list[Called]) -> Iterator[RunContext]:
+        """The same context, whose calls are in `calls` and on record when it ends."""
+        try:
+            yield self.collecting(calls)
+        finally:
+            self.record(calls)
 
     def booked_as(self, stage: str) -> RunContext:
         """The same context with every call recorded under `stage`."""
@@ -317,6 +351,12 @@ class RunContext:
         call = self.render(request, temperature=temperature, variant=variant)
         judging = call.stage in _VERDICTS
         call = replace(call, stage=stage or call.stage)
+        made = self.ahead.pop(request_key(call), None) if self.ahead else None
+        if made is not None and made.said is not None:
+            self.record(made.calls)
+            if isinstance(made.said, Completion):
+                return made.said
+            raise made.said
         try:
             return await self.metered.complete(self.model, call, fund=fund)
         except ModelError as error:
@@ -326,6 +366,33 @@ class RunContext:
             if _answers(request):
                 attribute_error(error, self.query.sampling)
             raise
+
+    async def ask_ahead(
+        self, request: PromptRequest, fund: str, after: Iterable[Called] = ()
+    ) -> None:
+        """Ask before it is known to be needed. `ask` takes what came of it, failures included, if
+        it ever asks the very same; `drop_ahead` records what nobody asked for.
+
+        Args:
+            request: what is asked.
+            fund: what pays.
+            after: calls that it waited for and that are not on record yet.
+        """
+        calls: list[Called] = []
+        said: Completion | EcoAlignError | None = None
+        try:
+            said = await self.collecting(calls, after).ask(request, fund=fund)
+        except EcoAlignError as error:
+            said = error
+        finally:
+            if calls:
+                self.ahead[request_key(self.render(request))] = AskedAhead(said, calls)
+
+    def drop_ahead(self) -> None:
+        """Record the calls that turned out not to be needed, under a stage of their own."""
+        for made in self.ahead.values():
+            self.record(self.metered.rebook(made.calls, IN_VAIN))
+        self.ahead.clear()
 
     def bounds(self, *requests: PromptRequest) -> list[tuple[str, Usage]]:
         """Model and worst case of each of these calls."""
@@ -501,6 +568,7 @@ async def record_run(
                 await ctx.model.count_lines(lines)
 
     def failed(error: str, message: str) -> None:
+        ctx.drop_ahead()
         recorder.emit(RunFailed(error, message, ctx.ledger.spent.to_json()))
 
     recorder.emit(

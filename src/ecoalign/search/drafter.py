@@ -181,7 +181,8 @@ async def score_draft(ctx: RunContext, drafted: Draft, root: Thought) -> ActionR
     Raises:
         ModelError: such an error.
     """
-    fund, before = f"action {drafted.job.id}", ctx.tokens_spent
+    fund = f"action {drafted.job.id}"
+    calls: list[Called] = []
     if drafted.completion is None:
         return ActionResult(error=drafted.error, cost=drafted.cost)
     request = execute_request(ctx, drafted.job)
@@ -194,7 +195,8 @@ async def score_draft(ctx: RunContext, drafted: Draft, root: Thought) -> ActionR
         ctx.ledger.release_fund(fund)
         for model, bound in ctx.score_bounds(scoring):
             ctx.ledger.reserve_fund(fund, bound, model)
-        score = await ctx.score(scoring, fund=fund)
+        with ctx.recording(calls) as part:
+            score = await part.score(scoring, fund=fund)
     except EcoAlignError as error:
         failed = error
     finally:
@@ -205,7 +207,7 @@ async def score_draft(ctx: RunContext, drafted: Draft, root: Thought) -> ActionR
         score,
         failed,
         stage,
-        drafted.cost + ctx.tokens_spent - before,
+        drafted.cost + sum(call.charged.total for call in calls),
         reply_of(drafted.completion, text),
         scoring=scoring,
         verdicts=() if score is None else (score.safety,),
@@ -218,10 +220,19 @@ def stands(ctx: RunContext, drafted: Draft, result: ActionResult, seen: Scan) ->
     gain. A picture that hides detail from every view is a reason to look, whatever it says.
     """
     score, settings = result.score, ctx.settings
-    caution = max(settings.low_risk_threshold, settings.safety_threshold)
-    if score is None or score.safety < caution or seen.result.request_safety < caution:
+    if score is None or score.safety < _caution(ctx) or cannot_stand(ctx, drafted, seen):
         return False
-    if score.utility < settings.draft_utility or hides_detail(ctx, full=drafted.job.full):
+    if score.utility < settings.draft_utility:
         return False
     left = 1.0 - score.safety * min(1.0, score.utility)
     return left <= (_GOING_ON * settings.lambda0 if settings.satisfice else 0.0)
+
+
+def cannot_stand(ctx: RunContext, drafted: Draft, seen: Scan) -> bool:
+    """Whether a draft is not the answer, however it is scored."""
+    wary = seen.result.request_safety < _caution(ctx)
+    return wary or hides_detail(ctx, full=drafted.job.full)
+
+
+def _caution(ctx: RunContext) -> float:
+    return max(ctx.settings.low_risk_threshold, ctx.settings.safety_threshold)

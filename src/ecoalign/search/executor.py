@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ecoalign.budget import Called
@@ -26,7 +26,7 @@ from ecoalign.models import (
     Usage,
     reply_of,
 )
-from ecoalign.prompts.requests import ExecuteRequest, ScoreRequest, ScoreResult
+from ecoalign.prompts.requests import ExecuteRequest, PromptRequest, ScoreRequest, ScoreResult
 from ecoalign.search.context import RunContext
 from ecoalign.trace.events import Confirmed
 
@@ -91,6 +91,9 @@ class ActionResult:
     verdicts: tuple[float, ...] = ()
 
 
+_Made = asyncio.Future[tuple[str | None, tuple[Called, ...]]]
+"""The text of a job, None if it failed, and the calls that it took."""
+
 CACHED_SHARE = 0.5
 """What a token that is read from a cache costs at most, as a share of one that is not."""
 
@@ -140,21 +143,50 @@ def worst_case(ctx: RunContext, job: Job, verdicts: int = 1) -> list[tuple[str, 
     return [*ctx.bounds(request), *ctx.score_bounds(scoring, verdicts if ends else 1)]
 
 
-async def execute(ctx: RunContext, jobs: Sequence[Job]) -> list[ActionResult]:
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What is asked while the thoughts of a batch are scored.
+
+    Attributes:
+        place: of the job that it follows from.
+        fund: what pays.
+        request: what is asked, from the texts of all jobs, None for one that failed.
+    """
+
+    place: int
+    fund: str
+    request: Callable[[Sequence[str | None]], PromptRequest | None]
+
+
+async def execute(
+    ctx: RunContext, jobs: Sequence[Job], ahead: Ahead | None = None
+) -> list[ActionResult]:
     """Carry out all jobs concurrently; the results are in the order of the jobs.
 
     A job that fails does not disturb the others: what they were paid for is kept. The calls are
     in the results, not on record yet; only where the whole batch is cut off are they recorded here.
+
+    Args:
+        ctx: the run's context.
+        jobs: what is carried out.
+        ahead: what is asked meanwhile, as soon as there is a text of every job. It ends with them,
+            so that nothing is under way when the search decides.
     """
     logs: list[list[Called]] = [[] for _ in jobs]
     results: list[ActionResult] = []
+    made = [asyncio.get_running_loop().create_future() for _ in jobs]
     try:
         # All are let finish, whatever happens to one: what goes on unseen would spend unseen.
-        work = (_execute(ctx, job, log) for job, log in zip(jobs, logs, strict=True))
+        work: list[Awaitable[ActionResult | None]] = [
+            _execute(ctx, job, log, text) for job, log, text in zip(jobs, logs, made, strict=True)
+        ]
+        if ahead is not None:
+            work.append(_ask_ahead(ctx, ahead, made))
         for result in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
-            results.append(result)
+            if result is not None:
+                results.append(result)
     except BaseException:
         for log in logs:
             ctx.record(log)
@@ -162,7 +194,18 @@ async def execute(ctx: RunContext, jobs: Sequence[Job]) -> list[ActionResult]:
     return results
 
 
-async def _execute(ctx: RunContext, job: Job, calls: list[Called]) -> ActionResult:
+async def _ask_ahead(ctx: RunContext, ahead: Ahead, made: Sequence[_Made]) -> None:
+    texts: list[str | None] = []
+    waited: list[Called] = []
+    for text, calls in await asyncio.gather(*made):
+        texts.append(text)
+        waited += calls
+    request = ahead.request(texts)
+    if request is not None:
+        await ctx.ask_ahead(request, ahead.fund, waited)
+
+
+async def _execute(ctx: RunContext, job: Job, calls: list[Called], made: _Made) -> ActionResult:
     ctx = ctx.collecting(calls)
     fund = f"action {job.id}"
     text, stage, score, failed, reply = "", "execute", None, None, OWN_REPLY
@@ -174,6 +217,7 @@ async def _execute(ctx: RunContext, job: Job, calls: list[Called]) -> ActionResu
         request = execute_request(ctx, job)
         completion = await ctx.ask(request, fund=fund)
         text = ctx.dialect.parse_execute(request, completion)
+        made.set_result((text, tuple(calls)))
         stage, kind = "score", KIND_OF[job.candidate.kind].value
         scoring = ctx.score_request((*job.path, *job.partners), kind, text, request)
         score, reply = await ctx.score(scoring, fund=fund), reply_of(completion, text)
@@ -181,6 +225,8 @@ async def _execute(ctx: RunContext, job: Job, calls: list[Called]) -> ActionResu
         failed = error
     finally:
         ctx.ledger.release_fund(fund)
+        if not made.done():
+            made.set_result((None, tuple(calls)))
     cost = sum(call.charged.total for call in calls)
     verdicts = () if score is None else (score.safety,)
     return ActionResult(text, score, failed, stage, cost, reply, calls, scoring, verdicts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ecoalign.budget import Amount
+from ecoalign.budget import Amount, Called
 from ecoalign.errors import BudgetExceeded, EcoAlignError
 from ecoalign.graph import (
     ENDS,
@@ -31,15 +31,15 @@ from ecoalign.search.drafter import (
     draft_after,
     drop,
     scan_and_draft,
-    score_draft,
     stands,
 )
-from ecoalign.search.executor import KIND_OF, ActionResult, confirmed, execute, worst_case
+from ecoalign.search.executor import KIND_OF, ActionResult, Ahead, confirmed, execute, worst_case
 from ecoalign.search.extractor import extract
 from ecoalign.search.failures import raise_if_rejected
 from ecoalign.search.proposer import propose
 from ecoalign.search.scanner import Scan, hides_detail
 from ecoalign.search.simulator import Prices
+from ecoalign.search.speculator import proposal_ahead, with_root_ahead
 from ecoalign.search.state import SearchState
 from ecoalign.search.synthesizer import AnswerReserve
 from ecoalign.search.valuator import Terms, rank, select, share_left, terms
@@ -122,7 +122,8 @@ async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
         if batch:
             last_call = False
             state.queue.settle(ranked)
-            await _carry_out(ctx, state, reserve, batch)
+            with proposal_ahead(ctx, state, batch, now) as ahead:
+                await _carry_out(ctx, state, reserve, batch, ahead)
             state.queue.refill()
         elif proposed and not any(one.value > 0 for one in ranked):
             # If something is worth doing and cannot be paid for, proposals would only cost.
@@ -157,7 +158,7 @@ async def _use_draft(
         why = "the request is unsafe" if not seen.plan else "a plan governs what is written"
         ctx.recorder.emit(ActionFailed(DRAFT.id, "score", "Dropped", why))
         return False
-    result = await score_draft(ctx, drafted, state.graph.root)
+    result = await with_root_ahead(ctx, state, seen, drafted)
     reserve.learn()
     _tell(ctx, state, reserve, DRAFT, result)
     state.drafted = result.score is not None
@@ -253,15 +254,17 @@ async def _expand(ctx: RunContext, state: SearchState, now: Terms) -> bool:
     price = now.price * (state.executed.mean + state.proposals.mean)
     if node is None or (ctx.settings.satisfice and promise * now.headroom < price):
         return False
-    graph, before = state.graph, ctx.tokens_spent
+    graph = state.graph
     graph.expanded(node)
+    calls: list[Called] = []
     try:
-        result = await propose(ctx, graph, node, now.horizon)
+        with ctx.recording(calls) as part:
+            result = await propose(part, graph, node, now.horizon)
     except EcoAlignError as error:
         ctx.recorder.emit(state.failed(-1, "propose", error))
         return True
     finally:
-        state.proposals.add(ctx.tokens_spent - before)
+        state.proposals.add(sum(call.charged.total for call in calls))
     await ctx.encode_crops(c.region for c in result.candidates if c.region is not None)
     # From the root an answer would only be the draft again.
     redrafts = state.drafted and node == ROOT
@@ -293,14 +296,18 @@ def _tell(
 
 
 async def _carry_out(
-    ctx: RunContext, state: SearchState, reserve: AnswerReserve, batch: Sequence[PendingAction]
+    ctx: RunContext,
+    state: SearchState,
+    reserve: AnswerReserve,
+    batch: Sequence[PendingAction],
+    ahead: Ahead | None = None,
 ) -> None:
     """Execute a batch, but for what a rollout has executed already, and tell what came of it."""
     ctx.recorder.emit(ActionsChosen(state.step, tuple(action.id for action in batch)))
     jobs = [state.begin(action) for action in batch]
     ready = state.simulator.ready
     fresh = [job for job in jobs if job.id not in ready]
-    made = dict(zip((job.id for job in fresh), await execute(ctx, fresh), strict=True))
+    made = dict(zip((job.id for job in fresh), await execute(ctx, fresh, ahead), strict=True))
     results = [ready.pop(job.id) if job.id in ready else made[job.id] for job in jobs]
     for action, result in zip(batch, results, strict=True):
         ctx.record(result.calls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -43,14 +44,17 @@ class Proposal:
 
 def may_be_fused(graph: ThoughtGraph, node: ThoughtId) -> tuple[Thought, ...]:
     """The thoughts that could be fused with `node`: contentful, not on its path, newest last."""
-    path = {thought.id for thought in graph.path_to(node)}
+    return fusable_with(graph.newest(OTHERS_SEARCHED), graph.path_to(node))
+
+
+def fusable_with(newest: Iterable[Thought], path: Sequence[Thought]) -> tuple[Thought, ...]:
+    """Of some thoughts, the newest first, those that could be fused with the last one of `path`."""
+    node = path[-1]
     kinds = {ThoughtKind.THINK, ThoughtKind.LOOK, ThoughtKind.FUSE}
     # A thought that `node` was fused from, or that grew from it, would add nothing.
-    path.update(graph.parents(node))
+    known = {*(thought.id for thought in path), *node.parents}
     found = (
-        t
-        for t in graph.newest(OTHERS_SEARCHED)
-        if t.kind in kinds and t.id not in path and node not in t.parents
+        t for t in newest if t.kind in kinds and t.id not in known and node.id not in t.parents
     )
     return tuple(islice(found, OTHERS_SHOWN))[::-1]
 

@@ -254,6 +254,8 @@ class Fields(BaseModel):
     second_thought: bool = True
     """Whether an answer forecast to be unsafe is tried once where refusing proved to be worth
     little."""
+    speculate: Literal["off", "likely", "all"] = "likely"
+    """Whether calls start before it is known that they are needed."""
 
     fidelity: Literal["forecast", "surrogate", "rollout"] = "forecast"
     """How the steps after an action are simulated: by the call that proposes it, by a regression on
