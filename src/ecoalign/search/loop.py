@@ -307,7 +307,11 @@ async def _carry_out(
     jobs = [state.begin(action) for action in batch]
     ready = state.simulator.ready
     fresh = [job for job in jobs if job.id not in ready]
-    made = dict(zip((job.id for job in fresh), await execute(ctx, fresh, ahead), strict=True))
+    # An answer that needs several verdicts is given all of them at once.
+    at_once = ctx.settings.confirm and ctx.settings.speculate != "off"
+    verdicts = 1 + state.rejected if at_once else 1
+    outcomes = await execute(ctx, fresh, ahead, verdicts)
+    made = dict(zip((job.id for job in fresh), outcomes, strict=True))
     results = [ready.pop(job.id) if job.id in ready else made[job.id] for job in jobs]
     for action, result in zip(batch, results, strict=True):
         ctx.record(result.calls)

@@ -10,13 +10,13 @@ in vain has cost tokens and nothing else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
-from ecoalign.graph import ActionKind, PendingAction, Thought, ThoughtId
+from ecoalign.graph import ActionKind, Candidate, PendingAction, Thought, ThoughtId
 from ecoalign.models import Usage
-from ecoalign.prompts.requests import ProposeRequest
+from ecoalign.prompts.requests import PromptRequest
 from ecoalign.search.context import RunContext
 from ecoalign.search.drafter import Draft, cannot_stand, score_draft
 from ecoalign.search.executor import KIND_OF, ActionResult, Ahead, Job, execute_request
@@ -26,6 +26,11 @@ from ecoalign.search.state import SearchState, promise
 from ecoalign.search.valuator import Terms
 
 _FUND = "ahead"
+
+_ANSWER = Candidate(ActionKind.ANSWER, "", ())
+
+_ANSWER_NEXT = 2
+"""Steps of a forecast that sees an answer after the action."""
 
 _GROWS = (ActionKind.THINK, ActionKind.LOOK, ActionKind.FUSE)
 
@@ -47,12 +52,8 @@ def proposal_ahead(
     if chosen is None:
         yield None
         return
-    ahead = Ahead(
-        chosen, _FUND, lambda texts: _request(ctx, state, jobs, chosen, texts, now.horizon)
-    )
-    worst = ahead.request([ctx.longest(execute_request(ctx, job)) for job in jobs])
-    assert worst is not None  # noqa: S101 - every job has a text here
-    bounds = ctx.bounds(worst)
+    ahead = Ahead(_FUND, lambda texts: _requests(ctx, state, jobs, chosen, texts, now.horizon))
+    bounds = ctx.bounds(*ahead.requests([ctx.longest(execute_request(ctx, job)) for job in jobs]))
     needs = (state.needs[action.id] for action in batch)
     if not ctx.ledger.remaining().covers(*needs, ctx.ledger.needs(bounds)):
         yield None
@@ -71,27 +72,26 @@ async def with_root_ahead(
     Raises:
         ModelError: see `score_draft`.
     """
-    scoring = score_draft(ctx, drafted, state.graph.root)
-    settings = ctx.settings
+    root, settings = state.graph.root, ctx.settings
     wanted = settings.speculate == "all" or (
         settings.speculate == "likely" and cannot_stand(ctx, drafted, seen)
     )
     if not wanted or drafted.completion is None:
-        return await scoring
+        return await score_draft(ctx, drafted, root)
     fixed = settings.horizon_unit == "fixed"
     # While there is budget enough the horizon is at its cap.
     steps = settings.fixed_horizon if fixed else settings.horizon_cap
-    request = propose_request(ctx, (state.graph.root,), (), steps)
+    request = propose_request(ctx, (root,), (), steps)
     bounds = ctx.bounds(request)
     if not ctx.ledger.remaining().covers(ctx.ledger.needs(bounds)):
-        return await scoring
+        return await score_draft(ctx, drafted, root)
     with _fund(ctx, bounds):
-        work: list[Awaitable[ActionResult | None]] = [scoring, ctx.ask_ahead(request, _FUND)]
         # Both are let finish, whatever happens to one: what goes on unseen would spend unseen.
-        result, _ = await asyncio.gather(*work, return_exceptions=True)
+        result, _ = await asyncio.gather(
+            score_draft(ctx, drafted, root), ctx.ask_ahead(request, _FUND), return_exceptions=True
+        )
     if isinstance(result, BaseException):
         raise result
-    assert result is not None  # noqa: S101 - the first of the two
     return result
 
 
@@ -127,30 +127,32 @@ def _next(state: SearchState, jobs: Sequence[Job], now: Terms) -> int | None:
     return place
 
 
-def _request(
+def _requests(
     ctx: RunContext,
     state: SearchState,
     jobs: Sequence[Job],
     chosen: int,
     texts: Sequence[str | None],
     steps: int,
-) -> ProposeRequest | None:
-    """The proposal from the thought of one job, if all of them are scored safe."""
-    if texts[chosen] is None:
-        return None
+) -> list[PromptRequest]:
+    """The proposal from the thought of one job if all of them are scored safe; and where one step
+    was forecast to follow, the answer from it."""
     made: list[Thought] = []
-    node = None
+    path: tuple[Thought, ...] = ()
     for place, (job, text) in enumerate(zip(jobs, texts, strict=True)):
         if text is None:
             continue
-        candidate = job.candidate
+        candidate, graph = job.candidate, state.graph
         parents = (job.path[-1].id, *candidate.partners)
-        number, kind = ThoughtId(len(state.graph) + len(made)), KIND_OF[candidate.kind]
-        thought = Thought(number, kind, text, 1.0, 0.0, 0.0, parents, candidate.region)
-        made.append(thought)
-        node = thought if place == chosen else node
-    assert node is not None  # noqa: S101 - it has a text
-    path = (*jobs[chosen].path, node)
+        number, kind = ThoughtId(len(graph) + len(made)), KIND_OF[candidate.kind]
+        made.append(Thought(number, kind, text, 1.0, 0.0, 0.0, parents, candidate.region))
+        if place == chosen:
+            path = (*graph.path_to(max(parents, key=graph.floor)), made[-1])
+    if not path:
+        return []
     newest = chain(reversed(made), state.graph.newest(OTHERS_SEARCHED - len(made)))
     others = fusable_with(newest, path) if ctx.settings.fuse else ()
-    return propose_request(ctx, path, others, steps)
+    asked: list[PromptRequest] = [propose_request(ctx, path, others, steps)]
+    if len(jobs[chosen].candidate.forecast) == _ANSWER_NEXT:
+        asked.append(execute_request(ctx, Job(-1, _ANSWER, path)))
+    return asked
