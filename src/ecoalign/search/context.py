@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Literal
 
 from ecoalign._version import __version__
 from ecoalign.budget import PATIENCE, Called, Ledger, MeteredClient
@@ -64,17 +65,17 @@ _COUNTING = 0.1
 _VERDICTS = ("score", "gate", "check")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AskedAhead:
     """A call that was made before it was known to be needed.
 
     Attributes:
-        said: what came of it; None where it was cut off.
+        said: what came of it; None until it ends.
         calls: its attempts, not on record yet.
     """
 
-    said: Completion | EcoAlignError | None
-    calls: list[Called]
+    said: Completion | EcoAlignError | None = None
+    calls: list[Called] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -352,17 +353,26 @@ class RunContext:
         judging = call.stage in _VERDICTS
         call = replace(call, stage=stage or call.stage)
         made = self.ahead.pop(request_key(call), None) if self.ahead else None
-        if made is not None and made.said is not None:
-            self.record(made.calls)
-            if isinstance(made.said, Completion):
-                return made.said
-            raise made.said
+        if made is None:
+            return await self._complete(request, call, fund, "evaluator" if judging else "model")
+        self.record(made.calls)
+        if isinstance(made.said, Completion):
+            return made.said
+        raise made.said or AssertionError("it was cut off, and so was the run")
+
+    async def _complete(
+        self,
+        request: PromptRequest,
+        call: ChatRequest,
+        fund: str | None,
+        role: Literal["model", "evaluator"] = "model",
+    ) -> Completion:
         try:
             return await self.metered.complete(self.model, call, fund=fund)
         except ModelError as error:
             if error.fault == "filtered":
                 return Completion("", error.usage or Usage(), "content_filter")
-            error.role = "evaluator" if judging else "model"
+            error.role = role
             if _answers(request):
                 attribute_error(error, self.query.sampling)
             raise
@@ -378,15 +388,18 @@ class RunContext:
             fund: what pays.
             after: calls that it waited for and that are not on record yet.
         """
-        calls: list[Called] = []
-        said: Completion | EcoAlignError | None = None
+        call = self.render(request)
+        key = request_key(call)
+        if key in self.ahead:
+            return
+        # It has its place from the start: what ends first does not matter.
+        made = self.ahead[key] = AskedAhead()
         try:
-            said = await self.collecting(calls, after).ask(request, fund=fund)
+            made.said = await self.collecting(made.calls, after)._complete(request, call, fund)
         except EcoAlignError as error:
-            said = error
-        finally:
-            if calls:
-                self.ahead[request_key(self.render(request))] = AskedAhead(said, calls)
+            made.said = error
+        if not made.calls:
+            del self.ahead[key]
 
     def drop_ahead(self) -> None:
         """Record the calls that turned out not to be needed, under a stage of their own."""

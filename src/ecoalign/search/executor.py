@@ -210,7 +210,8 @@ async def _execute(
     ctx = ctx.collecting(calls)
     fund = f"action {job.id}"
     text, stage, score, failed, reply = "", "execute", None, None, OWN_REPLY
-    scoring, given = None, ()
+    scoring = None
+    given: tuple[float, ...] = ()
     try:
         for model, bound in worst_case(ctx, job, verdicts):
             # Making and scoring are paid for together, so that no thought stays unscored.
