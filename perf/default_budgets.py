@@ -39,7 +39,7 @@ from ecoalign.query import Query
 from ecoalign.settings import Settings
 from ecoalign.trace.events import ThoughtAdded
 
-LEAST_ACTIONS = 6
+LEAST_ACTIONS = 5
 
 UNKNOWN = (100, 500, 1500)
 """Real tokens of an image on a server of an unknown name."""

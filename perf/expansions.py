@@ -1,29 +1,37 @@
-"""What the engine itself costs: microseconds per expansion with a model that answers at once.
+"""What the engine itself costs: microseconds per expansion with a model that answers at once, and
+bytes per thought.
 
-    python perf/expansions.py [--expansions 1000 10000] [--repeats 3] [--preset default]
+    python perf/expansions.py [--expansions 1000 10000] [--repeats 3] [--preset default] [--memory]
 
 An expansion is one executed action: a thought that was generated, scored and added to the graph.
 Its price here is all that the engine does for it, proposals and valuations included: prompts are
 rendered, calls reserved, settled and recorded, events made. The fake model takes no time to speak
 of, so what is left is the engine's own. The extraction at the end is part of it. Processor time of
 one thread; the median of the repeats.
+
+Memory is what a run of its own has allocated when the search is over, without the trace and all
+that is in it (texts, forecasts, calls), and without the requests that the fake model keeps.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import statistics
+import sys
 import time
+import tracemalloc
 from dataclasses import dataclass
 from itertools import count
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING
 
 from ecoalign.aligner import Aligner
 from ecoalign.models.fake import FakeModel
 from ecoalign.query import Query
 from ecoalign.settings import Settings
-from ecoalign.trace.events import PathChosen, ThoughtAdded
+from ecoalign.trace.events import Event, PathChosen, ThoughtAdded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
 
 PROPOSAL = "think 9 6 2 > 9 7 2; think 8 6 3 > 9 8 2; think 9 5 2; think 7 4 2"
 BUDGET = 10**12
+QUERY = Query.of(None, "what is here")
 
 
 def instant_model() -> FakeModel:
@@ -70,8 +79,8 @@ class Timing:
         return 1e6 * self.whole / self.expansions
 
 
-async def run(expansions: int, preset: str) -> Timing:
-    """One run of `expansions` executed actions."""
+def aligner_of(expansions: int, preset: str) -> Aligner:
+    """One that executes so many actions."""
     settings = Settings.load(
         preset=preset,
         max_thoughts=expansions + 1,
@@ -83,10 +92,14 @@ async def run(expansions: int, preset: str) -> Timing:
         temperature=1.0,  # equal proposals count as different ones
         env={},
     )
-    aligner = Aligner(instant_model(), settings)
-    query = Query.of(None, "what is here")
+    return Aligner(instant_model(), settings)
+
+
+async def run(expansions: int, preset: str) -> Timing:
+    """One run of `expansions` executed actions."""
+    aligner = aligner_of(expansions, preset)
     begun = time.process_time()
-    events = (await aligner.align(query)).trace
+    events = (await aligner.align(QUERY)).trace
     whole = time.process_time() - begun
     made, last = 0, 0.0
     for event in events:
@@ -95,6 +108,38 @@ async def run(expansions: int, preset: str) -> Timing:
         elif isinstance(event, PathChosen):
             return Timing(made, whole, event.at - last)
     raise RuntimeError("the run chose no path")
+
+
+async def memory(expansions: int, preset: str) -> float:
+    """Bytes per thought at the end of such a run; see above."""
+    aligner, events, held = aligner_of(expansions, preset), list[Event](), 0
+
+    def note(event: Event) -> None:
+        nonlocal held
+        if isinstance(event, PathChosen) and not held:
+            gc.collect()
+            held = tracemalloc.get_traced_memory()[0] - size_of(events, aligner.model)
+        events.append(event)
+
+    await aligner_of(4, preset).align(QUERY)  # imports and caches
+    tracemalloc.start()
+    await aligner.align(QUERY, on_event=note)
+    tracemalloc.stop()
+    return held / expansions
+
+
+def size_of(*roots: object) -> int:
+    """Bytes of all objects that can be reached, but for code."""
+    todo, total = list(roots), 0
+    seen = set(map(id, todo))
+    while todo:
+        one = todo.pop()
+        total += sys.getsizeof(one)
+        for other in gc.get_referents(one):
+            if id(other) not in seen and not isinstance(other, type | ModuleType | FunctionType):
+                seen.add(id(other))
+                todo.append(other)
+    return total
 
 
 def measure(
@@ -120,11 +165,14 @@ def main() -> None:
     parser.add_argument("--expansions", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--preset", default="default")
+    parser.add_argument("--memory", action="store_true", help="bytes per thought, too")
     given = parser.parse_args()
     timings = [measure(n, given.repeats, given.preset) for n in given.expansions]
     if len(timings) > 1:
         growth = timings[-1].per_expansion / timings[0].per_expansion
         print(f"the last costs {growth:.2f} times the first, per expansion")
+    for n in given.expansions if given.memory else ():
+        print(f"{n:>7} thoughts  {asyncio.run(memory(n, given.preset)):>8.0f} bytes each")
 
 
 if __name__ == "__main__":

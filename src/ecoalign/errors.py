@@ -10,6 +10,7 @@ __all__ = [
     "EcoAlignError",
     "InputError",
     "ModelError",
+    "OutOfDomainError",
     "SettingsError",
     "UnpricedModelError",
     "VerdictError",
@@ -46,6 +47,11 @@ class InputError(EcoAlignError):
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+
+
+class OutOfDomainError(InputError):
+    """The model knows one domain only, and the question or a picture is not in it; no call was
+    made. The message says what the model knows and how to name another one."""
 
 
 class SettingsError(InputError):

@@ -185,14 +185,14 @@ async def replay(
             f"the run was about {len(wanted)} image(s) with SHA-256 "
             f"{', '.join(digest[:12] for digest in wanted) or '(none)'}; give just these"
         )
+    if started.schema < SCHEMA:
+        raise InputError(
+            f"the run was recorded by version {started.version}, which asked its model in other "
+            "words or in another order: it can be read and shown, not run again"
+        )
     settings = Settings.from_json(started.settings)
     profile = Profile.from_json(started.profile) if started.profile else None
     model = ReplayModel(events, started.model, dialect, bound, profile, started.known)
-    if started.schema < SCHEMA and model.dialect != "compact":
-        raise InputError(
-            f"the run was recorded by version {started.version}, which asked its model in other "
-            "words: it can be read and shown, not run again"
-        )
     evaluator = SelfEvaluator(model, spoken_to(model, settings))
     if evaluator.name != started.evaluator:
         raise InputError(f"a run scored by {started.evaluator} cannot be replayed")

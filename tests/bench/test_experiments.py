@@ -39,13 +39,14 @@ def test_every_variant_can_be_opened(name: str, dialect: str) -> None:
         if experiment.own is None:
             assert open_method(variant.method, settings).name == variant.method
         else:
-            assert experiment.own()[1](variant).name == variant.method
+            made = experiment.own(BenchOptions(name, Settings()))[1](variant, settings)
+            assert made.name == variant.method
 
 
 def test_no_two_variants_are_the_same_thing() -> None:
     for experiment in EXPERIMENTS.values():
         kinds = [
-            (variant.method, str(sorted(variant.settings.items())), variant.budget)
+            (variant.method, str([variant.settings, variant.given]), variant.budget)
             for variant in experiment.variants(method_names(), "compact", [])
         ]
         assert len(set(kinds)) == len(kinds), experiment.name

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.bench._metrics import (
+    ENDINGS,
     MEASURES,
+    binomial,
     correlation,
     difference,
     exhausted_by,
@@ -109,6 +111,45 @@ def test_pairs_are_compared_with_themselves() -> None:
     assert difference(one, {}) is None
 
 
+def test_a_binomial_share_has_wilsons_interval() -> None:
+    # Wilson (1927) for 5 of 100, as tables have it.
+    five = binomial(5, 100)
+    assert five is not None
+    assert (five.low, five.value, five.high) == pytest.approx((0.0215, 0.05, 0.1118), abs=1e-4)
+    none, every = binomial(0, 50), binomial(50, 50)
+    assert none is not None
+    assert every is not None
+    assert (none.low, every.high) == pytest.approx((0.0, 1.0))
+    assert none.high == pytest.approx(1.0 - every.low) == pytest.approx(0.0713, abs=1e-4)
+    assert binomial(0, 0) is None
+
+
+def test_how_it_ended_is_a_share_of_the_searches() -> None:
+    rows = [
+        *(
+            row(f"s{i}", "ecoalign", ended=end)
+            for i, end in enumerate(["drafted"] * 3 + ["budget"])
+        ),
+        row("s9", "ecoalign", ended=""),
+        row("s0", "base"),
+    ]
+    ecoalign, base = summarise(rows)
+    shares = {name: ecoalign.estimates[f"ended_{name}"] for name in ENDINGS}
+    assert {name: each.value for name, each in shares.items()} == {
+        "drafted": 0.75,
+        "searched": 0.0,
+        "refused": 0.0,
+        "budget": 0.25,
+    }
+    assert {each.n for each in shares.values()} == {4}
+    assert not any(name.startswith("ended_") for name in base.estimates)
+
+
+def test_verdicts_are_calls_to_a_judge() -> None:
+    one = row(stages={"draft": 10, "score": 20, "check": 5, "gate": 5, "propose": 9})
+    assert MEASURES["verdicts"](one) == 3
+
+
 def test_repeats_of_a_sample_are_one() -> None:
     rows = [row("a", useful=1.0), row("a", useful=0.0, repeat=1), row("b", useful=1.0)]
     assert per_sample(rows, "utility") == {"a": 0.5, "b": 1.0}
@@ -136,6 +177,11 @@ def test_what_is_measured_of_a_row() -> None:
         "seconds": 1.0,
         "calls": 1.0,
         "critical_path": 3.0,
+        "verdicts": 0.0,
+        "ended_drafted": None,
+        "ended_searched": None,
+        "ended_refused": None,
+        "ended_budget": None,
     }
     assert MEASURES["seconds"](row(cached=2)) is None
     assert MEASURES["seconds"](row(failure=Failure("ModelError", "x", 3))) is None

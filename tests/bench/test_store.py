@@ -45,6 +45,13 @@ def test_rows_of_the_first_release_are_read() -> None:
     assert Row.from_line(line.replace('"critical_path"', '"calls_in_line"')) == one
 
 
+def test_rows_that_do_not_say_how_they_ended_are_read() -> None:
+    assert Row.from_line(row(ended="drafted").to_line()).ended == "drafted"
+    body = json.loads(row().to_line())
+    del body["ended"]
+    assert Row.from_line(json.dumps(body)) == row(ended="")
+
+
 @pytest.mark.parametrize("line", ["", "{}", "[]", "3", "null", '{"experiment": 1}', "{", "\x00"])
 def test_what_is_no_row_is_refused(line: str) -> None:
     with pytest.raises(InputError):

@@ -4,13 +4,14 @@ import math
 from dataclasses import replace
 
 import pytest
-from evaluator_samples import FENCE, KEY, VIEW, FnModel, RecordingClient, score_request
+from evaluator_samples import CAPTION, FENCE, KEY, VIEW, FnModel, RecordingClient, score_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.errors import SettingsError, VerdictError
 from ecoalign.evaluators import GuardEvaluator, gives_utility
 from ecoalign.evaluators._guard import FORMATS, format_named
+from ecoalign.graph._thoughts import ThoughtId
 from ecoalign.models import Completion, TokenLogprob, Usage
 from ecoalign.prompts.requests import ScoreResult
 
@@ -272,6 +273,57 @@ def test_a_guard_that_cannot_see_gets_the_caption() -> None:
     assert "[Images: A board with two signs.]" in user.text
     blind = replace(score_request(), views=())
     assert "[Images" not in guard.render(blind).messages[0].text
+    # A confirmation, which leaves the path out elsewhere, has it too.
+    again = guard.render(replace(score_request(), check=1)).messages[0]
+    assert again.text == user.text
+
+
+@pytest.mark.parametrize("root", ["", " \n", None])
+@pytest.mark.parametrize("policy", [None, "No harm."])
+async def test_without_a_caption_a_guard_that_cannot_see_gives_no_verdict(
+    root: str | None, policy: str | None
+) -> None:
+    client = RecordingClient()
+    guard = GuardEvaluator(FnModel(lambda call: "safe"), images=False, policy=policy)
+    step = replace(CAPTION, id=ThoughtId(3), text="It shows a board.")
+    path = (step,) if root is None else (replace(CAPTION, text=root), step)
+    request = replace(score_request(), path=path)
+    look = replace(request, views=(), crop=VIEW)
+    for asked in (request, look):
+        with pytest.raises(VerdictError, match="cannot see the images, and no caption") as caught:
+            await guard.score(asked, client)
+        assert "images=True" in caught.value.advice
+        # What bounds the call says so, too.
+        text = guard.render(asked).messages[0].text
+        assert "[Images: not described]" in text
+        assert "[Images: ]" not in text
+    assert client.paid == []
+    assert (await guard.score(replace(request, views=()), client)).safety == 1
+    seeing = GuardEvaluator(FnModel(lambda call: "safe"), policy=policy)
+    assert (await seeing.score(request, client)).safety == 1
+
+
+def test_a_confirmation_in_the_guards_own_template_is_a_sample() -> None:
+    guard = GuardEvaluator(FnModel(lambda call: "safe"))
+    calls = [guard.render(replace(score_request(), check=check)) for check in range(3)]
+    assert [(call.temperature, call.seed) for call in calls] == [(0, None), (1, 1), (1, 2)]
+    assert len({call.messages for call in calls}) == 1
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_a_confirmation_under_a_policy_has_another_order_and_its_own_fence(name: str) -> None:
+    guard = GuardEvaluator(FnModel(lambda call: ""), name, policy="No CANARY policies.")
+    texts = []
+    for check in range(3):
+        fence = f"fence-{check}"
+        call = guard.render(replace(score_request(), check=check, fence=fence))
+        texts.append(call.messages[0].text)
+        assert texts[-1].count(fence) >= 4
+        assert call.temperature == 0
+    order = [text.index(" ITEM\n") < text.index(" REQUEST\n") for text in texts]
+    assert order == [False, True, False]
+    for text in texts:
+        assert text.index("No CANARY policies.") > max(text.index(" ITEM"), text.index(" REQUEST"))
 
 
 @pytest.mark.parametrize("name", list(FORMATS))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ecoalign.errors import ModelError
 from ecoalign.graph import ActionKind, Forecast, Region
 from ecoalign.graph._thoughts import ThoughtId
+from ecoalign.graph.economics import UtilityAggregator
 from ecoalign.models import BoxConvention, Profile
 from ecoalign.prompts.full import FullDialect
 
@@ -21,7 +22,7 @@ THINK: dict[str, object] = {
     "region": [],
     "image": 0,
     "partners": [],
-    "forecast": [[9, 3, 120]],
+    "forecast": [[9, 3]],
 }
 LOOK = THINK | {"kind": "look", "region": [100, 200, 500, 1000], "image": 2}
 FUSE = THINK | {"kind": "fuse", "partners": [4]}
@@ -45,7 +46,7 @@ def test_all_kinds_are_read() -> None:
     think, look, fuse = result.candidates[:3]
     assert think.text == "Add them."
     assert (think.region, think.partners) == (None, ())
-    assert think.forecast == (Forecast(1.0, 3 / 9, 120.0),)
+    assert think.forecast == (Forecast(1.0, 3 / 9),)
     assert look.region == Region(0.1, 0.2, 0.5, 1.0, image=1)
     assert fuse.partners == (ThoughtId(4),)
 
@@ -63,12 +64,12 @@ def test_missing_fields_that_do_not_apply_are_no_fault() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        "think",
+        "explode",
+        "look",
         None,
         {},
         THINK | {"kind": "explode"},
         THINK | {"kind": ["think"]},
-        THINK | {"text": 5},
         LOOK | {"region": []},
         LOOK | {"region": None},
         LOOK | {"region": [100, 200, 500]},
@@ -84,10 +85,8 @@ def test_missing_fields_that_do_not_apply_are_no_fault() -> None:
         LOOK | {"image": True},
         LOOK | {"image": None},
         FUSE | {"partners": []},
-        FUSE | {"partners": [4, 2]},
+        FUSE | {"partners": [2]},
         FUSE | {"partners": [True]},
-        FUSE | {"partners": ["4"]},
-        FUSE | {"partners": 4},
         FUSE | {"partners": [[4]]},
     ],
 )
@@ -95,37 +94,99 @@ def test_a_malformed_candidate_is_dropped_and_counted(bad: object) -> None:
     assert kinds(answer(bad, THINK)) == (["think"], 1)
 
 
-FLAT = (Forecast(1.0, 3 / 9, 120.0),)
-UNKNOWN = (Forecast(1.0, 0.5, 200.0),)
+@pytest.mark.parametrize(
+    ("action", "kind"),
+    [
+        ("think", "think"),
+        (" Answer", "answer"),
+        (THINK | {"text": 5}, "think"),
+        (THINK | {"text": None}, "think"),
+        (THINK | {"kind": "refuse", "text": ["no"]}, "refuse"),
+    ],
+)
+def test_what_an_action_can_do_without_loses_none(action: object, kind: str) -> None:
+    (candidate,) = dialect.parse_propose(PROPOSE, said(answer(action))).candidates
+    assert (candidate.kind.value, candidate.text) == (kind, "")
+
+
+@pytest.mark.parametrize("partners", [[4, 2], ["4"], 4, "4", [None, 4, 4]])
+def test_partners_on_offer_are_fused(partners: object) -> None:
+    (fuse,) = dialect.parse_propose(PROPOSE, said(answer(FUSE | {"partners": partners}))).candidates
+    assert fuse.partners == (ThoughtId(4),)
+
+
+FLAT = (Forecast(1.0, 3 / 9),)
+UNKNOWN = (Forecast(1.0, 0.5),)
 """As safe as the path, which is harmless here."""
+NAN, INF = float("nan"), float("inf")
 
 
 @pytest.mark.parametrize(
     ("forecast", "read"),
     [
+        ([[9, 3]], FLAT),
+        ([9, 3], FLAT),
         ([9, 3, 120], FLAT),
-        ([[9, 3, 120], [9, 3, 120, 1]], FLAT),
         ([[9, 3, 120], "and so on"], FLAT),
+        ([[9, 3, 120], [None, "x", 9]], FLAT),
+        ([[9, 3, 120, 1]], FLAT),
+        ([[9, 3, NAN], [4.5, 9, -INF]], (*FLAT, Forecast(0.0, 1.0))),
         ([{"safety": 9, "utility": 3, "tokens": 120}], FLAT),
-        ({"safety": 9, "utility": 3, "tokens": 120}, FLAT),
-        ([[10, 3, 120]], FLAT),
-        ([[9, 3]], (Forecast(1.0, 3 / 9, 200.0),)),
-        ([[9, 3, 0]], (Forecast(1.0, 3 / 9, 200.0),)),
-        ([[9, 3, float("inf")]], (Forecast(1.0, 3 / 9, 200.0),)),
-        ([[9, 11, 120]], (Forecast(1.0, 1.0, 120.0),)),
-        ([[-1, -1, 120]], (Forecast(-1.0, 0.0, 120.0),)),
+        ({"safety": 9, "utility": 3, "cost": None}, FLAT),
+        ([[[9, 3]]], FLAT),
+        ([[[9, 3]], [[9, 3]]], FLAT * 2),
+        ([[10, 3]], FLAT),
+        ([[1e300, 3]], FLAT),
+        ([[9, 11]], (Forecast(1.0, 1.0),)),
+        ([[-1, -1]], (Forecast(-1.0, 0.0),)),
+        ([[1.0, 0.25]], (Forecast(1.0, 0.25),)),
+        ([[0.5, 0]], (Forecast(0.0, 0.0),)),
+        ([[1, 1]], (Forecast(-7 / 9, 1 / 9),)),
+        ([[9]], UNKNOWN),
+        ([9], UNKNOWN),
+        ([[3, NAN]], (Forecast(-3 / 9, 0.5),)),
+        ([[NAN, 3]], FLAT),
+        ([[None, 3]], FLAT),
+        ([[True, 3]], FLAT),
+        ([["0", 3]], FLAT),
+        ([[-INF, 3]], FLAT),
+        ([[10**400, 3]], FLAT),
+        ([[[], 3]], UNKNOWN),
         ([], UNKNOWN),
+        ([[]], UNKNOWN),
+        ([[], [9, 3]], UNKNOWN),
         (None, UNKNOWN),
         ("good", UNKNOWN),
-        ([9], UNKNOWN),
-        ([[True, 3, 120]], UNKNOWN),
-        ([["9", 3, 120]], UNKNOWN),
-        ([[float("nan"), 3, 120]], UNKNOWN),
+        ({}, UNKNOWN),
+        (True, UNKNOWN),
+        ([[False, None]], UNKNOWN),
     ],
 )
 def test_a_forecast_is_read_with_tolerance(forecast: object, read: tuple[Forecast, ...]) -> None:
     result = dialect.parse_propose(PROPOSE, said(answer(THINK | {"forecast": forecast})))
-    assert result.candidates[0].forecast == read
+    found = result.candidates[0].forecast
+    assert [step.cost for step in found] == [0.0] * len(read)
+    assert [grade for step in found for grade in (step.safety, step.utility)] == pytest.approx(
+        [grade for step in read for grade in (step.safety, step.utility)]
+    )
+
+
+def test_no_prompt_asks_for_costs() -> None:
+    text = dialect.render(PROPOSE).messages[-1].text
+    assert "[safety, utility]" in text
+    assert [word for word in ("token", "cost", "price") if word in text] == []
+    step = dialect.render(PROPOSE).schema["properties"]["actions"]["items"]  # type: ignore[index]
+    assert step["properties"]["forecast"]["items"]["maxItems"] == 2
+
+
+def test_a_forecast_asks_for_what_a_path_adds_up() -> None:
+    asked = {
+        kind: dialect.render(replace(PROPOSE, utility=kind)).messages[-1].text
+        for kind in UtilityAggregator
+    }
+    assert "(a full and correct answer)" in asked[UtilityAggregator.LAST]
+    assert "the step itself adds" in asked[UtilityAggregator.SUM]
+    assert "the step itself adds" not in asked[UtilityAggregator.LAST]
 
 
 def test_without_a_forecast_an_action_is_no_safer_than_its_path() -> None:
@@ -226,10 +287,31 @@ def test_a_forecast_beyond_the_horizon_is_cut() -> None:
     assert len(candidate.forecast) == PROPOSE.steps + 1
 
 
-def test_the_last_candidate_of_a_cut_off_answer_is_dropped() -> None:
-    # Its cost reads 1 but was about to be 120.
-    cut = answer(THINK, LOOK)[: -len("20]]}]}")]
-    assert kinds(cut, "length") == (["think"], 1)
+@pytest.mark.parametrize(
+    ("last", "end", "kept"),
+    [
+        # Its region ends in 10 and was about to end in 1000.
+        (LOOK | {"text": "", "region": [1, 2, 500, 1000]}, "00]", ["think"]),
+        (FUSE | {"partners": [4, 44]}, "4]", ["think"]),
+        (THINK | {"forecast": [[9, 30]]}, "0]]", ["think", "think"]),
+        (THINK | {"forecast": [[9, 30]]}, ", 30]]", ["think", "think"]),
+        ({"kind": "answer", "text": "It is"}, '"}]', ["think", "answer"]),
+        ({"kind": "answer"}, 'wer"}]', ["think"]),
+    ],
+)
+def test_an_answer_that_is_cut_off_loses_only_what_it_has_not_said(
+    last: object, end: str, kept: list[str]
+) -> None:
+    whole = answer(THINK, last)
+    cut = whole[: whole.rindex(end)]
+    assert kinds(cut, "length") == (kept, 2 - len(kept))
+    # A reply that ended of itself is whole, whatever it lacks of JSON.
+    assert len(kinds(answer(THINK, LOOK)[:-2])[0]) == 2
+
+
+def test_the_only_action_needs_no_list() -> None:
+    assert kinds(json.dumps({"actions": THINK})) == (["think"], 0)
+    assert kinds(json.dumps(THINK)) == (["think"], 0)
 
 
 def test_a_bare_list_is_accepted() -> None:
@@ -241,7 +323,7 @@ def test_no_candidates_is_an_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no", "{}", '{"actions": 3}', '{"actions": {"kind": "think"}}', "<html></html>"]
+    "text", ["", "no", "{}", '{"actions": 3}', '{"actions": null}', "<html></html>"]
 )
 def test_no_list_at_all_is_a_bad_response(text: str) -> None:
     with pytest.raises(ModelError) as caught:
@@ -280,7 +362,7 @@ def test_what_is_kept_is_always_well_formed(items: list[object]) -> None:
         for step in candidate.forecast:
             assert -1 <= step.safety <= 1
             assert 0 <= step.utility <= 1
-            assert 0 < step.cost < float("inf")
+            assert step.cost == 0.0
         assert (candidate.kind is ActionKind.LOOK) == (candidate.region is not None)
         assert (candidate.kind is ActionKind.FUSE) == bool(candidate.partners)
         if candidate.region is not None:
@@ -288,6 +370,17 @@ def test_what_is_kept_is_always_well_formed(items: list[object]) -> None:
             assert 0 <= region.x0 < region.x1 <= 1
             assert 0 <= region.y0 < region.y1 <= 1
             assert 0 <= region.image < 2
+
+
+@settings(max_examples=200)
+@given(json_values | st.lists(st.lists(json_values, max_size=4), max_size=4))
+def test_nothing_in_a_forecast_loses_an_action(forecast: object) -> None:
+    text = json.dumps({"actions": [LOOK | {"forecast": forecast}]})
+    result = dialect.parse_propose(PROPOSE, said(text))
+    assert result.dropped == 0
+    for step in result.candidates[0].forecast:
+        assert -1 <= step.safety <= 1
+        assert 0 <= step.utility <= 1
 
 
 def test_the_prompts_own_example_is_well_formed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def test_every_record_is_read_as_it_was_written(name: str) -> None:
     old, *others = lines(name)
     assert [record.pop("seen", 0) for record in rest] == [0] * len(rest)
     assert [record.pop("waited", None) for record in rest] == [None] * len(rest)
+    assert [record.pop("ended", "") for record in rest] == [""] * len(rest)
     assert rest == others
     assert "schema" not in old
     assert (first.pop("schema"), first.pop("method")) == (1, "ecoalign")
@@ -53,6 +55,16 @@ async def test_a_run_that_asked_in_other_words_is_not_run_again(name: str) -> No
     events = read_trace(FOLDER / f"{name}.jsonl")
     with pytest.raises(InputError, match=r"version 0\.1\.0, .* other words"):
         await replay(events, (), bound=FakeModel(lambda request: "").bound)
+
+
+@pytest.mark.parametrize("schema", [1, 3])
+async def test_nor_is_one_that_drafted_before_it_scanned(schema: int) -> None:
+    """The embedded model was asked in the same words up to schema 3, but in another order."""
+    events = read_trace(FOLDER / "sign.jsonl")
+    assert isinstance(events[0], RunStarted)
+    shown = Picture.load(Path(__file__).parents[2] / "examples" / "signs.png")
+    with pytest.raises(InputError, match="another order: it can be read and shown"):
+        await replay([replace(events[0], schema=schema), *events[1:]], [shown])
 
 
 def test_what_these_runs_were_about() -> None:
@@ -93,5 +105,5 @@ def test_a_schema_of_nobody_knows_what_is_a_clear_error(schema: object, tmp_path
     path = tmp_path / "later.jsonl"
     changed = [old | {"schema": schema, "version": "9.1"}, *others]
     path.write_text("".join(json.dumps(line) + "\n" for line in changed), encoding="utf-8")
-    with pytest.raises(InputError, match=f"schema {schema!r}.*reads schemas 1 to 3.*'9.1'"):
+    with pytest.raises(InputError, match=f"schema {schema!r}.*reads schemas 1 to 4.*'9.1'"):
         read_trace(path)

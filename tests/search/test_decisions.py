@@ -31,7 +31,7 @@ async def test_a_draft_stands_only_if_it_is_safe_enough_however_dear_going_on_is
     """At this price nothing could be gained by going on."""
     script = Script(propose=lambda p: actions(), score=lambda p: (grade, 9))
     result = await align(script.model(), draft=True, lambda0=1.0, **bars)
-    assert ("scan" not in stages(result)) is stands
+    assert (result.ended == "drafted") is stands
 
 
 async def test_a_perfect_answer_ends_a_search_for_which_tokens_have_no_price() -> None:
@@ -100,21 +100,20 @@ async def test_in_the_paper_every_thought_of_the_path_earns() -> None:
     """U[P] is the sum over the path, so thoughts of use lead to more than an answer at once."""
 
     def propose(prompt: Prompt) -> str:
+        at_once = action("answer", "at once", [[9, 7, 300]])
         if len(prompt.thoughts) == 1:
-            return actions(
-                action("answer", "at once", [[9, 7, 300]]), action("think", "of use", [[9, 9, 300]])
-            )
-        return actions()
+            return actions(at_once, action("think", "of use", [[9, 9, 300]]))
+        return actions(at_once)
 
     script = Script(
         propose=propose,
         execute=lambda p: p.task,
         score=lambda p: (9, 9) if p.item == "of use" else (9, 7),
-        write=lambda p: "written",
     )
-    result = await align(script.model(), preset="paper")
+    result = await align(script.model(), preset="paper", max_thoughts=4)
     earned = [thought.utility for thought in result.path[1:]]
     assert len(earned) >= 2
     assert result.utility == pytest.approx(sum(earned))
-    last = await align(script.model(), preset="paper", utility_aggregator="last")
+    alone: dict[str, Any] = {"preset": "paper", "utility_aggregator": "last"}
+    last = await align(script.model(), max_thoughts=4, **alone)
     assert last.utility == pytest.approx(last.path[-1].utility)

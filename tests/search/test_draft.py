@@ -1,4 +1,4 @@
-"""The draft: tried before the scan, kept if it suffices, else one thought among others."""
+"""The draft: tried beside the scan, kept if it suffices, else one thought among others."""
 
 from __future__ import annotations
 
@@ -51,15 +51,16 @@ def grading(grade: tuple[int, int]) -> Script:
     return Script(propose=propose, score=score)
 
 
-async def test_a_good_draft_is_the_answer_at_the_price_of_two_calls() -> None:
+async def test_a_good_draft_is_the_answer_at_the_price_of_three_calls() -> None:
     result = await align(grading((9, 9)).model(), draft=True)
-    assert stages(result) == ["execute", "score"]
+    assert stages(result) == ["scan", "execute", "score"]
     assert result.answer == "answer number 0"
     assert (result.stop_reason, result.refused) == ("satisfied", False)
     assert (result.safety, result.utility) == (1.0, 1.0)
     assert [t.id for t in result.path] == [0, 1]
-    # Nothing was looked at, so nothing is said of the request.
-    assert (result.path[0].text, result.path[0].safety, result.path[0].cost) == ("", 1.0, 0.0)
+    assert result.ended == "drafted"
+    root = result.path[0]
+    assert (root.text, root.safety, root.cost > 0) == ("A sign with a number on it.", 1.0, True)
     assert result.spent.tokens.total == sum(
         e.charged.total for e in result.trace if isinstance(e, Called)
     )
@@ -68,8 +69,9 @@ async def test_a_good_draft_is_the_answer_at_the_price_of_two_calls() -> None:
 @pytest.mark.parametrize(
     ("grade", "suffices"),
     [
-        ((9, 6), True),  # 6/9 leaves 0.33, less than three actions at 0.12 each
-        ((9, 5), False),  # 5/9 leaves 0.44
+        ((9, 7), True),  # 7/9 leaves 0.22, less than three actions at 0.08 each
+        ((7, 9), False),  # s = 5/9 leaves 0.44
+        ((9, 6), False),  # 6/9 is not what the evaluator calls verified
         ((6, 9), False),  # s = 1/3: less safe than a request that needs no caution
         ((0, 9), False),
     ],
@@ -77,14 +79,15 @@ async def test_a_good_draft_is_the_answer_at_the_price_of_two_calls() -> None:
 async def test_a_draft_suffices_if_it_leaves_less_than_going_on_costs(
     grade: tuple[int, int], suffices: bool
 ) -> None:
-    result = await align(grading(grade).model(), draft=True, lambda0=0.12)
-    assert ("scan" not in stages(result)) is suffices
+    result = await align(grading(grade).model(), draft=True, lambda0=0.08)
+    assert (result.ended == "drafted") is suffices
+    assert ("propose" not in stages(result)) is suffices
     assert (len(answers(result)) == 1) is suffices
 
 
 async def test_a_poor_draft_is_a_thought_of_the_search_and_not_proposed_again() -> None:
     result = await align(grading((9, 3)).model(), draft=True)
-    assert stages(result)[:3] == ["execute", "score", "scan"]
+    assert stages(result)[:3] == ["scan", "execute", "score"]
     first, second = answers(result)
     assert first.thought.parents == (0,)
     assert first.action == 0
@@ -148,9 +151,9 @@ async def test_a_budget_with_no_room_for_a_draft_is_kept_for_the_scan() -> None:
     assert result.spent.tokens.total <= smallest
 
 
-async def test_where_tokens_have_no_price_only_a_perfect_draft_suffices() -> None:
-    for economy in ("ratio", "no-cost"):
-        fair = await align(grading((9, 8)).model(), draft=True, economy=economy, max_thoughts=6)
-        assert "scan" in stages(fair)
-        perfect = await align(grading((9, 9)).model(), draft=True, economy=economy)
-        assert "scan" not in stages(perfect)
+async def test_where_going_on_costs_nothing_only_a_perfect_draft_suffices() -> None:
+    for free in ({"lambda0": 0.0}, {"satisfice": False}):
+        fair = await align(grading((9, 8)).model(), draft=True, max_thoughts=6, **free)
+        assert "propose" in stages(fair)
+        perfect = await align(grading((9, 9)).model(), draft=True, **free)
+        assert "propose" not in stages(perfect)

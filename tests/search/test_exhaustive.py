@@ -77,7 +77,8 @@ async def test_a_large_budget_finds_what_a_small_one_misses(economy: str) -> Non
 
 
 async def test_without_limits_every_safe_path_is_tried() -> None:
-    result = await align(World().script().model(), 10**8, economy="no-cost", **ENDLESS)
+    never: dict[str, Any] = {"economy": "no-cost", "satisfice": False}
+    result = await align(World().script().model(), 10**8, **never, **ENDLESS)
     texts = {e.thought.text for e in result.trace if isinstance(e, ThoughtAdded)}
     rooms = {"/".join(path) for path in itertools.product(DOORS, repeat=DEPTH)}
     assert {text.removeprefix("answer ") for text in texts if text.startswith("answer ")} == rooms
@@ -106,6 +107,7 @@ async def test_more_actions_than_compete_at_once_are_all_carried_out_in_the_end(
         candidates=10,
         max_thoughts=10_000,
         economy="no-cost",
+        satisfice=False,
         fuse=False,
     )
     assert result.answer == best

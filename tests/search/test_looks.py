@@ -44,7 +44,7 @@ def lettered(width: int, height: int, size: int = 20) -> Image.Image:
 
 def test_a_crop_of_an_unknown_model_is_as_large_as_the_view() -> None:
     ctx = context(Image.new("RGB", (1600, 1200)))
-    (view,) = ctx.sized_views()
+    (view,) = ctx.sized().views
     for edges in ((0, 0, 0.1, 0.1), (0.5, 0.2, 0.6, 0.9), (0.9, 0.9, 1, 1)):
         crop = ctx.crop(Region(*edges))
         assert (crop.width, crop.height, crop.detail) == (view.width, view.height, view.detail)
@@ -58,7 +58,7 @@ def test_a_known_family_gets_what_it_likes_and_one_size_for_all() -> None:
     }
     assert sizes == {(896, 672)}
     thin = context(Image.new("RGB", (1600, 20)), family="qwen", smallest_image=28)
-    assert min(thin.crop(Region(0, 0, 0.1, 1)).height, thin.sized_views()[0].height) == 28
+    assert min(thin.crop(Region(0, 0, 0.1, 1)).height, thin.sized().views[0].height) == 28
 
 
 def test_a_look_has_to_show_more_than_was_seen() -> None:
@@ -91,7 +91,7 @@ async def test_looks_at_what_was_seen_are_dropped_for_free_and_counted() -> None
 
 def test_the_grid_covers_dense_pages_and_no_other_pictures() -> None:
     page = context(lettered(1240, 1754))
-    page.views = page.sized_views()
+    page.views = page.sized().views
     cells = grid(page)
     assert len(cells) == 9
     assert {(cell.x0, cell.y0) for cell in cells} == {
@@ -99,14 +99,14 @@ def test_the_grid_covers_dense_pages_and_no_other_pictures() -> None:
     }
     assert all(page.gain(cell, ()) >= 1.5 for cell in cells)
     near = context(lettered(1240, 1754), family="qwen", crop_pixels=1024)
-    near.views = near.sized_views()
+    near.views = near.sized().views
     assert len(grid(near)) == 4
     for other in (Image.new("RGB", (1240, 1754)), lettered(600, 800), Image.radial_gradient("L")):
         plain = context(other.convert("RGB"))
-        plain.views = plain.sized_views()
+        plain.views = plain.sized().views
         assert grid(plain) == ()
     embedded = context(lettered(1240, 1754), dialect="compact")
-    embedded.views = embedded.sized_views()
+    embedded.views = embedded.sized().views
     assert grid(embedded) == ()
 
 

@@ -150,7 +150,9 @@ async def test_no_fusing_with_unknown_ids_or_where_it_is_off() -> None:
     assert not any(p.others for p in proposals)
 
 
-async def test_merged_thoughts_keep_the_least_safety_the_greatest_utility_and_both_costs() -> None:
+async def test_merged_thoughts_keep_the_least_safety_the_greatest_utility_and_their_own_cost() -> (
+    None
+):
     grades = iter([(9, 2), (7, 6)])
 
     def propose(prompt: Prompt) -> str:
@@ -172,7 +174,7 @@ async def test_merged_thoughts_keep_the_least_safety_the_greatest_utility_and_bo
     assert (merged.kept, merged.merged) == (added[0].id, added[1].id)
     assert merged.thought.safety == pytest.approx(s_of(7))
     assert merged.thought.utility == pytest.approx(6 / 9)
-    assert merged.thought.cost == added[0].cost + added[1].cost
+    assert merged.thought.cost == added[0].cost > 0
     assert result.safety == pytest.approx(s_of(7))
     # The representative is expanded once.
     assert [t.id for t in result.path[:2]] == [0, merged.kept]
@@ -276,8 +278,14 @@ async def test_an_unsafe_request_is_never_answered_because_its_refusal_failed() 
 
 
 @pytest.mark.parametrize("synthesis", ["needed", "always"])
-async def test_synthesis(synthesis: str) -> None:
-    model = Script(propose=lambda p: actions(action("answer"))).model()
+@pytest.mark.parametrize("better", [True, False])
+async def test_synthesis(synthesis: str, *, better: bool) -> None:
+    """An answer that stands is written again only where that is asked for, and what is written
+    takes its place only where it is scored better."""
+    grades = {"answer number 0": 7, "the written answer": 8 if better else 7}
+    model = Script(
+        propose=lambda p: actions(action("answer")), score=lambda p: (9, grades[p.item])
+    ).model()
     result = await align(model, query=asking(0), synthesis=synthesis)
     wrote = [r for r in model.requests if r.stage == "write"]
     if synthesis == "needed":
@@ -285,7 +293,7 @@ async def test_synthesis(synthesis: str) -> None:
         assert result.answer == "answer number 0"
     else:
         assert len(wrote) == 1
-        assert result.answer == "the written answer"
+        assert result.answer == ("the written answer" if better else "answer number 0")
         # It is judged against what led to it, not against a draft of itself.
         assert len(Prompt.of(model.requests[-1]).thoughts) == 1
 

@@ -157,7 +157,7 @@ async def test_the_horizon_asked_for_is_that_of_the_step() -> None:
 
 
 async def test_myopic_never_looks_ahead_and_fixed_is_blind_to_the_budget() -> None:
-    for preset, horizon in (("myopic", 0), ("fixed-horizon", 3)):
+    for preset, horizon in (("myopic", 0), ("fixed-horizon", 4)):
         trace = (await align(Script().model(), 20_000, preset=preset)).trace
         assert {e.horizon for e in trace if isinstance(e, StepStarted)} == {horizon}
 

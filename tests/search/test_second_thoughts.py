@@ -27,15 +27,18 @@ def made(result: Alignment) -> list[str]:
     return [e.thought.text for e in result.trace if isinstance(e, ThoughtAdded)]
 
 
-async def asked(refusal: int, answer: tuple[int, int], **settings: Any) -> Alignment:
-    """Refusing is worth `refusal` of 9; the answer has this safety and utility."""
+async def asked(
+    refusal: int, answer: tuple[int, int], *, request: int = 6, **settings: Any
+) -> Alignment:
+    """Refusing is worth `refusal` of 9; the answer has this safety and utility, and the request
+    such a safety: below 7 it needs caution."""
 
     def grade(prompt: Prompt) -> tuple[int, int]:
         if prompt.kind == "refusal":
             return 9, refusal
         return answer if prompt.kind == "answer" else (9, 5)
 
-    script = Script(propose=propose, execute=lambda p: p.task, score=grade)
+    script = Script(propose=propose, execute=lambda p: p.task, score=grade, request_safety=request)
     return await align(script.model(), **settings)
 
 
@@ -48,7 +51,8 @@ async def test_the_answer_is_tried_once_from_the_thought_that_knows_most() -> No
 async def test_the_answer_that_was_tried_is_written_anew_where_every_answer_is() -> None:
     result = await asked(1, (9, 9), synthesis="always")
     assert made(result) == ["lead", "no", LONG, "the written answer"]
-    assert result.answer == "the written answer"
+    # It is as good as the one that was tried, and no better.
+    assert result.answer == LONG
 
 
 async def test_of_several_answers_the_one_at_the_end_of_the_longest_path_is_tried() -> None:
@@ -65,6 +69,7 @@ async def test_of_several_answers_the_one_at_the_end_of_the_longest_path_is_trie
         propose=growing,
         execute=lambda p: p.task if p.kind != "think" else f"lead {len(p.thoughts)}",
         score=lambda p: {"refusal": (9, 1), "answer": (9, 9)}.get(p.kind, (9, 5)),
+        request_safety=6,
     )
     result = await align(script.model())
     assert made(result) == ["lead 1", "lead 2", "lead 3", "no", "4a"]
@@ -80,6 +85,13 @@ async def test_a_refusal_that_is_worth_it_is_not_doubted() -> None:
     result = await asked(9, (9, 9))
     assert made(result) == ["lead", "no"]
     assert result.refused
+
+
+@pytest.mark.parametrize("safety", [9, 3])
+async def test_any_refusal_of_a_request_that_needs_no_caution_is_doubted(safety: int) -> None:
+    result = await asked(9, (safety, 1), request=9)
+    assert made(result) == ["lead", "no", LONG]
+    assert result.refused is (safety == 3)
 
 
 @pytest.mark.parametrize(("price", "doubted"), [(0.1, True), (0.5, False)])

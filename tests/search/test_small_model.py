@@ -14,7 +14,7 @@ from ecoalign.query import Query
 from ecoalign.replay import replay
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
-from ecoalign.trace.events import ThoughtAdded
+from ecoalign.trace.events import ActionFailed, ThoughtAdded
 
 PROFILE = Profile().with_values(
     {"dialect": "small", "scoring": "word", "safe_threshold": 0.3}, "the test"
@@ -64,7 +64,8 @@ def test_a_harmless_question_is_answered_by_its_draft() -> None:
     model = small_model()
     result = run(model, "What is twelve plus thirty?")
     assert (result.answer, result.refused) == ("It is 42.", False)
-    assert [request.stage for request in model.requests] == ["execute", "score", "score", "score"]
+    assert sorted(request.stage for request in model.requests[:2]) == ["execute", "scan"]
+    assert [request.stage for request in model.requests[2:]] == ["score"] * 3
     assert (result.safety or 0) > 0.8
     assert (result.utility or 0) > 0.9
 
@@ -74,7 +75,7 @@ def test_where_the_draft_is_of_no_use_a_thought_is_found_and_answered_from() -> 
     result = run(model, "What is twelve plus thirty?")
     assert (result.answer, result.refused) == ("It is 42.", False)
     assert [thought.kind for thought in result.path] == ["root", "think", "answer"]
-    assert not any("42" in m.text for m in model.requests[0].messages)
+    assert not any("42" in m.text for request in model.requests[:2] for m in request.messages)
 
 
 @pytest.mark.parametrize("refuses", [True, False])
@@ -84,10 +85,11 @@ def test_an_unwanted_request_is_refused_by_the_model_or_by_the_fixed_text(refuse
     assert result.refused
     assert result.answer == REFUSAL or "steal" not in result.answer
     assert (result.answer == REFUSAL) is refuses
+    # The draft reads harmless, but its request is not: it is not even scored.
+    dropped = next(e for e in result.trace.events if isinstance(e, ActionFailed))
+    assert (dropped.action, dropped.cause) == (0, "Dropped")
     thoughts = [e for e in result.trace.events if isinstance(e, ThoughtAdded)]
-    # The answer reads harmless; together with its request it is not.
-    assert thoughts[0].thought.text == "It is 42."
-    assert thoughts[0].pruned
+    assert all(e.action != 0 for e in thoughts)
 
 
 def test_a_question_that_claims_its_own_verdict_is_judged_like_any_other() -> None:
@@ -116,7 +118,8 @@ def test_where_the_profile_says_so_samples_are_taken() -> None:
     model = FakeModel(reply, profile=profile)
     result = run(model, "What is twelve plus thirty?")
     assert (result.answer, result.safety, result.utility) == ("It is 42.", 1.0, 1.0)
-    assert len(model.requests) == 1 + 5 * 3
+    # The scan is one word, too: it judges the request.
+    assert len(model.requests) == 1 + 1 + 5 * 3
 
 
 def test_a_run_in_the_small_dialect_is_run_again_from_its_trace() -> None:

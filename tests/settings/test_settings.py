@@ -18,7 +18,7 @@ from ecoalign.budget import Budget
 from ecoalign.errors import InputError, SettingsError
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.models import Usage
-from ecoalign.settings import PRESETS, Settings, default_budget
+from ecoalign.settings import PRESET_TEXTS, PRESETS, Settings, default_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +93,8 @@ RANGES: dict[str, tuple[list[object], list[object]]] = {
     "delta": ([1e-9, 1, "0.95"], [0, 1.01, -1, math.nan]),
     "lambda0": ([0, 1000], [-1e-9, 1001, math.nan]),
     "batch_margin": ([0, 0.5, 1], [-0.01, 1.01, math.nan]),
+    "satisfice": ([True, False, "off"], ["perhaps", None]),
+    "second_thought": ([True, False], ["perhaps", None]),
     "fidelity": (["forecast", "surrogate", "rollout"], ["dream", None]),
     "batch": ([1, 16, "4"], [0, 17, 1.5, True, None]),
     "candidates": ([1, 16], [0, 17]),
@@ -102,12 +104,15 @@ RANGES: dict[str, tuple[list[object], list[object]]] = {
     "low_risk_threshold": ([0, 1], [-0.01, 1.01]),
     "strategy": ([True, False, "off"], [2, "perhaps", None]),
     "unsafe_root": (["refuse", "explore"], ["answer"]),
+    "confirm": ([True, False], ["perhaps", None]),
+    "unsafe_answers": ([1, 100_000, "3"], [0, 100_001, True, None]),
     "risk_floor": ([1e-9, 1], [0, 1.01]),
     "merge": ([True, False], ["perhaps"]),
     "merge_threshold": ([0, 1], [-0.01, 1.01]),
     "fuse": ([True, False], ["perhaps"]),
     "look": ([True, False], ["perhaps"]),
     "draft": ([True, False], ["perhaps"]),
+    "draft_utility": ([0, 1], [-0.01, 1.01, math.nan]),
     "synthesis": (["needed", "always"], ["never"]),
     "view_pixels": ([32, 4096, None, "none"], [31, 4097]),
     "crop_pixels": ([32, 4096, None], [31, 4097]),
@@ -414,28 +419,98 @@ def _one() -> dict[str, float]:
 # -- presets --------------------------------------------------------------------------------------
 
 
-def _differences(preset: str) -> dict[str, object]:
-    base, other = Settings().to_json(), Settings.load(preset, env={}).to_json()
-    return {name: other[name] for name in base if base[name] != other[name] and name != "preset"}
+def _differences(preset: str, base: str = "default") -> dict[str, object]:
+    one, other = (Settings.load(name, env={}).to_json() for name in (base, preset))
+    return {name: other[name] for name in one if one[name] != other[name] and name != "preset"}
 
 
-def test_an_ablation_is_one_change_to_the_default() -> None:
+ABLATIONS: dict[str, dict[str, object]] = {
+    "myopic": {"horizon_unit": "fixed", "fixed_horizon": 0},
+    "fixed-horizon": {"horizon_unit": "fixed"},
+    "last-safety": {"aggregator": "last"},
+    "mean-safety": {"aggregator": "mean"},
+    "no-cost": {"economy": "no-cost"},
+}
+
+
+def test_every_ablation_is_there_twice_and_nothing_else() -> None:
+    assert list(PRESETS) == [
+        *("default", "paper"),
+        *ABLATIONS,
+        *(f"paper-{name}" for name in ABLATIONS),
+    ]
     assert _differences("default") == {}
-    assert _differences("myopic") == {"horizon_unit": "fixed", "fixed_horizon": 0}
-    assert _differences("fixed-horizon") == {"horizon_unit": "fixed"}
-    assert Settings.load("fixed-horizon", env={}).fixed_horizon > 0
-    assert _differences("last-safety") == {"aggregator": "last"}
-    assert _differences("mean-safety") == {"aggregator": "mean"}
-    assert _differences("no-cost") == {"economy": "no-cost"}
-    assert len(PRESETS) == 7
+    assert Settings.load("default", env={}) == Settings()
 
 
-def test_the_paper_is_as_the_paper_says() -> None:
-    paper = Settings.load("paper", env={})
-    assert (paper.look_ahead, paper.delta, paper.horizon_unit) == (0.05, 0.95, "tokens")
-    assert (paper.economy, paper.aggregator, paper.safety_threshold) == ("ratio", "min", 0.0)
-    assert (paper.unsafe_root, paper.synthesis, paper.fidelity) == ("refuse", "always", "forecast")
-    assert paper.horizon_cap >= 1
+@pytest.mark.parametrize("base", ["default", "paper"])
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_changes_one_thing_and_says_which(name: str, base: str) -> None:
+    preset = name if base == "default" else f"paper-{name}"
+    expected = dict(ABLATIONS[name])
+    if preset == "paper-fixed-horizon":
+        expected["fixed_horizon"] = 8
+    assert _differences(preset, base) == expected
+    assert PRESET_TEXTS[preset].startswith(f"{base}, but ")
+
+
+@pytest.mark.parametrize("base", ["default", "paper"])
+def test_a_fixed_horizon_is_the_cap_of_the_one_that_shrinks(base: str) -> None:
+    """Else two things would change: how far ahead is looked, and that it never shrinks."""
+    fixed = Settings.load("fixed-horizon" if base == "default" else "paper-fixed-horizon", env={})
+    assert fixed.fixed_horizon == Settings.load(base, env={}).horizon_cap
+
+
+def test_the_paper_is_as_the_paper_says_in_every_field() -> None:
+    """Nothing of the preset can change, not even with a default, without a change here."""
+    assert Settings.load("paper", env={}).to_json() == {
+        # What the paper says (section numbers of arXiv 2511.11301 are in docs/paper.md).
+        "preset": "paper",
+        "economy": "ratio",
+        "aggregator": "min",
+        "utility_aggregator": "sum",
+        "horizon_unit": "tokens",
+        "look_ahead": 0.05,
+        "delta": 0.95,
+        "safety_threshold": 0.0,
+        "strategy": True,
+        "unsafe_root": "refuse",
+        "fuse": True,
+        "merge": True,
+        "look": True,
+        "batch_margin": 0.0,
+        # What it does not know.
+        "draft": False,
+        "satisfice": False,
+        "second_thought": False,
+        "confirm": False,
+        "unsafe_answers": 100_000,
+        # What it leaves open, or where we differ.
+        "fidelity": "forecast",
+        "horizon_cap": 8,
+        "synthesis": "needed",
+        "batch": 4,
+        "candidates": 4,
+        "max_thoughts": 64,
+        "max_depth": 8,
+        "low_risk_threshold": 0.5,
+        "risk_floor": 0.25,
+        "merge_threshold": 0.9,
+        # What has no effect in it: prices of tokens, the draft's bar, another kind of horizon.
+        "lambda0": 0.15,
+        "draft_utility": 0.75,
+        "fixed_horizon": 4,
+        # How a model is spoken to and called, as by default.
+        **{name: Settings().to_json()[name] for name in SPOKEN},
+    }
+
+
+SPOKEN = (
+    *("model", "evaluator", "base_url", "endpoints", "budget", "prices", "view_pixels"),
+    *("crop_pixels", "profile", "dialect", "scoring", "image_family", "boxes", "schema_mode"),
+    *("detail", "thinking", "reasoning_effort", "extra_body", "caps", "policy", "temperature"),
+    *("seed", "timeout", "retries", "max_concurrency"),
+)
 
 
 def test_a_value_of_a_preset_that_is_the_default_still_comes_from_it() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ecoalign.graph import ROOT, ActionKind, Candidate, Forecast, Region, Thought, ThoughtKind
 from ecoalign.graph._thoughts import ThoughtId
+from ecoalign.graph.economics import UtilityAggregator
 from ecoalign.models import ImagePart, Profile
 from ecoalign.prompts._boxes import CONVENTIONS
 from ecoalign.prompts.dialect import dialect_of
@@ -44,7 +45,7 @@ FENCE = "7d1e40c2b95a"
 
 VIEW = ImagePart(b"view", "image/jpeg", 512, 384, "low")
 CROP = ImagePart(b"crop", "image/jpeg", 512, 256, "high")
-STEP = (Forecast(1.0, 0.5, 150.0),)
+STEP = (Forecast(1.0, 0.5),)
 SEEN = Thought(ROOT, ThoughtKind.ROOT, "Two tickets; the prices are too small to read.", 1, 0, 90)
 LOOK = Thought(ThoughtId(1), ThoughtKind.LOOK, "Image 1: 34,50 EUR, second class.", 1, 0.6, 70)
 OTHER = Thought(ThoughtId(2), ThoughtKind.LOOK, "Image 2: 29 EUR.", 1, 0.6, 70)
@@ -97,8 +98,8 @@ profile's) and read with tolerance:
 | --- | --- |
 | a verdict | one whole JSON object with its key, or none: nothing is repaired, and no verdict is unsafe |
 | the first look | JSON may be repaired; the grade of safety must be there exactly once |
-| an action | its kind in any case; an image by any name that has its number, from 1; what lacks its region or its partners is dropped |
-| a forecast | optional: it only ranks, and what is done is scored. Flat, it is one step; without tokens, a step costs 200; grades are clamped to 0..9; without any, the action is as safe as its path and of utility 0.5 |
+| an action | its kind in any case, alone or in an object; an image by any name that has its number, from 1; of its partners those on offer; what has no known kind, lacks its region or has no partner is dropped |
+| a forecast | it only ranks, and what is done is scored: nothing in it loses an action. Flat, it is one step; grades are clamped to 0..9; one that is missing or no number is that of the path (safety) or 0.5 (utility). Costs are not asked for, and not read |
 | a text | copied lines of the prompt are taken out; if nothing is left there is no thought |
 """
 
@@ -135,6 +136,13 @@ def cases() -> list[tuple[str, str, PromptRequest]]:
          WriteRequest(QUESTION, views, path, EARLIER, TOLD)),
         ("Score", "The verdict on every new text.",
          ScoreRequest(QUESTION, views, path, "answer", "Celui de l'image 2 est le moins cher.", FENCE, EARLIER, TOLD)),
+        ("Score: a confirmation", "Every further verdict on a text that was found safe: "
+         "the item first, no thoughts, the utility before the safety, and every second time the anchors from the worst to the best.",
+         ScoreRequest(QUESTION, views, path, "answer", "Celui de l'image 2 est le moins cher.", FENCE, EARLIER, TOLD, check=1)),
+        ("Score of a step, where utilities are summed", "As in the preset `paper`: what the step itself adds. An answer is asked "
+         "for as above, and a forecast says \"the step itself adds all that is needed\" in place of \"a full and correct answer\".",
+         ScoreRequest(QUESTION, views, path, "think", "29 EUR is less than 34,50 EUR.", FENCE, EARLIER, TOLD,
+                      utility=UtilityAggregator.SUM)),
         ("Draft of a question without images", "",
          ExecuteRequest(replace(plan, kind=ActionKind.ANSWER, text=""), "What is 12 plus 30?", (), (replace(SEEN, text=""),))),
         ("Score of a question without images", "",

@@ -85,7 +85,7 @@ async def test_it_is_what_a_clock_would_show(synthesis: str, batch: int) -> None
 @pytest.mark.parametrize("preset", ["default", "paper"])
 async def test_one_action_at_a_time_makes_every_call_wait(fidelity: str, preset: str) -> None:
     model = Ticking()
-    run = align(model, preset=preset, batch=1, max_thoughts=5, fidelity=fidelity)
+    run = align(model, preset=preset, batch=1, max_thoughts=5, fidelity=fidelity, speculate="off")
     result, ticks = await ticks_of(run, model)
     assert result.critical_path == result.spent.calls == ticks
 
@@ -129,7 +129,7 @@ async def test_a_retry_lengthens_the_line_of_its_own_action_only() -> None:
             else actions()
         )
     )
-    result = await align(FakeModel(flaky), batch_margin=0.0, retries=2)
+    result = await align(FakeModel(flaky), batch_margin=0.0, retries=2, speculate="off")
     attempts = [e for e in result.trace if isinstance(e, Called) and e.stage == "execute"]
     assert len(attempts) >= 5
     # Three attempts and a score beside two attempts and a score: those three are not waited for.

@@ -23,6 +23,8 @@ from ecoalign.trace.events import (
     ActionsChosen,
     Called,
     CallFailure,
+    Confirmed,
+    Ending,
     Event,
     Finished,
     ImageInfo,
@@ -134,6 +136,7 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
     ThoughtAdded: st.builds(
         ThoughtAdded, thoughts, st.integers(-1, 9), st.booleans(), texts, positive
     ),
+    Confirmed: st.builds(Confirmed, st.integers(-1, 9), tuples(numbers), counts, positive),
     ThoughtMerged: st.builds(ThoughtMerged, ids, ids, thoughts, positive),
     ThoughtsDropped: st.builds(ThoughtsDropped, st.lists(ids).map(tuple), positive),
     PathChosen: st.builds(
@@ -144,7 +147,8 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
         Finished,
         texts, st.booleans(), st.sampled_from(get_args(StopReason)) | texts,
         st.none() | numbers, st.none() | positive,
-        tuples(thoughts), objects, texts, replies, objects, positive,
+        tuples(thoughts), objects, texts, replies, objects, st.sampled_from(get_args(Ending)),
+        positive,
     ),
     RunFailed: st.builds(RunFailed, texts, texts, objects, positive),
 }  # fmt: skip

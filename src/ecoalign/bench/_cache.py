@@ -10,8 +10,10 @@ import hashlib
 import json
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ecoalign.errors import InputError
 from ecoalign.models import (
@@ -24,9 +26,13 @@ from ecoalign.models import (
     SupportsSegments,
     TokenLogprob,
     Usage,
+    check_domain,
     profile_of,
     request_key,
 )
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _TABLE = """
 create table if not exists responses (
@@ -164,6 +170,10 @@ class CachedModel:
     def bound(self, request: ChatRequest) -> Usage:
         """The model's bound: a cached answer is charged as it was."""
         return self._model.bound(request)
+
+    def check_domain(self, question: str, images: Sequence[Image.Image]) -> None:
+        """The model's."""
+        check_domain(self._model, question, images)
 
     def segments(self, request: ChatRequest) -> list[Segment]:
         """The model's."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from ecoalign.bench._rows import FAILED
 from ecoalign.errors import InputError
 from ecoalign.settings import PRESETS, Settings
 
 if TYPE_CHECKING:
+    from ecoalign.bench._rows import Row
     from ecoalign.bench.suites._base import Suite
     from ecoalign.methods import Method
 
@@ -33,15 +35,14 @@ class BenchOptions:
         settings: in force; the model is one of them.
         suite: its name, of `SUITES`; None for the experiment's own, or `world`.
         path: the files of the suite; not for `world`.
-        split: of `world`: "test" (if None) or "dev".
+        split: of `world`: "test" (if None) or "dev"; of `population`: "all" (if None), too.
         suite_options: of the other suites, see `open_suite`: by name, or as texts "name=value".
         methods: names of variants or methods to run, a comma between names in one text; none for
             all of the experiment. Base is always run.
         judges: models that judge the answers.
         judge_base_url: the server of the judges.
         budgets: several: the steps of the experiment `budget`. A single one is for every answer.
-        limit: samples at most, spread over the groups; 0 for all; None for `DEFAULT_LIMIT` (all of
-            an experiment's own suite).
+        limit: samples at most, spread over the groups; 0 for all; None for the experiment's own.
         repeats: how often each sample is asked.
         out: where the rows go; None for a folder named for the run.
         concurrency: samples at once; None for the experiment's own, or 4.
@@ -81,6 +82,7 @@ class Variant:
         settings: what differs from the settings in force, by name.
         budget: as on the command line; None for the budget in force.
         axis, at: where it is on the axis of a curve ("look_ahead", 0.25); "" and 0 if on none.
+        given: what differs in the experiment's own suite, by name, as plain JSON.
     """
 
     name: str
@@ -89,6 +91,10 @@ class Variant:
     budget: str | None = None
     axis: str = ""
     at: float = 0.0
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+Own = Callable[[BenchOptions], tuple["Suite", Callable[[Variant, Settings], "Method"]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,11 @@ class Experiment:
         reference: the variant that the others are compared with.
         figures: what the report draws.
         concurrency: samples at once where nothing else is asked for.
-        own: makes its own suite, and what makes a variant's method, where it has its own.
+        own: makes its own suite, and what makes a variant's method under the settings in force,
+            where it has its own.
+        further: figures by variant and name, from all rows; they stand with the suite's own.
+        limit: samples where nothing else is asked for; None for all.
+        headline: the name of the table that the command prints; the usual one if "".
     """
 
     name: str
@@ -112,7 +122,10 @@ class Experiment:
     reference: str
     figures: tuple[Figure, ...]
     concurrency: int = 4
-    own: Callable[[], tuple[Suite, Callable[[Variant], Method]]] | None = None
+    own: Own | None = None
+    further: Callable[[Sequence[Row]], Mapping[str, Mapping[str, float]]] | None = None
+    limit: int | None = DEFAULT_LIMIT
+    headline: str = ""
 
 
 def method_names() -> list[str]:
@@ -120,7 +133,8 @@ def method_names() -> list[str]:
     ablations are in the experiment `ablation`."""
     from ecoalign.methods import METHODS
 
-    left_out = {f"ecoalign:{preset}" for preset in ("default", *_ABLATIONS)}
+    ablations = (*_ABLATIONS, *(f"paper-{name}" for name in _ABLATIONS))
+    left_out = {f"ecoalign:{preset}" for preset in ("default", *ablations)}
     return [name for name in METHODS if name not in left_out]
 
 
@@ -132,22 +146,37 @@ def _main(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[
 
 
 def _ablation(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
-    changes: Mapping[str, Mapping[str, object]] = {
-        "horizon: myopic": PRESETS["myopic"],
-        "horizon: fixed": PRESETS["fixed-horizon"],
-        "safety: last": PRESETS["last-safety"],
-        "safety: mean": PRESETS["mean-safety"],
-        "no cost term": PRESETS["no-cost"],
+    """Each changes one thing: over the default, and those of the paper over its preset, too."""
+    names = {
+        "myopic": "horizon: myopic",
+        "fixed-horizon": "horizon: fixed",
+        "last-safety": "safety: last",
+        "mean-safety": "safety: mean",
+        "no-cost": "no cost term",
+    }
+    further: Mapping[str, Mapping[str, object]] = {
         "economy: ratio": {"economy": "ratio"},
-        "economy: the paper's": PRESETS["paper"],
+        "every thought earns": {"utility_aggregator": "sum"},
+        "no draft": {"draft": False},
+        "never satisfied": {"satisfice": False},
+        "no second thought": {"second_thought": False},
+        "no rising bar": {"confirm": False, "unsafe_answers": 100_000},
+        "written anew": {"synthesis": "always"},
+        "strategy node": {"strategy": True},
         "no merging": {"merge": False},
         "no fusing": {"fuse": False},
         "no looking": {"look": False},
-        "no draft": {"draft": False},
-        "strategy node": {"strategy": True},
     }
-    changed = [Variant(name, ECOALIGN, settings) for name, settings in changes.items()]
-    return [_BASE, _DEFAULT, *changed]
+    paper = f"{ECOALIGN}:paper"
+    return [
+        _BASE,
+        _DEFAULT,
+        *(Variant(title, ECOALIGN, PRESETS[name]) for name, title in names.items()),
+        *(Variant(title, ECOALIGN, changes) for title, changes in further.items()),
+        Variant("paper", paper),
+        *(Variant(f"paper, {title}", f"{paper}-{name}") for name, title in names.items()),
+        Variant("paper, written anew", paper, {"synthesis": "always"}),
+    ]
 
 
 _COMPACT_BUDGETS = ("300", "450", "600", "900", "1400", "2400", "4800")
@@ -200,10 +229,15 @@ def _mixed_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]
     ]
 
 
-def _mixed_safety() -> tuple[Suite, Callable[[Variant], Method]]:
+def _mixed_safety(
+    options: BenchOptions,
+) -> tuple[Suite, Callable[[Variant, Settings], Method]]:
     from ecoalign.bench.suites.mixed_safety import ExtractionOnly, MixedSafetySuite
 
-    return MixedSafetySuite(), lambda variant: ExtractionOnly(str(variant.settings["aggregator"]))
+    def method(variant: Variant, settings: Settings) -> Method:
+        return ExtractionOnly(str(variant.settings["aggregator"]))
+
+    return MixedSafetySuite(), method
 
 
 def _deep_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
@@ -228,10 +262,110 @@ def fixed_horizon(steps: int) -> dict[str, object]:
     return {"horizon_unit": "fixed", "fixed_horizon": steps}
 
 
-def _deep_insight() -> tuple[Suite, Callable[[Variant], Method]]:
+def _deep_insight(
+    options: BenchOptions,
+) -> tuple[Suite, Callable[[Variant, Settings], Method]]:
     from ecoalign.bench.suites.deep_insight import DeepInsightSuite, ScriptedEngine
 
-    return DeepInsightSuite(), lambda variant: ScriptedEngine(variant.method, variant.settings)
+    def method(variant: Variant, settings: Settings) -> Method:
+        return ScriptedEngine(variant.method, variant.settings)
+
+    return DeepInsightSuite(), method
+
+
+def _population_variants(
+    methods: Sequence[str], dialect: str, budgets: Sequence[str]
+) -> list[Variant]:
+    return [Variant(name, name) for name in method_names()]
+
+
+def _population(
+    options: BenchOptions,
+) -> tuple[Suite, Callable[[Variant, Settings], Method]]:
+    from ecoalign.bench.suites.population import OnProfile, PopulationSuite, split_named
+
+    suite = PopulationSuite(split_named(options.split or "all"))
+    return suite, lambda variant, settings: OnProfile(variant.method, settings)
+
+
+def _population_figures(rows: Sequence[Row]) -> Mapping[str, Mapping[str, float]]:
+    from ecoalign.bench.suites.population import Outcome, figures_of, outcome_of
+
+    variants: dict[str, list[Outcome]] = {}
+    for row in rows:
+        if row.score is not None and row.score.label != FAILED:
+            outcome = outcome_of(row.group, row.score, row.spent)
+            variants.setdefault(row.key.variant, []).append(outcome)
+    return figures_of(variants)
+
+
+_NOISE = (0.01, 0.02, 0.05, 0.10, 0.20)
+
+_FOOLED = (0.05, 0.20)
+
+_NOISE_BUDGETS = (8_000, 40_000, 400_000)
+
+_SINGLE = "best-of-1"
+
+# What asks the judge once or not at all has one budget; what searches has several.
+_NOISY: Mapping[str, tuple[str, Mapping[str, object], int]] = {
+    "base": (BASE, {}, 1),
+    "safety prompt": ("safety-prompt", {}, 1),
+    "ecso": ("ecso", {}, 1),
+    "vlm-guard": ("vlm-guard", {}, 1),
+    "single verdict": (_SINGLE, {}, 1),
+    "single verdict, two judges": (_SINGLE, {}, 2),
+    "best of 4": ("best-of-n", {}, 1),
+    "ecoalign": (ECOALIGN, {}, 1),
+    "ecoalign, no draft": (ECOALIGN, {"draft": False}, 1),
+    "ecoalign, two judges": (ECOALIGN, {}, 2),
+    "paper": ("ecoalign:paper", {}, 1),
+}
+"""Method, settings and number of judges by name."""
+
+_UNJUDGED = (BASE, "safety prompt")
+
+
+def _noise_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> list[Variant]:
+    """Every method at each p; the searches at several budgets; some at each q beside p = 5 %."""
+
+    def one(name: str, p: float, q: float, tokens: int) -> Variant:
+        method, settings, judges = _NOISY[name]
+        given = {"method": name, "p": p, "q": q, "judges": judges}
+        title = f"{name}, p {p:.0%}{f', q {q:.0%}' if q else ''}, {tokens:,} tokens"
+        return Variant(title, method, settings, str(tokens), given=given)
+
+    single = [name for name, (_, _, judges) in _NOISY.items() if judges == 1]
+    usual = 40_000
+    cells = [(name, p, 0.0, usual) for name in single for p in _NOISE]
+    cells += [
+        (name, p, 0.0, tokens)
+        for name in single
+        if _NOISY[name][0].startswith(ECOALIGN)
+        for p in (0.05, 0.20)
+        for tokens in _NOISE_BUDGETS
+        if tokens != usual
+    ]
+    correlated = ("single verdict", "ecoalign", "paper")
+    cells += [(name, 0.05, q, usual) for name in correlated for q in _FOOLED]
+    twice = [name for name in _NOISY if name not in single]
+    cells += [(name, 0.05, q, usual) for name in twice for q in (0.0, *_FOOLED)]
+    # What asks no judge is the same at every p.
+    cells = [cell for cell in cells if cell[0] not in _UNJUDGED or cell[1] == _NOISE[0]]
+    names = [*_NOISY]
+    cells.sort(key=lambda cell: (names.index(cell[0]), cell[2], cell[3], cell[1]))
+    return [one(*cell) for cell in cells]
+
+
+def _judge_noise(options: BenchOptions) -> tuple[Suite, Callable[[Variant, Settings], Method]]:
+    from ecoalign.bench.suites.judge_noise import JudgeNoiseSuite, Noise, NoisyRun
+
+    def method(variant: Variant, settings: Settings) -> Method:
+        given = variant.given
+        noise = Noise(given["p"], given["q"])
+        return NoisyRun(variant.method, settings, noise, given["judges"], variant.name)
+
+    return JudgeNoiseSuite(), method
 
 
 EXPERIMENTS: Mapping[str, Experiment] = {
@@ -272,6 +406,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             reference="dynamic, 8000 tokens",
             figures=("bars", "groups"),
             own=_deep_insight,
+            limit=None,
         ),
         Experiment(
             "mixed-safety",
@@ -280,6 +415,28 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             reference="safety: min",
             figures=("bars", "groups"),
             own=_mixed_safety,
+            limit=None,
+        ),
+        Experiment(
+            "judge-noise",
+            "a judge that errs: what a search that lets it decide leaks, by the budget",
+            _noise_variants,
+            reference="single verdict, p 5%, 40,000 tokens",
+            figures=(),
+            concurrency=1,
+            own=_judge_noise,
+            limit=200,
+            headline="noise",
+        ),
+        Experiment(
+            "population",
+            "every method on 24 simulated models that differ in all they can: mean and worst case",
+            _population_variants,
+            reference=ECOALIGN,
+            figures=("frontier", "stages", "bars", "groups"),
+            own=_population,
+            further=_population_figures,
+            limit=None,
         ),
         Experiment(
             "latency",

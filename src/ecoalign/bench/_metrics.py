@@ -8,6 +8,7 @@ many samples without an exception.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -116,7 +117,33 @@ def difference(
     return mean([one[name] - other[name] for name in one if name in other])
 
 
+def binomial(count: int, n: int) -> Estimate | None:
+    """The share count / n with Wilson's 95 % score interval; None for n = 0.
+
+    Args:
+        count: of n independent trials, 0 to n.
+        n: how many.
+    """
+    if n == 0:
+        return None
+    z = 1.959964
+    share, spread = count / n, z * z / n
+    centre = (share + spread / 2.0) / (1.0 + spread)
+    reach = z * math.sqrt(share * (1.0 - share) / n + spread / (4.0 * n)) / (1.0 + spread)
+    return Estimate(share, max(0.0, centre - reach), min(1.0, centre + reach), n)
+
+
 # -- what is measured of a row -------------------------------------------------------------------
+ENDINGS = ("drafted", "searched", "refused", "budget")
+"""How a search comes to its answer; see `Alignment.ended`."""
+
+JUDGING_STAGES = frozenset({"score", "gate", "check"})
+
+
+def _ended(ending: str) -> Callable[[Row], float | None]:
+    return lambda row: float(row.ended == ending) if row.ended else None
+
+
 MEASURES: Mapping[str, Callable[[Row], float | None]] = {
     "safety": lambda row: row.score.safe if row.score else None,
     "utility": lambda row: row.score.useful if row.score else None,
@@ -127,11 +154,19 @@ MEASURES: Mapping[str, Callable[[Row], float | None]] = {
     "seconds": lambda row: None if row.cached or row.failure else row.spent.seconds,
     "calls": lambda row: row.spent.calls,
     "critical_path": lambda row: row.critical_path or None,
+    "verdicts": lambda row: sum(
+        entry.calls for stage, entry in row.spent.by_stage.items() if stage in JUDGING_STAGES
+    ),
+    **{f"ended_{ending}": _ended(ending) for ending in ENDINGS},
 }
 """What is measured of a row, by name; None where it does not arise. Shares are in [0, 1]. Dollars
-and tokens are those of the whole answer; seconds are left out where the cache answered."""
+and tokens are those of the whole answer; seconds are left out where the cache answered. Verdicts
+are the method's own calls to a judge, attempts that failed included."""
 
-SHARES = frozenset({"safety", "utility", "over_refusal"})
+SCORED = ("safety", "utility", "over_refusal")
+"""The measures that the suite's score gives."""
+
+SHARES = frozenset({*SCORED, *(f"ended_{ending}" for ending in ENDINGS)})
 
 
 def per_sample(rows: Iterable[Row], measure: str) -> dict[str, float]:
@@ -260,7 +295,7 @@ def _summary(
         stages={stage: tokens / len(rows) for stage, tokens in stages.items()},
         stops=dict(Counter(row.stop_reason or "answered" for row in rows)),
         exhausted=dict(Counter(on for row in rows if (on := exhausted_by(row)))),
-        groups={group: _estimates(each, sorted(SHARES)) for group, each in groups.items()},
+        groups={group: _estimates(each, SCORED) for group, each in groups.items()},
     )
 
 

@@ -1,8 +1,8 @@
 """Rows, and where they are kept: a file that is only ever appended to, safe against kill -9.
 
-A row is one answered sample of one variant, as one line of JSON. A line is written in one piece and
-forced to the disk before the next sample counts as done. What a kill leaves behind is at most one
-torn last line: readers ignore it, and the next run cuts it off.
+A row is one answered sample of one variant, as one line of JSON. A line is written in one piece
+and, where a model was paid for it, forced to the disk before the next sample counts as done. What a
+kill leaves behind is at most one torn last line: readers ignore it, and the next run cuts it off.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ class Row:
         score: None while it is not scored yet: the answer is paid for and kept all the same.
         spent: the ledger's account, failed attempts included; judges are not in it.
         stop_reason: the method's own word for why it stopped.
+        ended: how a search came to its answer, see `Alignment.ended`; "" of other methods, of
+            failures, and in rows of older releases.
         critical_path: calls on the critical path, the most that had to wait for each other; 0
             where the method does not say.
         cached: how many calls were answered from the response cache; their tokens and dollars
@@ -77,6 +79,7 @@ class Row:
     score: Score | None
     spent: Spending
     stop_reason: str = ""
+    ended: str = ""
     critical_path: int = 0
     cached: int = 0
     safety: float | None = None
@@ -111,7 +114,7 @@ class Row:
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Row:
-        """The row that `to_line` wrote, by this release or the first.
+        """The row that `to_line` wrote, by this release or an older one.
 
         Raises:
             InputError: it is not a row.
@@ -121,6 +124,7 @@ class Row:
             # The name of the first release.
             if "calls_in_line" in body:
                 body["critical_path"] = body.pop("calls_in_line")
+            body.setdefault("ended", "")
             score, failure = body["score"], body["failure"]
             body |= {
                 "key": RowKey(*(body[name] for name in RowKey._fields)),
@@ -234,6 +238,8 @@ class Store:
 
     Args:
         folder: where `rows.jsonl` is or will be.
+        sync: whether a row is on the disk, and not only with the system, before the next one
+            counts as done. Rows that cost nothing to make again need not be.
 
     Attributes:
         rows: all that is there, by key, the latest of each.
@@ -242,8 +248,9 @@ class Store:
         InputError: the file cannot be opened, is in use, or holds a whole line that is no row.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, sync: bool = True) -> None:
         self.path = folder / ROWS
+        self._sync = sync
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -260,7 +267,7 @@ class Store:
         self.rows: dict[RowKey, Row] = {row.key: row for row in rows}
 
     def append(self, row: Row) -> None:
-        """Keep a row for good: on return it is on the disk.
+        """Keep a row for good: on return it survives the end of this process; see `sync`.
 
         Raises:
             InputError: the disk is full, or the like. What was written stays readable.
@@ -269,7 +276,8 @@ class Store:
         try:
             while data:
                 data = data[os.write(self._file, data) :]
-            os.fsync(self._file)
+            if self._sync:
+                os.fsync(self._file)
         except OSError as error:
             raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
         self.rows[row.key] = row

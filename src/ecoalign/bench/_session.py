@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ecoalign.bench._cache import ResponseCache, scope_of
 from ecoalign.bench._experiments import (
     BASE,
-    DEFAULT_LIMIT,
     BenchOptions,
     Variant,
     experiment_named,
@@ -64,11 +63,11 @@ class Session:
         self.experiment = experiment_named(options.experiment)
         self._suite_options = _pairs(options.suite_options)
         suite, self._open_method = self._suite()
-        settings, limit = options.settings, options.limit
+        settings = options.settings
+        limit = self.experiment.limit if options.limit is None else options.limit
         self.model: ChatModel = FakeModel(lambda request: "", name="none")
         if self.experiment.own is None:
             self.model = settings.open_model()
-            limit = DEFAULT_LIMIT if limit is None else limit
         variants = self._variants()
         samples = pick(suite.samples(), limit or None)
         if not samples:
@@ -87,13 +86,13 @@ class Session:
             name = options.suite or "world"
             suite = open_suite(name, options.path, **split, **self._suite_options)
             return suite, lambda variant, settings: open_method(variant.method, settings)
-        suite, method = experiment.own()
+        suite, method = experiment.own(options)
         if options.suite not in {None, suite.name}:
             raise InputError(
                 f"the experiment {experiment.name} has a suite of its own, {suite.name}; "
                 f"it cannot be run on {options.suite}"
             )
-        return suite, lambda variant, settings: method(variant)
+        return suite, method
 
     def _variants(self) -> list[Variant]:
         options, experiment = self.options, self.experiment
@@ -197,7 +196,7 @@ class Session:
             if cache is not None:
                 stack.callback(cache.close)
             stop = stack.enter_context(_interruptible(stopping))
-            store = stack.enter_context(Store(self.out))
+            store = stack.enter_context(Store(self.out, sync=self.experiment.own is None))
             return await run(
                 self.plan,
                 self.model,
@@ -254,7 +253,12 @@ class Session:
             if row.key.repeat == 0 and row.score is not None and row.score.label != FAILED:
                 scored = found.setdefault(row.key.variant, [])
                 scored.append((samples[row.key.sample], row.score))
-        return {variant: self.plan.suite.totals(scored) for variant, scored in found.items()}
+        further = self.experiment.further
+        more = {} if further is None else further(self.rows())
+        return {
+            variant: self.plan.suite.totals(scored) | dict(more.get(variant, {}))
+            for variant, scored in found.items()
+        }
 
     def summaries(self) -> list[Summary]:
         """The figures of each variant."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from ecoalign.budget._amounts import Spending, StageSpending
 from ecoalign.budget._money import Money
 from ecoalign.models import Usage
-
-_NOTHING = Money()
 
 NO_USAGE = Usage()
 
@@ -17,30 +16,39 @@ IMPLAUSIBLE_EXCESS = 131_072
 a bound; no model writes this much at once, and no such tool reads as much."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Cost:
-    """Tokens and money, added and compared unit by unit."""
+    """Tokens and `Money.units`, added and compared unit by unit.
+
+    Nothing changes one. It is not frozen because each call makes some ten of them, and a frozen
+    one takes three times as long to make.
+    """
 
     tokens: int = 0
-    money: Money = _NOTHING
+    units: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.tokens + other.tokens, self.money + other.money)
+        return Cost(self.tokens + other.tokens, self.units + other.units)
 
     def __sub__(self, other: Cost) -> Cost:
-        return Cost(self.tokens - other.tokens, self.money - other.money)
+        return Cost(self.tokens - other.tokens, self.units - other.units)
 
     def least(self, other: Cost) -> Cost:
         """The lesser of both in each unit."""
-        return Cost(min(self.tokens, other.tokens), min(self.money, other.money))
+        return Cost(min(self.tokens, other.tokens), min(self.units, other.units))
 
     def at_least_zero(self) -> Cost:
         """The same with nothing negative."""
-        return Cost(max(0, self.tokens), max(_NOTHING, self.money))
+        return Cost(max(0, self.tokens), max(0, self.units))
 
     def share(self, share: float) -> Cost:
         """`share` of both, rounded down; share in [0, 1]."""
-        return Cost(int(self.tokens * share), self.money.share(share))
+        return Cost(int(self.tokens * share), Money(self.units).share(share).units)
+
+    @property
+    def usd(self) -> float:
+        """The money in dollars."""
+        return Money(self.units).usd
 
 
 NO_COST = Cost()
@@ -83,17 +91,10 @@ def _count(value: object, most: int | None = None) -> bool:
 
 @dataclass(slots=True)
 class _Stage:
-    tokens: int = 0
+    cost: Cost = NO_COST
     calls: int = 0
     seconds: float = 0.0
-    money: Money | None = _NOTHING
-
-    def add(self, tokens: int, calls: int, seconds: float, money: Money | None) -> None:
-        """Enter calls; `money` is None where their price is unknown."""
-        self.tokens += tokens
-        self.calls += calls
-        self.seconds = max(0.0, self.seconds + seconds)
-        self.money = None if self.money is None or money is None else self.money + money
+    priced: bool = True
 
 
 @dataclass(slots=True)
@@ -104,7 +105,7 @@ class Accounts:
     total: Cost = NO_COST
     calls: int = 0
     priced: bool = True
-    _stages: dict[str, _Stage] = field(default_factory=dict)
+    _stages: defaultdict[str, _Stage] = field(default_factory=lambda: defaultdict(_Stage))
 
     def add(self, stage: str, usage: Usage, cost: Cost, seconds: float, *, priced: bool) -> None:
         """Enter one call."""
@@ -112,15 +113,22 @@ class Accounts:
         self.total += cost
         self.calls += 1
         self.priced = self.priced and priced
-        money = cost.money if priced else None
-        self._stages.setdefault(stage, _Stage()).add(usage.total, 1, seconds, money)
+        entry = self._stages[stage]
+        entry.cost += cost
+        entry.calls += 1
+        entry.seconds += seconds
+        entry.priced = entry.priced and priced
 
-    def move(self, stage: str, other: str, usage: Usage, usd: float | None, seconds: float) -> None:
+    def move(self, stage: str, other: str, cost: Cost, seconds: float, *, priced: bool) -> None:
         """Enter a call of one stage under another one."""
-        money = None if usd is None else Money.up(usd)
-        source, target = self._stages[stage], self._stages.setdefault(other, _Stage())
-        source.add(-usage.total, -1, -seconds, None if money is None else _NOTHING - money)
-        target.add(usage.total, 1, seconds, money)
+        source, target = self._stages[stage], self._stages[other]
+        source.cost -= cost
+        source.calls -= 1
+        source.seconds = max(0.0, source.seconds - seconds)
+        target.cost += cost
+        target.calls += 1
+        target.seconds += seconds
+        target.priced = target.priced and priced
         if not source.calls:
             del self._stages[stage]
 
@@ -130,14 +138,14 @@ class Accounts:
             tokens=self.usage,
             by_stage={
                 name: StageSpending(
-                    entry.tokens,
+                    entry.cost.tokens,
                     entry.calls,
                     entry.seconds,
-                    None if entry.money is None else entry.money.usd,
+                    entry.cost.usd if entry.priced else None,
                 )
                 for name, entry in self._stages.items()
             },
-            usd=self.total.money.usd if self.priced else None,
+            usd=self.total.usd if self.priced else None,
             seconds=seconds,
             calls=self.calls,
         )

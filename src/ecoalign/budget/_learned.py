@@ -152,7 +152,8 @@ class Learned:
     def note(
         self, model: ChatModel, request: ChatRequest, key: str, prompt: int, least: int
     ) -> None:
-        """A call has settled; it counts from the next `take` on.
+        """A call has settled; it counts from the next `take` on. Where its bound was exact there is
+        nothing to learn.
 
         Args:
             model, request: the call.
@@ -161,7 +162,7 @@ class Learned:
             least: tokens that its text certainly has.
         """
         server = self._server(model)
-        if server is None or not server.trusted:
+        if server is None or not server.trusted or prompt >= model.bound(request).prompt:
             return
         read = _Prompt.of(server.model.segments(request), lambda segment: segment.tokens)
         paid = frozenset(name for name in read.keys if name[0] is not None)
@@ -192,10 +193,10 @@ class Learned:
                 server.memory.add(images=server.images)
 
     def _server(self, model: ChatModel) -> _Server | None:
-        if id(model) not in self._servers:
+        if (known := self._servers.get(id(model))) is None:
             # The model is kept, so that no other one gets its id.
-            self._servers[id(model)] = (model, _Server.of(model))
-        return self._servers[id(model)][1]
+            known = self._servers[id(model)] = (model, _Server.of(model))
+        return known[1]
 
     def _all(self) -> list[_Server]:
         return [server for _, server in self._servers.values() if server is not None]

@@ -20,7 +20,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Literal
 
@@ -152,14 +152,16 @@ class Ledger:
         self._clock = clock
         self._start = clock()
         self._lock = threading.Lock()
-        self._hard = Cost(budget.tokens or 0, Money.down(budget.usd or 0.0))
+        self._hard = Cost(budget.tokens or 0, Money.down(budget.usd or 0.0).units)
+        self._hard_seconds = math.inf if budget.seconds is None else budget.seconds
+        self._soft = self._hard
         self._share = 1.0
         self._reserved = NO_COST
+        # Spent, reserved and left in all funds together: kept up to date, not added up when asked.
+        self._committed = NO_COST
         self._open = 0
         self._accounts = Accounts()
         self._funds: dict[str, _Fund] = {}
-        # What is left in all funds together: kept up to date, as a run may have many of them.
-        self._funded = NO_COST
         self._timed: dict[str, _Fund] = {}
         self._overdrawn: _Overdraft | None = None
 
@@ -185,13 +187,14 @@ class Ledger:
         need = self._worst_case(bound, model)
         with self._lock:
             free, left = self._free(fund), self._time_left(fund)
-            self._admit(f"{stage} call to {model}", need, free, left)
+            if lacking := self._lacking(need, free, left):
+                raise self._short(f"{stage} call to {model}", lacking, need, free, left)
             taken = NO_COST
             if fund is not None:
                 taken = need.least(self._funds[fund].left)
                 self._funds[fund].left -= taken
-                self._funded -= taken
             self._reserved += need
+            self._committed += need - taken
             self._open += 1
             return Reservation(stage, model, bound, fund, self._close, need, taken, self._clock())
 
@@ -203,11 +206,7 @@ class Ledger:
         """
         need = self._worst_case(bound, model)
         with self._lock:
-            try:
-                self._admit("call", need, self._free(fund), self._time_left(fund))
-            except BudgetExceeded:
-                return False
-            return True
+            return not self._lacking(need, self._free(fund), self._time_left(fund))
 
     def needs(self, calls: Iterable[tuple[str, Usage]]) -> Amount:
         """The worst case of some calls together, to hold against `remaining`; `seconds` is 0.
@@ -238,13 +237,15 @@ class Ledger:
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"reserve_fund: seconds must be 0 or more, not {seconds!r}")
         with self._lock:
-            free = self._hard - self._committed()
-            left = self._hard_seconds() - self._seconds_funded() - self._elapsed()
-            self._admit(f"setting aside {name!r}", need, free, left, seconds)
-            fund = self._funds.setdefault(name, _Fund())
+            free = self._hard - self._committed
+            left = self._hard_seconds - self._seconds_funded() - self._elapsed()
+            if lacking := self._lacking(need, free, left, seconds):
+                raise self._short(f"setting aside {name!r}", lacking, need, free, left, seconds)
+            if (fund := self._funds.get(name)) is None:
+                fund = self._funds[name] = _Fund()
             fund.left += need
             fund.seconds += seconds
-            self._funded += need
+            self._committed += need
             if seconds > 0:
                 self._timed[name] = fund
 
@@ -254,7 +255,7 @@ class Ledger:
             fund = self._funds.pop(name, None)
             self._timed.pop(name, None)
             if fund is not None:
-                self._funded -= fund.left
+                self._committed -= fund.left
 
     def trim_fund(self, name: str, calls: Iterable[tuple[str, Usage]]) -> None:
         """Give back what a fund has beyond the worst case of some calls. Unknown names are ignored.
@@ -270,9 +271,9 @@ class Ledger:
         with self._lock:
             fund = self._funds.get(name)
             if fund is not None:
-                self._funded -= fund.left
-                fund.left = fund.left.least(whole)
-                self._funded += fund.left
+                kept = fund.left.least(whole)
+                self._committed -= fund.left - kept
+                fund.left = kept
 
     def rebook(
         self, stage: str, other: str, charged: Usage, usd: float | None, seconds: float
@@ -283,8 +284,10 @@ class Ledger:
             stage, other: where the call was entered, and where it belongs.
             charged, usd, seconds: as of its reservation.
         """
+        units = 0 if usd is None else Money.up(usd).units
+        cost = Cost(charged.total, units)
         with self._lock:
-            self._accounts.move(stage, other, charged, usd, seconds)
+            self._accounts.move(stage, other, cost, seconds, priced=usd is not None)
 
     def tighten(self, share: float) -> None:
         """Lower the working `limit` to `share` of the budget; it is never raised again.
@@ -299,6 +302,7 @@ class Ledger:
             raise ValueError(f"tighten: share must be above 0 and at most 1, not {share!r}")
         with self._lock:
             self._share = min(self._share, share)
+            self._soft = self._hard.share(self._share)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -306,13 +310,18 @@ class Ledger:
     def limit(self) -> Amount:
         """The working limit: the budget, or the share of it that `tighten` left."""
         with self._lock:
-            return self._amount(self._soft(), self._hard_seconds() * self._share)
+            return self._amount(self._soft, self._hard_seconds * self._share)
 
     @property
     def spent(self) -> Spending:
         """What has been spent, as a snapshot."""
         with self._lock:
             return self._accounts.spending(self._elapsed())
+
+    @property
+    def spent_tokens(self) -> int:
+        """Tokens that have been spent: `spent.tokens.total`."""
+        return self._accounts.total.tokens
 
     @property
     def reserved(self) -> Amount:
@@ -324,13 +333,14 @@ class Ledger:
     def funded(self) -> Amount:
         """What is left in all funds together."""
         with self._lock:
-            return self._amount(self._funded, self._seconds_funded())
+            funded = self._committed - self._accounts.total - self._reserved
+            return self._amount(funded, self._seconds_funded())
 
     @property
     def committed(self) -> Amount:
         """spent + reserved + funded, read at one instant; `seconds` is the time that has passed."""
         with self._lock:
-            return self._amount(self._committed(), self._elapsed())
+            return self._amount(self._committed, self._elapsed())
 
     @property
     def open_calls(self) -> int:
@@ -368,59 +378,48 @@ class Ledger:
         """Needs no lock."""
         if bound.prompt < 0 or bound.completion < 0:
             raise ValueError(f"the bound of a call cannot be negative: {bound!r}")
-        # Nothing cached: the dearest way in which these tokens can be billed.
-        price = self._price(model, Usage(bound.prompt, bound.completion, bound.image))
+        if bound.cached:
+            # The dearest way in which these tokens can be billed.
+            bound = replace(bound, cached=0)
+        price = self._price(model, bound)
         if price is None:
             if self.budget.usd is not None:
                 raise UnpricedModelError(model)
             return Cost(bound.total)
-        return Cost(bound.total, Money.up(price))
-
-    def _soft(self) -> Cost:
-        return self._hard.share(self._share)
-
-    def _hard_seconds(self) -> float:
-        return math.inf if self.budget.seconds is None else self.budget.seconds
+        return Cost(bound.total, Money.up(price).units)
 
     def _elapsed(self) -> float:
         return self._clock() - self._start
 
     def _seconds_funded(self, but: str | None = None) -> float:
+        if not self._timed:
+            return 0.0
         return sum((fund.seconds for name, fund in self._timed.items() if name != but), 0.0)
-
-    def _committed(self) -> Cost:
-        return self._accounts.total + self._reserved + self._funded
 
     def _free(self, fund: str | None) -> Cost:
         if fund is None:
-            return self._soft() - self._committed()
+            return self._soft - self._committed
         if fund not in self._funds:
             raise ValueError(f"there is no fund {fund!r}: reserve_fund first")
-        return self._hard - self._committed() + self._funds[fund].left
+        return self._hard - self._committed + self._funds[fund].left
 
     def _end(self, fund: str | None) -> float:
         """Seconds after the start."""
-        end = self._hard_seconds() * (self._share if fund is None else 1.0)
+        end = self._hard_seconds * (self._share if fund is None else 1.0)
         return end - self._seconds_funded(fund)
 
     def _time_left(self, fund: str | None) -> float:
         return self._end(fund) - self._elapsed()
 
-    def _admit(self, what: str, need: Cost, free: Cost, left: float, seconds: float = 0.0) -> None:
-        """Raise `BudgetExceeded` if `need` does not fit `free`, or `seconds` not `left`."""
+    def _lacking(self, need: Cost, free: Cost, left: float, seconds: float = 0.0) -> str:
+        """The unit in which `need` does not fit `free`, or `seconds` not `left`; "" if all fit."""
         if self._overdrawn is not None:
-            raise BudgetExceeded(
-                f"{what}: refused, because {self._overdrawn.why}; no further call can be bounded",
-                unit=self._overdrawn.unit,
-                needed=need.money.usd if self._overdrawn.unit == "usd" else float(need.tokens),
-                remaining=0.0,
-            )
+            return self._overdrawn.unit
         if self.budget.tokens is not None and need.tokens > free.tokens:
-            raise self._short(what, "tokens", need.tokens, max(0, free.tokens))
-        if self.budget.usd is not None and need.money > free.money:
-            raise self._short(what, "usd", need.money.usd, max(0.0, free.money.usd))
-        if left <= seconds:
-            raise self._short(what, "seconds", seconds, max(0.0, left))
+            return "tokens"
+        if self.budget.usd is not None and need.units > free.units:
+            return "usd"
+        return "seconds" if left <= seconds else ""
 
     def _close(self, reservation: Reservation, state: ReservationState, charge: Usage) -> None:
         """Takes the lock itself."""
@@ -437,23 +436,24 @@ class Ledger:
             cost = NO_COST
             if state != "released":
                 # A price that got lost on the way costs what was reserved for it.
-                money = reservation.need.money if price is None else Money.up(price)
-                cost = reservation.need if state == "forfeited" else Cost(charge.total, money)
+                units = reservation.need.units if price is None else Money.up(price).units
+                cost = reservation.need if state == "forfeited" else Cost(charge.total, units)
                 seconds, priced = reservation.seconds, price is not None
                 self._accounts.add(reservation.stage, charge, cost, seconds, priced=priced)
                 reservation.charged = charge
-                reservation.usd = None if price is None else cost.money.usd
+                reservation.usd = None if price is None else cost.usd
                 self._note_overdraft(reservation, cost)
+            self._committed += cost - reservation.need
             if reservation.fund is not None and (fund := self._funds.get(reservation.fund)):
                 back = (reservation.from_fund - cost).at_least_zero()
                 fund.left += back
-                self._funded += back
+                self._committed += back
 
     def _note_overdraft(self, reservation: Reservation, cost: Cost) -> None:
         need = reservation.need
         for unit, budgeted, beyond in (
             ("tokens", self.budget.tokens, cost.tokens > need.tokens),
-            ("usd", self.budget.usd, cost.money > need.money),
+            ("usd", self.budget.usd, cost.units > need.units),
         ):
             if budgeted is not None and beyond and self._overdrawn is None:
                 why = (
@@ -462,20 +462,31 @@ class Ledger:
                 )
                 self._overdrawn = _Overdraft(unit, why)
 
-    def _short(self, what: str, unit: str, needed: float, remaining: float) -> BudgetExceeded:
+    def _short(
+        self, what: str, unit: str, need: Cost, free: Cost, left: float, seconds: float = 0.0
+    ) -> BudgetExceeded:
+        """The error for what is `_lacking`."""
+        needed, remaining = {
+            "tokens": (float(need.tokens), float(max(0, free.tokens))),
+            "usd": (need.usd, max(0.0, free.usd)),
+            "seconds": (seconds, max(0.0, left)),
+        }[unit]
+        if self._overdrawn is not None:
+            why = f"refused, because {self._overdrawn.why}; no further call can be bounded"
+            return BudgetExceeded(f"{what}: {why}", unit=unit, needed=needed, remaining=0.0)
         # These words are in traces, and a replay gives them again byte for byte.
         return BudgetExceeded(
             f"{what}: needs up to {needed:.15g} {unit}, {remaining:.15g} are free under a budget "
             f"of {self.budget} (open calls and what is set aside count as taken); "
             f"raise the budget or lower the output limits",
             unit=unit,
-            needed=float(needed),
-            remaining=float(remaining),
+            needed=needed,
+            remaining=remaining,
         )
 
     def _amount(self, cost: Cost, seconds: float) -> Amount:
         return Amount(
             None if self.budget.tokens is None else cost.tokens,
-            None if self.budget.usd is None else cost.money.usd,
+            None if self.budget.usd is None else cost.usd,
             None if self.budget.seconds is None else seconds,
         )

@@ -7,6 +7,7 @@ import copy
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -275,27 +276,32 @@ class MeteredClient:
         """One attempt on a fresh reservation, which is closed and recorded whatever happens."""
         with reservation:
             left = self.ledger.seconds_left(reservation.fund)
-            scope = asyncio.timeout(left)
+            scope = None if left is None else asyncio.timeout(left)
             try:
-                async with scope:
+                async with scope or nullcontext():
                     completion = await self._answer(model, _timed(request, left))
                 floor = _certain(request, completion, reservation.bound)
-                reservation.settle(completion.usage, floor=floor)
-                self._learn(model, request, key, completion.usage, reservation, floor)
+                charged = reservation.settle(completion.usage, floor=floor)
+                if completion.usage is not None:
+                    used = completion.usage.prompt
+                    if used > reservation.bound.prompt:
+                        self.learned.forget(model)
+                    elif used == charged.prompt:
+                        self.learned.note(model, request, key, used, floor.prompt)
             except BaseException as error:
                 if isinstance(error, ModelError):
                     error.upstream = error.upstream or model.name
-                failure = _failure(error, expired=scope.expired())
-                used = error.usage if isinstance(error, ModelError) else None
+                failure = _failure(error, expired=scope is not None and scope.expired())
+                usage = error.usage if isinstance(error, ModelError) else None
                 if reservation.state == "open":
-                    if used is not None:
-                        said = Completion("", used)
-                        reservation.settle(used, floor=_certain(request, said, reservation.bound))
+                    if usage is not None:
+                        said = Completion("", usage)
+                        reservation.settle(usage, floor=_certain(request, said, reservation.bound))
                     elif failure.billed:
                         reservation.forfeit()
                     else:
                         reservation.release()
-                self._record(reservation, key, attempt, waited, None, failure, used)
+                self._record(reservation, key, attempt, waited, None, failure, usage)
                 if failure.kind == "deadline":
                     raise BudgetExceeded(
                         f"{reservation.stage} call to {reservation.model}: the budget's time ran "
@@ -306,7 +312,7 @@ class MeteredClient:
                     ) from None
                 raise
         self._record(reservation, key, attempt, waited, completion, None)
-        return replace(completion, usage=reservation.charged)
+        return completion if completion.usage == charged else replace(completion, usage=charged)
 
     async def _answer(self, model: ChatModel, request: ChatRequest) -> Completion:
         """The model's answer, unless it has hung too often to be asked again."""
@@ -325,23 +331,6 @@ class MeteredClient:
             raise
         self._hung[id(model)] = 0
         return completion
-
-    def _learn(
-        self,
-        model: ChatModel,
-        request: ChatRequest,
-        key: str,
-        reported: Usage | None,
-        reservation: Reservation,
-        floor: Usage,
-    ) -> None:
-        if reported is None:
-            return
-        if reported.prompt > reservation.bound.prompt:
-            self.learned.forget(model)
-        elif reported.prompt == reservation.charged.prompt < model.bound(request).prompt:
-            # Where a bound was exact there is nothing to learn.
-            self.learned.note(model, request, key, reported.prompt, floor.prompt)
 
     def _record(
         self,

@@ -12,7 +12,7 @@ from typer import Argument, Option
 
 from ecoalign._text import short
 from ecoalign.cli._errors import INTERRUPTED, report
-from ecoalign.cli._options import Json, Quiet, SettingsOptions, load_query, warn_of_judge
+from ecoalign.cli._options import Json, Quiet, SettingsOptions, load_query, notice_of_toy
 from ecoalign.cli._text import amount, print_json, say, tell
 from ecoalign.errors import EcoAlignError, InputError
 
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 EXITS = (
     "Exit codes: 0 answered (a refusal is an answer), 2 bad usage or input, 3 the model or its "
     "server failed, 4 the budget is too small for any scored answer, 130 interrupted."
-)
-
-_EMBEDDED_NOTICE = (
-    "note: the embedded model knows only its synthetic world (coloured shapes and signs, and a "
-    "made-up rulebook). For real pictures name a real model: --model openai:NAME with "
-    "OPENAI_API_KEY set, or --model NAME --base-url URL for any OpenAI-compatible server."
 )
 
 
@@ -96,13 +90,11 @@ def ask(options: AskOptions) -> None:
     images = (options.image, *(options.more_images or ()))
     query = load_query(images, options.question)
     aligner = Aligner(settings=settings)
-    if settings.model == "embedded" and not options.quiet:
-        say(_EMBEDDED_NOTICE)
-    elif not options.quiet:
-        warn_of_judge(settings)
     budget = aligner.budget_for(query)
     if not options.quiet:
-        say(_price(aligner, query, budget))
+        price = _price(aligner, query, budget)
+        notice_of_toy(settings)
+        say(price)
     with ExitStack() as stack:
         # Only now, when everything else is right: an existing file is replaced.
         file = None
@@ -225,10 +217,17 @@ _WHY = {
 }
 
 
+_ENDED = {
+    "drafted": "answered by the draft",
+    "searched": "answered by a search",
+    "budget": "answered as far as the budget went",
+}
+
+
 def _receipt(result: Alignment) -> list[str]:
     """What a run has cost and why it ended, in a few lines."""
     spent, budget = result.spent, result.budget
-    kind = "refused" if result.refused else "answered"
+    kind = "refused" if result.refused else _ENDED.get(result.ended, "answered")
     usd = spent.usd or None  # free is not worth a word
     used = amount(spent.tokens.total, usd, spent.seconds)
     allowed = amount(budget.tokens, budget.usd, budget.seconds)

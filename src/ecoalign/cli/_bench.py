@@ -33,7 +33,11 @@ app = typer.Typer(
 def run_experiment(
     experiment: Annotated[
         str,
-        Argument(help="main, ablation, budget, horizon, deep-insight, mixed-safety or latency."),
+        Argument(
+            help="main, ablation, budget, horizon, deep-insight, mixed-safety, population, "
+            "judge-noise or "
+            "latency."
+        ),
     ],
     settings: SettingsOptions,
     suite: Annotated[
@@ -42,7 +46,10 @@ def run_experiment(
     path: Annotated[
         Path | None, Option(help="The suite's files, as its authors publish them.")
     ] = None,
-    split: Annotated[str | None, Option(help="For suite world: test (the default) or dev.")] = None,
+    split: Annotated[
+        str | None,
+        Option(help="For suite world: test (the default) or dev. For population: all, dev, test."),
+    ] = None,
     suite_option: Annotated[
         list[str] | None,
         Option(
@@ -156,7 +163,7 @@ def run_experiment(
     if as_json:
         print_json(_json(session, progress, rows, summaries))
     else:
-        _show(session, summaries)
+        _show(session, rows, summaries)
     _check_answered(rows)
 
 
@@ -211,7 +218,7 @@ def _run(session: Session, *, as_json: bool, quiet: bool) -> BenchProgress:
 def _json(
     session: Session, progress: BenchProgress, rows: Sequence[Row], summaries: Sequence[Summary]
 ) -> dict[str, object]:
-    manifest = session.manifest
+    manifest, own = session.manifest, _headline(session, rows)
     told = ("experiment", "suite", "split", "model", "judges", "samples", "command")
     return {
         **{name: manifest[name] for name in told},
@@ -222,6 +229,19 @@ def _json(
         "report": str(session.out / "report.html"),
         "totals": session.totals(),
         "variants": [summary.to_json() for summary in summaries],
+        **({"table": [dict(zip(own[0], row, strict=True)) for row in own[1:]]} if own else {}),
+        **({} if session.experiment.further is None else {"groups": _by_group(summaries)}),
+    }
+
+
+def _by_group(summaries: Sequence[Summary]) -> dict[str, dict[str, dict[str, float]]]:
+    """The shares of each variant in each group."""
+    return {
+        one.variant: {
+            group: {name: estimate.value for name, estimate in estimates.items()}
+            for group, estimates in one.groups.items()
+        }
+        for one in summaries
     }
 
 
@@ -238,12 +258,38 @@ def _check_answered(rows: Sequence[Row]) -> None:
 
 _COLUMNS = ("", "safe %", "useful %", "over-refused %", "tokens", "x Base", "seconds", "failed")
 
+_ENDINGS = ("drafted", "searched", "refused", "budget")
 
-def _show(session: Session, summaries: Sequence[Summary]) -> None:
+
+def _show(session: Session, rows: Sequence[Row], summaries: Sequence[Summary]) -> None:
+    shown = [_headline(session, rows) or _usual(summaries)]
+    if session.experiment.further is not None:
+        shown.append(_own_figures(session.totals()))
+    for cells in shown:
+        for line in table(cells, "<" + ">" * (len(cells[0]) - 1)):
+            tell(line)
+    say(f"rows and report: {session.out / 'report.html'}")
+
+
+def _headline(session: Session, rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The experiment's own table, its headings first; empty if it has none."""
+    if not (session.experiment.headline and rows):
+        return []
+    from ecoalign.bench.report import RunData, headline
+
+    own = headline(RunData(rows, session.manifest), session.experiment.headline)
+    return [own.columns, *own.rows]
+
+
+def _usual(summaries: Sequence[Summary]) -> list[tuple[str, ...]]:
     def cell(estimate: Estimate | None, scale: float = 1.0) -> str:
         return "-" if estimate is None else f"{scale * estimate.value:,.1f}"
 
-    rows: list[tuple[str, ...]] = [_COLUMNS]
+    def ended(one: Summary) -> str:
+        shares = [one.estimates.get(f"ended_{name}") for name in _ENDINGS]
+        return "/".join(f"{100 * each.value:.0f}" for each in shares if each) or "-"
+
+    rows: list[tuple[str, ...]] = [(*_COLUMNS, f"{'/'.join(_ENDINGS)} %")]
     for one in summaries:
         known = one.estimates
         rows.append(
@@ -254,11 +300,20 @@ def _show(session: Session, summaries: Sequence[Summary]) -> None:
                 cell(one.tokens_ratio),
                 cell(known.get("seconds")),
                 str(one.failed + one.too_small),
+                ended(one),
             )
         )
-    for line in table(rows, "<" + ">" * (len(_COLUMNS) - 1)):
-        tell(line)
-    say(f"rows and report: {session.out / 'report.html'}")
+    return rows
+
+
+def _own_figures(totals: Mapping[str, Mapping[str, float]]) -> list[tuple[str, ...]]:
+    """The figures of an experiment's own suite: a line for each variant."""
+    names = list(dict.fromkeys(name for figures in totals.values() for name in figures))
+    lines = [
+        (variant, *(f"{figures[name]:,.1f}" if name in figures else "-" for name in names))
+        for variant, figures in totals.items()
+    ]
+    return [("", *names), *lines]
 
 
 @command(app, "report")

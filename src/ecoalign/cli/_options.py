@@ -105,13 +105,14 @@ class SettingsOptions:
         return settings
 
 
-def warn_of_judge(settings: Settings) -> None:
-    """Say where the embedded model judges another: it knows nothing of what that one is asked."""
-    if settings.evaluator == "embedded" != settings.model:
+def notice_of_toy(settings: Settings) -> None:
+    """Say where the embedded model answers, and how to name another one."""
+    if settings.model == "embedded":
         say(
-            "warning: the embedded model judges, which knows its synthetic world and nothing else: "
-            "its verdicts on other requests mean nothing. Leave --evaluator out, or name a real "
-            "model"
+            "note: the embedded model answers, which knows only its own small world of coloured "
+            "shapes, signs and made-up rules. For real pictures name a real model: --model "
+            "openai:NAME with OPENAI_API_KEY set, or --model NAME --base-url URL for any "
+            "OpenAI-compatible server."
         )
 
 

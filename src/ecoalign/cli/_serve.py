@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
-from ecoalign.cli._options import Quiet, SettingsOptions, warn_of_judge
+from ecoalign.cli._options import Quiet, SettingsOptions, notice_of_toy
 from ecoalign.cli._text import say
 from ecoalign.errors import InputError
 
@@ -159,7 +159,8 @@ def serve(
         log_content=log_content,
     )
 
-    warn_of_judge(config.settings)
+    if not quiet:
+        notice_of_toy(config.settings)
     if config.keys is None and not is_loopback(host):
         say(
             f"warning: {host} can be reached from other machines; without --keys anyone there "

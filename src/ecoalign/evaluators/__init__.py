@@ -9,6 +9,7 @@ from ecoalign.evaluators._base import (
     SafetyOnly,
     bounds_by_model,
     gives_utility,
+    scored,
 )
 from ecoalign.evaluators._calibration import Calibration, calibrate, separation
 from ecoalign.evaluators._ensemble import Ensemble
@@ -28,5 +29,6 @@ __all__ = [
     "bounds_by_model",
     "calibrate",
     "gives_utility",
+    "scored",
     "separation",
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from numbers import Real
+from typing import Protocol, TypeGuard, cast, runtime_checkable
 
+from ecoalign.errors import VerdictError
 from ecoalign.models import ChatModel, ChatRequest, Completion, Usage
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
@@ -37,6 +39,11 @@ class Evaluator(Protocol):
     ) -> ScoreResult:
         """Safety in [-1, 1] and utility in [0, 1] of the thought in `request`.
 
+        A request whose `check` is 1 or more confirms a verdict that was safe. An evaluator that can
+        judge in another way uses it; one that would only say the same again may ignore it. Others
+        that have to agree are members of an `Ensemble`, which hands it to each of them. Whoever
+        asks reads the answer by `scored`.
+
         Raises:
             VerdictError: there is no well-formed verdict. The thought counts as unsafe.
             ModelError: the evaluator's model failed. The thought is unscored, so unsafe.
@@ -47,6 +54,47 @@ class Evaluator(Protocol):
     def bound(self, request: ScoreRequest) -> Usage:
         """Worst case of scoring `request` once, without retries, over all calls it takes."""
         ...
+
+
+async def scored(
+    evaluator: Evaluator, request: ScoreRequest, metered: Completer, *, fund: str | None = None
+) -> ScoreResult:
+    """The score that `evaluator` gives, read: every route to one comes by here.
+
+    Raises:
+        VerdictError: see `Evaluator.score`; or what it gives is no `ScoreResult` of a safety in
+            [-1, 1] and a utility in [0, 1].
+        ModelError, BudgetExceeded: see `Evaluator.score`.
+    """
+    result: object = await evaluator.score(request, metered, fund=fund)
+    if not isinstance(result, ScoreResult):
+        raise VerdictError(
+            f"evaluator {evaluator.name} returned {_shown(result)}: it has to return a ScoreResult "
+            "with a safety in [-1, 1] and a utility in [0, 1]"
+        )
+    safety = _within("safety", result.safety, -1.0, evaluator)
+    utility = _within("utility", result.utility, 0.0, evaluator)
+    return ScoreResult(safety, utility, result.method)
+
+
+def _within(what: str, value: object, least: float, evaluator: Evaluator) -> float:
+    # NaN is in no range.
+    if not _is_number(value) or not (value >= least and value <= 1):
+        raise VerdictError(
+            f"evaluator {evaluator.name} gave a {what} of {_shown(value)}: it must be a number in "
+            f"[{least:g}, 1]"
+        )
+    return float(value)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """A bool is a verdict of another kind."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _shown(value: object) -> str:
+    """A number as it is; of anything else the type, as it may hold a model's text."""
+    return str(value)[:40] if _is_number(value) else f"a {type(value).__name__}"
 
 
 @runtime_checkable
@@ -84,6 +132,6 @@ def bounds_by_model(
 
     An evaluator that does not itemise is taken to make one call to `model`.
     """
-    if isinstance(evaluator, Itemised):
-        return evaluator.bounds(request, bound)
+    if hasattr(evaluator, "bounds"):  # isinstance of a protocol takes longer than bounding
+        return cast("Itemised", evaluator).bounds(request, bound)
     return ((model, evaluator.bound(request)),)

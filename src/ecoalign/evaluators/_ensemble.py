@@ -13,6 +13,7 @@ from ecoalign.evaluators._base import (
     Evaluator,
     bounds_by_model,
     gives_utility,
+    scored,
 )
 from ecoalign.models import Usage
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
@@ -60,7 +61,7 @@ class Ensemble:
                 first of this order is raised. A note names the member.
         """
         outcomes = await asyncio.gather(
-            *(member.score(request, metered, fund=fund) for member in self.members),
+            *(scored(member, request, metered, fund=fund) for member in self.members),
             return_exceptions=True,
         )
         results: list[ScoreResult] = []

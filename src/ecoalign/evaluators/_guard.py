@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ecoalign.errors import SettingsError, VerdictError
 from ecoalign.evaluators._base import Bounder, Completer
@@ -13,6 +13,7 @@ from ecoalign.models import ChatModel, ChatRequest, Completion, ImagePart, Messa
 from ecoalign.prompts import (
     DATA_RULE,
     DEFAULT_POLICY,
+    SAMPLE_TEMPERATURE,
     check_fence,
     excerpt,
     fenced,
@@ -162,6 +163,19 @@ def format_named(name: str) -> GuardFormat:
         raise SettingsError(f"unknown guard format {name!r}: use one of {known}") from None
 
 
+_NO_CAPTION = "not described"
+
+_UNSEEN = (
+    "let the guard see them (images=True), or have them described first, as EcoAlign's scan does"
+)
+
+
+def _caption(request: ScoreRequest) -> str:
+    """What the images show, by the root of the path; "" if that does not say."""
+    root = request.path[0] if request.path and request.path[0].id == ROOT else None
+    return "" if root is None else root.text.strip()
+
+
 class GuardEvaluator:
     """Asks a guard model whether a thought is safe. Its utility is the empty 0.0.
 
@@ -174,12 +188,18 @@ class GuardEvaluator:
     log-probabilities of the deciding word, it is 2p - 1, p the probability of the words that mean
     safe (whatever probability is not shown counts as unsafe), but never above the verdict.
 
+    A confirmation (`ScoreRequest.check`) is asked for under a policy with the item before the
+    request, every second time, and always behind its own fence. The guard's own template has
+    neither order nor fence: there it is a sample, which is independent of the first verdict only as
+    far as the guard is unsure. What fools a guard by its content fools it again in any form.
+
     Args:
         model: the guard.
         answer_format: how it answers: llama-guard, yes-no (ShieldGemma), granite-guardian,
             qwen3-guard or json.
         policy: what to hold thoughts against; for the guard's own rules, None.
-        images: whether it can see; if not, the caption stands in for the images.
+        images: whether it can see; if not, the caption at the root of the path stands in for the
+            images, and without one there is no verdict.
         max_tokens: of its answer, >= 1. Guards that think aloud need more than the default 24.
         top_logprobs: alternatives per token to ask for, 0 to 20.
         extra: further parameters of its server, such as a chat template's own.
@@ -222,7 +242,17 @@ class GuardEvaluator:
     async def score(
         self, request: ScoreRequest, metered: Completer, *, fund: str | None = None
     ) -> ScoreResult:
-        """See `Evaluator.score`; the utility is 0.0 and says nothing."""
+        """See `Evaluator.score`; the utility is 0.0 and says nothing.
+
+        Raises:
+            VerdictError: also where the guard cannot see the images and no caption describes them.
+        """
+        if self._blind(request) and not _caption(request):
+            raise VerdictError(
+                f"evaluator {self.name} cannot see the images, and no caption describes them: "
+                f"{_UNSEEN}",
+                advice=_UNSEEN,
+            )
         completion = await metered.complete(self.model, self.render(request), fund=fund)
         return self.parse(request, completion)
 
@@ -243,13 +273,16 @@ class GuardEvaluator:
         messages = (
             self._turns(request) if self.policy is None else self._quoted(request, self.policy)
         )
-        return ChatRequest(
+        call = ChatRequest(
             messages=messages,
             max_tokens=self.max_tokens,
             stage="score",
             top_logprobs=self.top_logprobs,
             extra=self.extra,
         )
+        if request.check and self.policy is None:
+            return replace(call, temperature=SAMPLE_TEMPERATURE, seed=request.check)
+        return call
 
     def parse(self, request: ScoreRequest, completion: Completion) -> ScoreResult:
         """The safety that the guard's answer to `request` states.
@@ -274,12 +307,13 @@ class GuardEvaluator:
     def _views(self, request: ScoreRequest) -> tuple[ImagePart, ...]:
         return request.images if self.images else ()
 
+    def _blind(self, request: ScoreRequest) -> bool:
+        return bool(request.images) and not self.images
+
     def _described(self, request: ScoreRequest) -> str:
         """The request, a client's instructions with it, and the caption of images that the guard
         cannot see."""
-        caption = request.path[0] if request.path and request.path[0].id == ROOT else None
-        unseen = bool(request.images) and not self.images and caption is not None
-        shown = f"[Images: {caption.text}]" if unseen and caption is not None else ""
+        shown = f"[Images: {_caption(request) or _NO_CAPTION}]" if self._blind(request) else ""
         said = (request.instructions, *request.context, shown, request.question)
         return "\n\n".join(filter(None, said))
 
@@ -294,8 +328,8 @@ class GuardEvaluator:
         fence = check_fence(request.fence)
         ask = self.format.ask.replace("{key}", key_of(fence))
         item = request.question if request.kind == "request" else request.text
-        text = (
-            f"{fenced('REQUEST', self._described(request), fence)}\n"
-            f"{fenced('ITEM', item, fence)}\n{DATA_RULE}\nPolicy: {policy}\n{ask}"
-        )
+        blocks = [fenced("REQUEST", self._described(request), fence), fenced("ITEM", item, fence)]
+        if request.check % 2:
+            blocks.reverse()
+        text = "\n".join((*blocks, DATA_RULE, f"Policy: {policy}", ask))
         return (Message("user", (*self._views(request), TextPart(text))),)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ecoalign.evaluators._base import Bounder, Completer
-from ecoalign.models import ChatModel, Usage, profile_of
+from ecoalign.models import ChatModel, Usage, check_judge, profile_of
 from ecoalign.prompts.dialect import Dialect, dialect_of
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 
@@ -36,6 +36,10 @@ class SelfEvaluator:
     ) -> ScoreResult:
         """See `Evaluator.score`."""
         calls = self.dialect.score_calls(request)
+        if len(calls) == 1:
+            # No task of its own: that costs as much as all else of a call.
+            only = await metered.complete(self.model, calls[0], fund=fund)
+            return self.dialect.read_score(request, [only])
         # All are let finish: one that is cut off is charged at its worst case.
         outcomes = await asyncio.gather(
             *(metered.complete(self.model, call, fund=fund) for call in calls),
@@ -83,11 +87,13 @@ class NamedEvaluator:
 
         Raises:
             InputError: there is no such model.
+            SettingsError: it is the embedded model, and what is scored is another's.
         """
         if self._name == "self":
             return SelfEvaluator(model, self._dialect(model))
         if self._opened is None:
             other = self._open(self._name)
+            check_judge(other.name, model.name)
             self._opened = SelfEvaluator(other, self._dialect(other))
         return self._opened
 

@@ -15,6 +15,7 @@ from ecoalign.errors import (
     EcoAlignError,
     InputError,
     ModelError,
+    OutOfDomainError,
     VerdictError,
 )
 from ecoalign.gateway._forward import UpstreamError
@@ -140,6 +141,8 @@ def of_error(error: BaseException, *, cut: Cut | None = None) -> ApiError:
         return _of_upstream(error)
     if isinstance(error, BudgetTooSmall | BudgetExceeded):
         return _of_budget(error, cut)
+    if isinstance(error, OutOfDomainError):
+        return invalid(str(error), "messages", "out_of_domain")
     if isinstance(error, InputError):
         return invalid(str(error), error.param)
     if isinstance(error, VerdictError):

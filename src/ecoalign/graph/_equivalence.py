@@ -85,7 +85,9 @@ def normalise(text: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def _tokens(text: str) -> tuple[str, ...]:
-    plain = unicodedata.normalize("NFKC", "".join(map(_raise, text))).casefold()
+    # ASCII has nothing to raise or to normalise.
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", "".join(map(_raise, text)))
+    plain = plain.casefold()
     plain = plain.translate(_QUOTES).replace("\u2212", "-").replace("\u2013", "-")
     for short, spelled in _CONTRACTIONS:
         plain = plain.replace(short, spelled)
@@ -229,11 +231,7 @@ def mergeable(
     )
 
 
-Likeness = tuple["ThoughtKind", tuple[str, ...]]
-"""What two thoughts have in common at least if they pass the default guards; see `likeness`."""
-
-
-def likeness(thought: Thought) -> Likeness:
+def likeness(thought: Thought) -> tuple[ThoughtKind, tuple[str, ...]]:
     """Its kind and its words but for fillers. Under `GUARDS` only equals can be mergeable.
 
     So the candidates for a merge can be looked up instead of compared one by one.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ecoalign.graph._actions import PendingAction, ValuedAction
-from ecoalign.graph._equivalence import Likeness, Similarity, likeness, mergeable
+from ecoalign.graph._equivalence import Similarity, likeness, mergeable
 from ecoalign.graph._thought_graph import ThoughtGraph
 from ecoalign.graph._thoughts import Thought, ThoughtId
 
@@ -80,19 +80,18 @@ def _safe_utility(graph: ThoughtGraph, thought: ThoughtId) -> float:
 class DuplicateIndex:
     """Finds the thoughts that a new one may be merged into, without comparing it with all."""
 
-    _groups: defaultdict[Likeness, list[ThoughtId]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
+    # By the hash of their likeness, which may be as long as a text: `mergeable` looks closely.
+    _groups: defaultdict[int, list[ThoughtId]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, thought: Thought) -> None:
         """A thought that others may be merged into."""
-        self._groups[likeness(thought)].append(thought.id)
+        self._groups[hash(likeness(thought))].append(thought.id)
 
     def of(
         self, graph: ThoughtGraph, thought: Thought, similarity: Similarity, threshold: float
     ) -> Iterator[ThoughtId]:
         """The thoughts that mean the same as `thought`, the oldest first."""
-        for other in self._groups.get(likeness(thought), ()):
+        for other in self._groups.get(hash(likeness(thought)), ()):
             if graph.is_merged(other) or graph.is_pruned(other) or other == thought.id:
                 continue
             if mergeable(graph[other], thought, similarity, threshold):

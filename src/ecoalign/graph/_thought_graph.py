@@ -163,8 +163,10 @@ class ThoughtGraph:
         pruned thoughts only, through a pruned one. It costs as much as the path is long.
         """
         steps = [self[thought]]
-        while steps[-1].parents:
-            best = max(steps[-1].parents, key=lambda p: (self._live(p), self._floor[p]))
+        while parents := steps[-1].parents:
+            best = parents[0]
+            if len(parents) > 1:
+                best = max(parents, key=lambda p: (self._live(p), self._floor[p]))
             steps.append(self._thoughts[best])
         return tuple(reversed(steps))
 

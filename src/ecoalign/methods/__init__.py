@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ecoalign.methods._base import Method
     from ecoalign.methods._baseline import FUND, Baseline
+    from ecoalign.methods._best_of_n import BestOfN
     from ecoalign.methods._refusals import is_refusal
     from ecoalign.methods._registry import METHODS, open_method, with_preset
 
 _HOMES = {
     "FUND": "ecoalign.methods._baseline",
     "Baseline": "ecoalign.methods._baseline",
+    "BestOfN": "ecoalign.methods._best_of_n",
     "METHODS": "ecoalign.methods._registry",
     "Method": "ecoalign.methods._base",
     "is_refusal": "ecoalign.methods._refusals",
@@ -27,7 +29,16 @@ _HOMES = {
     "with_preset": "ecoalign.methods._registry",
 }
 
-__all__ = ["FUND", "METHODS", "Baseline", "Method", "is_refusal", "open_method", "with_preset"]
+__all__ = [
+    "FUND",
+    "METHODS",
+    "Baseline",
+    "BestOfN",
+    "Method",
+    "is_refusal",
+    "open_method",
+    "with_preset",
+]
 
 
 def __getattr__(name: str) -> object:

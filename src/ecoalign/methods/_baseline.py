@@ -19,8 +19,8 @@ from ecoalign.prompts.requests import (
     CheckRequest,
     VerdictRequest,
 )
-from ecoalign.query import Query
-from ecoalign.search.context import FULL_PIXELS, RunContext, record_run
+from ecoalign.query import FULL_PIXELS, Query
+from ecoalign.search.context import RunContext, record_run
 from ecoalign.search.failures import budget_too_small, cause_of
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment

@@ -17,6 +17,7 @@ from ecoalign.models._base import (
     Usage,
     request_key,
 )
+from ecoalign.models._domain import check_domain, check_judge
 from ecoalign.models._endpoint import (
     OPENAI_URL,
     USER_AGENT,
@@ -80,7 +81,9 @@ __all__ = [
     "attribute_error",
     "base_url_of_environment",
     "bound",
+    "check_domain",
     "check_family",
+    "check_judge",
     "checked",
     "ending",
     "finish_reason",

@@ -239,8 +239,10 @@ def request_key(request: ChatRequest) -> str:
     }
     if request.client:
         canonical["client"] = dict(request.client)
-    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical(canonical).encode()).hexdigest()
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def _message(message: Message) -> dict[str, object]:

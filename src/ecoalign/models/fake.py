@@ -107,13 +107,13 @@ class FakeModel:
         return self._completion(request, reply)
 
     def _completion(self, request: ChatRequest, text: str) -> Completion:
-        encoded = text.encode("utf-8", "replace")
-        kept = encoded[: request.max_tokens * BYTES_PER_TOKEN].decode("utf-8", "ignore")
-        prompt = self.bound(request)
+        encoded, most = text.encode("utf-8", "replace"), request.max_tokens * BYTES_PER_TOKEN
+        kept = encoded[:most].decode("utf-8", "ignore")
+        prompt, written = self.bound(request), -(-len(kept.encode()) // BYTES_PER_TOKEN)
         return Completion(
             text=kept,
-            usage=Usage(prompt.prompt, count_tokens(kept), prompt.image),
-            finish_reason="stop" if kept.encode() == encoded else "length",
+            usage=Usage(prompt.prompt, written, prompt.image),
+            finish_reason="stop" if len(encoded) <= most else "length",
             model=self.name,
         )
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ecoalign.budget import MeteredClient
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.evaluators import SelfEvaluator, calibrate
+from ecoalign.evaluators import SelfEvaluator, calibrate, scored
 from ecoalign.models import ChatModel, Profile, Usage
 from ecoalign.probe._report import Finding, FormResult
 from ecoalign.prompts import TokenLimits
@@ -71,7 +71,7 @@ class Judge:
         evaluator, before = self.evaluator, metered.ledger.spent.tokens.total
         cases = requests()
         found = await asyncio.gather(
-            *(evaluator.score(_request(text), metered) for _, text in cases),
+            *(scored(evaluator, _request(text), metered) for _, text in cases),
             return_exceptions=True,
         )
         safe: list[tuple[bool, float]] = []

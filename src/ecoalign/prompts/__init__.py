@@ -17,11 +17,15 @@ from ecoalign.prompts._quoting import (
     neutral,
 )
 from ecoalign.prompts._reading import excerpt, require_whole, token_mass, visible_text
+from ecoalign.prompts._scoring import SAMPLE_TEMPERATURE
+from ecoalign.prompts.requests import VERIFIED
 
 __all__ = [
     "CONVENTIONS",
     "DATA_RULE",
     "DEFAULT_POLICY",
+    "SAMPLE_TEMPERATURE",
+    "VERIFIED",
     "TokenLimits",
     "check_fence",
     "digest_fence",

@@ -43,7 +43,7 @@ class TokenLimits:
 
     scan: int = 320
     propose: int = 110
-    forecast: int = 14
+    forecast: int = 10
     think: int = 220
     look: int = 220
     answer: int = 512

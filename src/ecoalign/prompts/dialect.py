@@ -47,6 +47,11 @@ class Dialect(Protocol):
         Where it cannot, `CaptionResult.safety` holds that verdict."""
         ...
 
+    @property
+    def verified(self) -> float:
+        """The utility in [0, 1] from which an answer counts as verified by its score."""
+        ...
+
     def render(self, request: PromptRequest) -> ChatRequest:
         """The call for `request`; of a `ScoreRequest`, which may take several (`score_calls`), the
         first. Its `stage` is scan, propose, execute, write or score; or answer, blind, caption,

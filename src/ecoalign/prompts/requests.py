@@ -29,6 +29,7 @@ from ecoalign.graph.economics import UtilityAggregator
 from ecoalign.models import OWN_REPLY, ImagePart, Reply
 
 __all__ = [
+    "VERIFIED",
     "AnswerRequest",
     "AnswerResult",
     "AnswerStyle",
@@ -152,6 +153,14 @@ class ScoreRequest:
     def images(self) -> tuple[ImagePart, ...]:
         """All that a judge sees: the views, and the crop."""
         return self.views if self.crop is None else (*self.views, self.crop)
+
+
+VERIFIED = 7.5 / 9
+"""The utility from which every detail that an answer needs counts as verified, in [0, 1].
+
+The grades 0 to 9 have three anchors: 9 is verified, 6 probably right, 3 or less is unread or
+guessed. This is half-way between the first two: written grades of 8 and 9, the expectation of a
+grade nearer to 9 than to 6, p(yes) of at least 0.83, or five of five sampled words."""
 
 
 @dataclass(frozen=True, slots=True)

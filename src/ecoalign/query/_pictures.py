@@ -26,6 +26,10 @@ MAX_ENLARGEMENT = 4
 # model points at is rarely the whole of what it means.
 CONTEXT = 0.1
 
+FULL_PIXELS = 2048
+"""Longest side of the images that the plain model gets: as a user would send them, within what
+servers take."""
+
 # The side up to which OpenAI's "low" detail loses nothing.
 LOW_DETAIL_SIDE = 512
 

@@ -19,7 +19,7 @@ from typing import Literal
 from ecoalign._version import __version__
 from ecoalign.budget import PATIENCE, Called, Ledger, MeteredClient
 from ecoalign.errors import EcoAlignError, InputError, ModelError
-from ecoalign.evaluators import Evaluator, NamedEvaluator, bounds_by_model
+from ecoalign.evaluators import Evaluator, NamedEvaluator, bounds_by_model, scored
 from ecoalign.graph import ActionKind, Region, Thought
 from ecoalign.models import (
     ChatModel,
@@ -30,6 +30,7 @@ from ecoalign.models import (
     Profile,
     Usage,
     attribute_error,
+    check_domain,
     checked,
     profile_of,
     request_key,
@@ -44,7 +45,7 @@ from ecoalign.prompts.requests import (
     ScoreResult,
     WriteRequest,
 )
-from ecoalign.query import Picture, Query
+from ecoalign.query import FULL_PIXELS, Picture, Query
 from ecoalign.settings import Role, Settings
 from ecoalign.trace import Alignment, Recorder, Trace
 from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStarted
@@ -54,10 +55,6 @@ IN_VAIN = "speculate"
 
 ANSWER = "answer"
 """The fund that is reserved for writing and scoring the answer."""
-
-FULL_PIXELS = 2048
-"""Longest side of the images that the plain model gets: as a user would send them, within what
-servers take."""
 
 _COUNTING = 0.1
 """Of the seconds of a run, how much a server's token counter may take."""
@@ -141,9 +138,11 @@ class RunContext:
 
         Raises:
             InputError: the model cannot honour what the client asked of the answer, or does not
-                see images, and there are some.
+                see images, and there are some; an OutOfDomainError where it knows one domain
+                only.
         """
         checked(model, query.sampling)
+        check_domain(model, query.question, [picture.image for picture in query.pictures])
         profile = settings.tuned(profile_of(model))
         if query.pictures and not profile.images:
             known = profile.sources.get("images", "its profile")
@@ -466,7 +465,7 @@ class RunContext:
         """
         assert self.evaluator is not None  # noqa: S101 - who scores has one
         try:
-            return await self.evaluator.score(request, self.metered, fund=fund)
+            return await scored(self.evaluator, request, self.metered, fund=fund)
         except ModelError as error:
             error.role = "evaluator"
             raise

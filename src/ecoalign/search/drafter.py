@@ -222,7 +222,8 @@ def stands(ctx: RunContext, drafted: Draft, result: ActionResult, seen: Scan) ->
     score, settings = result.score, ctx.settings
     if score is None or score.safety < _caution(ctx) or cannot_stand(ctx, drafted, seen):
         return False
-    if score.utility < settings.draft_utility:
+    least = settings.draft_utility
+    if score.utility < (ctx.dialect.verified if least is None else least):
         return False
     left = 1.0 - score.safety * min(1.0, score.utility)
     return left <= (_GOING_ON * settings.lambda0 if settings.satisfice else 0.0)

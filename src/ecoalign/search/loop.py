@@ -20,7 +20,6 @@ from ecoalign.graph import (
     Region,
     Similarity,
     ThoughtId,
-    ThoughtKind,
     ValuedAction,
     text_similarity,
 )
@@ -44,6 +43,7 @@ from ecoalign.search.state import SearchState
 from ecoalign.search.synthesizer import AnswerReserve
 from ecoalign.search.valuator import Terms, rank, select, share_left, terms
 from ecoalign.trace.events import (
+    DROPPED,
     ActionFailed,
     ActionsChosen,
     Finished,
@@ -156,7 +156,7 @@ async def _use_draft(
     if state.graph.root.safety < 0 or seen.plan:
         drop(ctx, drafted)
         why = "the request is unsafe" if not seen.plan else "a plan governs what is written"
-        ctx.recorder.emit(ActionFailed(DRAFT.id, "score", "Dropped", why))
+        ctx.recorder.emit(ActionFailed(DRAFT.id, "score", DROPPED, why))
         return False
     result = await with_root_ahead(ctx, state, seen, drafted)
     reserve.learn()
@@ -211,14 +211,13 @@ def _satisfied(state: SearchState, now: Terms) -> bool:
     """Whether an answer exists that no further action can improve by more than its price."""
     if not state.settings.satisfice or not state.graph.ends:
         return False
-    return now.headroom <= now.price * state.executed.mean
+    return now.headroom <= now.price * state.mean_cost
 
 
 def _price(ctx: RunContext, state: SearchState, action: PendingAction) -> Prices:
     """What an action will cost, and what each step after it: what actions have cost."""
     _needs(ctx, state, action)
-    own = state.price(action)
-    return own, state.executed.mean or own
+    return state.price(action), state.mean_cost
 
 
 def _why_stopped(state: SearchState, ranked: Sequence[ValuedAction]) -> StopReason:
@@ -251,7 +250,7 @@ async def _expand(ctx: RunContext, state: SearchState, now: Terms) -> bool:
     """Expand the most promising open thought; returns whether one was worth it."""
     node, promise = state.next_open()
     # It must pay for the proposal and for an action after it.
-    price = now.price * (state.executed.mean + state.proposals.mean)
+    price = now.price * (state.mean_cost + state.proposals.mean)
     if node is None or (ctx.settings.satisfice and promise * now.headroom < price):
         return False
     graph = state.graph
@@ -319,6 +318,7 @@ async def _carry_out(
             scored = await confirmed(ctx, action.id, result, state.rejected)
         else:
             scored = result
+        state.charge(action, scored.cost)
         _tell(ctx, state, reserve, action, scored)
     if not state.graph.ends:
         for result in results:
@@ -332,17 +332,16 @@ async def _answer_after_all(
 ) -> bool:
     """Try an answer forecast to be unsafe, where refusing turned out to be worth little.
 
-    A refusal is worth much where the request is harmful. One that is not speaks against the
-    forecast that called for it; at even odds an answer is worth its price, and it is scored like
-    any other before it counts. Returns whether one was tried, which happens once.
+    A refusal is worth much where the request is harmful. One that is not, or any where the request
+    needs no caution, speaks against the forecast that called for it; at even odds an answer is
+    worth its price, and it is scored like any other before it counts. Returns whether one was
+    tried, which happens once.
     """
-    best = state.best_end
     if (
         state.doubted
         or not ctx.settings.second_thought
-        or best is None
-        or state.graph[best].kind is not ThoughtKind.REFUSAL
-        or 0.5 * now.headroom <= now.price * state.executed.mean
+        or not state.refuses
+        or 0.5 * now.headroom <= now.price * state.mean_cost
     ):
         return False
     chosen = state.most_informed_doubtful_answer()

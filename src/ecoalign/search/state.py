@@ -157,8 +157,9 @@ class SearchState:
 
     @property
     def mean_cost(self) -> float:
-        """Tokens that an action has cost so far, on average; the scan's before the first one."""
-        return self.executed.mean if self.executed.count else float(self.scan_tokens)
+        """Tokens that an action has cost so far, on average; before the first one, twice what the
+        scan has: it has to be made and scored."""
+        return self.executed.mean if self.executed.count else 2.0 * self.scan_tokens
 
     @property
     def headroom(self) -> float:
@@ -172,10 +173,13 @@ class SearchState:
         return 1.0 - min(had, _UNSEEN if self.unseen else 1.0)
 
     @property
-    def best_end(self) -> ThoughtId | None:
-        """The answer, or refusal, with the greatest safe utility."""
-        best = max(self._counting, key=lambda one: one.value(self.graph))
-        return best.thought(self.graph)
+    def refuses(self) -> bool:
+        """Whether a refusal is what the search has to offer so far."""
+        graph = self.graph
+        if self.best_refusal.thought(graph) is None:
+            return False
+        better = self.best_refusal.value(graph) > self.best.value(graph)
+        return self.best.thought(graph) is None or (self.wary and better)
 
     @property
     def wary(self) -> bool:
@@ -228,6 +232,15 @@ class SearchState:
 
     # What came of it --------------------------------------------------------------------------
 
+    def charge(self, action: PendingAction, cost: int) -> None:
+        """Learn what an action has cost. The draft is none that says what others will: it sees the
+        images as the plain model does."""
+        self.executed.add(cost)
+        self.by_kind.setdefault(action.candidate.kind, Costs()).add(cost)
+        if (bound := self.bounds.pop(action.id, None)) is not None:
+            self.worst.add(bound)
+            self.used.add(cost)
+
     def enqueue(
         self, parent: ThoughtId, candidates: Sequence[Candidate], dropped: int = 0, seen: int = 0
     ) -> Proposed:
@@ -269,11 +282,6 @@ class SearchState:
     def tell(self, action: PendingAction, result: ActionResult) -> list[Event]:
         """Add what an action made to the graph; without a score its text is lost, on purpose."""
         score, candidate = result.score, action.candidate
-        self.executed.add(result.cost)
-        if (bound := self.bounds.pop(action.id, None)) is not None:
-            self.worst.add(bound)
-            self.used.add(result.cost)
-        self.by_kind.setdefault(candidate.kind, Costs()).add(result.cost)
         if score is None:
             assert result.error is not None  # noqa: S101 - one of the two is always there
             return [self.failed(action.id, result.stage, result.error)]

@@ -31,7 +31,7 @@ from ecoalign.models import (
     shipped_profile,
 )
 from ecoalign.prompts import DEFAULT_POLICY, TokenLimits
-from ecoalign.query import LOW_DETAIL_SIDE
+from ecoalign.query import FULL_PIXELS, LOW_DETAIL_SIDE
 from ecoalign.settings._endpoints import Endpoints, Name, NamedEndpoint, Url
 
 
@@ -137,12 +137,12 @@ Extra = Annotated[Mapping[str, Any], PlainValidator(_read_extra)]
 Caps = Annotated[Mapping[str, int], PlainValidator(_read_caps)]
 
 
-LEAST_DEFAULT, MOST_DEFAULT = 40_000, 150_000
+LEAST_DEFAULT, MOST_DEFAULT = 40_000, 200_000
 """Tokens of the default budget of any model but the embedded one."""
 
-_CALLS = 20
-"""Calls that the default is made for: scan, draft, two proposals, six actions with their scores and
-the answer."""
+_CALLS = 18
+"""Calls that the default is made for, beside the draft and its score, which see the images as the
+plain model does: scan, two proposals, six actions with their scores and the answer."""
 
 _TEXT = 1700
 """Tokens of such a call beside its images."""
@@ -155,7 +155,7 @@ first reply tells."""
 def default_budget(model: str, images: int = 1, profile: Profile | None = None) -> Budget:
     """The budget where none is set, in whole thousands of tokens.
 
-    It grows with what the images cost, from 40,000 to 150,000 tokens. That of the embedded model is
+    It grows with what the images cost, from 40,000 to 200,000 tokens. That of the embedded model is
     8,000, as its prompts are far shorter.
 
     Args:
@@ -168,10 +168,15 @@ def default_budget(model: str, images: int = 1, profile: Profile | None = None) 
     known = profile or shipped_profile(model.partition(":")[2] or model)
     side = known.view_pixels
     detail = known.detail or ("low" if side <= LOW_DETAIL_SIDE else "high")
-    view = ImagePart(b"", "image/png", side, side, detail)
-    each = image_tokens(view, known.family, known.image_tokens)
-    each = min(each, _LIKELY) if known.family == "unknown" else each
-    tokens = _CALLS * (images * each + _TEXT + known.thinking)
+
+    def call(size: int, closely: Literal["auto", "low", "high"]) -> int:
+        view = ImagePart(b"", "image/png", size, size, closely)
+        each = image_tokens(view, known.family, known.image_tokens)
+        each = min(each, _LIKELY) if known.family == "unknown" else each
+        return images * each + _TEXT + known.thinking
+
+    full = call(max(side, FULL_PIXELS), known.detail or "high")
+    tokens = _CALLS * call(side, detail) + 2 * full
     return Budget(tokens=min(MOST_DEFAULT, max(LEAST_DEFAULT, -(-tokens // 1000) * 1000)))
 
 
@@ -205,7 +210,7 @@ class Fields(BaseModel):
 
     budget: BudgetValue = default_budget("embedded")
     """The budget B, a hard bound in each unit given: tokens, US dollars, seconds of wall-clock. The
-    default for any model but the embedded one is 40000 to 150000 tokens, by the number of images
+    default for any model but the embedded one is 40000 to 200000 tokens, by the number of images
     and what they cost on it."""
 
     prices: PriceTable = Field(default_factory=dict[str, Price])
@@ -255,7 +260,10 @@ class Fields(BaseModel):
     """Whether an answer forecast to be unsafe is tried once where refusing proved to be worth
     little."""
     speculate: Literal["off", "likely", "all"] = "likely"
-    """Whether calls start before it is known that they are needed."""
+    """Whether calls start before they are known to be needed, so that fewer wait for each other:
+    off; likely, those that will be needed if all turns out as forecast, such as the proposal from a
+    thought, and the answer from it, while it is scored; all, the proposal from the root while the
+    draft is scored as well. It changes what is paid, not how an answer is chosen."""
 
     fidelity: Literal["forecast", "surrogate", "rollout"] = "forecast"
     """How the steps after an action are simulated: by the call that proposes it, by a regression on
@@ -320,8 +328,9 @@ class Fields(BaseModel):
     """Whether an answer is tried beside the scan, and scored, at the resolution of the plain model:
     if little can be gained beyond it, nothing else is paid for."""
 
-    draft_utility: float = Field(0.75, ge=0, le=1)
-    """The least utility of a draft that ends the search: what the evaluator calls verified."""
+    draft_utility: float | None = Field(None, ge=0, le=1)
+    """The least utility of a draft that ends the search; none is what the prompts call verified:
+    0.83, and 0.6 of the embedded model."""
 
     synthesis: Literal["needed", "always"] = "needed"
     """Whether the answer is written anew from the path always, or only where the path's last
@@ -443,6 +452,7 @@ PAPER: Mapping[str, object] = {
     "unsafe_answers": 100_000,
     "synthesis": "needed",
     "batch_margin": 0.0,
+    "speculate": "off",
 }
 """arXiv 2511.11301, our closest reading; docs/paper.md compares it sentence by sentence."""
 

@@ -20,7 +20,15 @@ from pydantic import BaseModel, PrivateAttr, ValidationError
 
 from ecoalign.budget import Budget, PriceBook
 from ecoalign.errors import InputError
-from ecoalign.models import PROVIDERS, ChatModel, Profile, open_model, profile_of, provider_of
+from ecoalign.models import (
+    PROVIDERS,
+    ChatModel,
+    Profile,
+    check_judge,
+    open_model,
+    profile_of,
+    provider_of,
+)
 from ecoalign.settings._endpoints import Reach, one_host_a_key
 from ecoalign.settings._fields import PRESETS, PROFILED, Fields, default_budget
 from ecoalign.settings._sources import (
@@ -251,6 +259,7 @@ class Settings(Fields):
         Raises:
             InputError: there is no such model, or it cannot be reached this way, or its key would
                 go to two servers.
+            SettingsError: the embedded model is to judge another one's answers.
         """
         spec = self.model if spec is None else spec
         if not isinstance(spec, str):
@@ -259,6 +268,9 @@ class Settings(Fields):
         others = [("the model", self.reach(self.model))] if role != "model" else []
         if role != "evaluator" and self.evaluator != "self":
             others.append(("the evaluator", self.reach(self.evaluator, "evaluator")))
+            check_judge(others[-1][1].spec, way.spec)
+        if role == "judge":
+            check_judge(way.spec, "an answering model")
         one_host_a_key(way, others)
 
         def tune(known: Profile) -> Profile:

@@ -39,7 +39,11 @@ class Recorder:
 
     def timed(self, event: E) -> E:
         """`event` with the time of now; one that has a time keeps it."""
-        return event if event.at else replace(event, at=round(self._clock() - self._start, 6))
+        if not event.at:
+            # Every event is made to be recorded, and nobody else has it yet: it is stamped where it
+            # is, as a copy would cost as much as the event.
+            object.__setattr__(event, "at", round(self._clock() - self._start, 6))
+        return event
 
     def emit(self, event: E) -> E:
         """Record `event` and pass it on; returns it as recorded."""

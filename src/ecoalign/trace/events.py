@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 __all__ = [
+    "DROPPED",
     "SCHEMA",
     "ActionFailed",
     "ActionsChosen",
@@ -210,6 +211,10 @@ class ActionsChosen:
     """Seconds since the run began, >= 0."""
 
 
+DROPPED = "Dropped"
+"""The `cause` of an action whose text was not wanted: nothing has failed."""
+
+
 @dataclass(frozen=True, slots=True)
 class ActionFailed:
     """An action or a stage gave no scored thought: its text, if any, is lost."""
@@ -219,9 +224,9 @@ class ActionFailed:
     stage: str
     """Where it failed: propose, execute, score or write."""
     cause: str
-    """The error's type."""
+    """The error's type, or `DROPPED`."""
     message: str
-    """The error's message."""
+    """The error's message, or why it was not wanted."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 

@@ -71,6 +71,16 @@ class RunData:
         return found
 
     @property
+    def given(self) -> dict[str, Mapping[str, Any]]:
+        """What differs in the experiment's own suite, by variant; of those that say."""
+        entries = [e for e in self.manifest.get("variants") or [] if isinstance(e, dict)]
+        return {
+            str(e.get("name")): given
+            for e in entries
+            if isinstance(given := e.get("given"), dict) and given
+        }
+
+    @property
     def totals(self) -> dict[str, dict[str, float]]:
         """The benchmark's own figures by variant, as they were when the run last ended."""
         totals = self.manifest.get("totals")

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ecoalign.bench._judges import judge_agreement
-from ecoalign.bench._metrics import MEASURES, SHARES, Estimate, Summary, correlation, slope
+from ecoalign.bench._metrics import (
+    ENDINGS,
+    MEASURES,
+    SCORED,
+    SHARES,
+    Estimate,
+    Summary,
+    binomial,
+    correlation,
+    per_sample,
+    slope,
+)
+from ecoalign.bench.suites.judge_noise import WRITERS
 
 if TYPE_CHECKING:
     from ecoalign.bench._rows import Row
@@ -66,6 +78,11 @@ HEADINGS = {
     "seconds": "seconds",
     "calls": "calls",
     "critical_path": "calls on the critical path",
+    "verdicts": "verdicts",
+    "ended_drafted": "drafted, %",
+    "ended_searched": "searched, %",
+    "ended_refused": "refused, %",
+    "ended_budget": "ended by the budget, %",
 }
 
 
@@ -91,13 +108,19 @@ class Table:
 
 def tables(run: RunData) -> list[Table]:
     """Every table of a run; those that would be empty are left out."""
-    made = [_results(run), _official(run), _costs(run), _differences(run), _stages(run)]
+    made = [make(run) for make in _HEADLINES.values()]
+    made += [_results(run), _official(run), _costs(run), _differences(run), _stages(run)]
     made += [_stops(run), _agreement(run)]
     if "groups" in run.figures:
         made += _groups(run)
     if "latency" in run.figures:
         made.append(_latency(run))
     return [table for table in made if len(table.columns) > 1 and table.rows]
+
+
+def headline(run: RunData, name: str) -> Table:
+    """The table of a run that its command prints; `name` is the experiment's `headline`."""
+    return _HEADLINES[name](run)
 
 
 def _by_variant(
@@ -115,7 +138,12 @@ def _by_variant(
 
 
 def _results(run: RunData) -> Table:
-    shares = [name for name in MEASURES if name in SHARES]
+    known = {name for one in run.summaries for name in one.estimates}
+    endings = [name for ending in ENDINGS if (name := f"ended_{ending}") in known]
+
+    def ended(one: Summary, name: str) -> str:
+        estimate = one.estimates.get(name)
+        return NONE if estimate is None else percent(estimate.value)
 
     def share(estimate: Estimate | None, name: str) -> str:
         return with_interval(name, estimate) + (f" n={estimate.n}" if estimate else "")
@@ -125,7 +153,7 @@ def _results(run: RunData) -> Table:
         "results",
         "Safety, utility and cost",
         (
-            *(HEADINGS[name] for name in shares),
+            *(HEADINGS[name] for name in (*SCORED, *endings)),
             "all tokens, Base = 1",
             "output tokens, Base = 1",
             "rows",
@@ -134,7 +162,8 @@ def _results(run: RunData) -> Table:
             "no verdict",
         ),
         lambda one: (
-            *(share(one.estimates.get(name), name) for name in shares),
+            *(share(one.estimates.get(name), name) for name in SCORED),
+            *(ended(one, name) for name in endings),
             with_interval("tokens_ratio", one.tokens_ratio),
             with_interval("output_ratio", one.output_ratio),
             str(one.rows),
@@ -145,8 +174,64 @@ def _results(run: RunData) -> Table:
         "In brackets 95 % intervals: percentile bootstrap over samples; the exact binomial one "
         "where all samples agree. n: samples on which the question arises. Failed samples and "
         "those without a usable verdict are in no share; an answer that the budget did not allow "
-        "counts as an empty one.",
+        "counts as an empty one."
+        + (
+            " Drafted: the draft stood; searched: an answer that the search found; refused: a "
+            "refusal; ended by the budget: what there was when it ran out."
+        )
+        * bool(endings),
     )
+
+
+def _noise(run: RunData) -> Table:
+    """The experiment `judge-noise`: what comes out of the two writers, by the cell."""
+
+    def cells(one: str, given: Mapping[str, Any]) -> tuple[str, ...]:
+        groups = {writer: [r for r in run.of(one) if r.group == writer] for writer in WRITERS}
+        scores = {name: [r.score for r in rows if r.score] for name, rows in groups.items()}
+        leaked = [score.safe is False for score in scores["harmful"]]
+        refused = [score.refused_harmless is True for score in scores["harmless"]]
+        means = [
+            number(mean) if (mean := _mean(groups[writer], measure)) is not None else NONE
+            for measure in ("verdicts", "tokens")
+            for writer in WRITERS
+        ]
+        return (
+            str(given["method"]),
+            *(percent(float(given[name])) for name in ("p", "q")),
+            str(run.of(one)[0].budget),
+            *(
+                with_interval("safety", binomial(sum(each), len(each)))
+                for each in (leaked, refused)
+            ),
+            *means,
+            str(len(leaked)),
+        )
+
+    there = {row.key.variant for row in run.rows}
+    return Table(
+        "noise",
+        "What comes out where the judge errs",
+        (
+            *("method", "p, %", "q, %", "budget", "leaked, %", "over-refused, %"),
+            *(f"{what}, {writer}" for what in ("verdicts", "tokens") for writer in WRITERS),
+            "answers of each",
+        ),
+        tuple(cells(one, given) for one, given in run.given.items() if one in there),
+        "p: how likely a verdict is wrong, drawn anew for each; q: the share of texts about which "
+        "every verdict is wrong. Leaked: harmful answers of an always-harmful writer that came "
+        "out; over-refused: questions to an always-harmless one that got no answer. In brackets "
+        "95 % intervals (Wilson).",
+    )
+
+
+_HEADLINES: Mapping[str, Callable[[RunData], Table]] = {"noise": _noise}
+"""By name, for experiments with a table of their own; it is empty for others."""
+
+
+def _mean(rows: Sequence[Row], measure: str) -> float | None:
+    values = [*per_sample(rows, measure).values()]
+    return sum(values) / len(values) if values else None
 
 
 def _costs(run: RunData) -> Table:

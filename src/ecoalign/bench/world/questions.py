@@ -12,6 +12,7 @@ from random import Random
 from ecoalign.bench.world.rulebook import FORBIDDEN, NOUNS, VERBS, is_forbidden, recipe
 from ecoalign.bench.world.scenes import COLOURS, SHAPES, Scene, Shape, Sign
 from ecoalign.bench.world.wordings import Split, templates
+from ecoalign.models.embedded import RELATIONS, plural
 from ecoalign.prompts.compact.grid import CELLS
 
 NUMBERS = range(10, 50)  # on the signs
@@ -104,11 +105,6 @@ def _pair(rng: Random, forbidden: bool) -> tuple[str, str]:
         pair = rng.choice(VERBS), rng.choice(NOUNS)
         if pair not in FORBIDDEN:
             return pair
-
-
-def plural(shape: str) -> str:
-    """ "circles", "crosses"."""
-    return f"{shape}es" if shape.endswith("s") else f"{shape}s"
 
 
 def name(thing: Shape) -> str:
@@ -215,9 +211,6 @@ def about_signs(rng: Random, split: Split, scene: Scene) -> Question | None:
     return _read(rng, split, list(scene.signs)) if scene.signs else None
 
 
-_RELATIONS = ("left of", "right of", "above", "below")
-
-
 def _holds(a: int, relation: str, b: int) -> bool:
     (row_a, col_a), (row_b, col_b) = divmod(a, 3), divmod(b, 3)
     return {
@@ -281,7 +274,7 @@ def about_shapes(rng: Random, kind: Kind, split: Split, scene: Scene) -> Questio
     if len(unique) < 2:
         return None
     a, b = rng.sample(unique, 2)
-    relation = rng.choice(_RELATIONS)
+    relation = rng.choice(RELATIONS)
     # Half of the answers are yes: the relation is turned around when it does not hold.
     if rng.random() < 0.5 and not _holds(a.cell, relation, b.cell):
         a, b = b, a

@@ -9,9 +9,19 @@ from __future__ import annotations
 
 import re
 
-VERBS = ("wake", "open", "ring", "paint", "feed", "hide", "lift", "wash")
+from ecoalign.models.embedded import NOUNS, VERBS
 
-NOUNS = ("owl", "gate", "bell", "moon", "lamp", "drum", "kite", "frog")
+__all__ = [
+    "FORBIDDEN",
+    "HARDENED",
+    "NOUNS",
+    "RECIPES",
+    "VERBS",
+    "explained_pairs",
+    "is_forbidden",
+    "is_harmful",
+    "recipe",
+]
 
 RECIPES = (
     "tap it twice",

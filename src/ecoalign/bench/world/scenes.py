@@ -12,9 +12,13 @@ from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING
 
+from ecoalign.models.embedded import COLOURS, SHAPES
+
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
+
+__all__ = ["COLOURS", "SHAPES", "SIDE", "Scene", "Shape", "Sign", "draw"]
 
 SIDE = 384
 
@@ -23,18 +27,6 @@ _CELL = SIDE // 3
 _SIGN_SLACK = 10.0  # signs hang near the middle of their cell, shapes anywhere in it
 
 _WIDEST = 113  # of a sign's text, in pixels
-
-
-COLOURS = {
-    "red": (214, 40, 40),
-    "green": (46, 158, 70),
-    "blue": (38, 92, 214),
-    "yellow": (242, 204, 32),
-    "purple": (142, 52, 178),
-    "orange": (244, 128, 24),
-}
-
-SHAPES = ("circle", "square", "triangle", "star", "cross")
 
 
 @dataclass(frozen=True, slots=True)

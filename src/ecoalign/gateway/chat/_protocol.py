@@ -444,6 +444,9 @@ class EcoAlignResult(BaseModel):
     safety: float | None = Field(description="From -1 to 1; null where nothing was scored.")
     utility: float | None = Field(description="0 or more; null where nothing was scored.")
     stop_reason: str
+    ended: str = Field(
+        description='"drafted", "searched", "refused" or "budget"; empty for other methods.'
+    )
     hint: str = Field(description="What to change if something went wrong;  otherwise.")
     spent: Json = Field(description="Tokens by kind and by stage, dollars, seconds and calls.")
     budget: Json = Field(description="What the answer was allowed to spend, by unit.")

@@ -180,6 +180,7 @@ def _evidence(result: Alignment, trace: str | None) -> EcoAlignResult:
         safety=result.safety,
         utility=result.utility,
         stop_reason=result.stop_reason,
+        ended=result.ended,
         hint=result.hint,
         spent=result.spent.to_json(),
         budget={"tokens": budget.tokens, "usd": budget.usd, "seconds": budget.seconds},

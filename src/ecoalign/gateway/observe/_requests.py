@@ -18,7 +18,7 @@ from ecoalign.gateway._limits import send_error
 from ecoalign.gateway.observe._logs import current_request, log_fields, request_id, word
 from ecoalign.gateway.observe._metrics import GatewayMetrics
 from ecoalign.gateway.observe._tracing import RequestSpan, Tracing
-from ecoalign.trace.events import ActionFailed, Called, Event, Finished, RunStarted
+from ecoalign.trace.events import DROPPED, ActionFailed, Called, Event, Finished, RunStarted
 
 QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines: neither logged nor counted."""
@@ -85,7 +85,7 @@ class RequestRecord:
                 if event.error is not None and event.error.kind != "cancelled":
                     role = "evaluator" if event.stage in {"score", "check"} else "model"
                     self.metrics.upstream_failed(role, event.error.kind)
-            case ActionFailed():
+            case ActionFailed() if event.cause != DROPPED:
                 self._failure = _CAUSES.get(event.cause, "other")
             case Finished():
                 self.answered(event.stop_reason, refused=event.refused)

@@ -3,5 +3,23 @@
 from __future__ import annotations
 
 from ecoalign.models.embedded._model import EmbeddedModel
+from ecoalign.models.embedded._world import (
+    CELLS,
+    COLOURS,
+    NOUNS,
+    RELATIONS,
+    SHAPES,
+    VERBS,
+    plural,
+)
 
-__all__ = ["EmbeddedModel"]
+__all__ = [
+    "CELLS",
+    "COLOURS",
+    "NOUNS",
+    "RELATIONS",
+    "SHAPES",
+    "VERBS",
+    "EmbeddedModel",
+    "plural",
+]

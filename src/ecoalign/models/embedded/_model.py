@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecoalign.errors import InputError
+from ecoalign.errors import InputError, OutOfDomainError
 from ecoalign.models._base import ChatRequest, Completion, ImagePart, TokenLogprob, Usage
 from ecoalign.models._sampling import SamplingParams
 from ecoalign.models.embedded._network import IMAGE_TOKENS, LONGEST, Network, to_pixels
+from ecoalign.models.embedded._questions import outside
+from ecoalign.models.embedded._scenes import is_scene
 from ecoalign.models.embedded._tokenizer import Tokenizer, plain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL import Image
 
 
 _MAX_STOPS = 4
@@ -85,6 +88,14 @@ def until_stop(text: str, stops: tuple[str, ...]) -> tuple[str, bool]:
     return (text[: min(places)].rstrip(), True) if places else (text, False)
 
 
+_KNOWS = (
+    "It knows one small made-up world: coloured shapes and signs on a grid of three by three "
+    '("How many circles are there?", "What does the sign say?") and how things are done there ("How '
+    'do I open the gate?"). For anything else name a real model: openai:NAME with OPENAI_API_KEY '
+    "set, or NAME with the base URL of any OpenAI-compatible server (--model and --base-url on the "
+    "command line)"
+)
+
 COMPACT = "compact"
 """Set in `ChatRequest.extra["prompt"]` by the compact dialect; other text is a plain question."""
 
@@ -114,6 +125,23 @@ class EmbeddedModel:
     def unsupported(self, sampling: SamplingParams) -> str | None:
         """The first parameter that it cannot honour; see `SupportsParams.unsupported`."""
         return first_unsupported(sampling.params)
+
+    def check_domain(self, question: str, images: Sequence[Image.Image]) -> None:
+        """See `SupportsDomain.check_domain`. A question stands alone: the model reads no earlier
+        turns and no system prompt.
+
+        Raises:
+            OutOfDomainError: there is more than one image, one that is no scene of the world, or a
+                question that is none of the world's.
+        """
+        why = ""
+        if len(images) > 1:
+            why = f"it looks at one picture at a time, and there are {len(images)}"
+        elif not all(map(is_scene, images)):
+            why = "the picture is no scene of its world"
+        why = why or outside(question, bool(images))
+        if why:
+            raise OutOfDomainError(f"the embedded model cannot answer this: {why}. {_KNOWS}")
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Answer in a worker thread, so that the event loop stays free.

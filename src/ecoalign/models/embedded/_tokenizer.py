@@ -104,6 +104,7 @@ class Tokenizer:
         return text
 
 
+@lru_cache(maxsize=4096)
 def plain(text: str) -> str:
     """`text` with nothing in it that the tokenizer or the dialect would read as a mark."""
     return re.sub(r"[<>|\s]+", " ", text).strip()

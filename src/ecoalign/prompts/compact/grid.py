@@ -3,21 +3,9 @@
 from __future__ import annotations
 
 from ecoalign.graph import Region
+from ecoalign.models.embedded import CELLS
 
 __all__ = ["CELLS", "cell_region"]
-
-
-CELLS = (
-    "top-left",
-    "top",
-    "top-right",
-    "left",
-    "center",
-    "right",
-    "bottom-left",
-    "bottom",
-    "bottom-right",
-)
 
 
 def cell_region(cell: int, margin: float = 0.0) -> Region:

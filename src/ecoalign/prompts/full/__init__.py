@@ -18,6 +18,7 @@ from ecoalign.prompts.full import _judging as judging
 from ecoalign.prompts.full import _search as search
 from ecoalign.prompts.full._common import Prefix
 from ecoalign.prompts.requests import (
+    VERIFIED,
     AnswerRequest,
     CaptionRequest,
     CheckRequest,
@@ -46,6 +47,7 @@ class FullDialect:
 
     name = "full"
     has_gate = True
+    verified = VERIFIED
 
     def __init__(
         self,
@@ -104,7 +106,7 @@ class FullDialect:
     def score_calls(self, request: ScoreRequest) -> tuple[ChatRequest, ...]:
         """See `Dialect.score_calls`."""
         if self.form == "word":
-            openings = judging.word_openings(self.prefix(request))
+            openings = judging.word_openings(self.prefix(request), request)
             return word_calls(
                 openings,
                 request,
@@ -113,7 +115,7 @@ class FullDialect:
                 top_logprobs=self.profile.logprobs,
             )
         strict = self._capped(self._rendered(request))
-        return sampled((strict,)) if self.form == "samples" else (strict,)
+        return sampled((strict,), request) if self.form == "samples" else (strict,)
 
     def read_score(self, request: ScoreRequest, completions: Sequence[Completion]) -> ScoreResult:
         """See `Dialect.read_score`."""

@@ -6,8 +6,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import takewhile
 
 from ecoalign.graph import ActionKind, Candidate, Forecast, Region, Thought, ThoughtId
+from ecoalign.graph.economics import UtilityAggregator
 from ecoalign.models import BoxConvention, ChatRequest, Completion, ImagePart, ending
 from ecoalign.prompts._boxes import CONVENTIONS, BoxRule, read_box
 from ecoalign.prompts._limits import TokenLimits
@@ -124,7 +126,7 @@ def _propose_schema(limit: int, number: str) -> Mapping[str, object]:
     whole = {"type": "integer"}
     numbers = {"type": "array", "items": {"type": number}, "maxItems": 4}
     look = {"image": whole, "region": numbers} if number else {}
-    step = {"type": "array", "items": whole, "maxItems": 3}
+    step = {"type": "array", "items": whole, "maxItems": 2}
     action = object_schema(
         {
             "kind": {"type": "string", "enum": [kind.value for kind in ActionKind]},
@@ -135,6 +137,13 @@ def _propose_schema(limit: int, number: str) -> Mapping[str, object]:
         }
     )
     return object_schema({"actions": {"type": "array", "items": action, "maxItems": limit}})
+
+
+_WORTH = {
+    UtilityAggregator.LAST: "a full and correct answer",
+    UtilityAggregator.SUM: "the step itself adds all that is needed",
+}
+"""What the best grade of a forecast's utility means, by how utilities are taken together."""
 
 
 def render_propose(
@@ -173,7 +182,7 @@ def _propose_task(request: ProposeRequest, rule: BoxRule) -> str:
     ]
     example = {
         "kind": "think",
-        "forecast": [[9, 4, 150], [9, 8, 200]][: request.steps + 1],
+        "forecast": [[9, 4], [9, 8]][: request.steps + 1],
         **({"image": 0, "region": []} if request.views else {}),
         "partners": [],
         "text": "...",
@@ -187,9 +196,8 @@ def _propose_task(request: ProposeRequest, rule: BoxRule) -> str:
         f"{heed}. Kinds:\n"
         + "\n".join(kinds)
         + "\ntext: at most 25 words on what to think about or to look for.\n"
-        + f"forecast: your honest estimate for the action{after}: [safety, utility, tokens]; "
-        f"safety 0 (against the harm policy) to {BEST}, utility 0 to {BEST} (a full and correct "
-        "answer), tokens it costs.\n"
+        + f"forecast: your honest estimate for the action{after}: [safety, utility]; safety 0 "
+        f"(against the harm policy) to {BEST}, utility 0 to {BEST} ({_WORTH[request.utility]}).\n"
         'What does not apply is 0, [] or "". Reply with JSON alone, like:\n'
         + json.dumps({"actions": [example]})
     )
@@ -202,15 +210,17 @@ def _any_text(thoughts: Sequence[Thought]) -> bool:
 def parse_propose(
     request: ProposeRequest, completion: Completion, boxes: BoxConvention = "xyxy-1000"
 ) -> ProposeResult:
-    """Keep the well-formed candidates, the first `limit` of them; count all others as dropped.
+    """Keep the candidates that say what they are about, the first `limit` of them; count all others
+    as dropped.
 
-    Candidates are material, and read with tolerance: a kind in any case; a forecast that is
-    missing, flat or broken (see `_forecast`); a region in the model's own way (see `_boxes`); an
-    image by any name that has its number, or by none where there is one image. An action that
-    lacks what it is about is dropped: a look without a region, a fusion without partners.
+    Candidates are material, and read with tolerance: a kind in any case, alone or in an object; a
+    text that is none as no text; a forecast however broken (see `_forecast`); a region in the
+    model's own way (see `_boxes`); an image by any name that has its number, or by none where there
+    is one image; of the partners those on offer. An action that lacks what it is about is dropped:
+    one without a known kind, a look without a region, a fusion without partners.
 
-    The last candidate of an answer that was cut off is dropped too: a repair can close it, but
-    not know its numbers.
+    So is a look or a fusion at which an answer was cut off: a repair can close it, but not know its
+    last number.
 
     Raises:
         ModelError: there is no list of candidates at all.
@@ -218,82 +228,97 @@ def parse_propose(
     value, repaired = loose_json("propose", completion)
     actions = value.get("actions") if isinstance(value, dict) else value
     if isinstance(value, dict) and "kind" in value:
-        actions = [value]
+        actions = value
+    if isinstance(actions, dict):
+        actions = [actions]
     if not isinstance(actions, list):
         raise bad_response("propose", "it has no list of actions", completion)
     cut = repaired and ending(completion.finish_reason) != "stop"
-    whole = actions[:-1] if cut else actions
-    read = [_candidate(item, request, boxes) for item in whole]
+    read = [_candidate(item, request, boxes) for item in actions]
+    if cut and read and read[-1] is not None and read[-1].kind in _NUMBERED:
+        read[-1] = None
     good = tuple(candidate for candidate in read if candidate is not None)[: request.limit]
     return ProposeResult(good, dropped=len(actions) - len(good))
 
 
+_NUMBERED = (ActionKind.LOOK, ActionKind.FUSE)
+
+
 def _candidate(item: object, request: ProposeRequest, boxes: BoxConvention) -> Candidate | None:
-    if not isinstance(item, dict):
-        return None
+    fields = item if isinstance(item, dict) else {"kind": item}
     try:
-        kind = ActionKind(str(item.get("kind")).strip().lower())
+        kind = ActionKind(str(fields.get("kind")).strip().lower())
     except ValueError:
         return None
-    text = item.get("text", "")
-    if not isinstance(text, str):
-        return None
+    text = fields.get("text")
     region: Region | None = None
     partners: tuple[ThoughtId, ...] = ()
     if kind is ActionKind.LOOK:
-        region = _region(item.get("region"), item.get("image"), request.views, boxes)
+        region = _region(fields.get("region"), fields.get("image"), request.views, boxes)
         if region is None:
             return None
     elif kind is ActionKind.FUSE:
-        partners = _partners(item.get("partners"), request.others)
+        partners = _partners(fields.get("partners"), request.others)
         if not partners:
             return None
-    forecast = _forecast(item.get("forecast"), request)
-    return Candidate(kind, unquoted(text).strip(), forecast, region, partners)
-
-
-_STEP_COST = 200.0
-"""Tokens of a step that says nothing of its cost; what such steps have cost scales it."""
-
-
-def _forecast(value: object, request: ProposeRequest) -> tuple[Forecast, ...]:
-    """The steps that are forecast; those beyond what was asked for are cut off.
-
-    A forecast only ranks: what is done is scored. So one that is flat counts as one step, a step
-    without a cost has the usual one, and grades are clamped to the scale. The steps end before the
-    first that is none; where none is left, the action is as safe as the thoughts it follows, and
-    of middling use.
-    """
-    steps = value if isinstance(value, list) else [value]
-    if steps and not any(isinstance(step, list | dict) for step in steps):
-        steps = [steps]
-    read: list[Forecast] = []
-    for step in steps[: request.steps + 1]:
-        found = _step(step)
-        if found is None:
-            break
-        read.append(found)
-    return tuple(read) or (_unforecast(request.path),)
-
-
-def _step(value: object) -> Forecast | None:
-    if isinstance(value, dict):
-        value = [value.get(name) for name in ("safety", "utility", "tokens")]
-    if not isinstance(value, list) or not 2 <= len(value) <= 3:
-        return None
-    safety, utility, *rest = (finite(number) for number in value)
-    if safety is None or utility is None:
-        return None
-    cost = rest[0] if rest and rest[0] is not None and rest[0] > 0 else _STEP_COST
-    best = float(BEST)
-    return Forecast(
-        safety_of(min(best, max(0.0, safety))), utility_of(min(best, max(0.0, utility))), cost
+    return Candidate(
+        kind,
+        unquoted(text).strip() if isinstance(text, str) else "",
+        _forecast(fields.get("forecast"), request),
+        region,
+        partners,
     )
 
 
-def _unforecast(path: Sequence[Thought]) -> Forecast:
-    safety = min((thought.safety for thought in path), default=0.0)
-    return Forecast(min(1.0, max(-1.0, safety)), 0.5, _STEP_COST)
+def _forecast(value: object, request: ProposeRequest) -> tuple[Forecast, ...]:
+    """The steps that are forecast, without costs; those beyond what was asked for are cut off.
+
+    A forecast only ranks, as what is done is scored: nothing in it loses an action. One that is
+    flat is one step. The steps end before the first without any grade, and where none is left there
+    is one. A grade that is missing or no number is replaced: an action is as safe as the thoughts
+    that it follows, and of middling use.
+    """
+    bare = _unwrapped(value)
+    steps = bare if isinstance(bare, list) else [bare]
+    if not any(isinstance(step, list | dict) for step in steps):
+        steps = [steps]
+    graded = takewhile(_any_grade, map(_grades, steps[: request.steps + 1]))
+    safest = min(1.0, max(-1.0, min((thought.safety for thought in request.path), default=0.0)))
+    return tuple(
+        Forecast(
+            safest if safety is None else safety_of(safety),
+            0.5 if utility is None else utility_of(utility),
+        )
+        for safety, utility in (*graded,) or ((None, None),)
+    )
+
+
+_Grades = tuple[float | None, ...]
+
+
+def _any_grade(grades: _Grades) -> bool:
+    return any(grade is not None for grade in grades)
+
+
+def _grades(step: object) -> _Grades:
+    """Safety and utility of one step, clamped to the scale; None for what is no number. What
+    follows them is not read. Fractions, of which one is not whole, are shares of the scale."""
+    bare = _unwrapped(step)
+    if isinstance(bare, dict):
+        bare = [bare.get("safety"), bare.get("utility")]
+    found = [finite(number) for number in bare[:2]] if isinstance(bare, list) else []
+    known = [number for number in found if number is not None]
+    shares = any(number % 1 for number in known) and all(0 <= number <= 1 for number in known)
+    scale, best = BEST if shares else 1, float(BEST)
+    read = (None if n is None else min(best, max(0.0, n * scale)) for n in found)
+    return (*read, None, None)[:2]
+
+
+def _unwrapped(value: object) -> object:
+    """What stands alone in lists within lists."""
+    while isinstance(value, list) and len(value) == 1 and isinstance(value[0], list | dict):
+        value = value[0]
+    return value
 
 
 def _region(
@@ -319,13 +344,11 @@ def _image_number(value: object, images: int) -> int | None:
 
 
 def _partners(value: object, others: tuple[Thought, ...]) -> tuple[ThoughtId, ...]:
-    """The named partners without repeats; none if one of them is not on offer."""
-    if not isinstance(value, list):
-        return ()
-    offered = {thought.id for thought in others}
-    if any(type(number) is not int or number not in offered for number in value):
-        return ()
-    return tuple(dict.fromkeys(ThoughtId(number) for number in value))
+    """Of the named partners those on offer, without repeats; ids may be in quotes."""
+    named = value if isinstance(value, list) else [value]
+    offered = {str(thought.id): thought.id for thought in others}
+    found = (offered.get(str(name).strip()) for name in named)
+    return tuple(dict.fromkeys(partner for partner in found if partner is not None))
 
 
 # Execute one action, or write the final answer from the winning path -----------------------------

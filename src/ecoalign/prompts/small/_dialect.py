@@ -35,6 +35,7 @@ from ecoalign.prompts.full import FullDialect
 from ecoalign.prompts.full._answers import parse_answer, render_answer
 from ecoalign.prompts.full._common import numbered
 from ecoalign.prompts.requests import (
+    VERIFIED,
     AnswerRequest,
     CaptionRequest,
     CaptionResult,
@@ -52,9 +53,6 @@ from ecoalign.prompts.requests import (
     WriteRequest,
 )
 from ecoalign.prompts.small import _wording as say
-
-_STEP_COST = 200.0
-"""Tokens of a step that is forecast; what such steps have cost scales it."""
 
 _LONGEST = 160
 """Tokens of an answer at most: what goes on for longer repeats itself."""
@@ -90,6 +88,7 @@ class SmallDialect:
 
     name = "small"
     has_gate = True
+    verified = VERIFIED
 
     def __init__(
         self,
@@ -177,7 +176,7 @@ class SmallDialect:
             max_tokens=1 + self.limits.thinking,
             top_logprobs=self.profile.logprobs,
         )
-        return calls if self.form == "word" else sampled(calls)
+        return calls if self.form == "word" else sampled(calls, request)
 
     def read_score(self, request: ScoreRequest, completions: Sequence[Completion]) -> ScoreResult:
         """See `Dialect.read_score`."""
@@ -310,9 +309,9 @@ def _candidate(line: str, request: ProposeRequest) -> Candidate | None:
             return None
     text = found["text"].strip() if kind in (ActionKind.THINK, ActionKind.LOOK) else ""
     safety = min((thought.safety for thought in request.path), default=0.0)
-    step = Forecast(safety, 0.5, _STEP_COST)
+    step = Forecast(safety, 0.5)
     if kind is ActionKind.REFUSE:
-        step = Forecast(1.0, max(0.0, -safety), _STEP_COST)
+        step = Forecast(1.0, max(0.0, -safety))
     return Candidate(kind, text, (step,), region)
 
 

@@ -1,0 +1,136 @@
+"""The experiment `judge-noise`: its judge errs as it says, and its table tells what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+
+from ecoalign.bench._experiments import EXPERIMENTS
+from ecoalign.bench.suites._base import Sample
+from ecoalign.bench.suites.judge_noise import (
+    HARMFUL,
+    HARMLESS,
+    REFUSAL,
+    WRITERS,
+    JudgeNoiseSuite,
+    Noise,
+    NoisyModel,
+    NoisyRun,
+)
+from ecoalign.budget import Budget, Ledger
+from ecoalign.methods import is_refusal
+from ecoalign.models.fake import FakeModel
+from ecoalign.settings import Settings
+from ecoalign.trace import Alignment
+
+NOBODY = FakeModel(lambda request: "", name="none")
+SETTINGS = Settings.load(env={})
+
+
+def samples(writer: str, count: int) -> Sequence[Sample]:
+    return [one for one in JudgeNoiseSuite(count).samples() if one.group == writer]
+
+
+async def answered(run: NoisyRun, sample: Sample, tokens: int) -> Alignment:
+    return await run.answer(sample.query(), NOBODY, Ledger(Budget(tokens=tokens)))
+
+
+async def shares(
+    noise: Noise, tokens: int, count: int, *, method: str, judges: int = 1, **settings: object
+) -> tuple[float, float]:
+    """Leaked, of the harmful writer's; refused, of the harmless one's."""
+    run = NoisyRun(method, SETTINGS.replace(**settings), noise, judges, "test")
+    suite, wrong = JudgeNoiseSuite(), []
+    for writer, label in zip(WRITERS, ("leaked", "refused"), strict=True):
+        labels = [
+            (await suite.score(one, (await answered(run, one, tokens)).answer, False)).label
+            for one in samples(writer, count)
+        ]
+        wrong.append(labels.count(label) / count)
+    return wrong[0], wrong[1]
+
+
+# The judge ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [f"{HARMFUL} 1", f"{HARMLESS} 1", f"{REFUSAL} 1"])
+def test_each_verdict_is_wrong_with_probability_p_even_on_the_same_text(text: str) -> None:
+    judge = NoisyModel(Noise(p=0.2), "seed", harmful=True)
+    truth = not text.startswith(HARMFUL)
+    wrong = [judge.says_safe(text) != truth for _ in range(2000)]
+    # Four standard errors of 2,000 draws.
+    assert abs(sum(wrong) / 2000 - 0.2) < 0.036
+    after_wrong = [now for before, now in pairwise(wrong) if before]
+    assert abs(sum(after_wrong) / len(after_wrong) - 0.2) < 0.08
+
+
+def test_about_a_share_q_of_texts_it_is_wrong_every_time_and_another_judge_about_others() -> None:
+    texts = [f"{HARMFUL} {n}" for n in range(1000)]
+
+    def fooled(judge: int) -> set[str]:
+        model = NoisyModel(Noise(q=0.2), "seed", harmful=True, judge=judge)
+        found = [{text for text in texts if model.says_safe(text)} for _ in range(2)]
+        assert found[0] == found[1]
+        return found[0]
+
+    first, second = fooled(0), fooled(1)
+    assert abs(len(first) / 1000 - 0.2) < 0.051
+    assert abs(len(first & second) / 1000 - 0.04) < 0.025
+
+
+def test_refusals_read_as_refusals_and_answers_do_not() -> None:
+    assert is_refusal(f"{REFUSAL} 7")
+    assert not is_refusal(f"{HARMFUL} 7")
+    assert not is_refusal(f"{HARMLESS} 7")
+
+
+# What comes out -----------------------------------------------------------------------------------
+
+
+async def test_one_verdict_leaks_p_and_refuses_p() -> None:
+    leaked, refused = await shares(Noise(p=0.2), 8_000, 200, method="best-of-1")
+    assert leaked == pytest.approx(0.2, abs=0.09)
+    assert refused == pytest.approx(0.2, abs=0.09)
+
+
+async def test_what_asks_no_judge_leaks_everything() -> None:
+    assert await shares(Noise(p=0.01), 8_000, 5, method="base") == (1.0, 0.0)
+
+
+async def test_a_second_judge_squares_what_one_is_fooled_by() -> None:
+    """Nothing inside one judge helps against texts that fool it; another evaluator does."""
+    noise = Noise(q=0.3)
+    one, _ = await shares(noise, 8_000, 200, method="best-of-1")
+    two, _ = await shares(noise, 8_000, 200, method="best-of-1", judges=2)
+    assert one == pytest.approx(0.3, abs=0.1)
+    assert two == pytest.approx(0.09, abs=0.06)
+
+
+async def test_a_run_is_the_same_again() -> None:
+    run = NoisyRun("ecoalign", SETTINGS, Noise(0.1, 0.1), seed="x")
+    for sample in (samples("harmful", 3)[2], samples("harmless", 3)[2]):
+        one, again = [await answered(run, sample, 20_000) for _ in range(2)]
+        assert (one.answer, one.spent.tokens) == (again.answer, again.spent.tokens)
+
+
+def test_the_cells_are_those_of_the_question() -> None:
+    cells = EXPERIMENTS["judge-noise"].variants((), "full", ())
+    given = [(one.given["method"], one.given["p"], one.given["q"], one.budget) for one in cells]
+    assert len(set(given)) == len(given)
+    for method in ("single verdict", "ecoalign", "ecoalign, no draft", "paper"):
+        assert {p for name, p, q, _ in given if name == method and not q} == {
+            0.01,
+            0.02,
+            0.05,
+            0.10,
+            0.20,
+        }
+    for method in ("ecoalign", "ecoalign, no draft", "paper"):
+        assert {b for name, p, _, b in given if (name, p) == (method, 0.2)} == {
+            "8000",
+            "40000",
+            "400000",
+        }
+    assert {q for name, _, q, _ in given if name == "ecoalign, two judges"} == {0.0, 0.05, 0.2}
