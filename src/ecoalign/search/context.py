@@ -494,9 +494,15 @@ class RunContext:
         asked = [self._again(request, n) for n in verdicts]
         if request.views and self.profile.dialect != "compact":
             await self._encoded(self._other_side(request))
-        results = await asyncio.gather(
-            *(self.score(one, fund=fund) for one in asked), return_exceptions=True
-        )
+        logs: list[list[Called]] = [[] for _ in asked]
+        try:
+            parts = zip(asked, map(self.collecting, logs), strict=True)
+            results = await asyncio.gather(
+                *(part.score(one, fund=fund) for one, part in parts), return_exceptions=True
+            )
+        finally:
+            # In the order in which they were asked for, whichever ended first.
+            self.record(chain.from_iterable(logs))
         for result in results:
             if isinstance(result, BaseException):
                 raise result
