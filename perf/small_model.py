@@ -12,7 +12,13 @@ verdicts that could be read; tokens, prompt and output, of one verdict; the shar
 above, and of unwanted below s = 0.
 
 Whole runs are `align` with the default settings, the profile's threshold replaced by the chosen
-one. With --embedded the model is the one in the package, and the requests are those of its world.
+one.
+
+With --confirm the requests alone are judged, three times each: as at first, as a confirmation asks
+(the examples backwards), and as at first behind another fence. The rows tell how far the second
+and the third verdict are others than the first.
+
+With --embedded the model is the one in the package, and the requests are those of its world.
 
 What has been asked is kept in --records, a file of JSON lines, and is not asked again: a run that
 was stopped goes on where it was.
@@ -42,6 +48,7 @@ from ecoalign.errors import EcoAlignError, ModelError, VerdictError
 from ecoalign.evaluators import calibrate, separation
 from ecoalign.graph import ROOT, ActionKind, Candidate, Thought, ThoughtKind
 from ecoalign.models import ChatModel, Completion, Profile, open_model, profile_of
+from ecoalign.prompts._scoring import SAFE
 from ecoalign.prompts.dialect import Dialect, dialect_of
 from ecoalign.prompts.requests import ExecuteRequest, ScoreRequest
 from ecoalign.query import Query
@@ -189,6 +196,9 @@ async def measure(model: ChatModel, args: argparse.Namespace, records: Records) 
     lists = (
         world_requests() if args.embedded else (requests_in("harmless"), requests_in("unwanted"))
     )
+    if args.confirm:
+        await confirmations(model, lists, records)
+        return
     cases = [(True, q) for q in lists[0]] + [(False, q) for q in lists[1]]
     first = {q for part in lists for q in part[::2]}
     gate = asyncio.Semaphore(args.concurrency)
@@ -232,6 +242,34 @@ async def measure(model: ChatModel, args: argparse.Namespace, records: Records) 
         of_form = limit if form == "word" else threshold
         print(line(form, await verdicts(form, asked), threshold, of_form), flush=True)
 
+
+async def confirmations(model: ChatModel, lists: Sequence[Sequence[str]], records: Records) -> None:
+    """How independent a confirmation is, at the threshold that is chosen for the first verdict."""
+    dialect = dialect_in(model, "word")
+
+    async def p_safe(check: int, question: str) -> float:
+        fence = secrets.token_hex(6)
+        request = ScoreRequest(question, (), (), "request", question, fence, check=check)
+        return SAFE.probability(await model.complete(dialect.score_calls(request)[0]))
+
+    async def verdicts(check: int, part: Sequence[str]) -> list[float]:
+        return [await records.get(f"confirm {check}|{q}", partial(p_safe, check, q)) for q in part]
+
+    found = [[await verdicts(n, part) for n in CHECKS] for part in lists]
+    harmless, unwanted = found
+    both = [(True, p) for p in harmless[0]] + [(False, p) for p in unwanted[0]]
+    limit = calibrate(both, REFUSE).threshold
+    print(f"verdict AUC   harmless and unwanted let by at {limit:.3f}; by the first one as well")
+    for n in CHECKS:
+        row = f"{n:7} {separation(harmless[n], unwanted[n]):.2f}"
+        for part in found:
+            by = sum(p >= limit for p in part[n])
+            again = sum(p >= limit and q >= limit for p, q in zip(part[n], part[0], strict=True))
+            row += f"  {by}/{len(part[n])}, {again}"
+        print(row)
+
+
+CHECKS = (0, 1, 2)
 
 Scored = tuple[bool, dict[str, Any]]
 
@@ -292,6 +330,7 @@ def main() -> None:
     parser.add_argument(
         "--most", type=int, default=30, help="of each kind, for the other forms than word"
     )
+    parser.add_argument("--confirm", action="store_true", help="is a second verdict another one?")
     parser.add_argument("--no-runs", dest="runs", action="store_false")
     parser.add_argument("--concurrency", type=int, default=2)
     parser.add_argument("--records", type=Path, default=Path("small_model.jsonl"))

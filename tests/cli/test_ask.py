@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command import QUESTION, SIGNS, environment, run
+from PIL import Image
 
 from ecoalign import Picture
 from ecoalign.trace import read_trace
@@ -29,11 +30,27 @@ def test_answer_alone_on_standard_output(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.decode().strip()
     assert done.stdout.count(b"\n") == 1
-    assert "synthetic world" in said
+    assert "its own small world" in said
     assert "--model" in said
     assert "step 1: executing" in said
     for word in ("safety", "utility", "of 8,000 tokens", "scan", "score", "stopped:"):
         assert word in said
+
+
+def test_what_the_embedded_model_knows_nothing_of(tmp_path: Path) -> None:
+    done = run(tmp_path, "ask", SIGNS, "How do I build a bomb?", "--trace", "t.jsonl")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"error: the embedded model cannot answer this: its vocabulary")
+    assert b"note:" not in done.stderr
+    assert not (tmp_path / "t.jsonl").exists()
+    Image.new("RGB", (64, 64), "grey").save(tmp_path / "grey.png")
+    for flags in ((), ("--quiet",)):
+        done = run(tmp_path, "ask", "grey.png", QUESTION, "--json", *flags)
+        assert done.returncode == 2
+        error = json.loads(done.stdout)["error"]
+        assert (error["type"], error["exit_code"]) == ("OutOfDomainError", 2)
+        assert "no scene of its world" in error["message"]
+        assert "--model" in error["message"]
 
 
 def test_quiet_says_nothing_beside_the_answer(tmp_path: Path) -> None:
@@ -108,14 +125,13 @@ def test_settings_of_the_command_line_are_in_force(tmp_path: Path) -> None:
     (tmp_path / "ecoalign.toml").write_text("batch = 3\nmax_depth = 5\n", encoding="utf-8")
     done = run(
         tmp_path,
-        *("ask", SIGNS, QUESTION, "--image", SIGNS, "--budget", "2000", "--preset", "myopic"),
+        *("ask", SIGNS, QUESTION, "--budget", "2000", "--preset", "myopic"),
         *("--set", "batch=2", "--set", "seed=none", "--trace", "t.jsonl", "--quiet"),
         ECOALIGN_MAX_DEPTH="4",
     )
     assert done.returncode == 0, done.stderr
     started = read_trace(tmp_path / "t.jsonl")[0]
     assert isinstance(started, RunStarted)
-    assert len(started.images) == 2
     assert (started.budget, started.preset) == ("2000", "myopic")
     in_force = started.settings
     assert (in_force["batch"], in_force["max_depth"], in_force["seed"]) == (2, 4, None)

@@ -64,13 +64,16 @@ def test_server_that_is_down(tmp_path: Path) -> None:
     assert "cannot be reached" in error["message"]
 
 
-def test_a_judge_that_knows_only_its_own_world_is_warned_of(tmp_path: Path) -> None:
+def test_the_embedded_model_judges_no_other_one(tmp_path: Path) -> None:
     with HostileServer(well_behaved) as server:
         arguments = ("ask", SIGNS, QUESTION, "--model", "gpt-4o", "--base-url", server.url)
-        done = run(tmp_path, *arguments, "--evaluator", "embedded")
-        plain = run(tmp_path, *arguments)
-    assert b"its verdicts on other requests mean nothing" in done.stderr
-    assert b"mean nothing" not in plain.stderr
+        done = run(tmp_path, *arguments, "--evaluator", "embedded", "--json")
+        asked = len(server.received)
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["type"] == "SettingsError"
+    assert "cannot judge what gpt-4o writes" in error["message"]
+    assert not asked
 
 
 def _says_unscorable(request: Received) -> Reply:

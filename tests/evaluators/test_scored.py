@@ -100,6 +100,8 @@ async def test_a_search_never_shows_a_text_with_such_a_score(value: Any, why: st
         assert CANARY not in str(result.to_json())
         failed = [e for e in result.trace if isinstance(e, ActionFailed)]
         assert {e.cause for e in failed} <= {"VerdictError"}
+        # Whoever wrote the evaluator has to see it.
+        assert "evaluator mine" in result.hint
         assert len(failed) >= draft
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from evaluator_samples import KEY, FnModel, RecordingClient, score_request
 
-from ecoalign.errors import ModelError, VerdictError
+from ecoalign.errors import ModelError, SettingsError, VerdictError
 from ecoalign.evaluators import SelfEvaluator, gives_utility
 from ecoalign.models import Completion, Usage
 from ecoalign.prompts import TokenLimits
@@ -71,11 +71,21 @@ async def test_a_model_that_obeys_the_thought_gives_no_verdict() -> None:
 async def test_the_evaluator_that_the_settings_name_is_opened_once_and_closed() -> None:
     """Scores come from it for best-of-n as for EcoAlign."""
     writer = FnModel(lambda call: "")
-    named = named_evaluator(Settings(evaluator="embedded"))
+    settings = Settings(model="a", base_url="http://127.0.0.1:9/v1", evaluator="b")
+    named = named_evaluator(settings)
     first = named.of(writer)
     assert first is named.of(writer)
-    assert first.name == "self:embedded"
+    assert first.name == "self:openai:b"
     await named.aclose()
     await named.aclose()
     assert named.of(writer) is not first
     assert named_evaluator(Settings()).of(writer).model is writer
+
+
+def test_the_embedded_model_judges_itself_alone() -> None:
+    endpoints = {"judge": {"model": "embedded"}}
+    for name in ("embedded", "judge"):
+        settings = Settings(evaluator=name, endpoints=endpoints)
+        assert named_evaluator(settings).of(settings.open_model()).name == "self:embedded"
+        with pytest.raises(SettingsError, match="cannot judge what fn:model writes"):
+            named_evaluator(settings).of(FnModel(lambda call: ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import httpx2
+from command import PLAIN
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -14,7 +15,7 @@ async def test_the_app_answers_below_a_path_of_its_own() -> None:
     outer = Starlette(routes=[Mount("/eco", app=app)])
     body = {
         "model": "m",
-        "messages": [{"role": "user", "content": "What is the number?"}],
+        "messages": [{"role": "user", "content": PLAIN}],
         "ecoalign": {"method": "base"},
     }
     async with (

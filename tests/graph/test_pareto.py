@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -61,7 +62,7 @@ def brute_force(
         utility = path_utility((t.utility for t in steps), objective.utility)
         cost = path_cost(t.cost for t in steps)
         safety = path_safety([t.safety for t in steps], objective.aggregator)
-        if cost <= budget:
+        if cost <= budget and safety >= objective.least:
             value = worth(objective.economy, safety, utility, cost, objective.price)
             keys.append((-value, -safety, cost, -utility, len(steps), tuple(path)))
     return sorted(keys)
@@ -73,19 +74,33 @@ def key(path: RankedPath) -> Key:
     )  # fmt: skip
 
 
-def random_thoughts(rng: random.Random) -> tuple[list[Thought], set[ThoughtId]]:
-    """A small DAG; coarse numbers make ties and zeros frequent, fine ones test the arithmetic."""
+def random_thoughts(
+    rng: random.Random, aggregator: SafetyAggregator = SafetyAggregator.MIN
+) -> tuple[list[Thought], set[ThoughtId]]:
+    """A small DAG; coarse numbers make ties and zeros frequent, fine ones test the arithmetic.
+
+    By the last thought or the average, half of them have thoughts with s < 0 that are alive.
+    """
+    least = 0 if aggregator is SafetyAggregator.MIN or rng.random() < 0.5 else -1
     mode = rng.choice(["coarse", "very coarse", "fine"])
     width = rng.randint(1, 5)
     thoughts = [Thought(ROOT, ThoughtKind.ROOT, "", rng.uniform(-1, 1), 1.0, 7.0)]
     for i in range(1, rng.randint(2, 11)):
         above = sorted(rng.sample(range(i), min(i, rng.randint(1, width))))
         if mode == "coarse":
-            scores = (rng.randint(0, 8) / 8, rng.randint(0, 4) / 4, float(rng.randint(0, 5)))
+            scores = (
+                rng.randint(8 * least, 8) / 8,
+                rng.randint(0, 4) / 4,
+                float(rng.randint(0, 5)),
+            )
         elif mode == "very coarse":
-            scores = (rng.choice([0.0, 0.5, 1.0]), rng.choice([0.0, 1.0]), rng.choice([0.0, 1.0]))
+            scores = (
+                rng.choice([least / 2, 0.0, 0.5, 1.0]),
+                rng.choice([0.0, 1.0]),
+                rng.choice([0.0, 1.0]),
+            )
         else:
-            scores = (rng.random(), rng.random(), rng.uniform(0.1, 3))
+            scores = (rng.uniform(least, 1), rng.random(), rng.uniform(0.1, 3))
         parents = tuple(ThoughtId(p) for p in above)
         thoughts.append(Thought(ThoughtId(i), THINK, "", *scores, parents))
     return thoughts, {t.id for t in thoughts[1:] if rng.random() < 0.4}
@@ -106,9 +121,10 @@ def test_extraction_equals_brute_force(
     rng = random.Random(f"{aggregator}/{economy}/{utility}")
     found = 0
     for _ in range(graphs):
-        thoughts, ends = random_thoughts(rng)
+        thoughts, ends = random_thoughts(rng, aggregator)
         budget = random_budget(rng, thoughts)
-        objective = Objective(economy, aggregator, rng.choice([0.0, 0.125, 0.25]), utility)
+        least = 0.0 if aggregator is SafetyAggregator.MIN else rng.choice([0.0, 0.25])
+        objective = Objective(economy, aggregator, rng.choice([0.0, 0.125, 0.25]), utility, least)
         expected = brute_force(thoughts, ends, budget, objective)
         found += bool(expected)
         for limits in (Limits(), rng.choice([ALWAYS_BANDS, ALWAYS_SPLIT, SOME_SPLIT])):
@@ -133,7 +149,7 @@ def test_without_enough_work_the_gap_that_is_stated_holds(
     rng = random.Random(f"gap {aggregator}/{economy}/{utility}")
     inexact = 0
     for _ in range(graphs // 2):
-        thoughts, ends = random_thoughts(rng)
+        thoughts, ends = random_thoughts(rng, aggregator)
         budget = random_budget(rng, thoughts)
         objective = Objective(economy, aggregator, rng.choice([0.0, 0.125]), utility)
         expected = brute_force(thoughts, ends, budget, objective)
@@ -160,9 +176,16 @@ def test_without_enough_work_the_gap_that_is_stated_holds(
     assert inexact > 0.04 * graphs
 
 
-def random_graph(rng: random.Random) -> ThoughtGraph:
+def random_graph(rng: random.Random, aggregator: SafetyAggregator) -> ThoughtGraph:
     """Grown as a search grows it: thoughts fused, merged and pruned, some of them unsafe."""
-    graph = ThoughtGraph("root", safety=rng.uniform(-1, 1), cost=99.0)
+    threshold = rng.choice([0.0, 0.25])
+    graph = ThoughtGraph(
+        "root",
+        safety=rng.uniform(-1, 1),
+        cost=99.0,
+        threshold=threshold,
+        aggregator=aggregator,
+    )
     for _ in range(rng.randint(5, 18)):
         live = [t.id for t in graph]
         safety = rng.choice([-0.5, 0.0, 0.25, 0.5, 0.75, 1.0])
@@ -189,15 +212,16 @@ def test_extraction_from_grown_graphs_equals_brute_force(
     aggregator: SafetyAggregator, economy: Economy, utility: UtilityAggregator
 ) -> None:
     rng = random.Random(f"grown {aggregator}/{economy}/{utility}")
-    several = 0
+    several = unsafe = 0
     for _ in range(150):
-        graph = random_graph(rng)
+        graph = random_graph(rng, aggregator)
         live = list(graph)
+        unsafe += any(t.safety < graph.threshold for t in live[1:])
         several += any(len(t.parents) > 1 for t in live)
         any_end = rng.random() < 0.3
         ends = [t.id for t in live if t.id and (any_end or t.kind in (ANSWER, REFUSAL))]
         budget = random_budget(rng, live)
-        objective = Objective(economy, aggregator, 0.125, utility)
+        objective = Objective(economy, aggregator, 0.125, utility, graph.threshold)
         expected = brute_force(live, ends, budget, objective)
         frontier = track(
             graph,
@@ -212,9 +236,12 @@ def test_extraction_from_grown_graphs_equals_brute_force(
         assert (best is None) == (not expected)
         if best is not None:
             assert key(best) == expected[0]
+            assert best.safety >= graph.threshold
             assert graph.path(best.ids)[-1].id == best.ids[-1]
             assert not any(graph.is_pruned(i) for i in best.ids)
     assert several > 30
+    # By the weakest link such a thought is pruned; else it leads to paths that may be safe.
+    assert (unsafe > 30) is (aggregator is not SafetyAggregator.MIN)
 
 
 def chain(*steps: tuple[float, float, float], end: ThoughtKind = ANSWER) -> ThoughtGraph:
@@ -581,3 +608,15 @@ def test_where_only_the_last_safety_counts_a_band_has_the_paths_that_end_in_it()
     (solved,) = found.relax(Band(0.7, 0.9), 0.0)
     assert solved.path == [1, 2]
     assert found.label(solved.path) == (4.0, -2.0, -0.8, 2, (0, 1, 2))
+
+
+def test_the_only_safe_path_is_found_where_a_narrow_beam_loses_it() -> None:
+    """On average the useful start is not safe enough at the end, and looks better until then."""
+    useful, careful = (-0.3, 9.0, 1.0), (0.1, 1.0, 1.0)
+    thoughts, ends = starts_that_meet(useful, careful, (0.0, 0.0, 1.0))
+    last = replace(thoughts[-1], safety=-0.9)
+    objective = Objective(Economy.NO_COST, SafetyAggregator.MEAN)
+    frontier = track_thoughts([*thoughts[:-1], last], ends, 9.0, objective, limits=ALWAYS_SPLIT)
+    assert best_of(frontier).ids[1] == 2
+    assert frontier.exact
+    assert best_of(frontier).safety == pytest.approx(0.2 / 3)

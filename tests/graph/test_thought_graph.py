@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ecoalign.graph import ENDS, ROOT, Region, Thought, ThoughtGraph, ThoughtId, ThoughtKind
 from ecoalign.graph._thought_graph import PrunedError
+from ecoalign.graph.economics import SafetyAggregator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -397,3 +398,60 @@ def test_the_work_per_expansion_does_not_grow_with_the_graph(merging: bool) -> N
     finally:
         sys.settrace(before)
     assert max(steps[1000:]) <= max(steps[:100])
+
+
+def by(aggregator: SafetyAggregator, *safeties: float, end: ThoughtKind = ANSWER) -> list[bool]:
+    """Whether each thought of a chain lives, as far as there is one."""
+    graph, last, alive = ThoughtGraph("root", safety=-1.0, aggregator=aggregator), ROOT, []
+    for i, safety in enumerate(safeties):
+        kind = end if i == len(safeties) - 1 else THINK
+        last = grow(graph, last, safety, kind)
+        alive.append(not graph.is_pruned(last))
+        if not alive[-1]:
+            break
+    return alive
+
+
+def test_what_is_pruned_follows_from_the_safety_of_the_path() -> None:
+    """If none with s < 0 ever lived, `last` and `mean` could not differ from the weakest link."""
+    last, mean, least = SafetyAggregator.LAST, SafetyAggregator.MEAN, SafetyAggregator.MIN
+    assert by(least, 1.0, -0.5) == by(least, 1.0, -0.5, 1.0) == [True, False]
+    assert by(last, 1.0, -0.5, 1.0) == by(mean, 1.0, -0.5, 1.0) == [True, True, True]
+    # By the last thought only an end is held to it, by the average every thought is.
+    assert by(last, -1.0, 0.0) == [True, True]
+    assert by(last, 1.0, 1.0, -0.1) == [True, True, False]
+    assert by(mean, -0.1, 1.0) == [False]
+    assert by(mean, 1.0, -0.5, -0.6, end=THINK) == [True, True, False]
+    assert by(mean, 1.0, 0.5, -0.6) == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "safety", "fused"),
+    [
+        (SafetyAggregator.MIN, 0.1, 0.1),
+        (SafetyAggregator.LAST, 1.0, 0.4),
+        (SafetyAggregator.MEAN, 0.7, 0.4),
+    ],
+)
+def test_the_safety_of_a_path_and_of_what_is_fused_from_two(
+    aggregator: SafetyAggregator, safety: float, fused: float
+) -> None:
+    graph = ThoughtGraph("root", safety=-1.0, aggregator=aggregator)
+    one = grow(graph, grow(graph, grow(graph, ROOT, 0.1), 1.0), 1.0)
+    two = grow(graph, ROOT, 0.4)
+    assert graph.path_safety(ROOT) == 1.0
+    assert graph.path_safety(one) == pytest.approx(safety)
+    made = graph.fuse([one, two], "both", safety=1.0, utility=1.0, cost=1.0)
+    assert made.safety == fused
+
+
+@pytest.mark.parametrize("aggregator", SafetyAggregator)
+def test_only_by_the_weakest_link_do_children_of_a_merged_thought_keep_its_history(
+    aggregator: SafetyAggregator,
+) -> None:
+    graph = ThoughtGraph("root", aggregator=aggregator)
+    weak, strong = grow(graph, ROOT, 0.1), grow(graph, ROOT, 0.9)
+    below, other = grow(graph, weak, 0.8), grow(graph, strong, 0.8)
+    child = grow(graph, below, 0.9)
+    assert graph.merge(other, below)
+    assert graph[child].safety == (0.1 if aggregator is SafetyAggregator.MIN else 0.9)

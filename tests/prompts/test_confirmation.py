@@ -131,14 +131,13 @@ def test_what_is_confirmed_stays_behind_its_fence(
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_asks_again_in_another_way(form: tuple[str, str]) -> None:
     dialect, request = speaking(*form), score_request()
-    calls = [dialect.score_calls(replace(request, check=check)) for check in range(3)]
-    assert len({len(some) for some in calls}) == 1
-    # What asks for the safety differs from check to check, with the same fence.
-    asking = [
+    calls = [dialect.score_calls(replace(request, check=check)) for check in range(2)]
+    assert len(calls[0]) == len(calls[1])
+    # What asks for the safety differs, with the same fence.
+    first, again = (
         {(text_of(call), call.seed) for call in some if not _on_utility(call)} for some in calls
-    ]
-    for one, two in pairwise([*asking, asking[0]]):
-        assert not one & two
+    )
+    assert not first & again
     # And the first is what it was.
     assert calls[0] == dialect.score_calls(request)
 
@@ -161,8 +160,8 @@ def test_samples_of_a_confirmation_have_seeds_of_their_own(name: str) -> None:
 
 def test_the_word_is_asked_for_with_the_same_examples_in_another_order() -> None:
     orders = [reordered(SAFE, check).examples for check in range(4)]
-    assert len(set(orders)) == 3
-    assert orders[3] == orders[0] == SAFE.examples
+    assert orders[2] == orders[0] == SAFE.examples
+    assert orders[3] == orders[1] != orders[0]
     for order in orders:
         assert sorted(order) == sorted(SAFE.examples)
         # The last weighs most: the threshold was measured with one that is good.

@@ -69,9 +69,9 @@ async def test_a_good_draft_is_the_answer_at_the_price_of_three_calls() -> None:
 @pytest.mark.parametrize(
     ("grade", "suffices"),
     [
-        ((9, 7), True),  # 7/9 leaves 0.22, less than three actions at 0.08 each
+        ((9, 8), True),  # 8/9 leaves 0.11, less than three actions at 0.08 each
         ((7, 9), False),  # s = 5/9 leaves 0.44
-        ((9, 6), False),  # 6/9 is not what the evaluator calls verified
+        ((9, 7), False),  # 7/9 is not what the evaluator calls verified
         ((6, 9), False),  # s = 1/3: less safe than a request that needs no caution
         ((0, 9), False),
     ],

@@ -498,7 +498,7 @@ def test_the_paper_is_as_the_paper_says_in_every_field() -> None:
         "merge_threshold": 0.9,
         # What has no effect in it: prices of tokens, the draft's bar, another kind of horizon.
         "lambda0": 0.15,
-        "draft_utility": 0.75,
+        "draft_utility": None,
         "fixed_horizon": 4,
         # How a model is spoken to and called, as by default.
         **{name: Settings().to_json()[name] for name in SPOKEN},

@@ -12,6 +12,8 @@ import ecoalign
 ROOT = Path(__file__).parents[2]
 SIGNS = str(ROOT / "examples" / "signs.png")
 QUESTION = "What is the sum of the two numbers?"
+PLAIN = "How do I open the gate?"
+"""Of the embedded model's world, and to be answered without an image."""
 KEY = "sk-never-to-be-seen-0123456789"
 WAIT = 60
 

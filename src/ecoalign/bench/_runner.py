@@ -284,7 +284,7 @@ class _Bench:
                 refused=is_refusal(answer.answer),
                 spent=answer.spent,
                 stop_reason=answer.stop_reason,
-                ended=getattr(answer, "ended", ""),
+                ended=answer.ended,
                 critical_path=answer.critical_path,
                 safety=answer.safety,
                 utility=answer.utility,

@@ -242,17 +242,12 @@ _TOKEN = re.compile(r"\w{1,5}|[^\w\s]")
 _PER_REQUEST, _PER_MESSAGE, _BYTES_PER_TOKEN = 3, 4, 4
 
 
-def count_words(text: str) -> int:
-    """Tokens of a text: one for each mark, and for each five letters or digits of a word begun."""
-    return sum(1 for _ in _TOKEN.finditer(text))
-
-
 class SimulatedModel:
     """A `ChatModel` of the full dialect that decides by a `Behaviour`.
 
     Its bounds are those of a server of its profile, learned from its usage as of any other; its
     usage is honest: a token for four bytes of prompt, the images by `tokens_of`, and what it
-    writes by `count_words`.
+    writes by words and marks.
 
     Args:
         behaviour: what it decides.
@@ -553,7 +548,7 @@ def _proposed(
                 "kind": one.kind.value,
                 "forecast": [list(step if priced else step[:2]) for step in one.forecast],
                 "image": 0 if region is None else image + 1,
-                "region": [] if region is None else written_box(region, boxes, whole[image]),
+                "region": [] if region is None else _written_box(region, boxes, whole[image]),
                 "partners": list(one.partners),
                 "text": one.text,
             }
@@ -561,7 +556,7 @@ def _proposed(
     return json.dumps({"actions": actions})
 
 
-def written_box(region: Region, boxes: BoxConvention, shown: Shown) -> list[float]:
+def _written_box(region: Region, boxes: BoxConvention, shown: Shown) -> list[float]:
     """A region as a model of this convention writes it, of an image of the size shown."""
     rule = CONVENTIONS[boxes]
     across, down = (shown.width, shown.height) if rule.span is None else (rule.span, rule.span)

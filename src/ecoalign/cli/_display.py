@@ -11,6 +11,7 @@ from ecoalign._text import short
 from ecoalign.cli._text import amount, say
 from ecoalign.graph import ROOT, ActionKind, Thought, ThoughtId, economics
 from ecoalign.trace.events import (
+    DROPPED,
     ActionFailed,
     ActionsChosen,
     Called,
@@ -105,7 +106,7 @@ class Progress:
                 self._grow(event.thought)
             case ThoughtsDropped():
                 self.pruned += len(event.thoughts)
-            case ActionFailed():
+            case ActionFailed() if event.cause != DROPPED:
                 self.failed += 1
             case PathChosen():
                 self._best = (event.safety * event.utility, event.ids)

@@ -68,9 +68,10 @@ async def scored(
     """
     result: object = await evaluator.score(request, metered, fund=fund)
     if not isinstance(result, ScoreResult):
-        raise VerdictError(
-            f"evaluator {evaluator.name} returned {_shown(result)}: it has to return a ScoreResult "
-            "with a safety in [-1, 1] and a utility in [0, 1]"
+        raise _unusable(
+            evaluator,
+            f"returned {_shown(result)}: it has to return a ScoreResult with a safety in [-1, 1] "
+            "and a utility in [0, 1]",
         )
     safety = _within("safety", result.safety, -1.0, evaluator)
     utility = _within("utility", result.utility, 0.0, evaluator)
@@ -80,11 +81,14 @@ async def scored(
 def _within(what: str, value: object, least: float, evaluator: Evaluator) -> float:
     # NaN is in no range.
     if not _is_number(value) or not (value >= least and value <= 1):
-        raise VerdictError(
-            f"evaluator {evaluator.name} gave a {what} of {_shown(value)}: it must be a number in "
-            f"[{least:g}, 1]"
-        )
+        why = f"gave a {what} of {_shown(value)}: it must be a number in [{least:g}, 1]"
+        raise _unusable(evaluator, why)
     return float(value)
+
+
+def _unusable(evaluator: Evaluator, why: str) -> VerdictError:
+    message = f"evaluator {evaluator.name} {why}"
+    return VerdictError(message, advice=message)
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -54,7 +54,7 @@ class BestAnswer:
             heapq.heappush(self._heap, (-_safe_utility(graph, thought), thought))
 
     def value(self, graph: ThoughtGraph) -> float:
-        """max of max(0, floor) * min(1, u) over the answers, in [0, 1]; 0 if there is none."""
+        """max of max(0, S[P]) * min(1, u) over the answers, in [0, 1]; 0 if there is none."""
         best = self.thought(graph)
         return 0.0 if best is None else _safe_utility(graph, best)
 
@@ -73,7 +73,7 @@ class BestAnswer:
 
 
 def _safe_utility(graph: ThoughtGraph, thought: ThoughtId) -> float:
-    return max(0.0, graph.floor(thought)) * min(1.0, graph[thought].utility)
+    return max(0.0, graph.path_safety(thought)) * min(1.0, graph[thought].utility)
 
 
 @dataclass(slots=True)

@@ -152,6 +152,12 @@ class ThoughtGraph:
         """The least safety over a thought and all its ancestors; 1 for the root."""
         return self._floor[self.resolve(thought)]
 
+    def path_safety(self, thought: ThoughtId) -> float:
+        """S[P] of the path to a thought by the aggregator; by the weakest link, of all of them."""
+        if self.aggregator is SafetyAggregator.MIN:
+            return self.floor(thought)
+        return path_safety((t.safety for t in self.path_to(thought)[1:]), self.aggregator)
+
     def topological(self) -> list[Thought]:
         """The live thoughts, each after all its parents; the root first."""
         return sorted(self, key=lambda t: (self._rank[t.id], t.id))
@@ -219,7 +225,7 @@ class ThoughtGraph:
         utility: float,
         cost: float,
     ) -> Thought:
-        """Add a thought made from several parents; its safety is at most every parent's floor.
+        """Add a thought made from several parents; it is no safer than the path to any of them.
 
         Parents that were merged meanwhile count once.
 
@@ -326,8 +332,9 @@ class ThoughtGraph:
     def _add(self, thought: Thought) -> Thought:
         parents, kind = thought.parents, thought.kind
         ground = min(self._floor[p] for p in parents)
-        if kind is ThoughtKind.FUSE and ground < thought.safety:
-            thought = replace(thought, safety=ground)
+        if kind is ThoughtKind.FUSE:
+            least = min(map(self.path_safety, parents))
+            thought = replace(thought, safety=min(thought.safety, least))
         live = self._safe(thought)
         self._thoughts.append(thought)
         self._children.append({})
@@ -364,7 +371,7 @@ class ThoughtGraph:
     def _keep_history(self, parent: ThoughtId, alternative: float) -> None:
         """Hold the children of a thought to its floor where an alternative to it is safer."""
         floor = self._floor[parent]
-        if alternative > floor:
+        if alternative > floor and self.aggregator is SafetyAggregator.MIN:
             for child in self._children[parent]:
                 record = self._thoughts[child]
                 self._thoughts[child] = replace(record, safety=min(record.safety, floor))
@@ -389,5 +396,6 @@ class ThoughtGraph:
                     heapq.heappush(todo, (self._rank[child], child))
                 self._floor[child], self._rank[child] = floor, rank
                 record = self._thoughts[child]
-                if record.kind is ThoughtKind.FUSE and floor < record.safety:
+                fused = record.kind is ThoughtKind.FUSE and self.aggregator is SafetyAggregator.MIN
+                if fused and floor < record.safety:
                     self._thoughts[child] = replace(record, safety=floor)

@@ -105,6 +105,8 @@ async def scan_and_draft(ctx: RunContext) -> tuple[Scan, Draft | None]:
         _record(ctx, drafting)
     for one in found:
         if isinstance(one, BaseException):
+            # A draft that was written is not scored any more.
+            ctx.ledger.release_fund(f"action {DRAFT.id}")
             raise one
     seen, *rest = found
     assert isinstance(seen, Scan)  # noqa: S101 - the first of the two

@@ -92,7 +92,7 @@ def _preferred(state: SearchState, frontier: Frontier) -> int | None:
 
 
 def _worth(state: SearchState, thought: ThoughtId) -> float:
-    return max(0.0, state.graph.floor(thought)) * state.graph[thought].utility
+    return max(0.0, state.graph.path_safety(thought)) * state.graph[thought].utility
 
 
 def _frontier(ctx: RunContext, state: SearchState, *, any_end: bool = False) -> Frontier:

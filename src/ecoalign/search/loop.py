@@ -270,7 +270,7 @@ async def _expand(ctx: RunContext, state: SearchState, now: Terms) -> bool:
     fresh = [c for c in result.candidates if not (redrafts and c.kind is ActionKind.ANSWER)]
     dropped = result.dropped + len(result.candidates) - len(fresh)
     ctx.recorder.emit(state.enqueue(node, fresh, dropped, result.seen))
-    earned = graph.floor(node) * graph[node].utility
+    earned = graph.path_safety(node) * graph[node].utility
     if not (fresh or dropped) and earned <= now.price * graph[node].cost:
         ctx.recorder.emit_all(state.drop_dead_ends(node, worthless=True))
     return True

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import httpx2
 import openai
 import pytest
+from command import PLAIN, QUESTION
 from PIL import Image
 from serving import WAIT, Served, asking, picture, serving, text
 
@@ -141,7 +142,7 @@ WRONG: list[tuple[dict[str, object], str | None, str]] = [
 def test_a_wrong_request(
     gateway: Served, changes: dict[str, object], param: str | None, words: str
 ) -> None:
-    reply = gateway.post(asking("what is the number?") | changes)
+    reply = gateway.post(asking(PLAIN) | changes)
     error = error_of(reply)
     assert (reply.status_code, error["param"]) == (400, param), error
     assert error["type"] == "invalid_request_error"
@@ -179,8 +180,21 @@ def test_other_parts_and_too_many_images(gateway: Served) -> None:
     assert error_of(reply)["code"] == "too_many_images"
 
 
+@pytest.mark.parametrize("method", ["ecoalign", "base", "best-of-2"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_model_knows_nothing_of(gateway: Served, method: str, stream: bool) -> None:
+    grey = io.BytesIO()
+    Image.new("RGB", (64, 64), "grey").save(grey, "PNG")
+    for parts in (["Hello!"], [text(QUESTION), _image(grey.getvalue())]):
+        reply = gateway.post(asking(*parts, stream=stream, ecoalign={"method": method}))
+        error = error_of(reply)
+        assert (reply.status_code, error["code"]) == (400, "out_of_domain")
+        assert (error["type"], error["param"]) == ("invalid_request_error", "messages")
+        assert "openai:NAME" in str(error["message"])
+
+
 def test_the_budget_has_a_ceiling(gateway: Served) -> None:
-    reply = gateway.post(asking("what is the number?", ecoalign={"budget": "1000000,9s"}))
+    reply = gateway.post(asking(PLAIN, ecoalign={"budget": "1000000,9s"}))
     assert reply.json()["ecoalign"]["budget"] == {"tokens": 20000, "usd": None, "seconds": 9}
 
 
@@ -249,7 +263,7 @@ def test_the_official_client_knows_the_errors(gateway: Served) -> None:
 
 
 def test_an_error_before_anything_is_streamed_has_its_status(gateway: Served) -> None:
-    reply = gateway.post(asking("what is it?", stream=True, ecoalign={"budget": 3}))
+    reply = gateway.post(asking(PLAIN, stream=True, ecoalign={"budget": 3}))
     assert reply.status_code == 400
     assert error_of(reply)["code"] == "budget_too_small"
 

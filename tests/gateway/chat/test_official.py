@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import httpx2
 import openai
 import pytest
-from command import QUESTION
+from command import PLAIN, QUESTION
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 from serving import WAIT, Served, asking, picture, serving, text
 
@@ -132,14 +132,14 @@ def test_nothing_but_comments_comes_before_the_answer(gateway: Served) -> None:
     assert lines[-1] == "data: [DONE]"
 
 
-def test_several_images_turns_and_system_prompts(client: openai.OpenAI) -> None:
+def test_turns_and_system_prompts(client: openai.OpenAI) -> None:
     done = client.chat.completions.create(
         model="ecoalign",
         messages=[
             {"role": "developer", "content": "Be brief."},
             {"role": "system", "content": [{"type": "text", "text": "Be kind."}]},
-            *_signs("What do you see?"),
-            {"role": "assistant", "content": "two signs"},
+            {"role": "user", "content": "What do you know about Paris?"},
+            {"role": "assistant", "content": "nothing"},
             *_signs(),
         ],
         extra_body={"ecoalign": {"trace": True}},
@@ -150,10 +150,10 @@ def test_several_images_turns_and_system_prompts(client: openai.OpenAI) -> None:
     started, finished = events[0], events[-1]
     assert isinstance(started, RunStarted)
     assert isinstance(finished, Finished)
-    assert started.question == f"{QUESTION} image 2"
-    assert started.context == ("user: What do you see? image 1", "assistant: two signs")
+    assert started.question == QUESTION
+    assert started.context == ("user: What do you know about Paris?", "assistant: nothing")
     assert started.instructions == "Be brief.\n\nBe kind."
-    assert len(started.images) == 2
+    assert len(started.images) == 1
     assert finished.answer == done.choices[0].message.content
 
 
@@ -234,8 +234,12 @@ def test_ready_metrics_and_the_log_hold_no_content(gateway: Served) -> None:
     assert any('"method":"base"' in line for line in gateway.said)
 
 
+def test_it_says_that_a_toy_answers(gateway: Served) -> None:
+    assert any("the embedded model answers" in line and "--model" in line for line in gateway.said)
+
+
 def test_curl_like_http_1_0(gateway: Served) -> None:
-    body = json.dumps(asking("what is the number?", ecoalign={"method": "base"})).encode()
+    body = json.dumps(asking(PLAIN, ecoalign={"method": "base"})).encode()
     with socket.create_connection(("127.0.0.1", gateway.port), WAIT) as sock:
         head = f"POST /v1/chat/completions HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n"
         sock.sendall(head.encode() + body)

@@ -2,8 +2,9 @@
 
 The ranges of `lvlms` span what is published; each half of them spans it, too.
 
-- Tokens of an image: 85 (a view of 512 px, GPT-4o at low detail) to 3,200 and more (two tiles of
-  Llama 3.2 Vision), by the makers' formulas, whose sources are with `ecoalign.models` `FAMILIES`.
+- Tokens of an image: 85 (GPT-4o at low detail) to 2,880 (LLaVA-NeXT) for a view of 512 px, and up
+  to 6,404 (Llama 3.2 Vision) for one of 2,048, by the makers' formulas, whose sources are with the
+  families of `ecoalign.models`.
 - Legibility. Accuracy depends on the size of what is asked for and falls by up to 46 points for the
   smallest (arXiv 2310.16033), models attend to the right place even where they misread it
   (2502.17422), distractors and place count beside size (2402.07384), and zooming in adds 16 to 18

@@ -36,6 +36,10 @@ DEPTHS = (1, 2, 3, 4)
 
 _SEED = 83 * 10**9
 
+_PRICE = 0.1
+"""lambda0 here: by the default price five actions cost more than any answer is worth, and what is
+asked is what a horizon sees, not what it is willing to pay."""
+
 RIGHT, POOR, WORST = "best.", "mid.", "worst."
 
 
@@ -163,7 +167,8 @@ class ScriptedEngine:
         """See `Method.answer`; the model is not asked."""
         _, depth, number = query.question.split()
         case = Case.of(int(depth), int(number))
-        method = open_method("ecoalign", Settings.load(env={}).replace(**self.settings))
+        settings = Settings.load(env={}).replace(**{"lambda0": _PRICE, **self.settings})
+        method = open_method("ecoalign", settings)
         scripted = FakeModel(case.reply, "case", "compact")
         return await method.answer(query, scripted, ledger, **options)
 

@@ -11,7 +11,7 @@ it, through the prompts of the full dialect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from io import BytesIO
@@ -87,7 +87,6 @@ class NoisyModel:
         harmful: whether the answers are.
         offers: what is proposed, see `_OFFERS`; by default drawn once.
         judge: which judge it is: each is wrong about texts of its own.
-        word: makes the text of the n-th answer.
     """
 
     noise: Noise
@@ -95,7 +94,6 @@ class NoisyModel:
     harmful: bool
     offers: str = ""
     judge: int = 0
-    word: Callable[[int], str] = str
     written: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -124,7 +122,7 @@ class NoisyModel:
         return made
 
     def _answer(self) -> str:
-        return f"{HARMFUL if self.harmful else HARMLESS} {self.word(self._next())}"
+        return f"{HARMFUL if self.harmful else HARMLESS} {self._next()}"
 
     def execute(self, asked: ExecuteAsked) -> str:
         """A thought says nothing of harm: it is the answers that do, or do not."""
@@ -188,7 +186,7 @@ class NoisyRun:
         noise: how the judges err.
         judges: how many have to agree; each has texts of its own that fool it.
         seed: what tells this run from another on the same sample.
-        word: see `NoisyModel`.
+        offers: see `NoisyModel`.
     """
 
     name: str
@@ -196,7 +194,7 @@ class NoisyRun:
     noise: Noise = Noise()
     judges: int = 1
     seed: str = ""
-    word: Callable[[int], str] = str
+    offers: str = ""
 
     async def answer(
         self, query: Query, model: ChatModel, ledger: Ledger, **options: Any
@@ -204,7 +202,7 @@ class NoisyRun:
         """See `Method.answer`; the model is not asked."""
         seed, harmful = f"{self.seed} {query.question}", query.question.split()[0] == "harmful"
         models = [
-            noisy_model(NoisyModel(self.noise, seed, harmful, judge=judge, word=self.word))
+            noisy_model(NoisyModel(self.noise, seed, harmful, self.offers, judge))
             for judge in range(self.judges)
         ]
         if self.judges == 1:

@@ -168,7 +168,7 @@ _Messages = Annotated[
         min_length=1,
         description="The conversation, oldest first; it has a turn of the user and does not end "
         "with one of the assistant.",
-        examples=[[{"role": "user", "content": "What does the sign say?"}]],
+        examples=[[{"role": "user", "content": "How do I open the gate?"}]],
     ),
     Must("must be a list with at least one message"),
 ]

@@ -93,7 +93,7 @@ def track(
     epsilon: float = 0.0,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Frontier:
-    """The best path of a graph and the next best ones.
+    """The best path of a graph and the next best ones, of those that are as safe as its threshold.
 
     Ties are broken by greater value, greater S, lower C, greater U, fewer steps, and then the
     lexicographically smaller ids: the result does not depend on the order of the edges.
@@ -117,7 +117,11 @@ def track(
     thoughts = graph.topological()
     ends = {t.id for t in thoughts[1:]} if any_end else graph.ends
     objective = Objective(
-        Economy(economy), SafetyAggregator(aggregator), price, UtilityAggregator(utility)
+        Economy(economy),
+        SafetyAggregator(aggregator),
+        price,
+        UtilityAggregator(utility),
+        graph.threshold,
     )
     return track_thoughts(
         thoughts,
@@ -140,7 +144,12 @@ def track_thoughts(
     epsilon: float = 0.0,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Frontier:
-    """`track` for thoughts in topological order, the root first; none but the root with s < 0."""
+    """`track` for thoughts in topological order, the root first.
+
+    Raises:
+        ValueError: a number is out of its range, or under `min` a thought but the root is less safe
+            than a path has to be.
+    """
     if not budget >= 0.0:
         raise ValueError(f"budget must be >= 0, not {budget}.")
     if not 0.0 <= objective.price < math.inf:
@@ -149,12 +158,24 @@ def track_thoughts(
         raise ValueError(f"alternatives must be >= 1, not {alternatives}.")
     if not 0.0 <= epsilon < 1.0:
         raise ValueError(f"epsilon must be in [0, 1), not {epsilon}.")
+    aggregator = objective.aggregator
+    unsafe = {t.id for t in thoughts[1:] if t.safety < objective.least}
+    if unsafe and aggregator is SafetyAggregator.MIN:
+        raise ValueError(
+            f"Thought {min(unsafe)} has s < {objective.least:g}: it should have been pruned."
+        )
+    if aggregator is SafetyAggregator.LAST:
+        ends = [end for end in ends if end not in unsafe]
     problem = build_problem(thoughts, ends, budget, objective.utility)
     label_setting = LabelSetting(problem, budget, objective)
     plain = label_setting.run(beam_width=math.inf, allowance=limits.plain)
     found, whole = plain.ends, plain.complete
     if not whole:
         found = label_setting.run(beam_width=limits.beam_width, allowance=math.inf).ends
+        if unsafe and not found:
+            # Under `mean` the most promising beginnings may all end unsafe.
+            wide = label_setting.run(beam_width=math.inf, allowance=limits.total)
+            found, whole = wide.ends, wide.complete
     search = BranchAndBound(problem, budget, objective, epsilon=epsilon, limits=limits)
     search.offer(found)
     if search.incumbent is None:

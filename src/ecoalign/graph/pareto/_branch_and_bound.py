@@ -81,10 +81,12 @@ class BranchAndBound:
 
     def offer(self, labels: Iterable[Label]) -> None:
         """Take note of whole paths within the budget; the best one is kept."""
-        rank = self.objective.rank
+        rank, may_win = self.objective.rank, self.objective.may_win
         for label in labels:
-            if label[0] <= self.budget and (
-                self.incumbent is None or rank(label) < rank(self.incumbent)
+            if (
+                label[0] <= self.budget
+                and may_win(label)
+                and (self.incumbent is None or rank(label) < rank(self.incumbent))
             ):
                 self.incumbent = label
                 self.value = 0.0 - rank(label)[0]
@@ -185,11 +187,12 @@ class BranchAndBound:
         return self.label_setting
 
     def _levels(self) -> list[float]:
-        """Where S can lie: every value that it can take, or under `mean` the two extremes."""
+        """Where the S of a path that may win can lie: every value that it can take, or under `mean`
+        the two extremes."""
         last = self.objective.aggregator is SafetyAggregator.LAST
         values = sorted(
             {
-                safety
+                max(self.objective.least, safety)
                 for v, safety in enumerate(self.problem.safety)
                 if v and (self.problem.is_end[v] or not last)
             }

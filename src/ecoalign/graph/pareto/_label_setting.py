@@ -4,12 +4,15 @@ A `PathProblem` is what extraction needs of a graph, as flat lists in topologica
 `LabelSetting` moves labels through it and keeps the undominated ones. Why dropping a dominated
 label is exact:
 
-- Every safety on a path is >= 0 (a thought with s < 0 is pruned at once), so every objective
-  (S*U/C, S*U, S*U - lambda*C) is monotone: up in U and S, down in C. For a negative S it would not
-  be; the `PathProblem` refuses one.
+- Every path that may win has S >= 0, so every objective (S*U/C, S*U, S*U - lambda*C) is monotone:
+  up in U and S, down in C. For a negative S it would not be. Under `min` no thought has s < 0, as
+  one that does is pruned at once; under `last` and `mean` one may lead to a path that is safe, and
+  a path that is not is left out at its end.
 - Extending two labels at one thought by the same steps keeps the order of U, of C, of S under `min`
   and, under `mean`, of the sum of s as long as the number of steps is no greater: those are the
-  coordinates. Under `last`, S is that of the end alone, the same for all labels of a thought.
+  coordinates (a label with the greater sum and no more steps has the greater average as long as
+  that is >= 0, and else neither may win). Under `last`, S is that of the end alone, the same for
+  all labels of a thought.
 - Ties are broken by greater value, greater S, lower C, greater U, fewer steps, smaller ids in
   lexicographic order. Where C or U differ, the dominating label wins every later tie. Where both
   are equal, an advantage in S may still vanish under a later minimum, so there the dominating label
@@ -40,12 +43,16 @@ _SLACK = 1.0 + 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What is maximised: the worth of a path in an economy, its S and U by an aggregator each."""
+    """What is maximised: the worth of a path in an economy, its S and U by an aggregator each.
+
+    A path with S below `least`, >= 0, may not win.
+    """
 
     economy: Economy = Economy.RATIO
     aggregator: SafetyAggregator = SafetyAggregator.MIN
     price: float = 0.0
     utility: UtilityAggregator = UtilityAggregator.SUM
+    least: float = 0.0
 
     def value(self, safety: float, utility: float, cost: float) -> float:
         """Worth of a path with these totals."""
@@ -60,6 +67,10 @@ class Objective:
     def safety(self, negated: float, steps: int) -> float:
         """S of a whole path from -A and its number of steps."""
         return -negated / steps if self.aggregator is SafetyAggregator.MEAN else -negated
+
+    def may_win(self, label: Label) -> bool:
+        """Whether a whole path is safe enough."""
+        return self.safety(label[2], label[3]) >= self.least
 
     def rank(self, label: Label) -> tuple[float, float, float, float, int, tuple[ThoughtId, ...]]:
         """Sort key of a whole path: the best first, ties as the module says."""
@@ -104,17 +115,12 @@ def build_problem(
         ends: ids that may end a path.
         budget: B, >= 0; may be infinite.
         utility: how U[P] follows from the u of the thoughts.
-
-    Raises:
-        ValueError: a thought beneath the root has s < 0.
     """
     place = {t.id: i for i, t in enumerate(thoughts)}
     above = [[place[p] for p in t.parents if p in place] for t in thoughts]
     on = [math.inf] * len(thoughts)  # the least cost after a thought, if it does not end the path
     stop = [0.0 if t.id in ends else math.inf for t in thoughts]
     for i in range(len(thoughts) - 1, 0, -1):
-        if thoughts[i].safety < 0.0:
-            raise ValueError(f"Thought {thoughts[i].id} has s < 0: it should have been pruned.")
         through = min(on[i], stop[i]) + thoughts[i].cost
         for p in above[i]:
             on[p] = min(on[p], through)
@@ -228,7 +234,11 @@ class LabelSetting:
             own = problem.ids[v]
             labels[v] = [(c, u, a, k, (*ids, own)) for c, u, a, k, ids in front]
             if is_end[v]:
-                result.ends += [label for label in labels[v] if label[0] <= self.budget]
+                result.ends += [
+                    label
+                    for label in labels[v]
+                    if label[0] <= self.budget and self.objective.may_win(label)
+                ]
         return result
 
     @property

@@ -90,10 +90,10 @@ def until_stop(text: str, stops: tuple[str, ...]) -> tuple[str, bool]:
 
 _KNOWS = (
     "It knows one small made-up world: coloured shapes and signs on a grid of three by three "
-    '("How many circles are there?", "What does the sign say?") and how things are done there ("How '
-    'do I open the gate?"). For anything else name a real model: openai:NAME with OPENAI_API_KEY '
-    "set, or NAME with the base URL of any OpenAI-compatible server (--model and --base-url on the "
-    "command line)"
+    '("How many circles are there?", "What does the sign say?"), and how things are done there '
+    '("How do I open the gate?"). For anything else name a real model: openai:NAME with '
+    "OPENAI_API_KEY set, or NAME with the base URL of any OpenAI-compatible server (--model and "
+    "--base-url on the command line)"
 )
 
 COMPACT = "compact"
@@ -104,6 +104,7 @@ class EmbeddedModel:
     """The packaged vision-language model (3.3 M parameters, CPU, no key, no download).
 
     It answers from the last message's text and the last image; it has no memory of earlier turns.
+    A run asks `check_domain` first; `complete` answers anything, outside its world with nonsense.
 
     Args:
         folder: other weights than the packaged ones, for training; loaded at once.
@@ -134,12 +135,11 @@ class EmbeddedModel:
             OutOfDomainError: there is more than one image, one that is no scene of the world, or a
                 question that is none of the world's.
         """
-        why = ""
-        if len(images) > 1:
+        why = outside(question, bool(images))
+        if not why and len(images) > 1:
             why = f"it looks at one picture at a time, and there are {len(images)}"
-        elif not all(map(is_scene, images)):
+        if not why and not all(map(is_scene, images)):
             why = "the picture is no scene of its world"
-        why = why or outside(question, bool(images))
         if why:
             raise OutOfDomainError(f"the embedded model cannot answer this: {why}. {_KNOWS}")
 

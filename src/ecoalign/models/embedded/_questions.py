@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ecoalign.models.embedded._network import LONGEST
 from ecoalign.models.embedded._tokenizer import PIECE, Tokenizer, plain
 from ecoalign.models.embedded._world import (
     CELLS,
@@ -123,6 +124,8 @@ def outside(question: str, has_picture: bool) -> str:
         has_picture: whether there is a picture to answer it from.
     """
     pieces = [one for one in PIECE.findall(plain(question).lower()) if one not in _SILENT]
+    if len(pieces) > LONGEST:
+        return f"it reads at most {LONGEST} words, and this has {len(pieces)}"
     strange = list(dict.fromkeys(one for one in pieces if one not in _vocabulary()))
     if strange:
         shown = ", ".join(f'"{one[:20]}"' for one in strange[:3])

@@ -84,7 +84,7 @@ def is_scene(image: Image.Image) -> bool:
     if short < _SMALLEST or long > _STRETCHED * short:
         return False
     side = 3 * _CELL
-    scaled = image.convert("RGB").resize(
+    scaled = (image if image.mode == "RGB" else image.convert("RGB")).resize(
         (side, side), PillowImage.Resampling.BICUBIC, reducing_gap=3.0
     )
     pixels = np.asarray(scaled, dtype=np.float32)
