@@ -67,10 +67,12 @@ class AskedAhead:
     """A call that was made before it was known to be needed.
 
     Attributes:
+        request: what was asked.
         said: what came of it; None until it ends.
         calls: its attempts, not on record yet.
     """
 
+    request: PromptRequest
     said: Completion | EcoAlignError | None = None
     calls: list[Called] = field(default_factory=list)
 
@@ -392,13 +394,17 @@ class RunContext:
         if key in self.ahead:
             return
         # It has its place from the start: what ends first does not matter.
-        made = self.ahead[key] = AskedAhead()
+        made = self.ahead[key] = AskedAhead(request)
         try:
             made.said = await self.collecting(made.calls, after)._complete(request, call, fund)
         except EcoAlignError as error:
             made.said = error
         if not made.calls:
             del self.ahead[key]
+
+    def is_ahead(self, request: PromptRequest) -> bool:
+        """Whether this was asked before it was known to be needed."""
+        return request_key(self.render(request)) in self.ahead
 
     def drop_ahead(self) -> None:
         """Record the calls that turned out not to be needed, under a stage of their own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from ecoalign.graph import (
@@ -91,7 +91,7 @@ async def propose(ctx: RunContext, graph: ThoughtGraph, node: ThoughtId, steps: 
     path = graph.path_to(node)
     fusable = settings.fuse and path[-1].kind not in (ThoughtKind.ROOT, ThoughtKind.STRATEGY)
     others = may_be_fused(graph, node) if fusable else ()
-    request = propose_request(ctx, path, others, steps)
+    request = _as_asked(ctx, propose_request(ctx, path, others, steps))
     result = ctx.dialect.parse_propose(request, await ctx.ask(request))
     allowed = [c for c in result.candidates if _allowed(ctx, c, fusable=fusable)]
     greedy = settings.temperature == 0
@@ -101,6 +101,14 @@ async def propose(ctx: RunContext, graph: ThoughtGraph, node: ThoughtId, steps: 
     if greedy:
         fresh = _different(fresh)
     return Proposal(tuple(fresh), result.dropped + len(result.candidates) - len(fresh), seen)
+
+
+def _as_asked(ctx: RunContext, request: ProposeRequest) -> ProposeRequest:
+    """The same with the steps that it was asked ahead with, if it was and these are more."""
+    asked = (made.request for made in ctx.ahead.values())
+    steps = {one.steps for one in asked if isinstance(one, ProposeRequest)}
+    found = (replace(request, steps=n) for n in sorted(steps) if n >= request.steps)
+    return next(filter(ctx.is_ahead, found), request)
 
 
 def _is_news(ctx: RunContext, region: Region, path: tuple[Thought, ...]) -> bool:

@@ -87,8 +87,8 @@ async def with_root_ahead(
         return await score_draft(ctx, drafted, root)
     with _fund(ctx, bounds):
         # Both are let finish, whatever happens to one: what goes on unseen would spend unseen.
-        result, _ = await asyncio.gather(
-            score_draft(ctx, drafted, root), ctx.ask_ahead(request, _FUND), return_exceptions=True
+        _, result = await asyncio.gather(
+            ctx.ask_ahead(request, _FUND), score_draft(ctx, drafted, root), return_exceptions=True
         )
     if isinstance(result, BaseException):
         raise result
@@ -153,6 +153,7 @@ def _requests(
     newest = chain(reversed(made), state.graph.newest(OTHERS_SEARCHED - len(made)))
     others = fusable_with(newest, path) if ctx.settings.fuse else ()
     asked: list[PromptRequest] = [propose_request(ctx, path, others, steps)]
-    if len(jobs[chosen].candidate.forecast) == _ANSWER_NEXT:
+    # What was found together is to be put together first.
+    if len(jobs) == 1 and len(jobs[chosen].candidate.forecast) == _ANSWER_NEXT:
         asked.append(execute_request(ctx, Job(-1, _ANSWER, path)))
     return asked
