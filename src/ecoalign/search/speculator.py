@@ -32,6 +32,10 @@ _ANSWER = Candidate(ActionKind.ANSWER, "", ())
 _ANSWER_NEXT = 2
 """Steps of a forecast that sees an answer after the action."""
 
+_ANSWERS_LEFT = 16
+"""Answers that the rest of the budget has room for where one is asked ahead: where images are dear,
+one in vain would cost the search an action."""
+
 _GROWS = (ActionKind.THINK, ActionKind.LOOK, ActionKind.FUSE)
 
 
@@ -52,14 +56,20 @@ def proposal_ahead(
     if chosen is None:
         yield None
         return
-    ahead = Ahead(_FUND, lambda texts: _requests(ctx, state, jobs, chosen, texts, now.horizon))
-    bounds = ctx.bounds(*ahead.requests([ctx.longest(execute_request(ctx, job)) for job in jobs]))
+
+    def requests(texts: Sequence[str | None]) -> list[PromptRequest]:
+        return _requests(ctx, state, jobs, chosen, texts, now.horizon)
+
+    bounds = ctx.bounds(*requests([ctx.longest(execute_request(ctx, job)) for job in jobs]))
+    ledger, left = ctx.ledger, ctx.ledger.remaining()
+    if not left.covers(*[ledger.needs(bounds[1:])] * _ANSWERS_LEFT):
+        bounds = bounds[:1]
     needs = (state.needs[action.id] for action in batch)
-    if not ctx.ledger.remaining().covers(*needs, ctx.ledger.needs(bounds)):
+    if not left.covers(*needs, ledger.needs(bounds)):
         yield None
         return
     with _fund(ctx, bounds):
-        yield ahead
+        yield Ahead(_FUND, lambda texts: requests(texts)[: len(bounds)])
 
 
 async def with_root_ahead(
