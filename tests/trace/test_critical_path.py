@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from itertools import pairwise, product
 
@@ -11,53 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from methodical import Stages, answered
-from scripted import Said, Script, action, actions, align, asking
+from scripted import Script, action, actions, align, asking
+from ticking import Ticking, ticks_of
 
 from ecoalign.aligner import Aligner
 from ecoalign.budget import Budget
 from ecoalign.errors import ModelError
 from ecoalign.evaluators import Ensemble, SelfEvaluator
-from ecoalign.models import ChatRequest, Completion, Usage
+from ecoalign.models import ChatRequest, Usage
 from ecoalign.models.fake import FakeModel, Reply
 from ecoalign.replay import replay
 from ecoalign.settings import Settings
-from ecoalign.trace import Alignment, critical_path
+from ecoalign.trace import critical_path
 from ecoalign.trace.events import ActionsChosen, Called, CallFailure, to_json
-
-
-class Ticking(FakeModel):
-    """Every call takes one tick of a clock that a test moves by hand."""
-
-    def __init__(
-        self, says: Callable[[ChatRequest], Said] | None = None, name: str = "fake"
-    ) -> None:
-        super().__init__(says or Script(), name)
-        self.waiting: list[asyncio.Event] = []
-
-    async def complete(self, request: ChatRequest) -> Completion:
-        gate = asyncio.Event()
-        self.waiting.append(gate)
-        await gate.wait()
-        return await super().complete(request)
-
-    def tick(self) -> bool:
-        """Answer all that wait; whether there was one."""
-        ready, self.waiting = self.waiting, []
-        for gate in ready:
-            gate.set()
-        return bool(ready)
-
-
-async def ticks_of(run: Awaitable[Alignment], *models: Ticking) -> tuple[Alignment, int]:
-    """What a run gives, and the ticks that it took."""
-    task = asyncio.ensure_future(run)
-    ticks = 0
-    while not task.done():
-        for _ in range(100):
-            # All that can be asked without a further answer is asked.
-            await asyncio.sleep(0)
-        ticks += sum(model.tick() for model in models) > 0
-    return task.result(), ticks
 
 
 def thinking(count: int) -> Script:

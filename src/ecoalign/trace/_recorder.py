@@ -79,8 +79,9 @@ def _retimed(event: E, recorded: Event) -> E:
 
 
 def _with_seconds(fresh: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """`fresh` with every duration of `recorded`, at any depth."""
-    out = dict(fresh)
+    """`fresh` with every duration of `recorded`, at any depth, and in its order: stages are in that
+    in which their first calls ended."""
+    out = {name: fresh[name] for name in recorded if name in fresh} | dict(fresh)
     for name, value in fresh.items():
         if name == "seconds":
             out[name] = recorded.get(name, value)
