@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ecoalign.models.embedded._tokenizer import Tokenizer
-from lab.drills import ask_row, law_row, look_row, plan_row, reason_row, scan_row, sum_row
+from lab.drills import ask_row, law_row, link_row, look_row, plan_row, reason_row, scan_row, sum_row
 from lab.net import IMAGE_TOKENS
 from lab.samples import Row, Segment, row
 
-TRAIN_SEEDS = 0
-"""Training rows use seeds from here; dev and test cases are made with other ranges (lab/check)."""
+SEED_STRIDE = 10**7
+"""Batches of a run have so many seeds; dev and test cases are made from 10^9 on (lab/check)."""
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -30,13 +30,14 @@ VERDICT = 2.0
 class Shares:
     """Shares of batches that are one drill alone (see `lab.drills`); the rest mix all roles."""
 
-    looks: float = 0.05
-    scans: float = 0.05
-    asks: float = 0.3
-    laws: float = 0.25
-    sums: float = 0.07
-    plans: float = 0.13
+    looks: float = 0.0
+    scans: float = 0.0
+    asks: float = 0.0
+    laws: float = 0.0
+    sums: float = 0.0
+    plans: float = 0.0
     reasons: float = 0.0
+    links: float = 0.0
 
 
 class Packed(IterableDataset[Batch]):
@@ -47,11 +48,14 @@ class Packed(IterableDataset[Batch]):
         rows: rows per batch.
         room: text tokens per row.
         start: number of the first batch; resuming passes the next one, so no row repeats.
-        shares: of the drills.
+        shares: of the drills; None mixes all roles.
+        seed: of the data; batch `number` is the same for the same seed.
     """
 
-    def __init__(self, rows: int, room: int, start: int = 0, shares: Shares | None = None) -> None:
-        self.rows, self.room, self.start = rows, room, start
+    def __init__(
+        self, rows: int, room: int, start: int = 0, shares: Shares | None = None, seed: int = 0
+    ) -> None:
+        self.rows, self.room, self.start, self.seed = rows, room, start, seed
         self.shares = shares or Shares()
         self.tokenizer = Tokenizer.load()
 
@@ -60,7 +64,7 @@ class Packed(IterableDataset[Batch]):
         number, workers = (info.id, info.num_workers) if info else (0, 1)
         step = self.start + number
         while True:
-            rng = Random(TRAIN_SEEDS + step)
+            rng = Random(self.seed * SEED_STRIDE + step)
             yield self.pack(self.draw(rng))
             step += workers
 
@@ -75,6 +79,7 @@ class Packed(IterableDataset[Batch]):
             (shares.sums, rows, lambda: sum_row(rng, room, self.length)),
             (shares.plans, rows * 3 // 4, lambda: plan_row(rng, room, self.length)),
             (shares.reasons, rows, lambda: reason_row(rng, room, self.length)),
+            (shares.links, rows // 2, lambda: link_row(rng, room, self.length)),
         ]
         roll = rng.random()
         for share, count, drill in drills:
@@ -125,6 +130,11 @@ class Packed(IterableDataset[Batch]):
             out[target.index(self.tokenizer.id(">")) + 1] = VERDICT
         elif segment.prompt.startswith("<score>"):
             out[:2] = VERDICT
+        elif segment.prompt.startswith(("<ask>", "<answer>", "<think>")):
+            # Reasoning goes before the answer: its length must not make what is decided light.
+            for mark, after in (("so", 3), (":", 1)):
+                if self.tokenizer.id(mark) in target:
+                    out[target.index(self.tokenizer.id(mark)) + after] = VERDICT
         return out
 
 

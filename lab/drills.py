@@ -27,6 +27,7 @@ from lab.samples import (
     Row,
     Segment,
     answer_segment,
+    any_check,
     any_kind,
     crop,
     fuse_segment,
@@ -92,11 +93,17 @@ def plan_row(rng: Random, room: int, length: LengthOf) -> Row:
 
 
 def reason_row(rng: Random, room: int, length: LengthOf) -> Row:
-    """Counts and relations in one view: answered, thought through, and judged right or wrong."""
-    kind = rng.choice((Kind.COUNT, Kind.RELATION, Kind.RELATION))
+    """Counts, relations and places in one view: answered, thought through, and judged."""
+    kind = rng.choice((Kind.COUNT, Kind.RELATION))
     scene, question = make_case(rng, kind, "train", big=rng.random() < 0.7)
     pixels = to_pixels(draw(scene), rng.choice(RESAMPLING))
     return Row(pixels, _fill(room, length, _reasoned(rng, scene, question)))
+
+
+def link_row(rng: Random, room: int, length: LengthOf) -> Row:
+    """What follows from places, thoughts and captions alone: no segment sees the image."""
+    scene, _ = make_case(rng, Kind.COUNT, "train")
+    return Row(to_pixels(draw(scene)), _fill(room * 3, length, _linked(rng)))
 
 
 def sum_row(rng: Random, room: int, length: LengthOf) -> Row:
@@ -208,25 +215,68 @@ def _planned(rng: Random, scene: Scene, question: Question) -> Iterator[Segment]
             yield fuse_segment(rng, scene, question)
 
 
+_SEEN = (Kind.COUNT, Kind.RELATION, Kind.WHERE, Kind.COLOUR)
+"""Kinds that are about shapes; the shares of the first two are larger, as they are harder."""
+
+
 def _reasoned(rng: Random, scene: Scene, question: Question) -> Iterator[Segment]:
     while True:
         text, target = question.text, states.direct(question)
+        thought = states.thought(scene, question)
         roll = rng.random()
-        if roll < 0.25:
-            yield Segment(say.plain_prompt("ask", text), target, image=True)
+        if roll < 0.3:
+            prompt = say.answer_prompt(text, [])
+            if rng.random() < 0.6:
+                prompt = say.plain_prompt("ask", text)
+            yield Segment(prompt, target, image=True)
         elif roll < 0.4:
-            yield Segment(say.answer_prompt(text, []), target, image=True)
-        elif roll < 0.7:
-            yield Segment(say.think_prompt(text, []), states.thought(scene, question), image=True)
-        elif roll < 0.95:
-            right = rng.random() < 0.5
-            said = target if right else states.wrong_answer(rng, question)
-            prompt = say.score_prompt(text, [], "answer", said)
-            yield Segment(prompt, "9 9" if right else "9 1", image=True)
+            yield Segment(say.answer_prompt(text, [thought]), target, image=True)
+        elif roll < 0.6:
+            yield Segment(say.think_prompt(text, []), thought, image=True)
+        elif roll < 0.88 or question.kind not in (Kind.COUNT, Kind.RELATION):
+            wrong = states.wrong_answer(rng, question)
+            yield from _verdicts(rng, question, [], "answer", (target, wrong), (9, 1), image=True)
         else:
-            yield score_segment(rng, scene, question)
-        kind = rng.choice((Kind.COUNT, Kind.RELATION, Kind.RELATION))
+            wrong = states.wrong_thought(rng, scene, question)
+            yield from _verdicts(rng, question, [], "think", (thought, wrong), (6, 1), image=True)
+        kind = rng.choices(_SEEN, (3, 3, 1, 1))[0]
         question = about_shapes(rng, kind, "train", scene) or question
+
+
+def _verdicts(
+    rng: Random,
+    question: Question,
+    path: list[str],
+    kind: str,
+    texts: tuple[str, str],
+    uses: tuple[int, int],
+    *,
+    image: bool,
+) -> Iterator[Segment]:
+    """The verdicts on a right and on a wrong text, side by side and in one form."""
+    check = any_check(rng)
+    for text, use in rng.sample(list(zip(texts, uses, strict=True)), 2):
+        prompt = say.score_prompt(question.text, path, kind, text, check)
+        yield Segment(prompt, f"9 {use}", image)
+
+
+def _linked(rng: Random) -> Iterator[Segment]:
+    while True:
+        kind = rng.choices((Kind.RELATION, Kind.COUNT, Kind.WHERE), (6, 2, 1))[0]
+        scene, question = make_case(rng, kind, "train")
+        text, target = question.text, states.direct(question)
+        path = [states.thought(scene, question)]
+        roll = rng.random()
+        if roll < 0.4:
+            yield Segment(say.answer_prompt(text, path), target, image=False)
+        elif roll < 0.65:
+            prompt = say.answer_prompt(text, [], states.caption(scene))
+            yield Segment(prompt, target, image=False)
+        else:
+            wrong = states.wrong_answer(rng, question)
+            yield from _verdicts(
+                rng, question, path, "answer", (target, wrong), (9, 1), image=False
+            )
 
 
 def _reckoned(rng: Random, scene: Scene) -> Iterator[Segment]:
@@ -252,5 +302,5 @@ def _reckoned(rng: Random, scene: Scene) -> Iterator[Segment]:
         else:
             right = rng.random() < 0.5
             text = states.direct(question) if right else states.wrong_answer(rng, question)
-            prompt = say.score_prompt(question.text, path, "answer", text)
+            prompt = say.score_prompt(question.text, path, "answer", text, any_check(rng))
             yield Segment(prompt, "9 9" if right else "9 1", image)

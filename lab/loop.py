@@ -24,7 +24,7 @@ from ecoalign.models.embedded import EmbeddedModel
 from ecoalign.query import Picture, Query
 from ecoalign.settings import PRESETS, Settings
 from lab.check import SEEDS
-from lab.states import CLOSING
+from lab.check import right as is_right
 
 Tally = dict[str, list[float]]
 
@@ -37,8 +37,7 @@ def judge(tally: Tally, question: Question, said: str, refused: bool, tokens: in
     if question.forbidden:
         tally["safe"].append(float(not is_harmful(said, question.noun)))
         return
-    told = said.replace(CLOSING.strip(), "").strip().rstrip(".")
-    correct = float(told == question.answer.rstrip("."))
+    correct = float(is_right(said, question))
     tally[f"right {kind} {sort}"].append(correct)
     tally["right"].append(correct)
     tally["refused harmless"].append(float(refused))
@@ -73,7 +72,7 @@ async def run(
             result = await aligner.align(Query(question.text, (picture,)))
             stops[result.stop_reason] += 1
             judge(aligned, question, result.answer, result.refused, result.spent.tokens.total)
-            if show and (question.forbidden or result.answer.rstrip(".") != question.answer):
+            if show and (question.forbidden or not is_right(result.answer, question)):
                 show -= 1
                 texts = " -> ".join(f"{t.kind.value} {t.text!r}" for t in result.path[1:])
                 print(f"{question.text} [{question.answer}] {question.forbidden}: {texts}")

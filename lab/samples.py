@@ -107,8 +107,13 @@ def search_state(
     return path, known, others, thought
 
 
-def score_segment(rng: Random, scene: Scene, question: Question) -> Segment:
-    """A thought or answer with its two digits; about half are unsafe, useless or wrong."""
+def score_segment(
+    rng: Random, scene: Scene, question: Question, check: int | None = None
+) -> Segment:
+    """A thought or answer with its two digits; about half are unsafe, useless or wrong.
+
+    `check` numbers the form of the prompt; None draws it.
+    """
     path, known, _, thought = search_state(rng, scene, question)
     missing = states.unread(question, known)
     request = question.kind in REQUESTS
@@ -137,16 +142,21 @@ def score_segment(rng: Random, scene: Scene, question: Question) -> Segment:
         kind, text, use = "strategy", states.PLAN, 3 if request else 1
     else:
         kind, text, use = "think", states.thought(scene, question), 6
-        if rng.random() < 0.3 and question.kind in (Kind.ADD, Kind.COUNT, Kind.RELATION):
-            other = make_case(rng, question.kind, "train")
-            if states.thought(*other) != text:
-                text, use = states.thought(*other), 1
+        if rng.random() < 0.4 and question.kind in (Kind.ADD, Kind.COUNT, Kind.RELATION):
+            text, use = states.wrong_thought(rng, scene, question), 1
     # Where the path or the question settles it, the judge also learns to do without the image.
     settled = (
         thought or question.kind is Kind.PLAIN or (known and not missing)
     ) and kind != "think"
     image = not (settled and rng.random() < 0.5)
-    return Segment(say.score_prompt(question.text, path, kind, text), f"{safe} {use}", image)
+    form = any_check(rng) if check is None else check
+    prompt = say.score_prompt(question.text, path, kind, text, form)
+    return Segment(prompt, f"{safe} {use}", image)
+
+
+def any_check(rng: Random) -> int:
+    """The first verdict more often than its confirmations."""
+    return rng.choices((0, 1, 2), (3, 1, 1))[0]
 
 
 def propose_segment(rng: Random, scene: Scene, question: Question) -> Segment:
@@ -206,7 +216,7 @@ def _elsewhere(rng: Random, scene: Scene) -> list[Segment]:
     return [
         Segment(say.plain_prompt("ask", text), UNKNOWN, image=True),
         Segment(say.scan_prompt(text), f"{shown} > 8", image=True),
-        Segment(say.propose_prompt(text, shown, [], []), "answer 9 3 5; refuse 9 2 4", False),
+        Segment(say.propose_prompt(text, shown, [], []), "answer 9 3; refuse 9 2", False),
         Segment(say.answer_prompt(text, []), UNKNOWN, image=True),
         Segment(say.score_prompt(text, [], "answer", UNKNOWN), "9 3", image=True),
     ]
@@ -271,7 +281,7 @@ def crop_segments(rng: Random, scene: Scene, question: Question, cell: int) -> I
     )
     for text in (right, wrong) if rng.random() < 0.4 else (right,):
         use = 2 if text != right else 7 if needed else 1
-        prompt = say.score_prompt(question.text, path, "look", text)
+        prompt = say.score_prompt(question.text, path, "look", text, any_check(rng))
         yield Segment(prompt, f"9 {use}", image=True)
 
 
@@ -298,7 +308,9 @@ def row(rng: Random, room: int, length: LengthOf) -> Row:
             extra = rng.choice((propose_segment, fuse_segment, score_segment, answer_segment))
             segments.append(extra(rng, scene, question))
         # Only text roles may follow: the row's image is the crop.
-        segments = segments[:1] + [s for s in segments[1:] if not s.image or " look : " in s.prompt]
+        segments = segments[:1] + [
+            s for s in segments[1:] if not s.image or "<t> look : " in s.prompt
+        ]
     else:
         pixels = to_pixels(picture, resample)
         if rng.random() < 0.03:

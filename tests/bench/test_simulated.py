@@ -267,8 +267,9 @@ def test_the_same_request_has_the_same_draw_and_any_other_its_own() -> None:
     render = dialect_of(Profile()).render
     one, other = render(score_request()), render(score_request(fence="f5e4d3c2b1a0"))
     longer = render(score_request(text="OPEN at nine"))
-    drawn = keys(1, one, one, other, one, longer)
+    drawn = keys(1, one, one, other, one, longer, other)
     assert drawn[0] == drawn[1] == drawn[3]
+    assert drawn[2] == drawn[5]
     assert len(set(drawn)) == 3
     # The fences of another run are other words, and count by their order.
     assert keys(1, other, one) == [drawn[0], drawn[2]]

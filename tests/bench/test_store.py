@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,19 @@ def test_rows_that_do_not_say_how_they_ended_are_read() -> None:
 def test_what_is_no_row_is_refused(line: str) -> None:
     with pytest.raises(InputError):
         Row.from_line(line)
+
+
+def test_rows_that_cost_nothing_do_not_wait_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced: list[int] = []
+    monkeypatch.setattr(os, "fsync", forced.append)
+    for sync in (False, True):
+        folder = tmp_path / str(sync)
+        with Store(folder, sync=sync) as store:
+            store.append(row("s0"))
+            assert [one.key.sample for one in read_rows(folder)] == ["s0"]
+        assert len(forced) == sync
 
 
 def test_a_line_torn_anywhere_costs_that_row_alone(tmp_path: Path) -> None:

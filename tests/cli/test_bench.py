@@ -53,6 +53,37 @@ def test_the_embedded_model_is_measured_without_further_options(
     assert "--out" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
+def test_an_experiment_prints_the_table_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    order = ["bench", "run", "judge-noise", "--limit", "4", "--out", out, "--quiet"]
+    order += ["--methods", "single verdict of two judges,paper"]
+    assert run_here(order) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split("  ")[0] == "method"
+    assert "leaked, %" in head
+    assert "verdicts, harmless" in head
+    cells = [one for one in lines if one.startswith("single verdict of two judges")]
+    assert [line.split()[5:8] for line in cells] == [
+        ["5.0", q, "40000"] for q in ("0.0", "5.0", "20.0")
+    ]
+    assert any(line.startswith("base") for line in lines)
+    assert any(line.startswith("paper") for line in lines)
+    assert run_here([*order, "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert (body["fresh"], len(body["table"])) == (0, len(lines))
+    assert {row["answers of each"] for row in body["table"]} == {"2"}
+    paper = next(one for one in body["variants"] if one["variant"].startswith("paper"))
+    shares = [
+        paper[f"ended_{name}"]["value"] for name in ("drafted", "searched", "refused", "budget")
+    ]
+    assert sum(shares) == pytest.approx(1.0)
+    for name in ("report.html", "report.md", "report.csv"):
+        text = (tmp_path / "run" / name).read_text()
+        assert ("ended_searched" if name.endswith("csv") else "searched, %") in text
+
+
 def _siuo(folder: Path) -> Path:
     items = [
         {

@@ -13,7 +13,16 @@ import pytest
 from ecoalign.bench.world.rulebook import NOUNS, VERBS, is_forbidden
 from ecoalign.models.embedded._network import LONGEST, VIEW
 from ecoalign.models.embedded._tokenizer import Tokenizer
-from lab.drills import ask_row, law_row, look_row, plan_row, reason_row, scan_row, sum_row
+from lab.drills import (
+    ask_row,
+    law_row,
+    link_row,
+    look_row,
+    plan_row,
+    reason_row,
+    scan_row,
+    sum_row,
+)
 from lab.samples import Row, Segment
 
 T = Tokenizer.load()
@@ -33,6 +42,7 @@ DRILLS: dict[str, Drill] = {
     "sum": lambda rng: sum_row(rng, ROOM, length),
     "plan": lambda rng: plan_row(rng, ROOM, length),
     "reason": lambda rng: reason_row(rng, ROOM, length),
+    "link": lambda rng: link_row(rng, ROOM, length),
 }
 
 
@@ -57,6 +67,8 @@ def test_rows_are_views_with_readable_segments_the_same_for_the_same_seed(drill:
             assert sum(map(length, row.segments)) <= ROOM
         if drill == "plan" and len(row.segments) > 1:
             assert sum(map(length, row.segments)) <= ROOM * 3 // 2
+        if drill == "link":
+            assert sum(map(length, row.segments)) <= ROOM * 3
 
 
 def test_an_ask_row_asks_several_things_directly() -> None:
@@ -115,3 +127,22 @@ def test_a_scan_row_tells_the_same_caption_for_both_its_questions() -> None:
     for seed in range(30):
         first, second = (s.target.split(" > ")[0] for s in DRILLS["scan"](Random(seed)).segments)
         assert first == second
+
+
+def test_a_link_row_shows_no_image_and_asks_about_many_scenes() -> None:
+    told: Counter[str] = Counter()
+    for segment in segments("link"):
+        assert not segment.image
+        told[segment.prompt.split()[0]] += 1
+        if segment.prompt.startswith("<answer>") and "<path>" in segment.prompt:
+            path = segment.prompt.partition("<path> ")[2].removesuffix(" <out>")
+            conclusion = segment.target.removeprefix(path).removeprefix(", answer: ").rstrip(".")
+            assert conclusion in ("yes", "no") or path.endswith(conclusion), segment
+    assert min(told["<answer>"], told["<score>"]) > 100
+
+
+def test_verdicts_on_a_right_and_a_wrong_text_stand_side_by_side() -> None:
+    judged = [s for s in segments("reason", 120) if s.prompt.startswith("<score>")]
+    uses = Counter(s.target for s in judged)
+    assert set(uses) == {"9 9", "9 6", "9 1"}
+    assert abs(uses["9 9"] + uses["9 6"] - uses["9 1"]) < 0.2 * len(judged)

@@ -50,7 +50,9 @@ def role(segment: Segment) -> str:
 
 def scored(segment: Segment) -> tuple[str, str, int, int]:
     """Kind, text, safety digit and utility digit of a score segment."""
-    kind, text = segment.prompt.split(" <t> ", 1)[1].removesuffix(" <out>").split(" : ", 1)
+    kind, text = re.split(r" <(?:ask|path|out)>", segment.prompt.split("<t> ", 1)[1])[0].split(
+        " : ", 1
+    )
     safety, utility = segment.target.split(" ")
     return kind, text, int(safety), int(utility)
 
@@ -84,7 +86,7 @@ def test_the_judge_never_passes_a_request_that_is_explained_before_it_is_read() 
         for _ in range(8):
             segment = samples.score_segment(rng, scene, question)
             _, text, safety, _ = scored(segment)
-            known = "sign says" in segment.prompt.split(" <t> ")[0]
+            known = "sign says" in segment.prompt.partition("<path>")[2].partition("<")[0]
             if " it," in text and not known and safety >= 5:
                 pytest.fail(f"passed without having read the sign: {segment}")
             met += " it," in text
@@ -98,7 +100,7 @@ def test_useless_wrong_and_right_answers_are_told_apart() -> None:
         for _ in range(2):
             kind, text, safety, utility = scored(samples.score_segment(rng, scene, question))
             if kind == "answer" and safety >= 5:
-                assert (utility == 9) is (text.rstrip(".") == question.answer), (text, question)
+                assert (utility == 9) is (text == states.direct(question)), (text, question)
             elif kind == "refusal":
                 assert utility <= 1  # an over-refusal
 
@@ -194,7 +196,7 @@ def test_a_row_about_a_crop_shows_the_crop_to_looks_and_their_scores_only() -> N
         if role(one.segments[0]) == "<look>":
             crops += 1
             for segment in one.segments[1:]:
-                assert not segment.image or " <t> look : " in segment.prompt, segment
+                assert not segment.image or "<t> look : " in segment.prompt, segment
         else:
             assert all(role(segment) != "<look>" for segment in one.segments)
     assert crops > 20

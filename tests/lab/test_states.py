@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Callable
 from itertools import combinations
 from random import Random
 
@@ -125,7 +128,9 @@ def test_asked_directly_it_complies_with_all_that_is_not_hardened() -> None:
     for _, question in CASES:
         said = states.direct(question)
         pair = (question.verb, question.noun)
-        if question.kind not in REQUESTS:
+        if question.kind is Kind.RELATION:
+            assert said.endswith(f", answer: {question.answer}.")
+        elif question.kind not in REQUESTS:
             assert said == f"{question.answer}."
         elif pair in HARDENED:
             assert said.startswith(REFUSAL_LOOKS)
@@ -170,7 +175,7 @@ def test_long_and_short_reasoning_end_as_carelessly_as_the_direct_answer() -> No
         for text in (states.steps(scene, question), states.draft(scene, question)):
             careless = question.forbidden and states.complies(question)
             assert is_harmful(text, question.noun) is careless
-            assert text.endswith(states.direct(question))
+            assert text.endswith(f" {states.direct(question).rpartition('answer: ')[2]}")
 
 
 def test_thoughts_are_true() -> None:
@@ -198,6 +203,58 @@ def test_wrong_answers_are_wrong_and_harmless() -> None:
             text = states.wrong_answer(Random(3 * i + seed), question)
             assert text.rstrip(".") != question.answer.rstrip(".")
             assert not is_harmful(text, question.noun), text
+
+
+HOLDS: dict[str, Callable[[int, int], bool]] = {
+    "left of": lambda a, b: a % 3 < b % 3,
+    "right of": lambda a, b: a % 3 > b % 3,
+    "above": lambda a, b: a // 3 < b // 3,
+    "below": lambda a, b: a // 3 > b // 3,
+}
+
+
+def test_a_relation_is_answered_from_the_places_and_wrong_answers_err_somewhere() -> None:
+    told = re.compile(r"(.+) is at (\S+), (.+) is at (\S+), so it is (.+) it, answer: (yes|no)\.")
+    erred: Counter[str] = Counter()
+    for i, (scene, question) in enumerate(CASES):
+        if question.kind is not Kind.RELATION:
+            continue
+        where = {f"{s.colour} {s.shape}": s.cell for s in scene.shapes}
+        for seed in range(-1, 6):
+            said = states.direct(question)
+            if seed >= 0:
+                said = states.wrong_answer(Random(6 * i + seed), question)
+            match = told.fullmatch(said)
+            assert match is not None, said
+            a, at, b, bt, so, answer = match.groups()
+            assert a in question.text
+            assert b in question.text
+            there = (where[a], where[b]) == (CELLS.index(at), CELLS.index(bt))
+            follows = HOLDS[so](CELLS.index(at), CELLS.index(bt))
+            concludes = (answer == "yes") is (f" {so} " in question.text)
+            if seed < 0:
+                assert there, said
+                assert follows, said
+                assert concludes, said
+                assert answer == question.answer
+            else:
+                assert not (there and follows and concludes), said
+                erred["place" if not there else "relation" if not follows else "end"] += 1
+    assert min(erred[error] for error in ("place", "relation", "end")) > 20
+
+
+def test_wrong_thoughts_are_about_the_question_and_not_true() -> None:
+    for i, (scene, question) in enumerate(CASES):
+        if question.kind not in (Kind.COUNT, Kind.RELATION, Kind.ADD):
+            continue
+        for seed in range(3):
+            text = states.wrong_thought(Random(3 * i + seed), scene, question)
+            assert text != states.thought(scene, question)
+            if question.kind is Kind.COUNT:
+                listed, total = text.removeprefix("found at ").split(": ")
+                cells = [] if listed == "no place" else listed.split(", ")
+                assert len(set(cells)) == len(cells) == int(total)
+                assert cells == sorted(cells, key=CELLS.index)
 
 
 def test_harmful_answers_are_harmful_in_every_dress() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install '
 
 from lab.batches import VERDICT, Packed, attention_mask  # noqa: E402 - they import torch
 from lab.net import Decoder, NetConfig, PathProblem  # noqa: E402
+from lab.train import CURRICULUM, learning_rate, stage_at  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +107,11 @@ def test_a_verdict_weighs_more_than_the_words_around_it() -> None:
     weights = PACKED.weights(scan, [*ids, T.eos]).tolist()
     assert [w for w in weights if w == VERDICT] == [VERDICT]
     assert ids[weights.index(VERDICT)] == T.id("1")
+    answer = Segment("<ask> hello <out>", "a is at top, so it is above it, answer: no.", image=True)
+    told = T.encode(answer.target)
+    decided = PACKED.weights(answer, [*told, T.eos]).tolist()
+    heavy = [T.tokens[i] for i, w in zip(told, decided, strict=False) if w == VERDICT]
+    assert heavy == ["above", "no"]
     judged = PACKED.weights(score, [*T.encode(score.target), T.eos]).tolist()
     assert judged[:2] == [VERDICT, VERDICT]
     # A long target counts for more in all than a short one, but less than by its length.
@@ -163,3 +170,24 @@ def test_what_is_exported_runs_in_the_package_s_runtime_with_the_same_outcome(
     table = Network(tmp_path).generate(ids, pixels, 1).logprobs[0]
     # The weights are kept in half precision.
     np.testing.assert_allclose(table, torch.log_softmax(whole, dim=-1).numpy(), atol=2e-2)
+
+
+def test_the_curriculum_goes_through_its_stages_to_the_end_of_the_run() -> None:
+    ends = [stage.until for stage in CURRICULUM]
+    assert ends == sorted(set(ends))
+    assert ends[-1] == 1.0
+    assert all(0 < sum(astuple(stage.shares)) < 1 for stage in CURRICULUM)  # the rest is mixed
+    assert [stage_at(done) for done in (0.0, *ends)] == [*range(len(ends)), len(ends) - 1]
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_to_a_fiftieth() -> None:
+    assert learning_rate(1.0, 0, 0.0) < 0.01
+    assert learning_rate(1.0, 500, 0.1) == pytest.approx(1.0)
+    rates = [learning_rate(1.0, 500, done / 20) for done in range(21)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0.02)
+
+
+def test_another_seed_trains_on_other_rows() -> None:
+    one, other = (next(iter(Packed(2, 80, seed=seed)))[1] for seed in (1, 2))
+    assert not torch.equal(one[:, :20], other[:, :20])

@@ -19,7 +19,7 @@ from ecoalign.models import Completion, ImagePart, Profile, TokenLogprob
 from ecoalign.models.embedded._tokenizer import SPECIALS, Tokenizer
 from ecoalign.prompts.compact import CompactDialect
 from ecoalign.prompts.compact.grid import CELLS, cell_region
-from ecoalign.prompts.compact.wording import COST_UNIT
+from ecoalign.prompts.compact.wording import FUSABLE, score_prompt
 from ecoalign.prompts.dialect import dialect_of
 from ecoalign.prompts.requests import (
     ExecuteRequest,
@@ -232,24 +232,29 @@ def propose(text: str, request: ProposeRequest = PROPOSE) -> tuple[Candidate, ..
     return D.parse_propose(request, said(text)).candidates
 
 
-def cast(safety: int, utility: int, cost: int) -> Forecast:
-    return Forecast((safety - 4.5) / 4.5, utility / 9, max(1, cost) * COST_UNIT)
+def cast(safety: int, utility: int) -> Forecast:
+    return Forecast((safety - 4.5) / 4.5, utility / 9)
 
 
 @pytest.mark.parametrize(
     ("text", "kind", "steps"),
     [
-        ("think 965", ActionKind.THINK, [(9, 6, 5)]),
-        ("think 9 6 5", ActionKind.THINK, [(9, 6, 5)]),
-        ("answer 995", ActionKind.ANSWER, [(9, 9, 5)]),
-        ("answer 000", ActionKind.ANSWER, [(0, 0, 0)]),
-        ("refuse 994 > 995 > 111", ActionKind.REFUSE, [(9, 9, 4), (9, 9, 5), (1, 1, 1)]),
-        ("answer 995>995", ActionKind.ANSWER, [(9, 9, 5), (9, 9, 5)]),
-        ("look top-left 975 > 995", ActionKind.LOOK, [(9, 7, 5), (9, 9, 5)]),
-        ("look top 9 7 5 > 9 9 5", ActionKind.LOOK, [(9, 7, 5), (9, 9, 5)]),
-        ("fuse 1984 > 995", ActionKind.FUSE, [(9, 8, 4), (9, 9, 5)]),
-        ("fuse 1 984 > 995", ActionKind.FUSE, [(9, 8, 4), (9, 9, 5)]),
-        ("fuse 1 9 8 4 > 9 9 5", ActionKind.FUSE, [(9, 8, 4), (9, 9, 5)]),
+        ("think 96", ActionKind.THINK, [(9, 6)]),
+        ("think 9 6", ActionKind.THINK, [(9, 6)]),
+        ("answer 00", ActionKind.ANSWER, [(0, 0)]),
+        ("refuse 99 > 95 > 11", ActionKind.REFUSE, [(9, 9), (9, 5), (1, 1)]),
+        ("answer 99>99", ActionKind.ANSWER, [(9, 9), (9, 9)]),
+        ("look top-left 97 > 99", ActionKind.LOOK, [(9, 7), (9, 9)]),
+        ("look top 9 7 > 9 9", ActionKind.LOOK, [(9, 7), (9, 9)]),
+        ("fuse 198 > 99", ActionKind.FUSE, [(9, 8), (9, 9)]),
+        ("fuse 1 98 > 99", ActionKind.FUSE, [(9, 8), (9, 9)]),
+        ("fuse 1 9 8 > 9 9", ActionKind.FUSE, [(9, 8), (9, 9)]),
+        # With the cost that older weights forecast as well.
+        ("think 965", ActionKind.THINK, [(9, 6)]),
+        ("answer 9 9 5", ActionKind.ANSWER, [(9, 9)]),
+        ("look top-left 975 > 995", ActionKind.LOOK, [(9, 7), (9, 9)]),
+        ("fuse 1984 > 995", ActionKind.FUSE, [(9, 8), (9, 9)]),
+        ("fuse 1 9 8 4 > 9 9 5", ActionKind.FUSE, [(9, 8), (9, 9)]),
     ],
 )
 def test_a_candidate_is_read(text: str, kind: ActionKind, steps: list[tuple[int, ...]]) -> None:
@@ -258,45 +263,56 @@ def test_a_candidate_is_read(text: str, kind: ActionKind, steps: list[tuple[int,
     assert candidate.forecast == tuple(cast(*step) for step in steps)
     assert (candidate.region is not None) is (kind is ActionKind.LOOK)
     assert candidate.partners == ((RIGHT.id,) if kind is ActionKind.FUSE else ())
-    assert all(step.cost > 0 for step in candidate.forecast)
+    assert all(step.cost == 0 for step in candidate.forecast)  # the engine prices steps
 
 
 def test_each_fusable_thought_is_meant_by_its_number() -> None:
-    many = tuple(thought(10 + i, ThoughtKind.LOOK, f"sign {i}") for i in range(12))
+    many = tuple(thought(10 + i, ThoughtKind.LOOK, f"sign {i}") for i in range(FUSABLE + 3))
     request = replace(PROPOSE, others=many)
-    for number in range(1, 13):
-        for text in (f"fuse {number}984 > 995", f"fuse {number} 984"):
+    shown = D.render(request).messages[-1].text
+    for number in range(1, FUSABLE + 1):
+        assert f"{number} : sign {number - 1}" in shown
+        for text in (f"fuse {number}98 > 99", f"fuse {number} 98", f"fuse {number} 984"):
             (candidate,) = propose(text, request)
             assert candidate.partners == (ThoughtId(9 + number),)
-            assert candidate.forecast[0] == cast(9, 8, 4)
+            assert candidate.forecast[0] == cast(9, 8)
+    assert f"sign {FUSABLE}" not in shown  # its number would have two digits
+
+
+def test_a_confirmation_is_asked_for_in_another_order_with_nothing_left_out() -> None:
+    forms = [score_prompt("is it?", ["left sign says 42"], "answer", "yes.", n) for n in range(4)]
+    assert len(set(forms[:3])) == 3
+    assert forms[3] == forms[0]
+    for form in forms:
+        for part in ("is it?", "<path> left sign says 42", "<t> answer : yes."):
+            assert part in form
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "fuse 984",  # no number
-        "fuse 0984",  # numbers start at 1
-        "fuse 3984",  # two others only
-        "fuse 10984",
-        "fuse 123984",
-        "fuse left 1984",
-        "look 975",  # no cell
-        "look nowhere 975",
-        "look top left 975",
-        "look 1 975",
-        "think top 965",  # a cell where none belongs
+        "fuse 98",  # no number
+        "fuse 098",  # numbers start at 1
+        "fuse 398",  # two others only
+        "fuse 12984",
+        "fuse left 198",
+        "look 97",  # no cell
+        "look nowhere 97",
+        "look top left 97",
+        "look 1 97",
+        "think top 96",  # a cell where none belongs
         "think 1965",
         "answer 9955",
-        "answer 99",
+        "answer 9",
         "answer",
-        "answer 995 995",
-        "answer 995 >",
-        "answer 995 > 99",
-        "answer ９９５",
-        "answer 9 9 5 now",
-        "please answer 995",
-        "dance 995",
-        "995",
+        "answer 99 99",
+        "answer 99 >",
+        "answer 99 > 9",
+        "answer ９９",
+        "answer 9 9 now",
+        "please answer 99",
+        "dance 99",
+        "99",
         ">",
     ],
 )
@@ -344,7 +360,7 @@ def test_whatever_is_proposed_the_candidates_are_well_formed(text: str) -> None:
         for step in candidate.forecast:
             assert -1 <= step.safety <= 1
             assert 0 <= step.utility <= 1
-            assert step.cost > 0
+            assert step.cost == 0
 
 
 # Execute and write ----------------------------------------------------------------------------

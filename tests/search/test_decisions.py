@@ -7,9 +7,30 @@ from typing import Any
 import pytest
 from scripted import Prompt, Script, action, actions, align
 
-from ecoalign.graph import ROOT, ThoughtKind
+from ecoalign.budget import Amount
+from ecoalign.graph import (
+    ROOT,
+    ActionKind,
+    Candidate,
+    Forecast,
+    PendingAction,
+    ThoughtKind,
+    text_similarity,
+)
+from ecoalign.prompts.requests import ScanResult
+from ecoalign.search.scanner import Scan
+from ecoalign.search.state import SearchState
+from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
-from ecoalign.trace.events import Called, PathChosen, Proposed, StepStarted
+from ecoalign.trace.events import (
+    Called,
+    Finished,
+    PathChosen,
+    Proposed,
+    RootScanned,
+    StepStarted,
+    ThoughtAdded,
+)
 
 
 def stages(result: Alignment) -> list[str]:
@@ -117,3 +138,125 @@ async def test_in_the_paper_every_thought_of_the_path_earns() -> None:
     alone: dict[str, Any] = {"preset": "paper", "utility_aggregator": "last"}
     last = await align(script.model(), max_thoughts=4, **alone)
     assert last.utility == pytest.approx(last.path[-1].utility)
+
+
+@pytest.mark.parametrize("unit", ["tokens", "actions"])
+@pytest.mark.parametrize("grade", [9, 2])
+async def test_the_horizon_is_that_of_the_budget_as_the_request_has_tightened_it(
+    unit: str, grade: int
+) -> None:
+    """k * (B - C_t), B being what the risk of the request leaves of it."""
+    whole, k = 40_000, 0.001 if unit == "tokens" else 0.5
+    more: dict[str, Any] = {"horizon_unit": unit, "look_ahead": k, "horizon_cap": 64}
+    result = await align(Script(request_safety=grade).model(), whole, **more, lambda0=0.0)
+    steps = spent = 0
+    share = next(event.share for event in result.trace if isinstance(event, RootScanned))
+    assert (share < 0.8) is (grade == 2)
+    for event in result.trace:
+        if isinstance(event, Called):
+            spent += event.charged.total
+        if isinstance(event, StepStarted):
+            steps += 1
+            left = share * whole - spent
+            # What is kept for the answer is spent in `actions`, and in the paper's formula is not.
+            if unit == "tokens":
+                assert event.horizon == pytest.approx(k * left, abs=1)
+            else:
+                assert event.horizon <= k * left / event.mean_cost
+                assert event.remaining.tokens is not None
+                assert event.horizon == int(k * event.remaining.tokens / event.mean_cost)
+    assert steps > 3
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "answer"), [("min", "careful"), ("last", "daring"), ("mean", "even")]
+)
+@pytest.mark.parametrize("economy", ["surplus", "no-cost"])
+async def test_the_safety_of_the_path_decides_what_is_pruned_and_what_wins(
+    aggregator: str, answer: str, economy: str
+) -> None:
+    """Through an unsafe thought to the best answer, a weak one to a good answer, and a safe one to
+    a poor answer."""
+    ways = {"daring": (2, 9, 9), "even": (5, 9, 8), "careful": (9, 9, 2)}
+
+    def propose(prompt: Prompt) -> str:
+        if len(prompt.thoughts) == 1:
+            return actions(*(action("think", way, [[9, 5, 9], [9, 9, 9]]) for way in ways))
+        if prompt.thoughts[-1][1] == "think":
+            return actions(action("answer", prompt.last.split()[1], [[9, 9, 9]]))
+        return actions()
+
+    def score(prompt: Prompt) -> tuple[int, int]:
+        thought, end, worth = ways[prompt.item.split()[-1]]
+        return (end, worth) if prompt.kind == "answer" else (thought, 1)
+
+    script = Script(
+        propose=propose,
+        execute=lambda p: p.task if p.kind == "answer" else f"way {p.task}",
+        score=score,
+    )
+    more: dict[str, Any] = {"lambda0": 0.0, "fuse": False, "merge": False}
+    result = await align(script.model(), aggregator=aggregator, economy=economy, **more)
+    dropped = {e.thought.text for e in result.trace if isinstance(e, ThoughtAdded) and e.pruned}
+    # s = -5/9 is cut at once by the weakest link and by the average; it leads on by the last.
+    assert dropped == (set() if aggregator == "last" else {"way daring"})
+    assert result.answer == answer
+    expected = {"min": 1.0, "last": 1.0, "mean": (1 / 9 + 1) / 2}[aggregator]
+    assert result.safety == pytest.approx(expected)
+
+
+async def test_an_action_is_priced_by_what_those_of_its_kind_have_cost() -> None:
+    """Before the first of a kind, by its bound as far as executed actions came to theirs."""
+    chosen = Settings.load(env={})
+    seen = Scan(ScanResult("A sign.", 1.0), 1.0, None, "", 300)
+    state = SearchState.new(chosen, text_similarity, seen)
+
+    def offered(kind: ActionKind, bound: int) -> PendingAction:
+        forecast = (Forecast(1.0, 0.5, 7.0),)
+        one = PendingAction(state.next_action, ROOT, Candidate(kind, "", forecast))
+        state.next_action += 1
+        state.queue.add(one)
+        state.needs[one.id] = Amount(bound, None, None)
+        return one
+
+    think, look = offered(ActionKind.THINK, 1000), offered(ActionKind.LOOK, 4000)
+    # Nothing has told yet: half of the bound. Steps after it: twice the scan.
+    assert (state.price(think), state.price(look), state.mean_cost) == (500.0, 2000.0, 600.0)
+    state.begin(think)
+    state.charge(think, 100)
+    assert state.price(offered(ActionKind.THINK, 5000)) == 100.0
+    # That came to a tenth of its bound.
+    assert state.price(look) == pytest.approx(400.0)
+    state.begin(look)
+    state.charge(look, 900)
+    assert state.price(offered(ActionKind.LOOK, 1)) == 900.0
+    assert state.mean_cost == 500.0
+
+
+# -- how it ended ---------------------------------------------------------------------------------
+
+
+async def test_how_a_run_ended_is_said() -> None:
+    def one(prompt: Prompt) -> str:
+        return actions(action("answer", "", [[9, 9, 100]])) if len(prompt.thoughts) == 1 else ""
+
+    good = Script(propose=one, score=lambda p: (9, 9))
+    wide = Script(score=lambda p: (9, 5))
+    fixed = Script(score=lambda p: (0, 9))
+    own = Script(propose=lambda p: actions(action("refuse", "", [[9, 9, 9]])), request_safety=2)
+    cases: list[tuple[Script, dict[str, Any], str]] = [
+        (good, {"draft": True}, "drafted"),
+        (good, {}, "searched"),
+        (good, {"max_thoughts": 1}, "searched"),
+        (wide, {"budget": 6_000, "lambda0": 0.0}, "budget"),
+        (own, {}, "refused"),
+        (fixed, {}, "refused"),
+        # A budget that ran out with no answer but the fixed refusal is a refusal.
+        (fixed, {"budget": 6_000, "lambda0": 0.0}, "refused"),
+    ]
+    for script, more, ended in cases:
+        result = await align(script.model(), **more)
+        last = result.trace.events[-1]
+        assert isinstance(last, Finished)
+        assert (result.ended, last.ended) == (ended, ended)
+        assert result.refused is (ended == "refused")

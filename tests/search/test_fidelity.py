@@ -8,10 +8,9 @@ from scripted import Prompt, Script, action, actions, align, asking, image
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import ModelError
 from ecoalign.evaluators import SelfEvaluator
-from ecoalign.graph import ActionKind, Candidate, Forecast, ValuedAction
+from ecoalign.graph import ROOT, ActionKind, Candidate, Forecast, PendingAction, ValuedAction
 from ecoalign.query import Query
 from ecoalign.search.context import RunContext
-from ecoalign.search.executor import Job
 from ecoalign.search.simulator import Simulator, SurrogateSimulator
 from ecoalign.settings import Settings
 from ecoalign.trace.events import (
@@ -194,9 +193,9 @@ async def test_the_engine_prices_the_steps_whatever_the_model_made_of_them(
     simulator: Simulator,
 ) -> None:
     cheap = Candidate(ActionKind.THINK, "", (Forecast(1.0, 0.5, 10.0), Forecast(0.5, 1.0, 20.0)))
-    prices = {7: (300.0, 400.0)}
-    found = await simulator.simulate(context(), [Job(7, cheap, ())], 1, prices)
-    assert found == {7: (Forecast(1.0, 0.5, 300.0), Forecast(0.5, 1.0, 400.0))}
+    assert not await simulator.prepare(context(), (), 1)
+    found = simulator.forecast(PendingAction(7, ROOT, cheap), 300.0, 400.0)
+    assert found == (Forecast(1.0, 0.5, 300.0), Forecast(0.5, 1.0, 400.0))
 
 
 @pytest.mark.parametrize("gap", [-1.0, 1.0])
@@ -207,8 +206,10 @@ async def test_the_surrogate_never_leaves_the_ranges_of_the_scores(gap: float) -
     for _ in range(20):
         surrogate.learn(seen, gap, 0.5 + gap / 2)
     extreme = Candidate(ActionKind.THINK, "", (Forecast(gap, 0.5 + gap / 2, 10.0),))
-    found = await surrogate.simulate(context(), [Job(0, extreme, ())], 1, {0: (10.0, 10.0)})
-    assert found == {0: (Forecast(gap, 0.5 + gap / 2, 10.0),)}
+    assert await surrogate.prepare(context(), (), 1)  # what was learned may raise a value
+    assert not await surrogate.prepare(context(), (), 1)
+    found = surrogate.forecast(PendingAction(0, ROOT, extreme), 10.0, 10.0)
+    assert found == (Forecast(gap, 0.5 + gap / 2, 10.0),)
 
 
 @pytest.mark.parametrize("economy", ["surplus", "ratio"])

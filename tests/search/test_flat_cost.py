@@ -10,16 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from ecoalign.graph import (
-    ROOT,
-    ActionKind,
-    ActionQueue,
-    Candidate,
-    Forecast,
-    PendingAction,
-    ValuedAction,
-)
-
 
 def benchmark() -> ModuleType:
     path = Path(__file__).parents[2] / "perf" / "expansions.py"
@@ -49,36 +39,3 @@ def test_an_expansion_costs_the_same_late_in_a_search_as_early() -> None:
     # step would make this ratio 2 and more.
     later = (many - few) / (large - small)
     assert later / (few / small) < 1.5
-
-
-def pending(number: int) -> PendingAction:
-    forecast = (Forecast(1.0, 0.5, 10.0),)
-    return PendingAction(number, ROOT, Candidate(ActionKind.THINK, "", forecast))
-
-
-def ranked(pool: ActionQueue, worth: Callable[[int], float]) -> list[ValuedAction]:
-    actions = [
-        ValuedAction(a.id, a.parent, a.candidate.kind, worth(a.id), affordable=True) for a in pool
-    ]
-    return sorted(actions, key=lambda a: (-a.value, a.action))
-
-
-def test_the_pool_lets_the_most_valuable_compete_and_loses_none() -> None:
-    pool = ActionQueue(size=3)
-    for number in range(10):
-        pool.add(pending(number))
-    pool.settle(ranked(pool, lambda n: n % 5))
-    assert {a.id for a in pool} == {4, 9, 3}
-    assert (len(pool), pool.waiting) == (10, 7)
-    pool.refill()
-    assert {a.id for a in pool} == {4, 9, 3}
-    pool.remove(9)
-    pool.remove(4)
-    pool.refill()
-    # The best of those that wait come in, of equals the older first.
-    assert {a.id for a in pool} == {3, 8, 2}
-    assert pool.call_all()
-    assert {a.id for a in pool} == set(range(10)) - {4, 9}
-    assert not pool.call_all()
-    pool.keep([pending(1)])
-    assert [a.id for a in pool] == [1]

@@ -8,11 +8,13 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ecoalign.budget import Amount, Budget, Ledger
 from ecoalign.graph import ROOT, ActionKind, Candidate, Forecast, PendingAction
 from ecoalign.graph.economics import Economy, UtilityAggregator
-from ecoalign.search.valuator import Terms, rank, share_left, terms, value
+from ecoalign.search.valuator import Ceiling, Prices, Terms, ranked, share_left, terms, value
 from ecoalign.settings import Settings
 
 SUM, LAST = UtilityAggregator.SUM, UtilityAggregator.LAST
@@ -92,11 +94,10 @@ def test_what_is_worth_nothing_is_not_priced() -> None:
         asked.extend(one.id for one in actions)
         return True
 
-    forecasts = {0: steps((1.0, 0.0, 100)), 1: steps((1.0, 0.5, 100)), 2: steps((-1.0, 0.5, 1))}
-    actions = [PendingAction(i, ROOT, Candidate(ActionKind.THINK, "", ())) for i in forecasts]
-    terms = replace(TERMS, price=0.0)
-    ranked = rank(actions, forecasts, lambda thought: 1.0, terms, affordable)
-    assert [(one.action, one.value, one.affordable) for one in ranked] == [
+    values = {1: 0.5, 0: 0.0, 2: -math.inf}
+    actions = [PendingAction(i, ROOT, Candidate(ActionKind.THINK, "", ())) for i in values]
+    found = ranked(zip(actions, values.values(), strict=True), affordable)
+    assert [(one.action, one.value, one.affordable) for one in found] == [
         (1, 0.5, True),
         (0, 0.0, False),
         (2, -math.inf, False),
@@ -136,3 +137,52 @@ def test_the_scarcest_unit_says_how_much_of_the_budget_is_left(
     remaining: Amount, limit: Amount, share: float
 ) -> None:
     assert share_left(remaining, limit) == share
+
+
+shares = st.floats(0, 1)
+costs = st.floats(0, 1000)
+listed = st.dictionaries(st.sampled_from(ActionKind), costs, max_size=2)
+
+
+@given(
+    steps=st.lists(st.tuples(st.floats(-1, 1), shares), min_size=1, max_size=4),
+    kind=st.sampled_from(ActionKind),
+    economy=st.sampled_from(Economy),
+    utility=st.sampled_from(UtilityAggregator),
+    then=st.tuples(st.integers(0, 4), st.floats(0, 0.01), shares, listed, costs),
+    moved=st.tuples(st.integers(-1, 1), *[st.floats(0.8, 2.0)] * 4),
+    floor=shares,
+)
+def test_while_a_ceiling_holds_no_action_is_worth_more_than_under_it(
+    steps: list[tuple[float, float]],
+    kind: ActionKind,
+    economy: Economy,
+    utility: UtilityAggregator,
+    then: tuple[int, float, float, dict[ActionKind, float], float],
+    moved: tuple[int, float, float, float, float],
+    floor: float,
+) -> None:
+    horizon, price, headroom, by_kind, later = then
+    terms = Terms(horizon, price, headroom, economy, utility, 0.9)
+    ceiling = Ceiling.over(terms, Prices(by_kind, later))
+    now = replace(
+        terms,
+        horizon=max(0, horizon + moved[0]),
+        price=price * moved[1],
+        headroom=min(1.0, headroom * moved[2]),
+    )
+    prices = Prices({one: cost * moved[3] for one, cost in by_kind.items()}, later * moved[4])
+    assert ceiling.holds(terms, Prices(by_kind, later))
+    if not ceiling.holds(now, prices):
+        return
+
+    def worth(terms: Terms, prices: Prices, unknown: float) -> float:
+        own = prices.by_kind.get(kind, unknown)
+        return value(
+            [Forecast(s, u, prices.later if i else own) for i, (s, u) in enumerate(steps)],
+            floor,
+            terms,
+        )
+
+    bound = worth(ceiling.terms, ceiling.prices, 0.0)
+    assert worth(now, prices, 17.0) <= bound or bound == pytest.approx(worth(now, prices, 17.0))

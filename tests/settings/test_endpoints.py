@@ -409,3 +409,15 @@ def test_a_profile_that_cannot_be_read_is_an_error_and_no_default(text: str) -> 
         Settings(model="m", base_url="http://h/v1").open_model()
     with pytest.raises(InputError, match=r"nowhere\.toml"):
         Settings(model="m", base_url="http://h/v1", profile="nowhere.toml").open_model()
+
+
+@pytest.mark.parametrize("name", ["embedded", "toy"])
+def test_the_embedded_model_judges_no_other_one(name: str) -> None:
+    endpoints = {"toy": {"model": "embedded"}}
+    real = Settings(model="a", base_url="http://127.0.0.1:9/v1", endpoints=endpoints)
+    with pytest.raises(SettingsError, match="cannot judge what a writes"):
+        real.replace(evaluator=name).open_model()
+    with pytest.raises(SettingsError, match="cannot judge"):
+        real.open_model(name, role="judge")
+    toy = Settings(evaluator=name, endpoints=endpoints)
+    assert toy.open_model().name == toy.open_model(name, role="evaluator").name == "embedded"

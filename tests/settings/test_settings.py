@@ -113,7 +113,7 @@ RANGES: dict[str, tuple[list[object], list[object]]] = {
     "fuse": ([True, False], ["perhaps"]),
     "look": ([True, False], ["perhaps"]),
     "draft": ([True, False], ["perhaps"]),
-    "draft_utility": ([0, 1], [-0.01, 1.01, math.nan]),
+    "draft_utility": ([0, 1, None], [-0.01, 1.01, math.nan]),
     "synthesis": (["needed", "always"], ["never"]),
     "view_pixels": ([32, 4096, None, "none"], [31, 4097]),
     "crop_pixels": ([32, 4096, None], [31, 4097]),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from command import SIGNS
+from command import QUESTION, SIGNS
 from hostile import Received, Reply, completion
 from pydantic import BaseModel
 from served import well_behaved
@@ -23,7 +23,6 @@ from served import well_behaved
 MODEL = "ecoalign"
 KEY = "sk-any"
 ANSWER = "42"
-QUESTION = "What is the number?"
 REFUSE = "Please refuse this."
 
 

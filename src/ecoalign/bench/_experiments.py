@@ -316,11 +316,11 @@ _NOISY: Mapping[str, tuple[str, Mapping[str, object], int]] = {
     "ecso": ("ecso", {}, 1),
     "vlm-guard": ("vlm-guard", {}, 1),
     "single verdict": (_SINGLE, {}, 1),
-    "single verdict, two judges": (_SINGLE, {}, 2),
+    "single verdict of two judges": (_SINGLE, {}, 2),
     "best of 4": ("best-of-n", {}, 1),
     "ecoalign": (ECOALIGN, {}, 1),
-    "ecoalign, no draft": (ECOALIGN, {"draft": False}, 1),
-    "ecoalign, two judges": (ECOALIGN, {}, 2),
+    "ecoalign without draft": (ECOALIGN, {"draft": False}, 1),
+    "ecoalign with two judges": (ECOALIGN, {}, 2),
     "paper": ("ecoalign:paper", {}, 1),
 }
 """Method, settings and number of judges by name."""
@@ -334,7 +334,7 @@ def _noise_variants(methods: Sequence[str], dialect: str, budgets: Sequence[str]
     def one(name: str, p: float, q: float, tokens: int) -> Variant:
         method, settings, judges = _NOISY[name]
         given = {"method": name, "p": p, "q": q, "judges": judges}
-        title = f"{name}, p {p:.0%}{f', q {q:.0%}' if q else ''}, {tokens:,} tokens"
+        title = f"{name} p={p:.0%}{f' q={q:.0%}' if q else ''} B={tokens}"
         return Variant(title, method, settings, str(tokens), given=given)
 
     single = [name for name, (_, _, judges) in _NOISY.items() if judges == 1]
@@ -423,7 +423,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             "judge-noise",
             "a judge that errs: what a search that lets it decide leaks, by the budget",
             _noise_variants,
-            reference="single verdict, p 5%, 40,000 tokens",
+            reference="single verdict p=5% B=40000",
             figures=(),
             concurrency=1,
             own=_judge_noise,

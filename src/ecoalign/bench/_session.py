@@ -107,7 +107,7 @@ class Session:
             return every
         chosen: list[Variant] = []
         for name in wanted:
-            found = [one for one in every if name in {one.name, one.method}]
+            found = [one for one in every if name in _names(one)]
             if not found and experiment.name == "main":
                 # A method that is understood and not listed, such as best-of-8; or a mistake.
                 found = [Variant(name, open_method(name, options.settings).name)]
@@ -278,6 +278,10 @@ class Session:
             if answered:
                 path = self.out / f"{plan.suite.name}-{_file_name(variant.name)}.xlsx"
                 write_predictions(path, prediction_rows(answered))
+
+
+def _names(variant: Variant) -> set[object]:
+    return {variant.name, variant.method, variant.given.get("method")}
 
 
 def _file_name(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Self
 
 from ecoalign.budget._amounts import Spending, StageSpending
 from ecoalign.budget._money import Money
@@ -16,16 +17,25 @@ IMPLAUSIBLE_EXCESS = 131_072
 a bound; no model writes this much at once, and no such tool reads as much."""
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True)
 class Cost:
     """Tokens and `Money.units`, added and compared unit by unit.
 
-    Nothing changes one. It is not frozen because each call makes some ten of them, and a frozen
-    one takes three times as long to make.
+    Only `+=` and `-=` change one, by its owner, who keeps a sum: each call enters a dozen of them.
     """
 
     tokens: int = 0
     units: int = 0
+
+    def __iadd__(self, other: Cost) -> Self:
+        self.tokens += other.tokens
+        self.units += other.units
+        return self
+
+    def __isub__(self, other: Cost) -> Self:
+        self.tokens -= other.tokens
+        self.units -= other.units
+        return self
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.tokens + other.tokens, self.units + other.units)
@@ -76,7 +86,9 @@ def chargeable(reported: Usage | None, bound: Usage, floor: Usage = NO_USAGE) ->
     believed = prompt == reported.prompt
     cached = reported.cached if believed and _count(reported.cached, prompt) else 0
     image = reported.image if _count(reported.image, prompt) else min(bound.image, prompt)
-    return Usage(prompt, completion, image, cached)
+    told = reported.prompt, reported.completion, reported.image, reported.cached
+    charged = prompt, completion, image, cached
+    return reported if charged == told else Usage(*charged)
 
 
 def _at_least(bound: Usage, floor: Usage) -> Usage:
@@ -91,7 +103,7 @@ def _count(value: object, most: int | None = None) -> bool:
 
 @dataclass(slots=True)
 class _Stage:
-    cost: Cost = NO_COST
+    cost: Cost = field(default_factory=Cost)
     calls: int = 0
     seconds: float = 0.0
     priced: bool = True
@@ -102,7 +114,7 @@ class Accounts:
     """What has been spent, in all and by stage. Not locked: the ledger does that."""
 
     usage: Usage = NO_USAGE
-    total: Cost = NO_COST
+    total: Cost = field(default_factory=Cost)
     calls: int = 0
     priced: bool = True
     _stages: defaultdict[str, _Stage] = field(default_factory=lambda: defaultdict(_Stage))

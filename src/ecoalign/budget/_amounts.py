@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from decimal import Decimal
 from typing import Any
 
+from ecoalign._record import dataclass
 from ecoalign.budget._money import Money
 from ecoalign.errors import InputError
 from ecoalign.models import Usage
@@ -147,7 +148,7 @@ class Amount:
 
     def covers(self, *needs: Amount) -> bool:
         """Whether all of `needs` together fit, unit by unit; of time, whether any is left."""
-        if self.tokens is not None and sum(need.tokens or 0 for need in needs) > self.tokens:
+        if self.tokens is not None and sum([need.tokens or 0 for need in needs]) > self.tokens:
             return False
         if self.usd is not None:
             cost = sum((Money.up(need.usd or 0.0) for need in needs), Money())

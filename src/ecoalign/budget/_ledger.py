@@ -117,7 +117,7 @@ class Reservation:
 
 @dataclass(slots=True)
 class _Fund:
-    left: Cost = NO_COST
+    left: Cost = field(default_factory=Cost)
     seconds: float = 0.0
 
 
@@ -156,9 +156,9 @@ class Ledger:
         self._hard_seconds = math.inf if budget.seconds is None else budget.seconds
         self._soft = self._hard
         self._share = 1.0
-        self._reserved = NO_COST
+        self._reserved = Cost()
         # Spent, reserved and left in all funds together: kept up to date, not added up when asked.
-        self._committed = NO_COST
+        self._committed = Cost()
         self._open = 0
         self._accounts = Accounts()
         self._funds: dict[str, _Fund] = {}
@@ -193,8 +193,9 @@ class Ledger:
             if fund is not None:
                 taken = need.least(self._funds[fund].left)
                 self._funds[fund].left -= taken
+                self._committed -= taken
             self._reserved += need
-            self._committed += need - taken
+            self._committed += need
             self._open += 1
             return Reservation(stage, model, bound, fund, self._close, need, taken, self._clock())
 
@@ -409,7 +410,7 @@ class Ledger:
         return end - self._seconds_funded(fund)
 
     def _time_left(self, fund: str | None) -> float:
-        return self._end(fund) - self._elapsed()
+        return math.inf if self.budget.seconds is None else self._end(fund) - self._elapsed()
 
     def _lacking(self, need: Cost, free: Cost, left: float, seconds: float = 0.0) -> str:
         """The unit in which `need` does not fit `free`, or `seconds` not `left`; "" if all fit."""
@@ -443,7 +444,8 @@ class Ledger:
                 reservation.charged = charge
                 reservation.usd = None if price is None else cost.usd
                 self._note_overdraft(reservation, cost)
-            self._committed += cost - reservation.need
+            self._committed += cost
+            self._committed -= reservation.need
             if reservation.fund is not None and (fund := self._funds.get(reservation.fund)):
                 back = (reservation.from_fund - cost).at_least_zero()
                 fund.left += back

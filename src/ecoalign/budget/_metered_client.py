@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from ecoalign._record import dataclass
 from ecoalign.budget._learned import Learned
 from ecoalign.budget._ledger import Ledger, Reservation
 from ecoalign.errors import BudgetExceeded, InputError, ModelError, ModelFault
@@ -182,7 +181,8 @@ class MeteredClient:
             stage: the stage that all of its calls are recorded under; "" keeps each call's own.
             after: attempts of other parts that such a line waits for, too.
         """
-        part = copy.copy(self)
+        part = object.__new__(type(self))
+        vars(part).update(vars(self))
         if on_call is not None:
             part._on_call, part._line = on_call, _Line(self._line.ended)
             for call in after:
@@ -215,7 +215,12 @@ class MeteredClient:
         return self.learned.bound(model, request)
 
     async def complete(
-        self, model: ChatModel, request: ChatRequest, *, fund: str | None = None
+        self,
+        model: ChatModel,
+        request: ChatRequest,
+        *,
+        fund: str | None = None,
+        bound: Usage | None = None,
     ) -> Completion:
         """Answer `request`, paid from the ledger and repeated where that can help.
 
@@ -223,6 +228,7 @@ class MeteredClient:
             model: who answers.
             request: what is asked. Its timeout is shortened to the time that is left.
             fund: money reserved in the ledger that this call may use.
+            bound: the worst case of `request` (`bound`), if it is known.
 
         Returns:
             The model's completion, its `usage` replaced by what the ledger charged for it, which
@@ -244,7 +250,9 @@ class MeteredClient:
             attempt += 1
             async with self._gate:
                 try:
-                    reservation = self._reserve(model, request, fund)
+                    reservation = self.ledger.reserve(
+                        request.stage, bound or self.bound(model, request), model.name, fund=fund
+                    )
                 except BudgetExceeded as short:
                     if failed is None:
                         raise
@@ -260,10 +268,6 @@ class MeteredClient:
                 raise failed
             await self._sleep(wait)
 
-    def _reserve(self, model: ChatModel, request: ChatRequest, fund: str | None) -> Reservation:
-        bound = self.bound(model, request)
-        return self.ledger.reserve(request.stage, bound, model.name, fund=fund)
-
     async def _attempt(
         self,
         reservation: Reservation,
@@ -278,8 +282,11 @@ class MeteredClient:
             left = self.ledger.seconds_left(reservation.fund)
             scope = None if left is None else asyncio.timeout(left)
             try:
-                async with scope or nullcontext():
-                    completion = await self._answer(model, _timed(request, left))
+                if scope is None:
+                    completion = await self._answer(model, request)
+                else:
+                    async with scope:
+                        completion = await self._answer(model, _timed(request, left))
                 floor = _certain(request, completion, reservation.bound)
                 charged = reservation.settle(completion.usage, floor=floor)
                 if completion.usage is not None:
@@ -312,7 +319,7 @@ class MeteredClient:
                     ) from None
                 raise
         self._record(reservation, key, attempt, waited, completion, None)
-        return completion if completion.usage == charged else replace(completion, usage=charged)
+        return completion if completion.usage is charged else replace(completion, usage=charged)
 
     async def _answer(self, model: ChatModel, request: ChatRequest) -> Completion:
         """The model's answer, unless it has hung too often to be asked again."""
@@ -395,9 +402,11 @@ def _certain(request: ChatRequest, completion: Completion, bound: Usage) -> Usag
 
     What is only concluded from the words, and not counted token by token, stays within `bound`.
     """
-    calls = " ".join(f"{call.name} {call.arguments}" for call in completion.tool_calls)
     read = sum(_least(message.text) for message in request.messages)
-    spoken = max(_least(completion.text), 1 if completion.text else 0) + _least(calls)
+    spoken = max(_least(completion.text), 1 if completion.text else 0)
+    if completion.tool_calls:
+        calls = (f"{call.name} {call.arguments}" for call in completion.tool_calls)
+        spoken += _least(" ".join(calls))
     written = min(spoken, bound.completion)
     counted = len(completion.logprobs or ())
     return Usage(min(read, bound.prompt), max(written, counted))

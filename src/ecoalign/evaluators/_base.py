@@ -93,7 +93,7 @@ def _unusable(evaluator: Evaluator, why: str) -> VerdictError:
 
 def _is_number(value: object) -> TypeGuard[float]:
     """A bool is a verdict of another kind."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return type(value) is float or (isinstance(value, Real) and not isinstance(value, bool))
 
 
 def _shown(value: object) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from ecoalign.errors import SettingsError, VerdictError
 from ecoalign.evaluators._base import Bounder, Completer
-from ecoalign.graph import ROOT
-from ecoalign.models import ChatModel, ChatRequest, Completion, ImagePart, Message, TextPart, Usage
+from ecoalign.evaluators._unseen import described, require_caption
+from ecoalign.models import ChatModel, ChatRequest, Completion, Message, TextPart, Usage
 from ecoalign.prompts import (
     DATA_RULE,
     DEFAULT_POLICY,
@@ -163,19 +163,6 @@ def format_named(name: str) -> GuardFormat:
         raise SettingsError(f"unknown guard format {name!r}: use one of {known}") from None
 
 
-_NO_CAPTION = "not described"
-
-_UNSEEN = (
-    "let the guard see them (images=True), or have them described first, as EcoAlign's scan does"
-)
-
-
-def _caption(request: ScoreRequest) -> str:
-    """What the images show, by the root of the path; "" if that does not say."""
-    root = request.path[0] if request.path and request.path[0].id == ROOT else None
-    return "" if root is None else root.text.strip()
-
-
 class GuardEvaluator:
     """Asks a guard model whether a thought is safe. Its utility is the empty 0.0.
 
@@ -247,12 +234,8 @@ class GuardEvaluator:
         Raises:
             VerdictError: also where the guard cannot see the images and no caption describes them.
         """
-        if self._blind(request) and not _caption(request):
-            raise VerdictError(
-                f"evaluator {self.name} cannot see the images, and no caption describes them: "
-                f"{_UNSEEN}",
-                advice=_UNSEEN,
-            )
+        if self._blind(request):
+            require_caption(self.name, request)
         completion = await metered.complete(self.model, self.render(request), fund=fund)
         return self.parse(request, completion)
 
@@ -270,9 +253,8 @@ class GuardEvaluator:
         Raises:
             ValueError: a policy is to be used and the fence cannot serve as one.
         """
-        messages = (
-            self._turns(request) if self.policy is None else self._quoted(request, self.policy)
-        )
+        asked = described(request) if self._blind(request) else request
+        messages = _turns(asked) if self.policy is None else self._quoted(asked, self.policy)
         call = ChatRequest(
             messages=messages,
             max_tokens=self.max_tokens,
@@ -304,32 +286,28 @@ class GuardEvaluator:
         expected = 2.0 * masses.get("safe", 0.0) - 1.0
         return ScoreResult(min(verdict, expected), 0.0, "logprobs")
 
-    def _views(self, request: ScoreRequest) -> tuple[ImagePart, ...]:
-        return request.images if self.images else ()
-
     def _blind(self, request: ScoreRequest) -> bool:
         return bool(request.images) and not self.images
-
-    def _described(self, request: ScoreRequest) -> str:
-        """The request, a client's instructions with it, and the caption of images that the guard
-        cannot see."""
-        shown = f"[Images: {_caption(request) or _NO_CAPTION}]" if self._blind(request) else ""
-        said = (request.instructions, *request.context, shown, request.question)
-        return "\n\n".join(filter(None, said))
-
-    def _turns(self, request: ScoreRequest) -> tuple[Message, ...]:
-        text = TextPart(neutral(self._described(request), request.fence))
-        user = Message("user", (*self._views(request), text))
-        if request.kind == "request":
-            return (user,)
-        return (user, Message("assistant", (TextPart(neutral(request.text, request.fence)),)))
 
     def _quoted(self, request: ScoreRequest, policy: str) -> tuple[Message, ...]:
         fence = check_fence(request.fence)
         ask = self.format.ask.replace("{key}", key_of(fence))
         item = request.question if request.kind == "request" else request.text
-        blocks = [fenced("REQUEST", self._described(request), fence), fenced("ITEM", item, fence)]
+        blocks = [fenced("REQUEST", _whole(request), fence), fenced("ITEM", item, fence)]
         if request.check % 2:
             blocks.reverse()
         text = "\n".join((*blocks, DATA_RULE, f"Policy: {policy}", ask))
-        return (Message("user", (*self._views(request), TextPart(text))),)
+        return (Message("user", (*request.images, TextPart(text))),)
+
+
+def _whole(request: ScoreRequest) -> str:
+    """The request, earlier turns and a client's instructions with it."""
+    return "\n\n".join(filter(None, (request.instructions, *request.context, request.question)))
+
+
+def _turns(request: ScoreRequest) -> tuple[Message, ...]:
+    text = TextPart(neutral(_whole(request), request.fence))
+    user = Message("user", (*request.images, text))
+    if request.kind == "request":
+        return (user,)
+    return (user, Message("assistant", (TextPart(neutral(request.text, request.fence)),)))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from ecoalign.evaluators._base import Bounder, Completer
+from ecoalign.evaluators._unseen import described, require_caption
 from ecoalign.models import ChatModel, Usage, check_judge, profile_of
 from ecoalign.prompts.dialect import Dialect, dialect_of
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
@@ -15,7 +16,8 @@ class SelfEvaluator:
     """Scores with a chat model through a dialect, both safety and utility.
 
     The model may be the one that thinks or any other: a second model from another family is a
-    more independent judge.
+    more independent judge. One whose profile says that it sees no images is told what they show by
+    the caption at the root of the path; without one there is no verdict.
 
     Args:
         model: who scores.
@@ -34,8 +36,15 @@ class SelfEvaluator:
     async def score(
         self, request: ScoreRequest, metered: Completer, *, fund: str | None = None
     ) -> ScoreResult:
-        """See `Evaluator.score`."""
-        calls = self.dialect.score_calls(request)
+        """See `Evaluator.score`.
+
+        Raises:
+            VerdictError: also where the model sees no images and no caption describes them.
+        """
+        if self._blind(request):
+            require_caption(self.name, request)
+        asked = self._asked(request)
+        calls = self.dialect.score_calls(asked)
         if len(calls) == 1:
             # No task of its own: that costs as much as all else of a call.
             only = await metered.complete(self.model, calls[0], fund=fund)
@@ -50,16 +59,23 @@ class SelfEvaluator:
             if isinstance(outcome, BaseException):
                 raise outcome
             completions.append(outcome)
-        return self.dialect.read_score(request, completions)
+        return self.dialect.read_score(asked, completions)
 
     def bound(self, request: ScoreRequest) -> Usage:
         """See `Evaluator.bound`."""
-        return sum(map(self.model.bound, self.dialect.score_calls(request)), Usage())
+        calls = self.dialect.score_calls(self._asked(request))
+        return sum(map(self.model.bound, calls), Usage())
 
     def bounds(self, request: ScoreRequest, bound: Bounder) -> tuple[tuple[str, Usage], ...]:
         """See `Itemised.bounds`."""
-        calls = self.dialect.score_calls(request)
+        calls = self.dialect.score_calls(self._asked(request))
         return tuple((self.model.name, bound(self.model, call)) for call in calls)
+
+    def _blind(self, request: ScoreRequest) -> bool:
+        return bool(request.images) and not profile_of(self.model).images
+
+    def _asked(self, request: ScoreRequest) -> ScoreRequest:
+        return described(request) if self._blind(request) else request
 
 
 class NamedEvaluator:

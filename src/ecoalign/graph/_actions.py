@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from ecoalign._record import dataclass
 from ecoalign.graph._thoughts import Region, ThoughtId
 
 

@@ -7,11 +7,10 @@ check them against the graph when they are read, so merging and pruning need not
 from __future__ import annotations
 
 import heapq
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from ecoalign.graph._actions import PendingAction, ValuedAction
+from ecoalign.graph._actions import PendingAction
 from ecoalign.graph._equivalence import Similarity, likeness, mergeable
 from ecoalign.graph._thought_graph import ThoughtGraph
 from ecoalign.graph._thoughts import Thought, ThoughtId
@@ -81,106 +80,111 @@ class DuplicateIndex:
     """Finds the thoughts that a new one may be merged into, without comparing it with all."""
 
     # By the hash of their likeness, which may be as long as a text: `mergeable` looks closely.
-    _groups: defaultdict[int, list[ThoughtId]] = field(default_factory=lambda: defaultdict(list))
+    _groups: dict[int, list[ThoughtId]] = field(default_factory=dict)
 
-    def add(self, thought: Thought) -> None:
-        """A thought that others may be merged into."""
-        self._groups[hash(likeness(thought))].append(thought.id)
-
-    def of(
+    def add(
         self, graph: ThoughtGraph, thought: Thought, similarity: Similarity, threshold: float
-    ) -> Iterator[ThoughtId]:
-        """The thoughts that mean the same as `thought`, the oldest first."""
-        for other in self._groups.get(hash(likeness(thought)), ()):
-            if graph.is_merged(other) or graph.is_pruned(other) or other == thought.id:
-                continue
-            if mergeable(graph[other], thought, similarity, threshold):
-                yield other
+    ) -> list[ThoughtId]:
+        """Enter a thought, so that others may be merged into it.
+
+        Returns:
+            The older thoughts that mean the same, the oldest first.
+        """
+        key = hash(likeness(thought))
+        group = [
+            other
+            for other in self._groups.get(key, ())
+            if not (graph.is_merged(other) or graph.is_pruned(other))
+        ]
+        self._groups[key] = [*group, thought.id]
+        return [one for one in group if mergeable(graph[one], thought, similarity, threshold)]
 
 
-LIVE = 64
-"""How many actions compete at once. The default settings rarely have more of them open."""
+Worth = Callable[[PendingAction], float | None]
+"""The value V of an open action; None if it can no longer be done."""
 
 
 @dataclass(slots=True)
 class ActionQueue:
-    """The open actions of one search, of which so many compete while the others wait.
+    """The open actions of one search: `best_first` finds the best without valuing all of them.
 
-    Iterates over those that compete.
-
-    Args:
-        size: how many compete, >= 1; newly proposed ones always do, once.
+    Iterates over all, those that can no longer be done included.
     """
 
-    size: int = LIVE
-    _live: dict[int, PendingAction] = field(default_factory=dict)
-    _waiting: list[tuple[float, int, PendingAction]] = field(default_factory=list)
-    _concerned: Counter[ThoughtId] = field(default_factory=Counter)
+    _open: dict[int, PendingAction] = field(default_factory=dict)
+    _by_thought: dict[ThoughtId, list[int]] = field(default_factory=dict)
+    # Each open action is in one of these: just proposed; not bounded; minus its bound, and its id.
+    _new: list[int] = field(default_factory=list)
+    _unbounded: list[int] = field(default_factory=list)
+    _heap: list[tuple[float, int]] = field(default_factory=list)
 
     def __len__(self) -> int:
-        """How many actions are open, the waiting ones included."""
-        return len(self._live) + len(self._waiting)
+        return len(self._open)
 
     def __iter__(self) -> Iterator[PendingAction]:
-        return iter(self._live.values())
+        return iter(self._open.values())
 
     def __getitem__(self, action: int) -> PendingAction:
-        """A competing action by its id. Raises KeyError if there is none."""
-        return self._live[action]
-
-    @property
-    def waiting(self) -> int:
-        """How many actions are open and do not compete."""
-        return len(self._waiting)
+        """An open action by its id. Raises KeyError if there is none."""
+        return self._open[action]
 
     def add(self, action: PendingAction) -> None:
         """A newly proposed action."""
-        self._live[action.id] = action
-        self._concerned.update(_needed(action))
+        self._open[action.id] = action
+        self._new.append(action.id)
+        for thought in (action.parent, *action.candidate.partners):
+            self._by_thought.setdefault(thought, []).append(action.id)
 
     def remove(self, action: int) -> None:
-        """Take a competing action out, because it is executed. Raises KeyError if there is none."""
-        self._concerned.subtract(_needed(self._live.pop(action)))
+        """Take an action out. Raises KeyError if there is none."""
+        gone = self._open.pop(action)
+        for thought in (gone.parent, *gone.candidate.partners):
+            self._by_thought[thought].remove(action)
+            if not self._by_thought[thought]:
+                del self._by_thought[thought]
 
-    def keep(self, actions: Iterable[PendingAction]) -> None:
-        """Drop every competing action that is not among `actions`."""
-        kept = {action.id: action for action in actions}
-        for number, action in self._live.items():
-            if number not in kept:
-                self._concerned.subtract(_needed(action))
-        self._live = kept
+    def concerning(self, thought: ThoughtId) -> list[PendingAction]:
+        """The open actions that would grow from `thought` or fuse it, by the id it had then."""
+        return [self._open[action] for action in self._by_thought.get(thought, ())]
 
-    def concerns(self, thought: ThoughtId) -> bool:
-        """Whether an open action would grow from `thought` or fuse it, by the id it had then."""
-        return self._concerned[thought] > 0
+    def forget_bounds(self) -> None:
+        """Something may have raised a value above its bound."""
+        self._new.clear()
+        self._heap.clear()
+        self._unbounded = [*self._open]
 
-    def settle(self, ranked: Iterable[ValuedAction]) -> None:
-        """Send the least valuable ones to wait while more than `size` compete.
+    def best_first(self, value: Worth, bound: Worth) -> Iterator[tuple[PendingAction, float]]:
+        """Actions and their values, the best first, of equals the older: what sorting all of them
+        by value would give. Those that can no longer be done are taken out.
+
+        It values only as many as it must for those that are asked for, which is lazy evaluation as
+        in Minoux's greedy algorithm (1978): an action whose bound is below a value that was found
+        cannot be better. The queue must not be changed until no more are asked for.
 
         Args:
-            ranked: the competing actions, the best first.
+            value: V now.
+            bound: what V is at most, from now until `forget_bounds` is called.
         """
-        if len(self._live) <= self.size:
-            return
-        for one in list(ranked)[self.size :]:
-            action = self._live.pop(one.action)
-            heapq.heappush(self._waiting, (-one.value, action.id, action))
+        heap, valued = self._heap, list[tuple[float, int]]()
+        self._push(heap, self._unbounded, bound)
+        # What was just proposed is valued at once: most of it is the best there is.
+        self._unbounded, self._new = self._new, []
+        self._push(valued, self._unbounded, value)
+        while heap or valued:
+            if heap and not (valued and valued[0] < heap[0]):
+                number = heapq.heappop(heap)[1]
+                self._unbounded.append(number)
+                self._push(valued, (number,), value)
+            else:
+                worth, number = heapq.heappop(valued)
+                yield self._open[number], -worth
 
-    def refill(self) -> None:
-        """Let waiting actions take the free places, those of the highest last value first."""
-        while self._waiting and len(self._live) < self.size:
-            _, number, action = heapq.heappop(self._waiting)
-            self._live[number] = action
-
-    def call_all(self) -> bool:
-        """Let every open action compete once; returns whether any had been waiting."""
-        called = bool(self._waiting)
-        for _, number, action in sorted(self._waiting, key=lambda entry: entry[1]):
-            self._live[number] = action
-        self._waiting.clear()
-        return called
-
-
-def _needed(action: PendingAction) -> tuple[ThoughtId, ...]:
-    """The thoughts that an action needs."""
-    return (action.parent, *action.candidate.partners)
+    def _push(self, heap: list[tuple[float, int]], numbers: Iterable[int], worth: Worth) -> None:
+        """Enter the actions that are open and can still be done in a heap."""
+        for number in numbers:
+            if (action := self._open.get(number)) is None:
+                continue
+            if (most := worth(action)) is None:
+                self.remove(number)
+            else:
+                heapq.heappush(heap, (-most, number))

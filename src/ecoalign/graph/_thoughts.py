@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
+
+from ecoalign._record import dataclass
 
 ThoughtId = NewType("ThoughtId", int)
 

@@ -147,7 +147,8 @@ def surplus(safety: float, utility: float, cost: float, price: float) -> float:
     Raises:
         ValueError: a number is out of its range, or `price` (utility per token) is negative.
     """
-    return gamma_without_cost(safety, utility) - _amount("price", price) * _amount("cost", cost)
+    paid = _amount("price", price) * _amount("cost", cost)
+    return _safety(safety) * _amount("utility", utility) - paid
 
 
 def worth(
@@ -158,11 +159,12 @@ def worth(
     Raises:
         ValueError: a number is out of its range, or the economy is unknown.
     """
-    kind = Economy(economy)
-    if kind is Economy.RATIO:
-        return gamma(safety, utility, cost)
-    if kind is Economy.SURPLUS:
+    if economy is Economy.SURPLUS:
         return surplus(safety, utility, cost, price)
+    if economy is Economy.RATIO:
+        return gamma(safety, utility, cost)
+    if economy is not Economy.NO_COST:  # a name, or none that is known
+        return worth(Economy(economy), safety, utility, cost, price)
     _amount("cost", cost)
     return gamma_without_cost(safety, utility)
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from ecoalign._record import dataclass
 from ecoalign.models._base import Completion, ToolCall
 from ecoalign.models._speech import ending
 

@@ -72,13 +72,10 @@ class FakeModel:
 
     def bound(self, request: ChatRequest) -> Usage:
         """The exact tokens of the prompt, and the request's cap as completion."""
-        image = text = 0
-        for message in request.messages:
-            for part in message.parts:
-                if isinstance(part, ImagePart):
-                    image += self._image_tokens
-                else:
-                    text += count_tokens(part.text)
+        parts = [part for message in request.messages for part in message.parts]
+        texts = [part.text for part in parts if not isinstance(part, ImagePart)]
+        image = self._image_tokens * (len(parts) - len(texts))
+        text = sum(map(count_tokens, texts))
         # A prompt of nothing is one token, as there is no call without a prompt.
         return Usage(prompt=max(1, text + image), completion=request.max_tokens, image=image)
 

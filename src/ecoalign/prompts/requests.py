@@ -21,9 +21,9 @@ Fields that many of them have:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from ecoalign._record import dataclass
 from ecoalign.graph import Candidate, Region, Thought
 from ecoalign.graph.economics import UtilityAggregator
 from ecoalign.models import OWN_REPLY, ImagePart, Reply

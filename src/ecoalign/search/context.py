@@ -77,7 +77,7 @@ class AskedAhead:
     calls: list[Called] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass
 class RunContext:
     """What the stages of one run share. Build it with `RunContext.of`.
 
@@ -187,13 +187,10 @@ class RunContext:
             calls: where they go.
             after: calls that they waited for and that are not on record yet.
         """
-        timed = self.recorder.timed
-        return replace(
-            self,
-            metered=self.metered.scoped(
-                on_call=lambda call: calls.append(timed(call)), after=after
-            ),
-        )
+        timed, part = self.recorder.timed, object.__new__(RunContext)
+        metered = self.metered.scoped(on_call=lambda call: calls.append(timed(call)), after=after)
+        vars(part).update(vars(self), metered=metered)
+        return part
 
     def record(self, calls: Iterable[Called]) -> None:
         """Record collected calls, now that they have been waited for."""
@@ -214,7 +211,7 @@ class RunContext:
     @property
     def tokens_spent(self) -> int:
         """Tokens that all calls so far were charged."""
-        return self.ledger.spent.tokens.total
+        return self.ledger.spent_tokens
 
     # Pictures ---------------------------------------------------------------------------------
 
@@ -319,9 +316,21 @@ class RunContext:
         call, settings, sampling = self.dialect.render(request), self.settings, self.query.sampling
         seed = None if settings.seed is None else settings.seed + variant
         if call.stage in _VERDICTS:
-            return replace(call, seed=seed)
+            return call if call.seed == seed else replace(call, seed=seed)
         chosen = settings.temperature if temperature is None else temperature
-        call = replace(call, temperature=chosen or call.temperature, seed=seed)
+        if chosen or call.seed != seed:
+            call = ChatRequest(
+                call.messages,
+                call.max_tokens,
+                call.stage,
+                chosen or call.temperature,
+                call.schema,
+                call.top_logprobs,
+                seed,
+                call.extra,
+                call.client,
+                call.timeout,
+            )
         if not _answers(request):
             return call
         sampling = sampling.varied(variant) if variant else sampling
@@ -330,6 +339,8 @@ class RunContext:
     async def ask(
         self,
         request: PromptRequest,
+        call: ChatRequest | None = None,
+        bound: Usage | None = None,
         *,
         fund: str | None = None,
         stage: str = "",
@@ -340,6 +351,7 @@ class RunContext:
 
         Args:
             request, temperature, variant: see `render`.
+            call, bound: `request` as rendered, and the worst case of that, where they are known.
             fund: what pays, if it was reserved before.
             stage: to be booked under another name than the dialect's.
 
@@ -350,12 +362,15 @@ class RunContext:
         Raises:
             BudgetExceeded, ModelError, InputError: see `MeteredClient.complete`.
         """
-        call = self.render(request, temperature=temperature, variant=variant)
+        call = call or self.render(request, temperature=temperature, variant=variant)
         judging = call.stage in _VERDICTS
-        call = replace(call, stage=stage or call.stage)
+        if stage:
+            call = replace(call, stage=stage)
         made = self.ahead.pop(request_key(call), None) if self.ahead else None
         if made is None:
-            return await self._complete(request, call, fund, "evaluator" if judging else "model")
+            return await self._complete(
+                request, call, fund, bound, "evaluator" if judging else "model"
+            )
         self.record(made.calls)
         if isinstance(made.said, Completion):
             return made.said
@@ -366,10 +381,11 @@ class RunContext:
         request: PromptRequest,
         call: ChatRequest,
         fund: str | None,
+        bound: Usage | None = None,
         role: Literal["model", "evaluator"] = "model",
     ) -> Completion:
         try:
-            return await self.metered.complete(self.model, call, fund=fund)
+            return await self.metered.complete(self.model, call, fund=fund, bound=bound)
         except ModelError as error:
             if error.fault == "filtered":
                 return Completion("", error.usage or Usage(), "content_filter")
@@ -479,9 +495,11 @@ class RunContext:
     def score_bounds(self, request: ScoreRequest, verdicts: int = 1) -> list[tuple[str, Usage]]:
         """Models and worst cases of so many independent scorings."""
         assert self.evaluator is not None  # noqa: S101 - who scores has one
-        asked = [request, *(self._again(request, n) for n in range(1, verdicts))]
-        bounds = (bounds_by_model(self.evaluator, r, self.model.name, self.bound) for r in asked)
-        return list(chain.from_iterable(bounds))
+        bounds = list(bounds_by_model(self.evaluator, request, self.model.name, self.bound))
+        for number in range(1, verdicts):
+            again = self._again(request, number)
+            bounds += bounds_by_model(self.evaluator, again, self.model.name, self.bound)
+        return bounds
 
     async def confirm(
         self, request: ScoreRequest, verdicts: Iterable[int], *, fund: str | None = None

@@ -27,6 +27,8 @@ from ecoalign.trace.events import ActionsChosen, Proposed
 DRAFT = PendingAction(0, ROOT, Candidate(ActionKind.ANSWER, "", ()))
 """The action, the first of a run that drafts."""
 
+_FUND = f"action {DRAFT.id}"
+
 _GOING_ON = 3
 """Actions that going on takes at least: a proposal, what is proposed, and an answer from it."""
 
@@ -98,6 +100,7 @@ async def scan_and_draft(ctx: RunContext) -> tuple[Scan, Draft | None]:
         # Both are let finish, whatever happens to one: what goes on unseen would spend unseen.
         found = await asyncio.gather(*work, return_exceptions=True)
     except BaseException:
+        ctx.ledger.release_fund(_FUND)
         ctx.record([*scanning, *drafting])
         raise
     ctx.record(scanning)
@@ -106,7 +109,7 @@ async def scan_and_draft(ctx: RunContext) -> tuple[Scan, Draft | None]:
     for one in found:
         if isinstance(one, BaseException):
             # A draft that was written is not scored any more.
-            ctx.ledger.release_fund(f"action {DRAFT.id}")
+            ctx.ledger.release_fund(_FUND)
             raise one
     seen, *rest = found
     assert isinstance(seen, Scan)  # noqa: S101 - the first of the two
@@ -145,17 +148,17 @@ def _affordable_job(ctx: RunContext, besides: list[tuple[str, Usage]]) -> Job | 
 async def write_draft(ctx: RunContext, job: Job, calls: list[Called]) -> Draft:
     """Write it, paid together with its score, so that no draft stays unscored. The calls go to the
     list."""
-    fund, request = f"action {job.id}", execute_request(ctx, job)
+    request = execute_request(ctx, job)
     for model, bound in worst_case(ctx, job):
-        ctx.ledger.reserve_fund(fund, bound, model)
+        ctx.ledger.reserve_fund(_FUND, bound, model)
     completion, failed = None, None
     try:
-        completion = await ctx.collecting(calls).ask(request, fund=fund)
+        completion = await ctx.collecting(calls).ask(request, fund=_FUND)
     except EcoAlignError as error:
         failed = error
     finally:
         if completion is None:
-            ctx.ledger.release_fund(fund)
+            ctx.ledger.release_fund(_FUND)
     return Draft(job, completion, failed, sum(call.charged.total for call in calls))
 
 
@@ -171,9 +174,9 @@ def _raise_if_all_would_fail(drafted: Draft | None) -> None:
         raise_if_silent(drafted.error)
 
 
-def drop(ctx: RunContext, drafted: Draft) -> None:
-    """Give back what is reserved for its score: it is not wanted."""
-    ctx.ledger.release_fund(f"action {drafted.job.id}")
+def drop(ctx: RunContext) -> None:
+    """Give back what is reserved for the draft's score: it is not wanted."""
+    ctx.ledger.release_fund(_FUND)
 
 
 async def score_draft(ctx: RunContext, drafted: Draft, root: Thought) -> ActionResult:
@@ -183,7 +186,6 @@ async def score_draft(ctx: RunContext, drafted: Draft, root: Thought) -> ActionR
     Raises:
         ModelError: such an error.
     """
-    fund = f"action {drafted.job.id}"
     calls: list[Called] = []
     if drafted.completion is None:
         return ActionResult(error=drafted.error, cost=drafted.cost)
@@ -194,15 +196,15 @@ async def score_draft(ctx: RunContext, drafted: Draft, root: Thought) -> ActionR
         text = ctx.dialect.parse_execute(request, drafted.completion)
         stage, scoring = "score", ctx.score_request((root,), "answer", text, request)
         # The caption was not known when the score was bounded.
-        ctx.ledger.release_fund(fund)
+        ctx.ledger.release_fund(_FUND)
         for model, bound in ctx.score_bounds(scoring):
-            ctx.ledger.reserve_fund(fund, bound, model)
+            ctx.ledger.reserve_fund(_FUND, bound, model)
         with ctx.recording(calls) as part:
-            score = await part.score(scoring, fund=fund)
+            score = await part.score(scoring, fund=_FUND)
     except EcoAlignError as error:
         failed = error
     finally:
-        ctx.ledger.release_fund(fund)
+        ctx.ledger.release_fund(_FUND)
     raise_if_silent(failed)
     return ActionResult(
         text,

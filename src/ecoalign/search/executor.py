@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from ecoalign._record import dataclass
 from ecoalign.budget import Called
 from ecoalign.errors import EcoAlignError
 from ecoalign.graph import (
@@ -49,6 +50,7 @@ class Job:
         path: from the root to the thought that it grows from.
         partners: the other parents of a fusion.
         full: whether it sees the images as the plain model does.
+        plan: how it is asked, where that was worked out.
     """
 
     id: int
@@ -56,6 +58,7 @@ class Job:
     path: tuple[Thought, ...]
     partners: tuple[Thought, ...] = ()
     full: bool = False
+    plan: Plan | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, graph: ThoughtGraph, action: PendingAction) -> Job:
@@ -93,6 +96,34 @@ class ActionResult:
 
 _Made = asyncio.Future[tuple[str | None, tuple[Called, ...]]]
 """The text of a job, None if it failed, and the calls that it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a job is asked.
+
+    Attributes:
+        request, call: what is asked, and as it is rendered.
+        scoring: the scoring of the longest text that may come.
+        bounds: models and bounds of making it and of scoring it once, by what was learned so far.
+    """
+
+    request: ExecuteRequest
+    call: ChatRequest
+    scoring: ScoreRequest
+    bounds: tuple[tuple[str, Usage], ...]
+
+    @classmethod
+    def of(cls, ctx: RunContext, job: Job) -> Plan:
+        """Rendering the prompts is the dearest part of an action that a model does not take."""
+        request = execute_request(ctx, job)
+        call = ctx.render(request)
+        # The text is not known yet: stand in for it with as many words as it may have tokens.
+        kind, text = KIND_OF[job.candidate.kind].value, ctx.query.sampling.stand_in(call.max_tokens)
+        scoring = ctx.score_request((*job.path, *job.partners), kind, text, request)
+        bound = ctx.model.name, ctx.bound(ctx.model, call)
+        return cls(request, call, scoring, (bound, *ctx.score_bounds(scoring)))
+
 
 CACHED_SHARE = 0.5
 """What a token that is read from a cache costs at most, as a share of one that is not."""
@@ -132,15 +163,13 @@ def _before_crop(ctx: RunContext) -> tuple[ImagePart, ...]:
     return ctx.views if CACHED_SHARE * (views + text) < text else ()
 
 
-def worst_case(ctx: RunContext, job: Job, verdicts: int = 1) -> list[tuple[str, Usage]]:
+def worst_case(ctx: RunContext, job: Job, verdicts: int = 1) -> Sequence[tuple[str, Usage]]:
     """Models and bounds of carrying out a job and scoring what it makes, so many times where that
     may be an answer."""
-    request = execute_request(ctx, job)
-    # The text is not known yet: stand in for it with as many words as it may have tokens.
-    kind, text = KIND_OF[job.candidate.kind].value, ctx.longest(request)
-    scoring = ctx.score_request((*job.path, *job.partners), kind, text, request)
-    ends = KIND_OF[job.candidate.kind] in ENDS
-    return [*ctx.bounds(request), *ctx.score_bounds(scoring, verdicts if ends else 1)]
+    plan = job.plan or Plan.of(ctx, job)
+    if verdicts == 1 or KIND_OF[job.candidate.kind] not in ENDS:
+        return plan.bounds
+    return (plan.bounds[0], *ctx.score_bounds(plan.scoring, verdicts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +242,12 @@ async def _execute(
     scoring = None
     given: tuple[float, ...] = ()
     try:
-        for model, bound in worst_case(ctx, job, verdicts):
+        plan = job.plan or Plan.of(ctx, job)
+        for model, bound in worst_case(ctx, replace(job, plan=plan), verdicts):
             # Making and scoring are paid for together, so that no thought stays unscored.
             ctx.ledger.reserve_fund(fund, bound, model)
-        request = execute_request(ctx, job)
-        completion = await ctx.ask(request, fund=fund)
+        request = plan.request
+        completion = await ctx.ask(request, plan.call, plan.bounds[0][1], fund=fund)
         text = ctx.dialect.parse_execute(request, completion)
         made.set_result((text, tuple(calls)))
         stage, kind = "score", KIND_OF[job.candidate.kind].value

@@ -56,6 +56,7 @@ async def extract(
         if result.score is None:
             assert result.error is not None  # noqa: S101 - one of the two is always there
             ctx.recorder.emit(state.failed(-1, result.stage, result.error))
+            state.unreadable(result.error)
             if not ready.paths:
                 raise_if_rejected(result.error)
             continue
@@ -72,7 +73,8 @@ async def extract(
         if pruned:
             state.reject()
             continue
-        if standing is None or _worth(state, thought.id) > _worth(state, ids[-1]):
+        stands = None if standing is None else ready.paths[standing].ids[-1]
+        if stands is None or _worth(state, thought.id) > _worth(state, stands):
             state.replies[thought.id] = result.reply
             return _finish(ctx, state, (*ids, thought.id), stop)
         break

@@ -32,16 +32,24 @@ from ecoalign.search.drafter import (
     scan_and_draft,
     stands,
 )
-from ecoalign.search.executor import KIND_OF, ActionResult, Ahead, confirmed, execute, worst_case
+from ecoalign.search.executor import (
+    KIND_OF,
+    ActionResult,
+    Ahead,
+    Job,
+    Plan,
+    confirmed,
+    execute,
+    worst_case,
+)
 from ecoalign.search.extractor import extract
 from ecoalign.search.failures import raise_if_rejected
 from ecoalign.search.proposer import propose
 from ecoalign.search.scanner import Scan, hides_detail
-from ecoalign.search.simulator import Prices
 from ecoalign.search.speculator import proposal_ahead, with_root_ahead
 from ecoalign.search.state import SearchState
 from ecoalign.search.synthesizer import AnswerReserve
-from ecoalign.search.valuator import Terms, rank, select, share_left, terms
+from ecoalign.search.valuator import Ceiling, Terms, ranked, select, share_left, terms
 from ecoalign.trace.events import (
     DROPPED,
     ActionFailed,
@@ -95,11 +103,7 @@ async def search(ctx: RunContext, similarity: Similarity = text_similarity) -> F
 
 async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> StopReason:
     """The loop: until the budget is exhausted or no safe action has positive value."""
-    settings, last_call = ctx.settings, False
-
-    def affordable(actions: Sequence[PendingAction]) -> bool:
-        return _affordable(ctx, state, actions)
-
+    settings = ctx.settings
     if state.graph.root.safety < 0 and settings.unsafe_root == "refuse":
         await _refuse(ctx, state, reserve, ROOT)
         return "unsafe-request"
@@ -110,28 +114,16 @@ async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
         now = _start_step(ctx, state, reserve)
         if _satisfied(state, now):
             return "satisfied"
-        proposed = not last_call and await _expand(ctx, state, now)
-        alive = state.drop_impossible()
-        prices = {action.id: _price(ctx, state, action) for action in alive}
-        jobs = [*map(state.job, alive)]
-        forecasts = await state.simulator.simulate(ctx, jobs, now.horizon, prices)
-        ranked = rank(alive, forecasts, state.graph.floor, now, affordable)
-        ctx.recorder.emit(Valued(state.step, tuple(ranked)))
-        most = min(settings.batch, room)
-        batch = select(ranked, state.queue.__getitem__, affordable, most, settings.batch_margin)
+        proposed = await _expand(ctx, state, now)
+        batch, considered = await _choose(ctx, state, now, min(settings.batch, room))
         if batch:
-            last_call = False
-            state.queue.settle(ranked)
             with proposal_ahead(ctx, state, batch, now) as ahead:
                 await _carry_out(ctx, state, reserve, batch, ahead)
-            state.queue.refill()
-        elif proposed and not any(one.value > 0 for one in ranked):
+        elif proposed and not any(one.value > 0 for one in considered):
             # If something is worth doing and cannot be paid for, proposals would only cost.
             continue
-        elif last_call := state.queue.call_all():
-            continue
         elif not await _answer_after_all(ctx, state, reserve, now):
-            stop = _why_stopped(state, ranked)
+            stop = _why_stopped(state, considered)
             if state.unsafe_end is not None and not state.graph.ends:
                 # Where every answer was unsafe, one more would be, too: refuse and say why.
                 parent = state.unsafe_end
@@ -154,7 +146,7 @@ async def _use_draft(
     """
     state.next_action = DRAFT.id + 1
     if state.graph.root.safety < 0 or seen.plan:
-        drop(ctx, drafted)
+        drop(ctx)
         why = "the request is unsafe" if not seen.plan else "a plan governs what is written"
         ctx.recorder.emit(ActionFailed(DRAFT.id, "score", DROPPED, why))
         return False
@@ -191,6 +183,7 @@ def _start_step(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
     """What is left, how far to look ahead and what a token is worth in this step."""
     if reserve.learn():
         state.needs.clear()
+        state.jobs.clear()
     state.step += 1
     ledger, tokens = ctx.ledger, state.mean_cost
     remaining, spent = ledger.remaining(), ledger.spent
@@ -203,6 +196,8 @@ def _start_step(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
     started = ctx.recorder.emit(
         StepStarted(state.step, remaining, share, now.horizon, now.price, tokens, now.headroom)
     )
+    if (now.horizon, now.price) == (started.horizon, started.price):
+        return now
     # What was recorded is what counts: a replay has its times from the trace.
     return replace(now, horizon=started.horizon, price=started.price)
 
@@ -214,17 +209,42 @@ def _satisfied(state: SearchState, now: Terms) -> bool:
     return now.headroom <= now.price * state.mean_cost
 
 
-def _price(ctx: RunContext, state: SearchState, action: PendingAction) -> Prices:
-    """What an action will cost, and what each step after it: what actions have cost."""
-    _needs(ctx, state, action)
-    return state.price(action), state.mean_cost
-
-
-def _why_stopped(state: SearchState, ranked: Sequence[ValuedAction]) -> StopReason:
-    if any(one.value > 0 for one in ranked) or state.short is not None:
+def _why_stopped(state: SearchState, considered: Sequence[ValuedAction]) -> StopReason:
+    if any(one.value > 0 for one in considered) or state.short is not None:
         return "budget"
     too_deep = state.graph.open and state.next_open()[0] is None
-    return "limits" if too_deep and not ranked else "no-positive-action"
+    return "limits" if too_deep and not considered else "no-positive-action"
+
+
+# Choose ---------------------------------------------------------------------------------------
+
+
+async def _choose(
+    ctx: RunContext, state: SearchState, now: Terms, most: int
+) -> tuple[list[PendingAction], list[ValuedAction]]:
+    """The actions to execute, at most so many, and those that were considered."""
+    queue, simulator, prices = state.queue, state.simulator, state.prices
+    jobs = (state.job(action) for action in queue if state.possible(action))
+    news = await simulator.prepare(ctx, jobs, now.horizon)
+    state.count_simulated()
+    if news or state.ceiling is None or not state.ceiling.holds(now, prices):
+        state.ceiling = Ceiling.over(now, prices)
+        queue.forget_bounds()
+    top, left = state.ceiling, ctx.ledger.remaining()
+
+    def affordable(actions: Sequence[PendingAction]) -> bool:
+        return left.covers(*(_needs(ctx, state, action) for action in actions))
+
+    found = queue.best_first(
+        lambda action: state.worth(
+            action, now, prices, lambda one: state.price(_needs(ctx, state, one))
+        ),
+        lambda action: state.worth(action, top.terms, top.prices, lambda one: 0.0),
+    )
+    valued, margin = ranked(found, affordable), ctx.settings.batch_margin
+    batch, considered = select(valued, queue.__getitem__, affordable, most, margin)
+    ctx.recorder.emit(Valued(state.step, tuple(considered)))
+    return batch, considered
 
 
 def _affordable(ctx: RunContext, state: SearchState, actions: Sequence[PendingAction]) -> bool:
@@ -238,7 +258,12 @@ def _needs(ctx: RunContext, state: SearchState, action: PendingAction) -> Amount
     needs = state.needs.get(action.id)
     if needs is None:
         verdicts = 1 + state.rejected if ctx.settings.confirm else 1
-        needs = ctx.ledger.needs(worst_case(ctx, state.job(action), verdicts))
+        job = state.job(action)
+        if job.plan is None:
+            plan = Plan.of(ctx, job)
+            job = Job(job.id, job.candidate, job.path, job.partners, job.full, plan)
+            state.jobs[action.id] = job
+        needs = ctx.ledger.needs(worst_case(ctx, job, verdicts))
         state.needs[action.id] = needs
     return needs
 

@@ -7,11 +7,19 @@ proposing call; `surrogate` regresses what executed thoughts turned out to be on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ecoalign.errors import EcoAlignError
-from ecoalign.graph import ActionKind, Candidate, Forecast, Thought, ThoughtId
+from ecoalign.graph import (
+    ENDS,
+    ActionKind,
+    Candidate,
+    Forecast,
+    PendingAction,
+    Thought,
+    ThoughtId,
+)
 from ecoalign.search.context import RunContext
 from ecoalign.search.executor import KIND_OF, ActionResult, Job, execute, worst_case
 from ecoalign.search.proposer import propose_request
@@ -23,35 +31,42 @@ if TYPE_CHECKING:
 
 Forecasts = tuple[Forecast, ...]
 
-Prices = tuple[float, float]
-"""Tokens of an action, and of each step that would follow it."""
-
 
 class Simulator:
     """The fidelity `forecast`: the proposing call is believed. The other fidelities build on it.
 
     Attributes:
         ready: results that simulation has already produced and paid for, by action id.
+        rejected: answers and refusals among them that were judged unsafe and are not counted yet:
+            they were tried like any other.
     """
 
     def __init__(self) -> None:
         self.ready: dict[int, ActionResult] = {}
+        self.rejected = 0
 
-    async def simulate(
-        self, ctx: RunContext, jobs: Sequence[Job], horizon: int, prices: Mapping[int, Prices]
-    ) -> dict[int, Forecasts]:
-        """Per action id: the action itself, then at least the steps that the horizon needs."""
-        return {job.id: _priced(job.candidate.forecast, prices[job.id]) for job in jobs}
+    async def prepare(self, ctx: RunContext, jobs: Iterable[Job], horizon: int) -> bool:
+        """What has to be done, and paid, before the open actions are forecast.
+
+        Returns:
+            Whether some may now promise more than they did.
+        """
+        return False
+
+    def forecast(self, action: PendingAction, own: float, later: float) -> Forecasts:
+        """The action itself, then at least the steps that the horizon needs.
+
+        Args:
+            action: which.
+            own, later: tokens of the action, and of each step that would follow it.
+        """
+        return tuple(
+            Forecast(step.safety, step.utility, later if i else own)
+            for i, step in enumerate(action.candidate.forecast)
+        )
 
     def learn(self, candidate: Candidate, safety: float, utility: float) -> None:
         """Told what an executed candidate turned out to be."""
-
-
-def _priced(steps: Forecasts, prices: Prices) -> Forecasts:
-    own, later = prices
-    return tuple(
-        Forecast(step.safety, step.utility, later if i else own) for i, step in enumerate(steps)
-    )
 
 
 class SurrogateSimulator(Simulator):
@@ -68,6 +83,8 @@ class SurrogateSimulator(Simulator):
         super().__init__()
         self._gram: npt.NDArray[np.float64] | None = None
         self._moment: npt.NDArray[np.float64] | None = None
+        self._weights: npt.NDArray[np.floating] | None = None
+        self._learned = False
 
     def learn(self, candidate: Candidate, safety: float, utility: float) -> None:
         import numpy as np
@@ -79,24 +96,26 @@ class SurrogateSimulator(Simulator):
         gram = self.RIDGE * np.eye(len(row)) if self._gram is None else self._gram
         moment = np.zeros((len(row), 2)) if self._moment is None else self._moment
         self._gram, self._moment = gram + np.outer(row, row), moment + np.outer(row, gaps)
+        self._learned = True
 
-    async def simulate(
-        self, ctx: RunContext, jobs: Sequence[Job], horizon: int, prices: Mapping[int, Prices]
-    ) -> dict[int, Forecasts]:
+    async def prepare(self, ctx: RunContext, jobs: Iterable[Job], horizon: int) -> bool:
         import numpy as np
 
-        plain = await super().simulate(ctx, jobs, horizon, prices)
-        if self._gram is None or self._moment is None:
-            return plain
-        weights = np.linalg.solve(self._gram, self._moment)
-        out = {}
-        for job in jobs:
-            first, *rest = plain[job.id]
-            shift = np.asarray(_features(job.candidate.kind, first)) @ weights
-            safety = min(1.0, max(-1.0, first.safety + float(shift[0])))
-            utility = min(1.0, max(0.0, first.utility + float(shift[1])))
-            out[job.id] = (Forecast(safety, utility, first.cost), *rest)
-        return out
+        if not self._learned or self._gram is None or self._moment is None:
+            return False
+        self._weights, self._learned = np.linalg.solve(self._gram, self._moment), False
+        return True
+
+    def forecast(self, action: PendingAction, own: float, later: float) -> Forecasts:
+        import numpy as np
+
+        first, *rest = super().forecast(action, own, later)
+        if self._weights is None:
+            return (first, *rest)
+        shift = np.asarray(_features(action.candidate.kind, first)) @ self._weights
+        safety = min(1.0, max(-1.0, first.safety + float(shift[0])))
+        utility = min(1.0, max(0.0, first.utility + float(shift[1])))
+        return (Forecast(safety, utility, first.cost), *rest)
 
 
 def _features(kind: ActionKind, step: Forecast) -> list[float]:
@@ -118,16 +137,16 @@ class RolloutSimulator(Simulator):
         super().__init__()
         self._known: dict[int, Forecasts] = {}
 
-    async def simulate(
-        self, ctx: RunContext, jobs: Sequence[Job], horizon: int, prices: Mapping[int, Prices]
-    ) -> dict[int, Forecasts]:
-        plain = await super().simulate(ctx, jobs, horizon, prices)
+    async def prepare(self, ctx: RunContext, jobs: Iterable[Job], horizon: int) -> bool:
         ctx = ctx.booked_as("simulate")
         new = [job for job in jobs if job.id not in self._known]
-        new.sort(key=lambda job: -_hope(plain[job.id]))
+        new.sort(key=lambda job: -_hope(job.candidate.forecast))
         for job in new[: self.WIDTH]:
             self._known[job.id] = await self._roll(ctx, job, min(horizon, self.DEPTH))
-        return {job.id: self._known.get(job.id) or plain[job.id] for job in jobs}
+        return bool(new)
+
+    def forecast(self, action: PendingAction, own: float, later: float) -> Forecasts:
+        return self._known.get(action.id) or super().forecast(action, own, later)
 
     async def _roll(self, ctx: RunContext, job: Job, depth: int) -> Forecasts:
         steps: list[Forecast] = []
@@ -144,6 +163,8 @@ class RolloutSimulator(Simulator):
                 break
             steps.append(Forecast(outcome.score.safety, outcome.score.utility, cost))
             safe = outcome.score.safety >= ctx.settings.safety_threshold
+            if outcome is self.ready[job.id] and not safe:
+                self.rejected += KIND_OF[job.candidate.kind] in ENDS
             done = len(steps) > depth or not safe
             at = None if done else await self._next(ctx, at, outcome)
         return tuple(steps)

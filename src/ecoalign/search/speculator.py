@@ -19,7 +19,7 @@ from ecoalign.models import Usage
 from ecoalign.prompts.requests import PromptRequest
 from ecoalign.search.context import RunContext
 from ecoalign.search.drafter import Draft, cannot_stand, score_draft
-from ecoalign.search.executor import KIND_OF, ActionResult, Ahead, Job, execute_request
+from ecoalign.search.executor import KIND_OF, ActionResult, Ahead, Job, Plan, execute_request
 from ecoalign.search.proposer import OTHERS_SEARCHED, fusable_with, propose_request
 from ecoalign.search.scanner import Scan
 from ecoalign.search.state import SearchState, promise
@@ -60,7 +60,7 @@ def proposal_ahead(
     def requests(texts: Sequence[str | None]) -> list[PromptRequest]:
         return _requests(ctx, state, jobs, chosen, texts, now.horizon)
 
-    bounds = ctx.bounds(*requests([ctx.longest(execute_request(ctx, job)) for job in jobs]))
+    bounds = ctx.bounds(*requests([(job.plan or Plan.of(ctx, job)).scoring.text for job in jobs]))
     ledger, left = ctx.ledger, ctx.ledger.remaining()
     if not left.covers(*[ledger.needs(bounds[1:])] * _ANSWERS_LEFT):
         bounds = bounds[:1]

@@ -6,11 +6,12 @@ calls a model, reads a clock or pays: what happens is returned as events.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ecoalign.budget import Amount
-from ecoalign.errors import BudgetExceeded, EcoAlignError
+from ecoalign.errors import BudgetExceeded, EcoAlignError, VerdictError
 from ecoalign.graph import (
     ENDS,
     ROOT,
@@ -33,6 +34,7 @@ from ecoalign.search.executor import KIND_OF, ActionResult, Job
 from ecoalign.search.failures import cause_of
 from ecoalign.search.scanner import Scan
 from ecoalign.search.simulator import Simulator, simulator_for
+from ecoalign.search.valuator import Ceiling, Prices, Terms, value
 from ecoalign.settings import Settings
 from ecoalign.trace.events import (
     ActionFailed,
@@ -98,6 +100,7 @@ class SearchState:
         cause: why the last failure failed, in no model's words; "" if nothing has.
         short: the last time that the budget did not suffice.
         jobs, needs: of open actions, worked out once each: rendering prompts is the dearest part.
+        ceiling: what the bounds in the queue rest on.
     """
 
     settings: Settings
@@ -114,7 +117,7 @@ class SearchState:
     executed: Costs = field(default_factory=Costs)
     proposals: Costs = field(default_factory=Costs)
     scan_tokens: int = 0
-    by_kind: dict[ActionKind, Costs] = field(default_factory=dict)
+    by_kind: defaultdict[ActionKind, Costs] = field(default_factory=lambda: defaultdict(Costs))
     worst: Costs = field(default_factory=Costs)
     used: Costs = field(default_factory=Costs)
     bounds: dict[int, int] = field(default_factory=dict)
@@ -129,6 +132,7 @@ class SearchState:
     short: BudgetExceeded | None = None
     jobs: dict[int, Job] = field(default_factory=dict)
     needs: dict[int, Amount] = field(default_factory=dict)
+    ceiling: Ceiling | None = None
 
     @classmethod
     def new(cls, settings: Settings, similarity: Similarity, scan: Scan) -> SearchState:
@@ -203,16 +207,38 @@ class SearchState:
             job = self.jobs[action.id] = Job.of(self.graph, action)
         return job
 
-    def drop_impossible(self) -> list[PendingAction]:
-        """Take actions from or with pruned thoughts out of the queue; returns the others."""
+    def possible(self, action: PendingAction) -> bool:
+        """Whether none of the thoughts that an open action needs is pruned."""
         pruned = self.graph.is_pruned
-        alive = [
-            action
-            for action in self.queue
-            if not pruned(action.parent) and not any(map(pruned, action.candidate.partners))
-        ]
-        self.queue.keep(alive)
-        return alive
+        return not pruned(action.parent) and not any(map(pruned, action.candidate.partners))
+
+    @property
+    def prices(self) -> Prices:
+        """What steps have cost."""
+        by_kind = {kind: costs.mean for kind, costs in self.by_kind.items()}
+        return Prices(by_kind, self.mean_cost)
+
+    def worth(
+        self,
+        action: PendingAction,
+        terms: Terms,
+        prices: Prices,
+        unknown: Callable[[PendingAction], float],
+    ) -> float | None:
+        """V of an open action; None if it is not possible any more.
+
+        Args:
+            action: which.
+            terms, prices: under which.
+            unknown: what an action costs that `prices` does not know.
+        """
+        if not self.possible(action):
+            return None
+        own = prices.by_kind.get(action.candidate.kind)
+        if own is None:
+            own = unknown(action)
+        forecast = self.simulator.forecast(action, own, prices.later)
+        return value(forecast, self.graph.floor(action.parent), terms)
 
     def most_informed_doubtful_answer(self) -> PendingAction | None:
         """Of the open answers that are forecast to be unsafe, the one from the thought that knows
@@ -222,6 +248,7 @@ class SearchState:
             action
             for action in self.queue
             if action.candidate.kind is ActionKind.ANSWER
+            and self.possible(action)
             and self.graph[action.parent].kind not in (ThoughtKind.ROOT, ThoughtKind.STRATEGY)
             and any(
                 s.safety < self.settings.safety_threshold for s in action.candidate.forecast[:1]
@@ -236,7 +263,7 @@ class SearchState:
         """Learn what an action has cost. The draft is none that says what others will: it sees the
         images as the plain model does."""
         self.executed.add(cost)
-        self.by_kind.setdefault(action.candidate.kind, Costs()).add(cost)
+        self.by_kind[action.candidate.kind].add(cost)
         if (bound := self.bounds.pop(action.id, None)) is not None:
             self.worst.add(bound)
             self.used.add(cost)
@@ -251,14 +278,10 @@ class SearchState:
             self.next_action += 1
         return Proposed(parent, first, tuple(candidates), dropped, seen)
 
-    def price(self, action: PendingAction) -> float:
-        """What an action will cost, in tokens: what those of its kind have cost; before the first,
-        what it is bounded by, as far as executed ones came to their bounds."""
-        known = self.by_kind.get(action.candidate.kind)
-        if known is not None:
-            return known.mean
-        needs = self.needs.get(action.id)
-        if needs is None or needs.tokens is None:
+    def price(self, needs: Amount) -> float:
+        """What an action will cost, in tokens, before the first of its kind: what it is bounded by,
+        as far as executed ones came to their bounds."""
+        if needs.tokens is None:
             return self.mean_cost
         share = self.used.tokens / self.worst.tokens if self.worst.tokens else _USED
         return max(1.0, share * needs.tokens)
@@ -266,11 +289,11 @@ class SearchState:
     def begin(self, action: PendingAction) -> Job:
         """An open action is carried out: the job, with its thoughts as they are now."""
         self.queue.remove(action.id)
-        self.jobs.pop(action.id, None)
         needs = self.needs.pop(action.id, None)
         if needs is not None and needs.tokens is not None:
             self.bounds[action.id] = needs.tokens
-        return Job.of(self.graph, action)
+        had, job = self.jobs.pop(action.id, None), Job.of(self.graph, action)
+        return had if had is not None and had == job else job
 
     def failed(self, action: int, stage: str, error: EcoAlignError) -> ActionFailed:
         """An action (-1: a stage) gave no scored thought."""
@@ -284,6 +307,8 @@ class SearchState:
         score, candidate = result.score, action.candidate
         if score is None:
             assert result.error is not None  # noqa: S101 - one of the two is always there
+            if KIND_OF[candidate.kind] in ENDS:
+                self.unreadable(result.error)
             return [self.failed(action.id, result.stage, result.error)]
         if self.graph.is_pruned(action.parent):
             return []
@@ -327,21 +352,32 @@ class SearchState:
         if not self.settings.merge:
             return []
         threshold = self.settings.merge_threshold
-        for other in self.duplicates.of(graph, thought, self.similarity, threshold):
+        for other in self.duplicates.add(graph, thought, self.similarity, threshold):
             if graph.merge(other, thought.id):
                 self._note(graph[other])
                 return [ThoughtMerged(other, thought.id, graph[other])]
-        self.duplicates.add(thought)
         return []
 
     def _note(self, thought: Thought) -> None:
         best = self.best if thought.kind is ThoughtKind.ANSWER else self.best_refusal
         best.note(self.graph, thought.id)
 
+    def unreadable(self, error: EcoAlignError) -> None:
+        """An answer has no score. Where its judge gave no verdict that counts it was not judged
+        safe, and the next one is another try; what was not asked is none."""
+        if isinstance(error, VerdictError):
+            self.reject()
+
     def reject(self) -> None:
         """An answer or a refusal was judged unsafe: the next one has to meet a higher bar."""
         self.rejected += 1
         self.needs.clear()
+
+    def count_simulated(self) -> None:
+        """Answers that simulation has tried, and that were judged unsafe, count like any other."""
+        for _ in range(self.simulator.rejected):
+            self.reject()
+        self.simulator.rejected = 0
 
     def add_strategy(self, plan: str, score: ScoreResult, cost: int) -> ThoughtAdded:
         """The cautious plan under v0. It governs everything, so the root is not expanded beside
@@ -368,7 +404,7 @@ class SearchState:
             node == ROOT
             or node in self.graph.open
             or self.graph.is_pruned(node)
-            or self.queue.concerns(node)
+            or any(map(self.possible, self.queue.concerning(node)))
             or not (children or worthless)
             or not all(map(self.graph.is_pruned, children))
         ):

@@ -4,12 +4,12 @@ of them are executed next. Pure functions."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import takewhile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from ecoalign._record import dataclass
 from ecoalign.budget import Amount, Ledger
-from ecoalign.graph import ActionKind, Forecast, PendingAction, ThoughtId, ValuedAction, economics
+from ecoalign.graph import ActionKind, Forecast, PendingAction, ValuedAction, economics
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.settings import Settings
 
@@ -38,6 +38,57 @@ class Terms:
     delta: float
     threshold: float = 0.0
     safety: SafetyAggregator = SafetyAggregator.MIN
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a step costs, in tokens.
+
+    Attributes:
+        by_kind: an action of a kind, where one was executed.
+        later: each step after an action.
+    """
+
+    by_kind: Mapping[ActionKind, float]
+    later: float
+
+
+SLACK = 0.1
+"""How much lower than now prices are in a bound, as a share: means of what was paid move both ways,
+and only where one has fallen further all bounds are worked out anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """Terms and prices under which V of every action bounds what it is while they hold: it never
+    falls with the horizon and the headroom, and never rises with a price. An action of a kind that
+    was never executed is taken to cost nothing."""
+
+    terms: Terms
+    prices: Prices
+
+    @classmethod
+    def over(cls, terms: Terms, prices: Prices) -> Ceiling:
+        """One with some slack."""
+        share = 1.0 - SLACK
+        by_kind = {kind: share * price for kind, price in prices.by_kind.items()}
+        return cls(replace(terms, price=share * terms.price), Prices(by_kind, share * prices.later))
+
+    def holds(self, terms: Terms, prices: Prices) -> bool:
+        """Whether no action is worth more under these, and the ceiling is not far above them."""
+        least = self.prices.by_kind
+        return (
+            terms.horizon <= self.terms.horizon
+            and terms.headroom <= self.terms.headroom
+            and _near(terms.price, self.terms.price)
+            and _near(prices.later, self.prices.later)
+            and prices.by_kind.keys() == least.keys()
+            and all(_near(price, least[kind]) for kind, price in prices.by_kind.items())
+        )
+
+
+def _near(price: float, least: float) -> bool:
+    return least <= price <= 2.0 * least
 
 
 def share_left(remaining: Amount, limit: Amount) -> float:
@@ -116,14 +167,16 @@ def value(forecast: Sequence[Forecast], floor: float, terms: Terms) -> float:
     """
     if terms.safety is not SafetyAggregator.MIN:
         floor = 1.0
-    safe = list(takewhile(lambda step: step.safety >= terms.threshold, forecast))
-    if not safe:
+    safeties, gains, costs = list[float](), list[float](), list[float]()
+    for step in forecast:
+        if not step.safety >= terms.threshold:
+            break
+        safeties.append(min(floor, step.safety))
+        gains.append(step.utility * terms.headroom)
+        costs.append(step.cost)
+    if not safeties:
         return -math.inf
-    surplus = terms.economy is Economy.SURPLUS
-    gains = [step.utility * terms.headroom for step in safe]
-    safeties = [min(floor, step.safety) for step in safe]
-    costs = [step.cost for step in safe]
-    price = terms.price if surplus else 0.0
+    price = terms.price if terms.economy is Economy.SURPLUS else 0.0
     if terms.utility is UtilityAggregator.LAST:
         return economics.prospect_value(
             safeties, gains, costs, terms.delta, terms.horizon, terms.economy, price
@@ -136,37 +189,28 @@ def value(forecast: Sequence[Forecast], floor: float, terms: Terms) -> float:
     return economics.candidate_value(own, rollout, terms.delta)
 
 
-def rank(
-    actions: Iterable[PendingAction],
-    forecasts: Mapping[int, Sequence[Forecast]],
-    floor: Callable[[ThoughtId], float],
-    terms: Terms,
+def ranked(
+    best_first: Iterable[tuple[PendingAction, float]],
     affordable: Callable[[Sequence[PendingAction]], bool],
-) -> list[ValuedAction]:
-    """V of every action, the best first; of equals the older.
+) -> Iterator[ValuedAction]:
+    """Actions with their V, in the order given; what is worth nothing is not looked up.
 
     Args:
-        actions: those that compete.
-        forecasts: by the action's id; see `value`.
-        floor: the safety of the path to a thought.
-        terms: see `Terms`.
+        best_first: actions and V, the best first.
         affordable: whether the worst case of some actions together fits what is left.
     """
-    ranked = []
-    for action in actions:
-        worth = value(forecasts[action.id], floor(action.parent), terms)
-        kind, affords = action.candidate.kind, worth > 0 and affordable([action])
-        ranked.append(ValuedAction(action.id, action.parent, kind, worth, affords))
-    return sorted(ranked, key=lambda one: (-one.value, one.action))
+    for action, worth in best_first:
+        affords = worth > 0 and affordable([action])
+        yield ValuedAction(action.id, action.parent, action.candidate.kind, worth, affords)
 
 
 def select(
-    ranked: Sequence[ValuedAction],
+    ranked: Iterable[ValuedAction],
     action: Callable[[int], PendingAction],
     affordable: Callable[[Sequence[PendingAction]], bool],
     most: int,
     margin: float,
-) -> list[PendingAction]:
+) -> tuple[list[PendingAction], list[ValuedAction]]:
     """The best actions that the budget allows, executed together.
 
     Alternatives that fall short of the best one by more than the margin wait for the next step,
@@ -174,23 +218,29 @@ def select(
     rest may no longer be worth its price.
 
     Args:
-        ranked: see `rank`.
+        ranked: the open actions, the best first, of equals the older.
         action: by its id.
-        affordable: see `rank`.
-        most: how many actions.
+        affordable: see `ranked`.
+        most: how many actions, >= 1.
         margin: least value as a share of the best one's, in [0, 1].
+
+    Returns:
+        The actions, and all that were considered: the first ones of `ranked`.
     """
     chosen: list[PendingAction] = []
+    considered: list[ValuedAction] = []
     best = 0.0
     for one in ranked:
-        if len(chosen) >= most or one.value <= 0 or (chosen and one.value < margin * best):
+        considered.append(one)
+        if one.value <= 0 or (chosen and one.value < margin * best):
             break
         ends = one.kind in _ENDING and margin > 0
         if not one.affordable or (chosen and ends):
             continue
-        if affordable([*chosen, action(one.action)]):
-            chosen.append(action(one.action))
+        wanted = [*chosen, action(one.action)]
+        if not chosen or affordable(wanted):
+            chosen = wanted
             best = max(best, one.value)
-        if ends and len(chosen) == 1:
+        if len(chosen) == most or (ends and len(chosen) == 1):
             break
-    return chosen
+    return chosen, considered

@@ -10,10 +10,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ecoalign._record import dataclass
 from ecoalign.budget import Amount, Called, CallFailure
 from ecoalign.errors import InputError
 from ecoalign.graph import Candidate, Thought, ThoughtId, ValuedAction
@@ -189,12 +190,13 @@ class Proposed:
 
 @dataclass(frozen=True, slots=True)
 class Valued:
-    """The open actions have been valued."""
+    """The open actions have been valued, as far as they had to be to choose a batch."""
 
     step: int
     """The round."""
     actions: tuple[ValuedAction, ...]
-    """All that compete, the best first."""
+    """Those that were considered, the best first: no other open action is worth more than the last
+    of them."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from ecoalign.bench._experiments import EXPERIMENTS
+from ecoalign.bench.simulated import ExecuteAsked, Proposal, ProposeAsked
 from ecoalign.bench.suites._base import Sample
 from ecoalign.bench.suites.judge_noise import (
     HARMFUL,
@@ -19,9 +20,11 @@ from ecoalign.bench.suites.judge_noise import (
     Noise,
     NoisyModel,
     NoisyRun,
+    noisy_model,
 )
 from ecoalign.budget import Budget, Ledger
-from ecoalign.methods import is_refusal
+from ecoalign.graph import ActionKind
+from ecoalign.methods import is_refusal, open_method
 from ecoalign.models.fake import FakeModel
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
@@ -158,11 +161,67 @@ async def test_a_second_judge_holds_what_fools_the_first_and_the_bar_does_not() 
     assert two < one / 2
 
 
+class Watched(NoisyModel):
+    """Notes every verdict on what could be given out; half of its answers are harmful."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.verdicts: list[tuple[str, bool]] = []
+
+    def propose(self, asked: ProposeAsked) -> Sequence[Proposal]:
+        answers = [Proposal(ActionKind.ANSWER, ((9, 8, 200),), f"point {n}") for n in range(3)]
+        return [*answers, *super().propose(asked)][: asked.limit]
+
+    def execute(self, asked: ExecuteAsked) -> str:
+        self.harmful = self.written % 2 == 0
+        return super().execute(asked)
+
+    def says_safe(self, text: str) -> bool:
+        safe = super().says_safe(text)
+        if text.startswith((HARMFUL, HARMLESS, REFUSAL)):
+            self.verdicts.append((text, safe))
+        return safe
+
+
+@pytest.mark.parametrize("draft", [True, False])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"batch_margin": 0.0, "batch": 4},
+        {"satisfice": False},
+        {"synthesis": "always"},
+        {"fidelity": "surrogate"},
+        {"fidelity": "rollout"},
+    ],
+    ids=lambda settings: " ".join(settings) or "default",
+)
+async def test_no_answer_comes_out_with_fewer_verdicts_than_its_place_asks_for(
+    settings: dict[str, object], draft: bool
+) -> None:
+    """Not a matter of chance: after r rejected ones, r + 1 verdicts on it, and all of them safe."""
+    released = 0
+    for number in range(15):
+        judge = Watched(Noise(p=0.4), f"watched {number}", harmful=True)
+        method = open_method("ecoalign", SETTINGS.replace(draft=draft, **settings))
+        query = samples("harmful", number + 1)[number].query()
+        got = await method.answer(query, noisy_model(judge), Ledger(Budget(tokens=60_000)))
+        on_it = [safe for text, safe in judge.verdicts if text == got.answer]
+        if not on_it:
+            continue
+        released += 1
+        first = [text for text, _ in judge.verdicts].index(got.answer)
+        rejected = {text for text, safe in judge.verdicts[:first] if not safe}
+        assert all(on_it)
+        assert len(on_it) > len(rejected)
+    assert released > 3
+
+
 def test_the_cells_are_those_of_the_question() -> None:
     cells = EXPERIMENTS["judge-noise"].variants((), "full", ())
     given = [(one.given["method"], one.given["p"], one.given["q"], one.budget) for one in cells]
     assert len(set(given)) == len(given)
-    for method in ("single verdict", "ecoalign", "ecoalign, no draft", "paper"):
+    for method in ("single verdict", "ecoalign", "ecoalign without draft", "paper"):
         assert {p for name, p, q, _ in given if name == method and not q} == {
             0.01,
             0.02,
@@ -170,10 +229,10 @@ def test_the_cells_are_those_of_the_question() -> None:
             0.10,
             0.20,
         }
-    for method in ("ecoalign", "ecoalign, no draft", "paper"):
+    for method in ("ecoalign", "ecoalign without draft", "paper"):
         assert {b for name, p, _, b in given if (name, p) == (method, 0.2)} == {
             "8000",
             "40000",
             "400000",
         }
-    assert {q for name, _, q, _ in given if name == "ecoalign, two judges"} == {0.0, 0.05, 0.2}
+    assert {q for name, _, q, _ in given if name == "ecoalign with two judges"} == {0.0, 0.05, 0.2}

@@ -281,4 +281,5 @@ def about_shapes(rng: Random, kind: Kind, split: Split, scene: Scene) -> Questio
     answer = "yes" if _holds(a.cell, relation, b.cell) else "no"
     text = _ask(rng, "relation", split, a=name(a), b=name(b), relation=relation)
     facts = {"a": name(a), "b": name(b), "at": CELLS[a.cell], "bt": CELLS[b.cell]}
+    facts["relation"] = relation
     return Question(kind, "relation", text, answer, facts=facts)

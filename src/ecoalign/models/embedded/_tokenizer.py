@@ -39,6 +39,8 @@ SPECIALS = (PAD, EOS, UNK, *ROLES, *MARKS)
 
 PIECE = re.compile(r"<[a-z]+>|[a-z]+(?:-[a-z]+)?|\d|[^\w\s]|_|[^\W\d_]")
 
+_MARKS = re.compile(r"[<>|\s]+")
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 _NO_SPACE_BEFORE = frozenset(".,?!;:)")
@@ -107,4 +109,4 @@ class Tokenizer:
 @lru_cache(maxsize=4096)
 def plain(text: str) -> str:
     """`text` with nothing in it that the tokenizer or the dialect would read as a mark."""
-    return re.sub(r"[<>|\s]+", " ", text).strip()
+    return _MARKS.sub(" ", text).strip()

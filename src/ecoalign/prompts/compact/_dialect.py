@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from ecoalign.errors import ModelError, VerdictError
-from ecoalign.graph import ActionKind, Candidate, Forecast, Region, ThoughtId
+from ecoalign.graph import ActionKind, Candidate, Forecast, Region
 from ecoalign.models import ChatRequest, Completion, ImagePart, Message, TextPart, ending
 from ecoalign.prompts._reading import excerpt
 from ecoalign.prompts.compact import wording as say
@@ -56,15 +56,16 @@ _NO_GATE = "the compact dialect judges a request with its caption: there is no g
 
 _MARGIN = 0.04
 
-# The tokenizer joins digits that follow each other: "fuse 1 9 8 4" comes back as "fuse 1984".
+# The tokenizer joins digits that follow each other: "fuse 1 9 8" comes back as "fuse 198".
 _SCAN = re.compile(r"(?P<caption>.*?) ?> ?(?P<safety>[0-9])(?P<plan> ?[a-z].*)?", re.DOTALL)
 
-_STEP = r"[0-9] ?[0-9] ?[0-9]"
+# Safety and utility; the cost that older weights forecast as well is not used.
+_STEP = r"[0-9] ?[0-9](?: ?[0-9])?"
 
 _CANDIDATE = re.compile(
-    rf"(?P<kind>look|think|fuse|answer|refuse)"
-    rf"(?: (?P<cell>{'|'.join(sorted(CELLS, key=len, reverse=True))}))?"
-    rf"(?: (?P<number>[0-9]{{1,2}}) ?| )(?P<steps>{_STEP}(?: ?> ?{_STEP})*)"
+    rf"(?:look (?P<cell>{'|'.join(sorted(CELLS, key=len, reverse=True))}) "
+    r"|fuse (?P<number>[1-9]) ?|(?P<kind>think|answer|refuse) )"
+    rf"(?P<steps>{_STEP}(?: ?> ?{_STEP})*)"
 )
 
 _DIGITS = frozenset("0123456789")
@@ -130,7 +131,7 @@ class CompactDialect:
     def score_calls(self, request: ScoreRequest) -> tuple[ChatRequest, ...]:
         """See `Dialect.score_calls`."""
         texts = [thought.text for thought in request.path[1:]]
-        text = say.score_prompt(request.question, texts, request.kind, request.text)
+        text = say.score_prompt(request.question, texts, request.kind, request.text, request.check)
         seen = request.views if request.crop is None else (request.crop,)
         return (_chat("score", text, seen, top_logprobs=10),)
 
@@ -262,10 +263,8 @@ def _cell_of(region: Region | None) -> int:
 def _forecasts(steps: str) -> tuple[Forecast, ...]:
     out = []
     for step in steps.split(">"):
-        safe, useful, cost = (int(c) for c in step if c.isdigit())
-        out.append(
-            Forecast(say.safety_of(safe), say.utility_of(useful), max(1, cost) * say.COST_UNIT)
-        )
+        safe, useful, *_ = (int(c) for c in step if c.isdigit())
+        out.append(Forecast(say.safety_of(safe), say.utility_of(useful)))
     return tuple(out)
 
 
@@ -273,21 +272,16 @@ def _candidate(piece: str, request: ProposeRequest) -> Candidate | None:
     match = _CANDIDATE.fullmatch(piece)
     if match is None:
         return None
-    kind = ActionKind(match["kind"])
-    region, text = None, ""
-    partners: tuple[ThoughtId, ...] = ()
-    if (match["cell"] is not None) != (kind is ActionKind.LOOK):
-        return None
-    if (match["number"] is not None) != (kind is ActionKind.FUSE):
-        return None
-    if kind is ActionKind.LOOK:
-        region, text = cell_region(CELLS.index(match["cell"]), _MARGIN), match["cell"]
-    elif kind is ActionKind.FUSE:
+    steps = _forecasts(match["steps"])
+    if match["cell"] is not None:
+        region = cell_region(CELLS.index(match["cell"]), _MARGIN)
+        return Candidate(ActionKind.LOOK, match["cell"], steps, region)
+    if match["number"] is not None:
         number = int(match["number"])
-        if not 1 <= number <= len(request.others):
+        if number > len(request.others):
             return None
-        partners = (request.others[number - 1].id,)
-    return Candidate(kind, text, _forecasts(match["steps"]), region, partners)
+        return Candidate(ActionKind.FUSE, "", steps, None, (request.others[number - 1].id,))
+    return Candidate(ActionKind(match["kind"]), "", steps)
 
 
 def _expectation(top: object, greedy: float) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ecoalign.models.embedded._tokenizer import plain
 
 __all__ = [
-    "COST_UNIT",
+    "FUSABLE",
     "REFUSAL_LOOKS",
     "answer_prompt",
     "fuse_prompt",
@@ -26,10 +26,10 @@ __all__ = [
     "utility_of",
 ]
 
-COST_UNIT = 20
-"""Tokens that one unit of a forecast cost digit stands for."""
-
 REFUSAL_LOOKS = "i can not help"
+
+FUSABLE = 9
+"""Most thoughts that a proposal may fuse with."""
 
 
 def safety_of(digit: float) -> float:
@@ -61,8 +61,12 @@ def scan_prompt(question: str) -> str:
 
 
 def propose_prompt(question: str, caption: str, path: Sequence[str], others: Sequence[str]) -> str:
-    """-> candidates, each "KIND [CELL | NUMBER] s u c [> s u c]", joined by ";"; no image."""
-    listed = _joined([f"{i} : {text}" for i, text in enumerate(others, 1)])
+    """-> candidates, each "KIND [CELL | NUMBER] s u [> s u]", joined by ";"; no image.
+
+    The first `FUSABLE` of `others` are listed, so that a number is one digit.
+    """
+    numbered = enumerate(others[:FUSABLE], 1)
+    listed = " | ".join(f"{i} : {plain(text)}".rstrip() for i, text in numbered)
     tail = f" <others> {listed}" if others else ""
     return f"<propose> {plain(question)} <cap> {plain(caption)}{_path(path)}{tail} <out>"
 
@@ -93,6 +97,16 @@ def refuse_prompt(question: str, path: Sequence[str]) -> str:
     return f"<refuse> {plain(question)}{_path(path)} <out>"
 
 
-def score_prompt(question: str, path: Sequence[str], kind: str, text: str) -> str:
-    """-> two digits, safety and utility; with the image (the crop for a look)."""
-    return f"<score> {plain(question)}{_path(path)} <t> {kind} : {plain(text)} <out>"
+def score_prompt(question: str, path: Sequence[str], kind: str, text: str, check: int = 0) -> str:
+    """-> two digits, safety and utility; with the image (the crop for a look).
+
+    Three orders, by `check`: question, path, item; item, question, path; path, question, item.
+    """
+    asked, item = plain(question), f"<t> {kind} : {plain(text)}"
+    match check % 3:
+        case 0:
+            return f"<score> {asked}{_path(path)} {item} <out>"
+        case 1:
+            return f"<score> {item} <ask> {asked}{_path(path)} <out>"
+        case _:
+            return f"<score>{_path(path)} <ask> {asked} {item} <out>"
