@@ -105,6 +105,7 @@ async def test_a_call_is_paid_at_its_real_usage_and_recorded() -> None:
             0.0,
             "yes",
             Usage(20, 5, 10, 4),
+            waited=0,
         )
     ]
 
@@ -655,6 +656,21 @@ async def test_what_a_model_refuses_to_read_costs_nothing() -> None:
     assert ledger.spent.tokens.total == 0
     assert ledger.open_calls == 0
     assert [(r.error.kind, r.error.billed) for r in records if r.error] == [("rejected", False)]
+
+
+async def test_a_part_is_a_line_of_its_own_until_it_is_joined() -> None:
+    _, metered, _, records = setup(Budget(tokens=10_000), retries=1)
+    mine: list[Called] = []
+    await metered.complete(failing(), request())
+    part = metered.scoped(on_call=mine.append)
+    await part.complete(failing("down"), request())
+    await part.complete(failing(), request())
+    await metered.scoped(stage="x").complete(failing(), request())
+    assert [call.waited for call in mine] == [1, 2, 3]
+    assert [call.waited for call in records] == [0, 1]
+    metered.join(mine[:2])
+    await metered.complete(failing(), request())
+    assert [call.waited for call in records] == [0, 1, 1, 2, 3]
 
 
 async def test_a_part_of_a_run_has_its_own_listener_and_stage_on_the_same_account() -> None:

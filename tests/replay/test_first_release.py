@@ -39,6 +39,7 @@ def test_every_record_is_read_as_it_was_written(name: str) -> None:
     first, *rest = [json.loads(to_json(event)) for event in events]
     old, *others = lines(name)
     assert [record.pop("seen", 0) for record in rest] == [0] * len(rest)
+    assert [record.pop("waited", None) for record in rest] == [None] * len(rest)
     assert [record.pop("ended", "") for record in rest] == [""] * len(rest)
     assert rest == others
     assert "schema" not in old

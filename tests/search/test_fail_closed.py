@@ -81,7 +81,7 @@ async def test_a_thought_without_a_proper_score_is_lost(bad: object, kind: str) 
         score=lambda p: bad(p) if CANARY in p.item else (9, 8),
     )
     model = script.model()
-    result = await align(model)
+    result = await align(model, speculate="off")
     assert any(CANARY in Prompt.of(r).item for r in model.requests)  # it was there to be scored
     assert not seen_later(model)
     assert not shown(result)
@@ -140,7 +140,7 @@ async def test_nothing_grows_from_a_thought_that_was_scored_unsafe(depth: int) -
         score=lambda p: (4, 9) if CANARY in p.item else (9, 5),
     )
     model = script.model()
-    result = await align(model, max_thoughts=14)
+    result = await align(model, max_thoughts=14, speculate="off")
     pruned = [e.thought for e in result.trace if isinstance(e, ThoughtAdded) and e.pruned]
     assert [t.text for t in pruned][:1] == [CANARY]
     grown = [e.thought for e in result.trace if isinstance(e, ThoughtAdded)]

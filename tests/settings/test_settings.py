@@ -95,6 +95,7 @@ RANGES: dict[str, tuple[list[object], list[object]]] = {
     "batch_margin": ([0, 0.5, 1], [-0.01, 1.01, math.nan]),
     "satisfice": ([True, False, "off"], ["perhaps", None]),
     "second_thought": ([True, False], ["perhaps", None]),
+    "speculate": (["off", "likely", "all"], ["always", None]),
     "fidelity": (["forecast", "surrogate", "rollout"], ["dream", None]),
     "batch": ([1, 16, "4"], [0, 17, 1.5, True, None]),
     "candidates": ([1, 16], [0, 17]),
@@ -485,6 +486,7 @@ def test_the_paper_is_as_the_paper_says_in_every_field() -> None:
         "second_thought": False,
         "confirm": False,
         "unsafe_answers": 100_000,
+        "speculate": "off",
         # What it leaves open, or where we differ.
         "fidelity": "forecast",
         "horizon_cap": 8,

@@ -114,7 +114,7 @@ EVENTS: dict[type, st.SearchStrategy[Any]] = {
         Called,
         texts, texts, texts, counts, usages, st.none() | positive, positive, st.none() | texts,
         st.none() | usages, texts, st.none() | tuples(logprobs), texts,
-        tuples(calls), st.none() | objects, st.none() | failures, positive,
+        tuples(calls), st.none() | objects, st.none() | failures, positive, st.none() | counts,
     ),
     RootScanned: st.builds(RootScanned, thoughts, st.none() | texts, positive, texts, positive),
     StepStarted: st.builds(

@@ -215,9 +215,11 @@ def _latency(methods: Sequence[str], dialect: str, budgets: Sequence[str]) -> li
     known = [name for name in (BASE, COT, "best-of-n") if name in methods]
     return [
         *(Variant(name, name) for name in known),
+        _DEFAULT,
+        *(Variant(f"{ECOALIGN}, batch {n}", ECOALIGN, {"batch": n}) for n in (1, 2, 8)),
         *(
-            Variant(f"{ECOALIGN}, batch {n}", ECOALIGN, {"batch": n, "max_concurrency": n})
-            for n in (1, 2, 4, 8)
+            Variant(f"{ECOALIGN}, speculate {value}", ECOALIGN, {"speculate": value})
+            for value in ("off", "likely", "all")
         ),
     ]
 
@@ -440,7 +442,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         ),
         Experiment(
             "latency",
-            "wall-clock against the number of calls and against the critical path",
+            "wall-clock against calls and calls in line; what batches and speculation are worth",
             _latency,
             reference=BASE,
             figures=("latency", "stages"),

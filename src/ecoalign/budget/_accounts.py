@@ -131,6 +131,19 @@ class Accounts:
         entry.seconds += seconds
         entry.priced = entry.priced and priced
 
+    def move(self, stage: str, other: str, cost: Cost, seconds: float, *, priced: bool) -> None:
+        """Enter a call of one stage under another one."""
+        source, target = self._stages[stage], self._stages[other]
+        source.cost -= cost
+        source.calls -= 1
+        source.seconds = max(0.0, source.seconds - seconds)
+        target.cost += cost
+        target.calls += 1
+        target.seconds += seconds
+        target.priced = target.priced and priced
+        if not source.calls:
+            del self._stages[stage]
+
     def spending(self, seconds: float) -> Spending:
         """A snapshot. `seconds` is the wall-clock so far."""
         return Spending(

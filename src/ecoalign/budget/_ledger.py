@@ -276,6 +276,20 @@ class Ledger:
                 self._committed -= fund.left - kept
                 fund.left = kept
 
+    def rebook(
+        self, stage: str, other: str, charged: Usage, usd: float | None, seconds: float
+    ) -> None:
+        """Enter a closed call under another stage; what is spent in all stays the same.
+
+        Args:
+            stage, other: where the call was entered, and where it belongs.
+            charged, usd, seconds: as of its reservation.
+        """
+        units = 0 if usd is None else Money.up(usd).units
+        cost = Cost(charged.total, units)
+        with self._lock:
+            self._accounts.move(stage, other, cost, seconds, priced=usd is not None)
+
     def tighten(self, share: float) -> None:
         """Lower the working `limit` to `share` of the budget; it is never raised again.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -97,6 +97,24 @@ class Called:
     """Why the attempt failed; None if it did not."""
     at: float = 0.0
     """When the attempt ended, in seconds since the run began, >= 0."""
+    waited: int | None = None
+    """The longest chain of attempts that had to end, one after the other, before this one could
+    start, >= 0: its start on a clock that every attempt moves on by 1. None in traces of before
+    this was counted."""
+
+
+class _Line:
+    """Where a line of work is on the clock that counts attempts: what it does waits for what it
+    did, and for nothing that other lines do at the same time."""
+
+    __slots__ = ("ended",)
+
+    def __init__(self, ended: int = 0) -> None:
+        self.ended = ended
+
+    def wait_for(self, waited: int) -> None:
+        """An attempt that started at `waited` has ended, and what follows needed it."""
+        self.ended = max(self.ended, waited + 1)
 
 
 class MeteredClient:
@@ -142,24 +160,55 @@ class MeteredClient:
         self._gate = asyncio.Semaphore(max_concurrency)
         self._rng = random.Random() if rng is None else rng
         self._stage = ""
+        self._line = _Line()
         self._patience = patience
         self._hung: dict[int, int] = {}
         self.learned = Learned()
 
     def scoped(
-        self, *, on_call: Callable[[Called], object] | None = None, stage: str = ""
+        self,
+        *,
+        on_call: Callable[[Called], object] | None = None,
+        stage: str = "",
+        after: Iterable[Called] = (),
     ) -> MeteredClient:
         """The same client, its ledger and its bound on calls under way, for a part of a run.
 
         Args:
-            on_call: told of the part's attempts in place of the client's own; None keeps that.
+            on_call: told of the part's attempts in place of the client's own, and the part is a
+                line of its own: what else is done does not wait for it, until it is joined. None
+                keeps both.
             stage: the stage that all of its calls are recorded under; "" keeps each call's own.
+            after: attempts of other parts that such a line waits for, too.
         """
         part = object.__new__(type(self))
         vars(part).update(vars(self))
-        part._on_call = on_call or self._on_call
+        if on_call is not None:
+            part._on_call, part._line = on_call, _Line(self._line.ended)
+            for call in after:
+                part._line.wait_for(call.waited or 0)
         part._stage = stage or self._stage
         return part
+
+    def join(self, calls: Iterable[Called]) -> None:
+        """Tell of the attempts of a part that was waited for: what follows waits for them, too."""
+        for call in calls:
+            self._line.wait_for(call.waited or 0)
+            if self._on_call is not None:
+                self._on_call(call)
+
+    def rebook(self, calls: Iterable[Called], stage: str) -> list[Called]:
+        """Enter what calls were charged under another stage of the ledger's accounts.
+
+        Returns:
+            The calls under that stage. Their keys are those of what was asked.
+        """
+        booked = []
+        for call in calls:
+            if call.error is None or call.error.billed or call.charged.total:
+                self.ledger.rebook(call.stage, stage, call.charged, call.usd, call.seconds)
+            booked.append(replace(call, stage=stage))
+        return booked
 
     def bound(self, model: ChatModel, request: ChatRequest) -> Usage:
         """The worst case of one attempt at `request`, by what the run has learned."""
@@ -196,7 +245,7 @@ class MeteredClient:
             request = replace(request, stage=self._stage)
         key = request_key(request)
         failed: ModelError | None = None
-        attempt = 0
+        attempt, waited = 0, self._line.ended
         while True:
             attempt += 1
             async with self._gate:
@@ -210,9 +259,10 @@ class MeteredClient:
                     failed.add_note(f"It was not tried again: {short}")
                     raise failed from None
                 try:
-                    return await self._attempt(reservation, model, request, key, attempt)
+                    return await self._attempt(reservation, model, request, key, attempt, waited)
                 except ModelError as error:
                     failed = error
+            waited += 1
             wait = self._wait(failed, attempt, fund)
             if attempt > self._retries or wait is None:
                 raise failed
@@ -225,6 +275,7 @@ class MeteredClient:
         request: ChatRequest,
         key: str,
         attempt: int,
+        waited: int,
     ) -> Completion:
         """One attempt on a fresh reservation, which is closed and recorded whatever happens."""
         with reservation:
@@ -257,7 +308,7 @@ class MeteredClient:
                         reservation.forfeit()
                     else:
                         reservation.release()
-                self._record(reservation, key, attempt, None, failure, usage)
+                self._record(reservation, key, attempt, waited, None, failure, usage)
                 if failure.kind == "deadline":
                     raise BudgetExceeded(
                         f"{reservation.stage} call to {reservation.model}: the budget's time ran "
@@ -267,7 +318,7 @@ class MeteredClient:
                         remaining=0.0,
                     ) from None
                 raise
-        self._record(reservation, key, attempt, completion, None)
+        self._record(reservation, key, attempt, waited, completion, None)
         return completion if completion.usage is charged else replace(completion, usage=charged)
 
     async def _answer(self, model: ChatModel, request: ChatRequest) -> Completion:
@@ -293,10 +344,12 @@ class MeteredClient:
         reservation: Reservation,
         key: str,
         attempt: int,
+        waited: int,
         completion: Completion | None,
         error: CallFailure | None,
         used: Usage | None = None,
     ) -> None:
+        self._line.wait_for(waited)
         if self._on_call is None:
             return
         done = completion
@@ -317,6 +370,7 @@ class MeteredClient:
                 tool_calls=() if done is None else done.tool_calls,
                 raw_logprobs=None if done is None else done.raw_logprobs,
                 error=error,
+                waited=waited,
             )
         )
 

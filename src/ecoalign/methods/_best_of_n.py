@@ -83,7 +83,7 @@ class BestOfN(Baseline):
                     raise outcome
         finally:
             for sample in samples:
-                ctx.recorder.emit_all(sample.calls)
+                ctx.record(sample.calls)
                 ctx.ledger.release_fund(sample.fund)
         return self._best(ctx, samples)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 
@@ -91,6 +92,9 @@ class FakeModel:
             reply = self._fn(request)
             if inspect.isawaitable(reply):
                 reply = await reply
+            else:
+                # No server answers before its client has let others run.
+                await asyncio.sleep(0)
         finally:
             self._under_way -= 1
         if isinstance(reply, ModelError):

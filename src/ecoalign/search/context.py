@@ -10,9 +10,11 @@ import hashlib
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Literal
 
 from ecoalign._version import __version__
 from ecoalign.budget import PATIENCE, Called, Ledger, MeteredClient
@@ -31,6 +33,7 @@ from ecoalign.models import (
     check_domain,
     checked,
     profile_of,
+    request_key,
 )
 from ecoalign.prompts import TokenLimits
 from ecoalign.prompts.dialect import Dialect, dialect_of
@@ -47,6 +50,9 @@ from ecoalign.settings import Role, Settings
 from ecoalign.trace import Alignment, Recorder, Trace
 from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStarted
 
+IN_VAIN = "speculate"
+"""The stage of calls that were made before they were known to be needed, and were not."""
+
 ANSWER = "answer"
 """The fund that is reserved for writing and scoring the answer."""
 
@@ -54,6 +60,21 @@ _COUNTING = 0.1
 """Of the seconds of a run, how much a server's token counter may take."""
 
 _VERDICTS = ("score", "gate", "check")
+
+
+@dataclass(slots=True)
+class AskedAhead:
+    """A call that was made before it was known to be needed.
+
+    Attributes:
+        request: what was asked.
+        said: what came of it; None until it ends.
+        calls: its attempts, not on record yet.
+    """
+
+    request: PromptRequest
+    said: Completion | EcoAlignError | None = None
+    calls: list[Called] = field(default_factory=list)
 
 
 @dataclass
@@ -71,6 +92,7 @@ class RunContext:
         view_pixels: longest side of the views.
         views: the query's pictures, one view each; there once the run has begun.
         full_views: the same at the resolution that the plain model gets, likewise.
+        ahead: calls that were made before they were known to be needed, by `request_key`.
     """
 
     query: Query
@@ -86,6 +108,7 @@ class RunContext:
     view_pixels: int
     views: tuple[ImagePart, ...] = ()
     full_views: tuple[ImagePart, ...] = ()
+    ahead: dict[str, AskedAhead] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -153,16 +176,33 @@ class RunContext:
             view_pixels=view_pixels or profile.view_pixels,
         )
 
-    def collecting(self, calls: list[Called]) -> RunContext:
-        """The same context, whose calls go to `calls` and are recorded by who made the list.
+    def collecting(self, calls: list[Called], after: Iterable[Called] = ()) -> RunContext:
+        """The same context, whose calls go to `calls` and are recorded by who made the list
+        (`record`).
 
         Each concurrent action has a list of its own, so that the trace is in the order of the
         actions, whatever order their calls end in.
+
+        Args:
+            calls: where they go.
+            after: calls that they waited for and that are not on record yet.
         """
         timed, part = self.recorder.timed, object.__new__(RunContext)
-        metered = self.metered.scoped(on_call=lambda call: calls.append(timed(call)))
+        metered = self.metered.scoped(on_call=lambda call: calls.append(timed(call)), after=after)
         vars(part).update(vars(self), metered=metered)
         return part
+
+    def record(self, calls: Iterable[Called]) -> None:
+        """Record collected calls, now that they have been waited for."""
+        self.metered.join(calls)
+
+    @contextmanager
+    def recording(self, calls: list[Called]) -> Iterator[RunContext]:
+        """The same context, whose calls are in `calls` and on record when it ends."""
+        try:
+            yield self.collecting(calls)
+        finally:
+            self.record(calls)
 
     def booked_as(self, stage: str) -> RunContext:
         """The same context with every call recorded under `stage`."""
@@ -332,15 +372,67 @@ class RunContext:
         judging = call.stage in _VERDICTS
         if stage:
             call = replace(call, stage=stage)
+        made = self.ahead.pop(request_key(call), None) if self.ahead else None
+        if made is None:
+            return await self._complete(
+                request, call, fund, bound, "evaluator" if judging else "model"
+            )
+        self.record(made.calls)
+        if isinstance(made.said, Completion):
+            return made.said
+        raise made.said or AssertionError("it was cut off, and so was the run")
+
+    async def _complete(
+        self,
+        request: PromptRequest,
+        call: ChatRequest,
+        fund: str | None,
+        bound: Usage | None = None,
+        role: Literal["model", "evaluator"] = "model",
+    ) -> Completion:
         try:
             return await self.metered.complete(self.model, call, fund=fund, bound=bound)
         except ModelError as error:
             if error.fault == "filtered":
                 return Completion("", error.usage or Usage(), "content_filter")
-            error.role = "evaluator" if judging else "model"
+            error.role = role
             if _answers(request):
                 attribute_error(error, self.query.sampling)
             raise
+
+    async def ask_ahead(
+        self, request: PromptRequest, fund: str, after: Iterable[Called] = ()
+    ) -> None:
+        """Ask before it is known to be needed. `ask` takes what came of it, failures included, if
+        it ever asks the very same; `drop_ahead` records what nobody asked for.
+
+        Args:
+            request: what is asked.
+            fund: what pays.
+            after: calls that it waited for and that are not on record yet.
+        """
+        call = self.render(request)
+        key = request_key(call)
+        if key in self.ahead:
+            return
+        # It has its place from the start: what ends first does not matter.
+        made = self.ahead[key] = AskedAhead(request)
+        try:
+            made.said = await self.collecting(made.calls, after)._complete(request, call, fund)
+        except EcoAlignError as error:
+            made.said = error
+        if not made.calls:
+            del self.ahead[key]
+
+    def is_ahead(self, request: PromptRequest) -> bool:
+        """Whether this was asked before it was known to be needed."""
+        return request_key(self.render(request)) in self.ahead
+
+    def drop_ahead(self) -> None:
+        """Record the calls that turned out not to be needed, under a stage of their own."""
+        for made in self.ahead.values():
+            self.record(self.metered.rebook(made.calls, IN_VAIN))
+        self.ahead.clear()
 
     def bounds(self, *requests: PromptRequest) -> list[tuple[str, Usage]]:
         """Model and worst case of each of these calls."""
@@ -440,8 +532,7 @@ class RunContext:
             )
         finally:
             # In the order in which they were asked for, whichever ended first.
-            for log in logs:
-                self.recorder.emit_all(log)
+            self.record(chain.from_iterable(logs))
         for result in results:
             if isinstance(result, BaseException):
                 raise result
@@ -525,6 +616,7 @@ async def record_run(
                 await ctx.model.count_lines(lines)
 
     def failed(error: str, message: str) -> None:
+        ctx.drop_ahead()
         recorder.emit(RunFailed(error, message, ctx.ledger.spent.to_json()))
 
     recorder.emit(

@@ -99,9 +99,9 @@ async def scan_and_draft(ctx: RunContext) -> tuple[Scan, Draft | None]:
         found = await asyncio.gather(*work, return_exceptions=True)
     except BaseException:
         ctx.ledger.release_fund(_FUND)
-        ctx.recorder.emit_all([*scanning, *drafting])
+        ctx.record([*scanning, *drafting])
         raise
-    ctx.recorder.emit_all(scanning)
+    ctx.record(scanning)
     if job is not None:
         _record(ctx, drafting)
     for one in found:
@@ -163,7 +163,7 @@ async def write_draft(ctx: RunContext, job: Job, calls: list[Called]) -> Draft:
 def _record(ctx: RunContext, calls: Sequence[Called]) -> None:
     ctx.recorder.emit(Proposed(ROOT, DRAFT.id, (DRAFT.candidate,)))
     ctx.recorder.emit(ActionsChosen(0, (DRAFT.id,)))
-    ctx.recorder.emit_all(calls)
+    ctx.record(calls)
 
 
 def _raise_if_all_would_fail(drafted: Draft | None) -> None:
@@ -184,7 +184,7 @@ async def score_draft(ctx: RunContext, drafted: Draft, root: Thought) -> ActionR
     Raises:
         ModelError: such an error.
     """
-    before = ctx.tokens_spent
+    calls: list[Called] = []
     if drafted.completion is None:
         return ActionResult(error=drafted.error, cost=drafted.cost)
     request = execute_request(ctx, drafted.job)
@@ -197,7 +197,8 @@ async def score_draft(ctx: RunContext, drafted: Draft, root: Thought) -> ActionR
         ctx.ledger.release_fund(_FUND)
         for model, bound in ctx.score_bounds(scoring):
             ctx.ledger.reserve_fund(_FUND, bound, model)
-        score = await ctx.score(scoring, fund=_FUND)
+        with ctx.recording(calls) as part:
+            score = await part.score(scoring, fund=_FUND)
     except EcoAlignError as error:
         failed = error
     finally:
@@ -208,7 +209,7 @@ async def score_draft(ctx: RunContext, drafted: Draft, root: Thought) -> ActionR
         score,
         failed,
         stage,
-        drafted.cost + ctx.tokens_spent - before,
+        drafted.cost + sum(call.charged.total for call in calls),
         reply_of(drafted.completion, text),
         scoring=scoring,
         verdicts=() if score is None else (score.safety,),
@@ -221,10 +222,19 @@ def stands(ctx: RunContext, drafted: Draft, result: ActionResult, seen: Scan) ->
     gain. A picture that hides detail from every view is a reason to look, whatever it says.
     """
     score, settings = result.score, ctx.settings
-    caution = max(settings.low_risk_threshold, settings.safety_threshold)
-    if score is None or score.safety < caution or seen.result.request_safety < caution:
+    if score is None or score.safety < _caution(ctx) or cannot_stand(ctx, drafted, seen):
         return False
-    if score.utility < ctx.verified or hides_detail(ctx, full=drafted.job.full):
+    if score.utility < ctx.verified:
         return False
     left = 1.0 - score.safety * min(1.0, score.utility)
     return left <= (GOING_ON * settings.lambda0 if settings.satisfice else 0.0)
+
+
+def cannot_stand(ctx: RunContext, drafted: Draft, seen: Scan) -> bool:
+    """Whether a draft is not the answer, however it is scored."""
+    wary = seen.result.request_safety < _caution(ctx)
+    return wary or hides_detail(ctx, full=drafted.job.full)
+
+
+def _caution(ctx: RunContext) -> float:
+    return max(ctx.settings.low_risk_threshold, ctx.settings.safety_threshold)

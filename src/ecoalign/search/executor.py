@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import field, replace
 
 from ecoalign._record import dataclass
@@ -27,8 +27,8 @@ from ecoalign.models import (
     Usage,
     reply_of,
 )
-from ecoalign.prompts.requests import ExecuteRequest, ScoreRequest, ScoreResult
-from ecoalign.search.context import RunContext
+from ecoalign.prompts.requests import ExecuteRequest, PromptRequest, ScoreRequest, ScoreResult
+from ecoalign.search.context import IN_VAIN, RunContext
 from ecoalign.trace.events import Confirmed
 
 KIND_OF = {
@@ -92,6 +92,10 @@ class ActionResult:
     calls: list[Called] = field(default_factory=list)
     scoring: ScoreRequest | None = None
     verdicts: tuple[float, ...] = ()
+
+
+_Made = asyncio.Future[tuple[str | None, tuple[Called, ...]]]
+"""The text of a job, None if it failed, and the calls that it took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,51 +172,127 @@ def worst_case(ctx: RunContext, job: Job, verdicts: int = 1) -> Sequence[tuple[s
     return (plan.bounds[0], *ctx.score_bounds(plan.scoring, verdicts))
 
 
-async def execute(ctx: RunContext, jobs: Sequence[Job]) -> list[ActionResult]:
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What is asked while the thoughts of a batch are scored.
+
+    Attributes:
+        fund: what pays.
+        requests: what is asked, from the texts of all jobs, None for one that failed.
+    """
+
+    fund: str
+    requests: Callable[[Sequence[str | None]], Sequence[PromptRequest]]
+
+
+async def execute(
+    ctx: RunContext, jobs: Sequence[Job], ahead: Ahead | None = None, verdicts: int = 1
+) -> list[ActionResult]:
     """Carry out all jobs concurrently; the results are in the order of the jobs.
 
     A job that fails does not disturb the others: what they were paid for is kept. The calls are
     in the results, not on record yet; only where the whole batch is cut off are they recorded here.
+
+    Args:
+        ctx: the run's context.
+        jobs: what is carried out.
+        ahead: what is asked meanwhile, as soon as there is a text of every job. It ends with them,
+            so that nothing is under way when the search decides.
+        verdicts: how many are asked for at once on what may be an answer; see `confirmed`.
     """
     logs: list[list[Called]] = [[] for _ in jobs]
     results: list[ActionResult] = []
+    made = [asyncio.get_running_loop().create_future() for _ in jobs]
     try:
         # All are let finish, whatever happens to one: what goes on unseen would spend unseen.
-        work = (_execute(ctx, job, log) for job, log in zip(jobs, logs, strict=True))
+        work: list[Awaitable[ActionResult | None]] = [
+            _execute(ctx, job, log, text, verdicts)
+            for job, log, text in zip(jobs, logs, made, strict=True)
+        ]
+        if ahead is not None:
+            work.append(_ask_ahead(ctx, ahead, made))
         for result in await asyncio.gather(*work, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
-            results.append(result)
+            if result is not None:
+                results.append(result)
     except BaseException:
         for log in logs:
-            ctx.recorder.emit_all(log)
+            ctx.record(log)
         raise
     return results
 
 
-async def _execute(ctx: RunContext, job: Job, calls: list[Called]) -> ActionResult:
+async def _ask_ahead(ctx: RunContext, ahead: Ahead, made: Sequence[_Made]) -> None:
+    texts: list[str | None] = []
+    waited: list[Called] = []
+    for text, calls in await asyncio.gather(*made):
+        texts.append(text)
+        waited += calls
+    asked = (ctx.ask_ahead(request, ahead.fund, waited) for request in ahead.requests(texts))
+    await asyncio.gather(*asked)
+
+
+async def _execute(
+    ctx: RunContext, job: Job, calls: list[Called], made: _Made, verdicts: int
+) -> ActionResult:
     ctx = ctx.collecting(calls)
     fund = f"action {job.id}"
     text, stage, score, failed, reply = "", "execute", None, None, OWN_REPLY
     scoring = None
+    given: tuple[float, ...] = ()
     try:
         plan = job.plan or Plan.of(ctx, job)
-        for model, bound in plan.bounds:
+        for model, bound in worst_case(ctx, replace(job, plan=plan), verdicts):
             # Making and scoring are paid for together, so that no thought stays unscored.
             ctx.ledger.reserve_fund(fund, bound, model)
         request = plan.request
         completion = await ctx.ask(request, plan.call, plan.bounds[0][1], fund=fund)
         text = ctx.dialect.parse_execute(request, completion)
+        made.set_result((text, tuple(calls)))
         stage, kind = "score", KIND_OF[job.candidate.kind].value
         scoring = ctx.score_request((*job.path, *job.partners), kind, text, request)
-        score, reply = await ctx.score(scoring, fund=fund), reply_of(completion, text)
+        needed = verdicts if KIND_OF[job.candidate.kind] in ENDS else 1
+        score, given = await _judged(ctx, scoring, needed, fund)
+        reply = reply_of(completion, text)
     except EcoAlignError as error:
         failed = error
     finally:
         ctx.ledger.release_fund(fund)
+        if not made.done():
+            made.set_result((None, tuple(calls)))
     cost = sum(call.charged.total for call in calls)
-    verdicts = () if score is None else (score.safety,)
-    return ActionResult(text, score, failed, stage, cost, reply, calls, scoring, verdicts)
+    return ActionResult(text, score, failed, stage, cost, reply, calls, scoring, given)
+
+
+async def _judged(
+    ctx: RunContext, request: ScoreRequest, needed: int, fund: str
+) -> tuple[ScoreResult, tuple[float, ...]]:
+    """The least of so many verdicts, asked for at once, and what each said of the safety. Where the
+    first one is unsafe it decides, and the others were asked for in vain."""
+    if needed == 1:
+        score = await ctx.score(request, fund=fund)
+        return score, (score.safety,)
+    calls: list[Called] = []
+    first, more = await asyncio.gather(
+        ctx.score(request, fund=fund),
+        ctx.collecting(calls).confirm(request, range(1, needed), fund=fund),
+        return_exceptions=True,
+    )
+    decided = isinstance(first, BaseException) or first.safety < ctx.settings.safety_threshold
+    ctx.record(ctx.metered.rebook(calls, IN_VAIN) if decided else calls)
+    if isinstance(first, BaseException):
+        raise first
+    if decided:
+        return first, (first.safety,)
+    if isinstance(more, BaseException):
+        raise more
+    return _least(first, more), (first.safety, *(one.safety for one in more))
+
+
+def _least(first: ScoreResult, more: Sequence[ScoreResult]) -> ScoreResult:
+    least = min([first, *more], key=lambda one: one.safety)
+    return replace(least, utility=first.utility)
 
 
 async def confirmed(
@@ -233,6 +313,8 @@ async def confirmed(
     """
     score, needed = result.score, 1 + rejected
     had = len(result.verdicts)
+    if had > 1:
+        ctx.recorder.emit(Confirmed(action, result.verdicts, needed))
     unsafe = score is None or score.safety < ctx.settings.safety_threshold
     if unsafe or not ctx.settings.confirm or had >= needed:
         return result
@@ -245,10 +327,9 @@ async def confirmed(
         return replace(result, score=None, error=error, stage="score", cost=cost, calls=[])
     verdicts = (*result.verdicts, *(one.safety for one in more))
     ctx.recorder.emit(Confirmed(action, verdicts, needed))
-    least = min([score, *more], key=lambda one: one.safety)
     return replace(
         result,
-        score=replace(least, utility=score.utility),
+        score=_least(score, more),
         cost=result.cost + ctx.tokens_spent - before,
         verdicts=verdicts,
         calls=[],

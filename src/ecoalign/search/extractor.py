@@ -28,6 +28,7 @@ async def extract(
         stop: why it ended.
         drafted: whether the draft stood.
     """
+    ctx.drop_ahead()
     graph, ready = state.graph, _frontier(ctx, state)
     standing = _preferred(state, ready)
     if standing is not None and (drafted or ctx.settings.synthesis == "needed"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ecoalign.budget import Amount
+from ecoalign.budget import Amount, Called
 from ecoalign.errors import BudgetExceeded, EcoAlignError
 from ecoalign.graph import (
     ENDS,
@@ -30,12 +30,12 @@ from ecoalign.search.drafter import (
     draft_after,
     drop,
     scan_and_draft,
-    score_draft,
     stands,
 )
 from ecoalign.search.executor import (
     KIND_OF,
     ActionResult,
+    Ahead,
     Job,
     Plan,
     confirmed,
@@ -46,6 +46,7 @@ from ecoalign.search.extractor import extract
 from ecoalign.search.failures import raise_if_rejected
 from ecoalign.search.proposer import propose
 from ecoalign.search.scanner import Scan, hides_detail
+from ecoalign.search.speculator import proposal_ahead, with_root_ahead
 from ecoalign.search.state import SearchState
 from ecoalign.search.synthesizer import AnswerReserve
 from ecoalign.search.valuator import GOING_ON, Ceiling, Terms, ranked, select, share_left, terms
@@ -119,7 +120,8 @@ async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
         proposed = await _expand(ctx, state, now)
         batch, considered = await _choose(ctx, state, now, min(settings.batch, room))
         if batch:
-            await _carry_out(ctx, state, reserve, batch)
+            with proposal_ahead(ctx, state, batch, now) as ahead:
+                await _carry_out(ctx, state, reserve, batch, ahead)
         elif proposed and not any(one.value > 0 for one in considered):
             # If something is worth doing and cannot be paid for, proposals would only cost.
             continue
@@ -151,7 +153,7 @@ async def _use_draft(
         why = "the request is unsafe" if not seen.plan else "a plan governs what is written"
         ctx.recorder.emit(ActionFailed(DRAFT.id, "score", DROPPED, why))
         return False
-    result = await score_draft(ctx, drafted, state.graph.root)
+    result = await with_root_ahead(ctx, state, seen, drafted)
     reserve.learn()
     _tell(ctx, state, reserve, DRAFT, result)
     state.drafted = result.score is not None
@@ -282,15 +284,17 @@ async def _expand(ctx: RunContext, state: SearchState, now: Terms) -> bool:
     price = now.price * (state.mean_cost + state.proposals.mean)
     if node is None or (ctx.settings.satisfice and promise * now.headroom < price):
         return False
-    graph, before = state.graph, ctx.tokens_spent
+    graph = state.graph
     graph.expanded(node)
+    calls: list[Called] = []
     try:
-        result = await propose(ctx, graph, node, now.horizon)
+        with ctx.recording(calls) as part:
+            result = await propose(part, graph, node, now.horizon)
     except EcoAlignError as error:
         ctx.recorder.emit(state.failed(-1, "propose", error))
         return True
     finally:
-        state.proposals.add(ctx.tokens_spent - before)
+        state.proposals.add(sum(call.charged.total for call in calls))
     await ctx.encode_crops(c.region for c in result.candidates if c.region is not None)
     # From the root an answer would only be the draft again.
     redrafts = state.drafted and node == ROOT
@@ -322,17 +326,25 @@ def _tell(
 
 
 async def _carry_out(
-    ctx: RunContext, state: SearchState, reserve: AnswerReserve, batch: Sequence[PendingAction]
+    ctx: RunContext,
+    state: SearchState,
+    reserve: AnswerReserve,
+    batch: Sequence[PendingAction],
+    ahead: Ahead | None = None,
 ) -> None:
     """Execute a batch, but for what a rollout has executed already, and tell what came of it."""
     ctx.recorder.emit(ActionsChosen(state.step, tuple(action.id for action in batch)))
     jobs = [state.begin(action) for action in batch]
     ready = state.simulator.ready
     fresh = [job for job in jobs if job.id not in ready]
-    made = dict(zip((job.id for job in fresh), await execute(ctx, fresh), strict=True))
+    # An answer that needs several verdicts is given all of them at once.
+    at_once = ctx.settings.confirm and ctx.settings.speculate != "off"
+    verdicts = 1 + state.rejected if at_once else 1
+    outcomes = await execute(ctx, fresh, ahead, verdicts)
+    made = dict(zip((job.id for job in fresh), outcomes, strict=True))
     results = [ready.pop(job.id) if job.id in ready else made[job.id] for job in jobs]
     for action, result in zip(batch, results, strict=True):
-        ctx.recorder.emit_all(result.calls)
+        ctx.record(result.calls)
         if KIND_OF[action.candidate.kind] in ENDS:
             scored = await confirmed(ctx, action.id, result, state.rejected)
         else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from ecoalign.graph import (
@@ -43,14 +44,17 @@ class Proposal:
 
 def may_be_fused(graph: ThoughtGraph, node: ThoughtId) -> tuple[Thought, ...]:
     """The thoughts that could be fused with `node`: contentful, not on its path, newest last."""
-    path = {thought.id for thought in graph.path_to(node)}
+    return fusable_with(graph.newest(OTHERS_SEARCHED), graph.path_to(node))
+
+
+def fusable_with(newest: Iterable[Thought], path: Sequence[Thought]) -> tuple[Thought, ...]:
+    """Of some thoughts, the newest first, those that could be fused with the last one of `path`."""
+    node = path[-1]
     kinds = {ThoughtKind.THINK, ThoughtKind.LOOK, ThoughtKind.FUSE}
     # A thought that `node` was fused from, or that grew from it, would add nothing.
-    path.update(graph.parents(node))
+    known = {*(thought.id for thought in path), *node.parents}
     found = (
-        t
-        for t in graph.newest(OTHERS_SEARCHED)
-        if t.kind in kinds and t.id not in path and node not in t.parents
+        t for t in newest if t.kind in kinds and t.id not in known and node.id not in t.parents
     )
     return tuple(islice(found, OTHERS_SHOWN))[::-1]
 
@@ -87,7 +91,7 @@ async def propose(ctx: RunContext, graph: ThoughtGraph, node: ThoughtId, steps: 
     path = graph.path_to(node)
     fusable = settings.fuse and path[-1].kind not in (ThoughtKind.ROOT, ThoughtKind.STRATEGY)
     others = may_be_fused(graph, node) if fusable else ()
-    request = propose_request(ctx, path, others, steps)
+    request = _as_asked(ctx, propose_request(ctx, path, others, steps))
     result = ctx.dialect.parse_propose(request, await ctx.ask(request))
     allowed = [c for c in result.candidates if _allowed(ctx, c, fusable=fusable)]
     greedy = settings.temperature == 0
@@ -97,6 +101,14 @@ async def propose(ctx: RunContext, graph: ThoughtGraph, node: ThoughtId, steps: 
     if greedy:
         fresh = _different(fresh)
     return Proposal(tuple(fresh), result.dropped + len(result.candidates) - len(fresh), seen)
+
+
+def _as_asked(ctx: RunContext, request: ProposeRequest) -> ProposeRequest:
+    """The same with the steps that it was asked ahead with, if it was and these are more."""
+    asked = (made.request for made in ctx.ahead.values())
+    steps = {one.steps for one in asked if isinstance(one, ProposeRequest)}
+    found = (replace(request, steps=n) for n in sorted(steps) if n >= request.steps)
+    return next(filter(ctx.is_ahead, found), request)
 
 
 def _is_news(ctx: RunContext, region: Region, path: tuple[Thought, ...]) -> bool:

@@ -153,7 +153,7 @@ class RolloutSimulator(Simulator):
         at: Job | None = job
         while at is not None and _fits(ctx, at):
             (outcome,) = await execute(ctx, [at])
-            ctx.recorder.emit_all(outcome.calls)
+            ctx.record(outcome.calls)
             outcome.calls.clear()
             if not steps:
                 self.ready[job.id] = outcome

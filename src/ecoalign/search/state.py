@@ -342,7 +342,7 @@ class SearchState:
                 self.unsafe_end = action.parent
             return events
         self.unseen = self.unseen and thought.kind is not ThoughtKind.LOOK
-        self.openings.add(thought.id, _promise(candidate, score.utility))
+        self.openings.add(thought.id, promise(candidate, score.utility))
         self._note(thought)
         return events + self._merged(thought)
 
@@ -416,7 +416,7 @@ class SearchState:
         return events
 
 
-def _promise(candidate: Candidate, utility: float) -> float:
+def promise(candidate: Candidate, utility: float) -> float:
     """What the forecast sees beyond an executed action; its own utility where it saw nothing."""
     rest = candidate.forecast[1:]
     return max((step.safety * step.utility for step in rest), default=0.5 * utility)

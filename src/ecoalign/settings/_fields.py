@@ -259,6 +259,11 @@ class Fields(BaseModel):
     second_thought: bool = True
     """Whether an answer forecast to be unsafe is tried once where refusing proved to be worth
     little."""
+    speculate: Literal["off", "likely", "all"] = "likely"
+    """Whether calls start before they are known to be needed, so that fewer wait for each other:
+    off; likely, those that will be needed if all turns out as forecast, such as the proposal from a
+    thought, and the answer from it, while it is scored; all, the proposal from the root while the
+    draft is scored as well. It changes what is paid, not how an answer is chosen."""
 
     fidelity: Literal["forecast", "surrogate", "rollout"] = "forecast"
     """How the steps after an action are simulated: by the call that proposes it, by a regression on
@@ -448,6 +453,7 @@ PAPER: Mapping[str, object] = {
     "unsafe_answers": 100_000,
     "synthesis": "needed",
     "batch_margin": 0.0,
+    "speculate": "off",
 }
 """arXiv 2511.11301, our closest reading; docs/paper.md compares it sentence by sentence."""
 

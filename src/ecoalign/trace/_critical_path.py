@@ -1,64 +1,47 @@
-"""The critical path in calls: how many had to wait for each other."""
+"""Calls in line: the longest chain of calls that waited for each other."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
 
-from ecoalign.trace.events import ActionsChosen, Called, Event, StepStarted
+from ecoalign.trace.events import Called, Event
 
-_SCORE = "score"
-
-_SAMPLE = "sample"
-
-_BATCHED = ("execute", _SAMPLE, _SCORE)
+_ROUNDED = 2e-6
+"""Seconds by which a start, the difference of two rounded times, may be off."""
 
 
-def chain(attempts: Iterable[Called]) -> int:
-    """The attempts of one line of work that had to wait for each other.
+def critical_path(events: Iterable[Event]) -> int:
+    """The longest chain of attempts to call a model that had to wait for each other, retries
+    included; 0 without any.
 
-    Each waits for the one before, a retry for the attempt that failed. Only the requests of one
-    scoring that differ, or go to different models, run at once, since they are those of an
-    ensemble; there the one with the most attempts counts.
+    An attempt starts at `Called.waited` and ends 1 later, on a clock that stands still but for
+    attempts. So this is the time that the run would take if each of them took 1 and all else
+    nothing, with no bound on concurrent calls; what calls really took does not matter to it. A call
+    that was cancelled is not in it, as nothing waited for it.
+
+    Traces of before this was counted tell only when an attempt ended and how long it took. There
+    one waits for another if it started no earlier than the other ended, which may be by chance:
+    the longest chain of such attempts is an upper bound.
     """
-    length = 0
-    scoring: Counter[tuple[str, str]] = Counter()
-    for attempt in attempts:
-        if attempt.stage == _SCORE:
-            scoring[attempt.model, attempt.key] += 1
-        else:
-            length += 1 + max(scoring.values(), default=0)
-            scoring.clear()
-    return length + max(scoring.values(), default=0)
+    calls = [one for one in events if isinstance(one, Called) and not _cancelled(one)]
+    if any(call.waited is None for call in calls):
+        return _longest([(call.at - call.seconds, call.at) for call in calls])
+    return max((call.waited + 1 for call in calls if call.waited is not None), default=0)
 
 
-def critical_path(events: Sequence[Event]) -> int:
-    """The critical path of a run, from its events.
-
-    Everything waits for what came before, but for the actions of a batch (`ActionsChosen`) and the
-    samples of best-of-n: they run at once, each a line of its own, execute or sample, then score,
-    and the longest line counts. In the trace the calls of a batch follow each other action by
-    action, each beginning with the first attempt of its execute or sample call. Rollouts of the
-    fidelity `rollout` run one by one. The bound on concurrent calls is not looked at: this is what
-    would be waited for with no such bound.
-    """
-    length = 0
-    lines: list[list[Called]] = [[]]
-    in_batch = False
-    for event in events:
-        if isinstance(event, Called):
-            in_batch = in_batch or event.stage == _SAMPLE
-            if in_batch and event.stage not in _BATCHED:
-                # Without a further step, the written answer follows the batch directly.
-                length, lines, in_batch = length + _longest(lines), [[]], False
-            if in_batch and event.stage != _SCORE and event.attempt == 1:
-                lines.append([])
-            lines[-1].append(event)
-        elif isinstance(event, ActionsChosen | StepStarted):
-            length, lines = length + _longest(lines), [[]]
-            in_batch = isinstance(event, ActionsChosen)
-    return length + _longest(lines)
+def _cancelled(call: Called) -> bool:
+    return call.error is not None and call.error.kind == "cancelled"
 
 
-def _longest(lines: Sequence[Sequence[Called]]) -> int:
-    return max(map(chain, lines))
+def _longest(spans: Sequence[tuple[float, float]]) -> int:
+    """The longest chain of spans (start, end), in seconds, of which each starts when the one before
+    has ended or later. Spans without a length at one moment follow each other."""
+    under_way: list[tuple[float, int]] = []
+    ended = longest = 0
+    for start, end in sorted(spans):
+        while under_way and under_way[0][0] <= start + _ROUNDED:
+            ended = max(ended, heappop(under_way)[1])
+        heappush(under_way, (end, ended + 1))
+        longest = max(longest, ended + 1)
+    return longest

@@ -65,7 +65,7 @@ class Recorder:
 def _retimed(event: E, recorded: Event) -> E:
     changes: dict[str, Any] = {"at": recorded.at}
     if isinstance(event, Called) and isinstance(recorded, Called):
-        changes["seconds"] = recorded.seconds
+        changes |= {"seconds": recorded.seconds, "waited": recorded.waited}
     elif isinstance(event, StepStarted) and isinstance(recorded, StepStarted):
         changes["remaining"] = replace(event.remaining, seconds=recorded.remaining.seconds)
         changes["horizon"], changes["price"] = recorded.horizon, recorded.price
@@ -79,8 +79,9 @@ def _retimed(event: E, recorded: Event) -> E:
 
 
 def _with_seconds(fresh: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """`fresh` with every duration of `recorded`, at any depth."""
-    out = dict(fresh)
+    """`fresh` with every duration of `recorded`, at any depth, and in its order: stages are in that
+    in which their first calls ended."""
+    out = {name: fresh[name] for name in recorded if name in fresh} | dict(fresh)
     for name, value in fresh.items():
         if name == "seconds":
             out[name] = recorded.get(name, value)
