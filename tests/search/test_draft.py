@@ -187,7 +187,7 @@ async def test_it_stands_only_where_the_request_needs_no_caution(
 ) -> None:
     """However good it is: s = 5/9 is enough, 1/3 is not. An unsafe request's is not even scored."""
     model = perfect(request_safety=grade).model()
-    result = await align(model, draft=True)
+    result = await align(model, draft=True, speculate="off")
     assert (result.ended == "drafted") is drafted
     scored = [r for r in model.requests[2:3] if r.stage == "score"]
     assert bool(scored) is (grade > 4)

@@ -14,12 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from judge import Judge, Verdict
-from scripted import Prompt, Script, action, actions, align, asking, image
+from scripted import Prompt, Script, action, actions, asking, image
+from scripted import align as aligned
 
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetExceeded, ModelError, VerdictError
 from ecoalign.evaluators import Ensemble
 from ecoalign.graph import ENDS, ROOT, Thought, ThoughtKind
+from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest
 from ecoalign.query import Query
 from ecoalign.search.context import RunContext
@@ -29,6 +31,11 @@ from ecoalign.trace import Alignment
 from ecoalign.trace.events import ActionFailed, Confirmed, ThoughtAdded
 
 SAFE, UNSAFE = (1.0, 1.0), (-1.0, 1.0)
+
+
+async def align(model: FakeModel, *args: Any, **settings: Any) -> Alignment:
+    """One run that asks for each verdict only once the one before it was safe."""
+    return await aligned(model, *args, **({"speculate": "off"} | settings))
 
 
 def answers(count: int, kind: str = "answer") -> Script:
@@ -206,7 +213,7 @@ async def test_what_a_rollout_has_made_meets_it_and_its_failures_count() -> None
     """A rollout scores what it makes before anything is chosen: those that turned out unsafe were
     tried, though they are never chosen."""
     judge = by_text(["answer 0", "answer 1"])
-    result = await align(answers(4).model(), evaluator=judge, fidelity="rollout")
+    result = await align(answers(4).model(), evaluator=judge, fidelity="rollout", unsafe_answers=3)
     assert ends(result) == [("answer 2", False)]
     assert judge.checks("answer 2") == [0, 1, 2]
     spoilt = Judge(lambda request: UNSAFE)
