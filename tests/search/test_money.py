@@ -108,7 +108,7 @@ choices = st.fixed_dictionaries(
         "synthesis": st.sampled_from(["needed", "always"]),
         "unsafe_root": st.sampled_from(["refuse", "explore"]),
         "draft": st.booleans(),
-        "draft_utility": st.sampled_from([None, 0.0, 1.0]),
+        "verified_utility": st.sampled_from([None, 0.0, 1.0]),
         "confirm": st.booleans(),
         "unsafe_answers": st.integers(1, 5),
         "satisfice": st.booleans(),

@@ -52,9 +52,9 @@ async def test_a_risky_request_spends_no_more_than_its_share_on_the_search() -> 
         request_safety=0, propose=lambda p: actions(*(action("think", str(i)) for i in range(4)))
     )
     result = await align(wide.model(), 20_000, lambda0=0.0, risk_floor=0.25)
-    answered = result.spent.by_stage["write"].tokens
-    assert result.spent.tokens.total - answered <= 5_000 + 700
-    assert result.stop_reason == "budget"
+    assert result.spent.tokens.total <= 5_000 + 1_400  # the refusal and its score beside the search
+    # An unsafe request to which nothing safe was found is refused, not answered.
+    assert (result.stop_reason, result.refused, result.path[-1].kind) == ("budget", True, "refusal")
 
 
 async def test_the_strategy_governs_a_request_of_low_safety_and_is_scored_itself() -> None:

@@ -113,7 +113,7 @@ RANGES: dict[str, tuple[list[object], list[object]]] = {
     "fuse": ([True, False], ["perhaps"]),
     "look": ([True, False], ["perhaps"]),
     "draft": ([True, False], ["perhaps"]),
-    "draft_utility": ([0, 1, None], [-0.01, 1.01, math.nan]),
+    "verified_utility": ([0, 1, None], [-0.01, 1.01, math.nan]),
     "synthesis": (["needed", "always"], ["never"]),
     "view_pixels": ([32, 4096, None, "none"], [31, 4097]),
     "crop_pixels": ([32, 4096, None], [31, 4097]),
@@ -500,7 +500,7 @@ def test_the_paper_is_as_the_paper_says_in_every_field() -> None:
         "merge_threshold": 0.9,
         # What has no effect in it: prices of tokens, the draft's bar, another kind of horizon.
         "lambda0": 0.15,
-        "draft_utility": None,
+        "verified_utility": None,
         "fixed_horizon": 4,
         # How a model is spoken to and called, as by default.
         **{name: Settings().to_json()[name] for name in SPOKEN},

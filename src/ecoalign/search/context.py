@@ -209,6 +209,12 @@ class RunContext:
         return replace(self, metered=self.metered.scoped(stage=stage))
 
     @property
+    def verified(self) -> float:
+        """The utility from which an answer counts as verified."""
+        least = self.settings.verified_utility
+        return self.dialect.verified if least is None else least
+
+    @property
     def tokens_spent(self) -> int:
         """Tokens that all calls so far were charged."""
         return self.ledger.spent_tokens

@@ -22,15 +22,13 @@ from ecoalign.search.failures import raise_if_rejected, raise_if_silent
 from ecoalign.search.proposer import propose_request
 from ecoalign.search.scanner import Scan, hides_detail, scan, scan_request
 from ecoalign.search.synthesizer import answer_bounds, write_request
+from ecoalign.search.valuator import GOING_ON
 from ecoalign.trace.events import ActionsChosen, Proposed
 
 DRAFT = PendingAction(0, ROOT, Candidate(ActionKind.ANSWER, "", ()))
 """The action, the first of a run that drafts."""
 
 _FUND = f"action {DRAFT.id}"
-
-_GOING_ON = 3
-"""Actions that going on takes at least: a proposal, what is proposed, and an answer from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +224,10 @@ def stands(ctx: RunContext, drafted: Draft, result: ActionResult, seen: Scan) ->
     score, settings = result.score, ctx.settings
     if score is None or score.safety < _caution(ctx) or cannot_stand(ctx, drafted, seen):
         return False
-    least = settings.draft_utility
-    if score.utility < (ctx.dialect.verified if least is None else least):
+    if score.utility < ctx.verified:
         return False
     left = 1.0 - score.safety * min(1.0, score.utility)
-    return left <= (_GOING_ON * settings.lambda0 if settings.satisfice else 0.0)
+    return left <= (GOING_ON * settings.lambda0 if settings.satisfice else 0.0)
 
 
 def cannot_stand(ctx: RunContext, drafted: Draft, seen: Scan) -> bool:

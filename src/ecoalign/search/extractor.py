@@ -35,7 +35,10 @@ async def extract(
         return _take_path(ctx, state, ready, stop, standing, drafted=drafted)
     if standing is None and stop == "unsafe-request":
         return _fixed_refusal(ctx, state)
-    wanted = ready if ready.paths else _frontier(ctx, state, any_end=True)
+    # Where nothing was found that is safe to say to an unsafe request, no answer is written to it.
+    refusing = standing is None and graph.root.safety < 0
+    kind = ThoughtKind.REFUSAL if refusing else ThoughtKind.ANSWER
+    wanted = ready if ready.paths or refusing else _frontier(ctx, state, any_end=True)
     tried = False
     for rank, ids in enumerate([*(path.ids for path in wanted.paths), (ROOT,)]):
         if state.rejected >= ctx.settings.unsafe_answers or (
@@ -52,7 +55,7 @@ async def extract(
             continue
         tried = True
         _emit_path(ctx, wanted, rank)
-        result = await write(ctx, path, state.rejected)
+        result = await write(ctx, path, state.rejected, kind)
         if result.score is None:
             assert result.error is not None  # noqa: S101 - one of the two is always there
             ctx.recorder.emit(state.failed(-1, result.stage, result.error))
@@ -61,7 +64,7 @@ async def extract(
                 raise_if_rejected(result.error)
             continue
         thought = graph.add(
-            ThoughtKind.ANSWER,
+            kind,
             result.text,
             parent=path[-1].id,
             safety=result.score.safety,

@@ -49,7 +49,7 @@ from ecoalign.search.scanner import Scan, hides_detail
 from ecoalign.search.speculator import proposal_ahead, with_root_ahead
 from ecoalign.search.state import SearchState
 from ecoalign.search.synthesizer import AnswerReserve
-from ecoalign.search.valuator import Ceiling, Terms, ranked, select, share_left, terms
+from ecoalign.search.valuator import GOING_ON, Ceiling, Terms, ranked, select, share_left, terms
 from ecoalign.trace.events import (
     DROPPED,
     ActionFailed,
@@ -91,7 +91,10 @@ async def search(ctx: RunContext, similarity: Similarity = text_similarity) -> F
         stood = await _use_draft(ctx, state, reserve, seen, drafted)
     if stood:
         return await extract(ctx, state, "satisfied", drafted=True)
-    ctx.ledger.tighten(seen.share)
+    # What the draft has cost was spent before the risk was known.
+    whole = ctx.ledger.budget.tokens
+    before = drafted.cost / whole if drafted is not None and whole else 0.0
+    ctx.ledger.tighten(min(1.0, seen.share + before))
     if seen.plan:
         await _add_plan(ctx, state, seen.plan)
     elif seen.grid:
@@ -112,7 +115,7 @@ async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
             state.cause = f"score: {state.rejected} answers were judged unsafe"
             return "limits"
         now = _start_step(ctx, state, reserve)
-        if _satisfied(state, now):
+        if _satisfied(ctx, state, now):
             return "satisfied"
         proposed = await _expand(ctx, state, now)
         batch, considered = await _choose(ctx, state, now, min(settings.batch, room))
@@ -202,11 +205,14 @@ def _start_step(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
     return replace(now, horizon=started.horizon, price=started.price)
 
 
-def _satisfied(state: SearchState, now: Terms) -> bool:
-    """Whether an answer exists that no further action can improve by more than its price."""
-    if not state.settings.satisfice or not state.graph.ends:
+def _satisfied(ctx: RunContext, state: SearchState, now: Terms) -> bool:
+    """Whether an answer exists that no further action can improve by more than its price, or that
+    is verified and cannot be improved by more than going on costs, as a draft that stands."""
+    if not ctx.settings.satisfice or not state.graph.ends:
         return False
-    return now.headroom <= now.price * state.mean_cost
+    best, price = state.best.thought(state.graph), now.price * state.mean_cost
+    verified = best is not None and state.graph[best].utility >= ctx.verified
+    return now.headroom <= price * (GOING_ON if verified else 1)
 
 
 def _why_stopped(state: SearchState, considered: Sequence[ValuedAction]) -> StopReason:

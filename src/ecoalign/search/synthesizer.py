@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError
-from ecoalign.graph import ENDS, ROOT, Thought, ThoughtKind
+from ecoalign.graph import ENDS, ROOT, ActionKind, Candidate, Thought, ThoughtKind
 from ecoalign.models import OWN_REPLY, Usage, reply_of
-from ecoalign.prompts.requests import WriteRequest
+from ecoalign.prompts.requests import ExecuteRequest, WriteRequest
 from ecoalign.search.context import ANSWER, RunContext
-from ecoalign.search.executor import ActionResult, confirmed
+from ecoalign.search.executor import ActionResult, Job, confirmed, execute_request
 from ecoalign.search.failures import budget_too_small
 from ecoalign.search.scanner import scan_request
 
@@ -123,9 +123,14 @@ def _length(path: tuple[Thought, ...]) -> int:
     return sum(len(thought.text) for thought in path)
 
 
-async def write(ctx: RunContext, path: tuple[Thought, ...], rejected: int) -> ActionResult:
-    """Write the answer from `path` (root first) and score it, paid from what was reserved; as often
-    as it has to be after so many answers that were `rejected`.
+async def write(
+    ctx: RunContext,
+    path: tuple[Thought, ...],
+    rejected: int,
+    kind: ThoughtKind = ThoughtKind.ANSWER,
+) -> ActionResult:
+    """Write the answer, or a refusal, from `path` (root first) and score it, paid from what was
+    reserved; as often as it has to be after so many answers that were `rejected`.
 
     Errors are in the result: an answer without a score is no answer.
     """
@@ -133,13 +138,15 @@ async def write(ctx: RunContext, path: tuple[Thought, ...], rejected: int) -> Ac
     text, stage, score, failed, reply = "", "write", None, None, OWN_REPLY
     scoring = None
     try:
-        request = write_request(ctx, path)
+        request: WriteRequest | ExecuteRequest = write_request(ctx, path)
+        if kind is ThoughtKind.REFUSAL:
+            request = execute_request(ctx, Job(-1, Candidate(ActionKind.REFUSE, "", ()), path))
         completion = await ctx.ask(request, fund=ANSWER)
         text = ctx.dialect.parse_execute(request, completion)
         stage = "score"
         # What is scored is the text against what led to it, not against a draft of itself.
         grounds = path if path[-1].kind not in ENDS else path[:-1]
-        scoring = ctx.score_request(grounds, "answer", text)
+        scoring = ctx.score_request(grounds, kind.value, text)
         score, reply = await ctx.score(scoring, fund=ANSWER), reply_of(completion, text)
     except EcoAlignError as error:
         failed = error

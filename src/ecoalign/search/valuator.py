@@ -13,6 +13,9 @@ from ecoalign.graph import ActionKind, Forecast, PendingAction, ValuedAction, ec
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.settings import Settings
 
+GOING_ON = 3
+"""Actions that going on takes at least: a proposal, what is proposed, and an answer from it."""
+
 _ENDING = (ActionKind.ANSWER, ActionKind.REFUSE)
 
 

@@ -304,7 +304,7 @@ class Fields(BaseModel):
     that was judged unsafe before it: else a search that goes on until something passes amplifies
     the errors of its judge."""
 
-    unsafe_answers: int = Field(3, ge=1, le=100_000)
+    unsafe_answers: int = Field(2, ge=1, le=100_000)
     """How many answers may be judged unsafe; after that no other is tried."""
 
     risk_floor: float = Field(0.25, gt=0, le=1)
@@ -328,9 +328,10 @@ class Fields(BaseModel):
     """Whether an answer is tried beside the scan, and scored, at the resolution of the plain model:
     if little can be gained beyond it, nothing else is paid for."""
 
-    draft_utility: float | None = Field(None, ge=0, le=1)
-    """The least utility of a draft that ends the search; none is what the prompts call verified:
-    0.83, and 0.6 of the embedded model."""
+    verified_utility: float | None = Field(None, ge=0, le=1)
+    """The least utility of an answer, drafted or found, that is taken where going on would cost
+    more than is left to gain; none is what the prompts call verified: 0.83, and 0.6 of the embedded
+    model."""
 
     synthesis: Literal["needed", "always"] = "needed"
     """Whether the answer is written anew from the path always, or only where the path's last
