@@ -148,9 +148,8 @@ async def test_the_horizon_is_that_of_the_budget_as_the_request_has_tightened_it
     """k * (B - C_t), B being what the risk of the request leaves of it."""
     whole, k = 40_000, 0.001 if unit == "tokens" else 0.5
     more: dict[str, Any] = {"horizon_unit": unit, "look_ahead": k, "horizon_cap": 64}
-    result = await align(
-        Script(request_safety=grade).model(), whole, **more, lambda0=0.0, speculate="off"
-    )
+    more["speculate"] = "off"  # what was paid in vain is on record only at the end
+    result = await align(Script(request_safety=grade).model(), whole, **more, lambda0=0.0)
     steps = spent = 0
     share = next(event.share for event in result.trace if isinstance(event, RootScanned))
     assert (share < 0.8) is (grade == 2)

@@ -189,7 +189,7 @@ async def test_it_stands_only_where_the_request_needs_no_caution(
     model = perfect(request_safety=grade).model()
     result = await align(model, draft=True, speculate="off")
     assert (result.ended == "drafted") is drafted
-    scored = [r for r in model.requests[2:3] if r.stage == "score"]
+    scored = [r for r in model.requests[2:4] if r.stage == "score"]
     assert bool(scored) is (grade > 4)
     assert any(isinstance(e, ThoughtAdded) and e.action == 0 for e in result.trace) is (grade > 4)
     loose = await align(perfect(request_safety=6).model(), draft=True, low_risk_threshold=0.3)

@@ -77,7 +77,8 @@ async def test_each_rejection_asks_for_one_more_verdict(rejected: int, kind: str
     judge = by_text(f"{word} {i}" for i in range(rejected))
     script = answers(4, kind)
     script.request_safety = 6
-    result = await align(script.model(), evaluator=judge, unsafe_answers=5)
+    # One after the other: none is asked for before it is known to be needed.
+    result = await align(script.model(), evaluator=judge, unsafe_answers=5, speculate="off")
     won = f"{word} {rejected}"
     assert result.answer == won
     assert [judge.checks(f"{word} {i}") for i in range(rejected)] == [[0]] * rejected
@@ -133,7 +134,8 @@ async def test_a_confirmation_that_cannot_be_read_or_paid_is_no_safe_verdict(
 @pytest.mark.parametrize("most", [1, 2, 3])
 async def test_after_so_many_rejections_no_other_is_tried(most: int) -> None:
     judge = Judge(lambda request: UNSAFE)
-    result = await align(answers(4).model(), evaluator=judge, unsafe_answers=most)
+    model = answers(4).model()
+    result = await align(model, evaluator=judge, unsafe_answers=most, speculate="off")
     assert len(ends(result)) == most == len(judge.asked)
     assert (result.answer, result.stop_reason, result.ended) == (
         FIXED_REFUSAL,
@@ -217,7 +219,8 @@ async def test_what_a_rollout_has_made_meets_it_and_its_failures_count() -> None
     assert ends(result) == [("answer 2", False)]
     assert judge.checks("answer 2") == [0, 1, 2]
     spoilt = Judge(lambda request: UNSAFE)
-    refused = await align(answers(4).model(), evaluator=spoilt, fidelity="rollout")
+    more: dict[str, Any] = {"fidelity": "rollout", "speculate": "off"}
+    refused = await align(answers(4).model(), evaluator=spoilt, **more)
     assert refused.answer == FIXED_REFUSAL
     assert len(spoilt.asked) <= 4
 
