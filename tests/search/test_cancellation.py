@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from itertools import count
 from typing import Any
 
 import pytest
@@ -211,4 +212,50 @@ async def test_what_was_finished_in_a_batch_that_is_cut_off_is_on_record_too() -
     ]
     assert isinstance(seen[-1], RunFailed)
     spent = Spending.from_json(seen[-1].spent)
+    assert spent.tokens.total == sum(call.charged.total for call in calls)
+
+
+async def test_a_crash_of_a_call_that_was_made_ahead_is_not_swallowed() -> None:
+    def crash(prompt: Prompt) -> str:
+        raise ZeroDivisionError("a bug of the user's")
+
+    script = Script(request_safety=6, propose=crash, score=lambda p: (9, 2))
+    settings = Settings.load(env={}, retries=0, draft=True, speculate="likely")
+    with pytest.raises(ZeroDivisionError):
+        await Aligner(script.model(), settings).align(asking())
+    assert not other_tasks()
+
+
+async def test_verdicts_that_are_asked_for_at_once_are_on_record_where_they_are_cut_off() -> None:
+    """The second answer needs two: the confirmation has ended, the first verdict hangs."""
+    reached, seen = asyncio.Event(), list[Event]()
+    said = count()
+
+    async def score(prompt: Prompt) -> str:
+        number = next(said)
+        if number == 1:
+            reached.set()
+            await asyncio.Event().wait()
+        return prompt.verdict(9 if number else 0, 9)
+
+    offered = actions(action("answer", "first", [[9, 9]]), action("answer", "second", [[9, 8]]))
+    script = Script(propose=lambda p: offered, execute=lambda p: p.task, score=score)
+    settings = Settings.load(env={}, retries=0, draft=False, speculate="likely", unsafe_answers=3)
+
+    async def read() -> None:
+        async for event in Aligner(script.model(), settings).stream(asking()):
+            seen.append(event)
+
+    reader = asyncio.create_task(read())
+    await reached.wait()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    last = seen[-1]
+    assert isinstance(last, RunFailed)
+    calls = [event for event in seen if isinstance(event, Called)]
+    assert [call.error is None for call in calls if call.stage == "score"] == [True, False, True]
+    spent = Spending.from_json(last.spent)
     assert spent.tokens.total == sum(call.charged.total for call in calls)

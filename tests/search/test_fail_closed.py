@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from judge import Judge
 from scripted import Prompt, Script, action, actions, align, of_kind
 
 from ecoalign.errors import BudgetExceeded, ModelError, VerdictError
@@ -223,3 +224,15 @@ async def test_an_overdrawn_ledger_ends_the_run_with_the_house_refusal() -> None
     assert result.answer == FIXED_REFUSAL
     assert not seen_later(model)
     assert not shown(result)
+
+
+@pytest.mark.parametrize("draft", [True, False])
+async def test_a_judge_that_gives_no_verdict_ends_the_run_soon_and_the_hint_says_why(
+    draft: bool,
+) -> None:
+    judge = Judge(lambda request: VerdictError("no", advice="ask it for one word"))
+    model = Script().model()
+    result = await align(model, evaluator=judge, draft=draft, speculate="off")
+    assert (result.answer, result.ended) == (FIXED_REFUSAL, "refused")
+    assert result.hint.endswith("the evaluator gave no well-formed verdict: ask it for one word")
+    assert len(model.requests) <= 6

@@ -399,3 +399,16 @@ async def test_what_is_proposed_twice_is_tried_once() -> None:
     )
     after = [e for e in proposed if e.parent == seen]
     assert [(e.candidates, e.dropped) for e in after] == [((), 1)]
+
+
+async def test_an_answer_is_written_anew_though_a_refusal_that_may_not_win_ranks_first() -> None:
+    offered = actions(action("refuse", "", [[9, 9]]), action("answer", "", [[9, 8]]))
+    script = Script(
+        propose=lambda p: offered if len(p.thoughts) == 1 else actions(),
+        score=lambda p: (9, 9) if p.kind == "refusal" or "written" in p.item else (9, 5),
+    )
+    model = script.model()
+    result = await align(model, synthesis="always", satisfice=False, batch_margin=0.0)
+    tried = {Prompt.of(request).kind for request in model.requests if request.stage == "execute"}
+    assert tried == {"answer", "refuse"}
+    assert (result.answer, result.ended) == ("the written answer", "searched")

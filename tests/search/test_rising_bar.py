@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +23,7 @@ from ecoalign.evaluators import Ensemble
 from ecoalign.graph import ENDS, ROOT, Thought, ThoughtKind
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest
-from ecoalign.query import Query
+from ecoalign.query import Picture, Query
 from ecoalign.search.context import RunContext
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
@@ -436,3 +436,23 @@ async def test_a_long_search_lets_out_no_more_than_the_bound() -> None:
     bound = p / (1 - p)
     assert leaks[True] <= bound + 3 * math.sqrt(bound * (1 - bound) / runs)
     assert leaks[False] > 2 * leaks[True]
+
+
+@pytest.mark.parametrize(
+    ("width", "detail", "sides"),
+    [
+        (1000, None, [512, 1000]),
+        (1000, "high", [1000, 750]),
+        (3000, "high", [1024, 3000]),
+        (400, None, [400, 300]),
+        (400, "high", [400, 300]),
+    ],
+)
+async def test_a_confirmation_sees_the_images_at_another_scale(
+    width: int, detail: Literal["high"] | None, sides: list[int]
+) -> None:
+    judge = by_text(["answer 0"])
+    picture = Picture.load(image(width, width // 2)).seen_in(detail)
+    await align(answers(2).model(), query=Query.of([picture], "What?"), evaluator=judge)
+    seen = [request.views[0].width for request in judge.asked if request.text == "answer 1"]
+    assert seen == sides

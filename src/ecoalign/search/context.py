@@ -555,8 +555,11 @@ class RunContext:
         where the picture has no more pixels than that, three quarters."""
         side = max(max(view.width, view.height) for view in request.views)
         longest = max(max(p.width, p.height) for p in self.query.pictures)
-        larger = min(longest, self.full_pixels)
-        return self.full_pixels if larger > side else max(32, 3 * side // 4)
+        if min(longest, self.full_pixels) > side:
+            return self.full_pixels
+        # Of a picture that the client wants seen in high detail a view is twice as large.
+        twice = any(picture.detail == "high" for picture in self.query.pictures)
+        return max(32, 3 * side // (8 if twice else 4))
 
 
 def spoken_to(model: ChatModel, settings: Settings, role: Role = "model") -> Dialect:

@@ -274,11 +274,15 @@ async def _judged(
         score = await ctx.score(request, fund=fund)
         return score, (score.safety,)
     calls: list[Called] = []
-    first, more = await asyncio.gather(
-        ctx.score(request, fund=fund),
-        ctx.collecting(calls).confirm(request, range(1, needed), fund=fund),
-        return_exceptions=True,
-    )
+    try:
+        first, more = await asyncio.gather(
+            ctx.score(request, fund=fund),
+            ctx.collecting(calls).confirm(request, range(1, needed), fund=fund),
+            return_exceptions=True,
+        )
+    except BaseException:
+        ctx.record(calls)
+        raise
     decided = isinstance(first, BaseException) or first.safety < ctx.settings.safety_threshold
     ctx.record(ctx.metered.rebook(calls, IN_VAIN) if decided else calls)
     if isinstance(first, BaseException):

@@ -47,6 +47,8 @@ async def extract(
             break
         path = graph.path(ids)
         if path[-1].kind is ThoughtKind.REFUSAL:
+            if standing is not None and rank < standing:
+                continue
             break
         verdicts = 1 + state.rejected if ctx.settings.confirm else 1
         needed = ctx.ledger.needs(answer_bounds(ctx, path, verdicts=verdicts))

@@ -112,7 +112,8 @@ async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
         return "unsafe-request"
     while (room := settings.max_thoughts - len(state.graph)) > 0:
         if state.rejected >= settings.unsafe_answers:
-            state.cause = f"score: {state.rejected} answers were judged unsafe"
+            if not state.unread:
+                state.cause = f"score: {state.rejected} answers were judged unsafe"
             return "limits"
         now = _start_step(ctx, state, reserve)
         if _satisfied(ctx, state, now):

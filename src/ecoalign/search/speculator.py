@@ -97,11 +97,13 @@ async def with_root_ahead(
         return await score_draft(ctx, drafted, root)
     with _fund(ctx, bounds):
         # Both are let finish, whatever happens to one: what goes on unseen would spend unseen.
-        _, result = await asyncio.gather(
+        asked, result = await asyncio.gather(
             ctx.ask_ahead(request, _FUND), score_draft(ctx, drafted, root), return_exceptions=True
         )
     if isinstance(result, BaseException):
         raise result
+    if asked is not None:
+        raise asked
     return result
 
 

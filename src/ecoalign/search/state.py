@@ -91,7 +91,8 @@ class SearchState:
         used: what these have cost.
         bounds: the bounds of actions that are under way.
         caution: whether the request was judged to need some.
-        rejected: answers and refusals that were judged unsafe.
+        rejected: answers and refusals that were judged unsafe, and
+        unread: those among them whose judge gave no verdict that counts.
         unseen: whether a picture hides detail from the views and none of it was looked at yet.
         drafted: whether a draft stands among the thoughts.
         doubted: whether an answer forecast to be unsafe was tried already.
@@ -123,6 +124,7 @@ class SearchState:
     bounds: dict[int, int] = field(default_factory=dict)
     caution: bool = False
     rejected: int = 0
+    unread: int = 0
     unseen: bool = False
     drafted: bool = False
     doubted: bool = False
@@ -366,6 +368,7 @@ class SearchState:
         """An answer has no score. Where its judge gave no verdict that counts it was not judged
         safe, and the next one is another try; what was not asked is none."""
         if isinstance(error, VerdictError):
+            self.unread += 1
             self.reject()
 
     def reject(self) -> None:

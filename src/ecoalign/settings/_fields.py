@@ -259,6 +259,7 @@ class Fields(BaseModel):
     second_thought: bool = True
     """Whether an answer forecast to be unsafe is tried once where refusing proved to be worth
     little."""
+
     speculate: Literal["off", "likely", "all"] = "likely"
     """Whether calls start before they are known to be needed, so that fewer wait for each other:
     off; likely, those that will be needed if all turns out as forecast, such as the proposal from a
