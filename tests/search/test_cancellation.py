@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import Counter
 from itertools import count
 from typing import Any
 
@@ -228,14 +229,15 @@ async def test_a_crash_of_a_call_that_was_made_ahead_is_not_swallowed() -> None:
 
 async def test_verdicts_that_are_asked_for_at_once_are_on_record_where_they_are_cut_off() -> None:
     """The second answer needs two: the confirmation has ended, the first verdict hangs."""
-    reached, seen = asyncio.Event(), list[Event]()
+    confirming, seen = asyncio.Event(), list[Event]()
     said = count()
 
     async def score(prompt: Prompt) -> str:
         number = next(said)
         if number == 1:
-            reached.set()
             await asyncio.Event().wait()
+        if number == 2:
+            confirming.set()
         return prompt.verdict(9 if number else 0, 9)
 
     offered = actions(action("answer", "first", [[9, 9]]), action("answer", "second", [[9, 8]]))
@@ -247,8 +249,9 @@ async def test_verdicts_that_are_asked_for_at_once_are_on_record_where_they_are_
             seen.append(event)
 
     reader = asyncio.create_task(read())
-    await reached.wait()
+    await confirming.wait()
     for _ in range(50):
+        # It is answered: what is left of it takes no time.
         await asyncio.sleep(0)
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -257,5 +260,37 @@ async def test_verdicts_that_are_asked_for_at_once_are_on_record_where_they_are_
     assert isinstance(last, RunFailed)
     calls = [event for event in seen if isinstance(event, Called)]
     assert [call.error is None for call in calls if call.stage == "score"] == [True, False, True]
+    spent = Spending.from_json(last.spent)
+    assert spent.tokens.total == sum(call.charged.total for call in calls)
+
+
+async def test_a_whole_batch_is_on_record_where_a_confirmation_in_it_is_cut_off() -> None:
+    """Of three answers at once the first is unsafe, so the second one needs another verdict."""
+    reached, seen = asyncio.Event(), list[Event]()
+
+    async def score(prompt: Prompt) -> str:
+        if next(said) == 3:
+            reached.set()
+            await asyncio.Event().wait()
+        return prompt.verdict(0 if prompt.item == "0" else 9, 9)
+
+    said, offered = count(), actions(*(action("answer", str(i), [[9, 9]]) for i in range(3)))
+    script = Script(propose=lambda p: offered, execute=lambda p: p.task, score=score)
+    more: dict[str, Any] = {"batch_margin": 0.0, "unsafe_answers": 3, "speculate": "off"}
+    settings = Settings.load(env={}, retries=0, draft=False, **more)
+
+    async def read() -> None:
+        async for event in Aligner(script.model(), settings).stream(asking()):
+            seen.append(event)
+
+    reader = asyncio.create_task(read())
+    await reached.wait()
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    last = seen[-1]
+    assert isinstance(last, RunFailed)
+    calls = [event for event in seen if isinstance(event, Called)]
+    assert Counter(call.stage for call in calls)["score"] == 4
     spent = Spending.from_json(last.spent)
     assert spent.tokens.total == sum(call.charged.total for call in calls)

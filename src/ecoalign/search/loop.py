@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -344,14 +345,18 @@ async def _carry_out(
     outcomes = await execute(ctx, fresh, ahead, verdicts)
     made = dict(zip((job.id for job in fresh), outcomes, strict=True))
     results = [ready.pop(job.id) if job.id in ready else made[job.id] for job in jobs]
-    for action, result in zip(batch, results, strict=True):
-        ctx.record(result.calls)
-        if KIND_OF[action.candidate.kind] in ENDS:
-            scored = await confirmed(ctx, action.id, result, state.rejected)
-        else:
-            scored = result
-        state.charge(action, scored.cost)
-        _tell(ctx, state, reserve, action, scored)
+    unrecorded = deque(results)
+    try:
+        for action in batch:
+            result = unrecorded.popleft()
+            ctx.record(result.calls)
+            if KIND_OF[action.candidate.kind] in ENDS:
+                result = await confirmed(ctx, action.id, result, state.rejected)
+            state.charge(action, result.cost)
+            _tell(ctx, state, reserve, action, result)
+    finally:
+        for result in unrecorded:
+            ctx.record(result.calls)
     if not state.graph.ends:
         for result in results:
             raise_if_rejected(result.error)
