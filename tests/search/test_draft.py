@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from scripted import Prompt, Script, action, actions, align
 
+from ecoalign.budget import Budget
 from ecoalign.errors import BudgetTooSmall, ModelError
 from ecoalign.evaluators import Ensemble, GuardEvaluator, SelfEvaluator
 from ecoalign.graph._thoughts import ThoughtKind
@@ -22,6 +23,7 @@ from ecoalign.trace.events import (
     Finished,
     Proposed,
     RootScanned,
+    StepStarted,
     ThoughtAdded,
 )
 
@@ -350,3 +352,15 @@ async def test_after_an_answer_that_was_judged_unsafe_caution_is_due() -> None:
     script.score = lambda p: {"bad": (9, 1), "no": (9, 8), "fine": (9, 5)}[p.item]
     harmless = await align(script.model(), batch_margin=0.0, lambda0=0.01)
     assert (harmless.answer, harmless.refused) == ("fine", False)
+
+
+async def test_what_a_draft_has_cost_is_beside_the_share_for_the_risk_in_dollars_as_in_tokens() -> (
+    None
+):
+    script = Script(request_safety=6, score=lambda p: (9, 2))
+    prices = {"fake": {"input": 1.0, "output": 1.0}}
+    shares = []
+    for budget in (Budget(tokens=40_000), Budget(usd=0.04)):
+        result = await align(script.model(), budget, draft=True, prices=prices)
+        shares.append(next(e.share_left for e in result.trace if isinstance(e, StepStarted)))
+    assert shares[0] == pytest.approx(shares[1], rel=1e-3)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
-from ecoalign.budget import Called
+from ecoalign.budget import Budget, Called
 from ecoalign.errors import EcoAlignError
 from ecoalign.graph import ROOT, ActionKind, Candidate, PendingAction, Thought, ThoughtKind
 from ecoalign.models import ChatRequest, Completion, Usage, reply_of
@@ -39,13 +39,19 @@ class Draft:
         job: what was done.
         completion: the model's reply; None if there is none.
         error: why.
-        cost: tokens charged.
+        cost, usd: tokens and dollars charged; 0 dollars where no price is known.
     """
 
     job: Job
     completion: Completion | None
     error: EcoAlignError | None
     cost: int
+    usd: float
+
+    def share_of(self, budget: Budget) -> float:
+        """What it has cost of a budget, in the unit of which it took the greatest share."""
+        spent = (self.cost, budget.tokens), (self.usd, budget.usd)
+        return max((paid / whole for paid, whole in spent if whole), default=0.0)
 
 
 def _job(*, full: bool = True) -> Job:
@@ -157,7 +163,8 @@ async def write_draft(ctx: RunContext, job: Job, calls: list[Called]) -> Draft:
     finally:
         if completion is None:
             ctx.ledger.release_fund(_FUND)
-    return Draft(job, completion, failed, sum(call.charged.total for call in calls))
+    tokens, usd = sum(call.charged.total for call in calls), sum(call.usd or 0.0 for call in calls)
+    return Draft(job, completion, failed, tokens, usd)
 
 
 def _record(ctx: RunContext, calls: Sequence[Called]) -> None:

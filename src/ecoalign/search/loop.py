@@ -93,8 +93,7 @@ async def search(ctx: RunContext, similarity: Similarity = text_similarity) -> F
     if stood:
         return await extract(ctx, state, "satisfied", drafted=True)
     # What the draft has cost was spent before the risk was known.
-    whole = ctx.ledger.budget.tokens
-    before = drafted.cost / whole if drafted is not None and whole else 0.0
+    before = 0.0 if drafted is None else drafted.share_of(ctx.ledger.budget)
     ctx.ledger.tighten(min(1.0, seen.share + before))
     if seen.plan:
         await _add_plan(ctx, state, seen.plan)
