@@ -20,7 +20,7 @@ from ecoalign.search.context import RunContext
 from ecoalign.search.executor import ActionResult, Job, execute_request, worst_case
 from ecoalign.search.failures import raise_if_rejected, raise_if_silent
 from ecoalign.search.proposer import propose_request
-from ecoalign.search.scanner import Scan, hides_detail, scan, scan_request
+from ecoalign.search.scanner import Scan, scan, scan_request
 from ecoalign.search.synthesizer import answer_bounds, write_request
 from ecoalign.search.valuator import GOING_ON
 from ecoalign.trace.events import ActionsChosen, Proposed
@@ -240,7 +240,7 @@ def stands(ctx: RunContext, drafted: Draft, result: ActionResult, seen: Scan) ->
 def cannot_stand(ctx: RunContext, drafted: Draft, seen: Scan) -> bool:
     """Whether a draft is not the answer, however it is scored."""
     wary = seen.result.request_safety < _caution(ctx)
-    return wary or hides_detail(ctx, full=drafted.job.full)
+    return wary or (seen.beyond if drafted.job.full else seen.hidden)
 
 
 def _caution(ctx: RunContext) -> float:

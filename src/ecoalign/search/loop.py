@@ -46,7 +46,7 @@ from ecoalign.search.executor import (
 from ecoalign.search.extractor import extract
 from ecoalign.search.failures import raise_if_rejected
 from ecoalign.search.proposer import propose
-from ecoalign.search.scanner import Scan, hides_detail
+from ecoalign.search.scanner import Scan
 from ecoalign.search.speculator import proposal_ahead, with_root_ahead
 from ecoalign.search.state import SearchState
 from ecoalign.search.synthesizer import AnswerReserve
@@ -158,7 +158,6 @@ async def _use_draft(
     reserve.learn()
     _tell(ctx, state, reserve, DRAFT, result)
     state.drafted = result.score is not None
-    state.unseen = hides_detail(ctx, full=drafted.job.full)
     return stands(ctx, drafted, result, seen)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ecoalign.budget import Called
 from ecoalign.errors import ModelError
 from ecoalign.graph import Region, economics
+from ecoalign.models import ImagePart
 from ecoalign.prompts.requests import ScanRequest, ScanResult
 from ecoalign.search.context import RunContext
 
@@ -36,6 +38,9 @@ class Scan:
         note: what went wrong with reading the scan, empty if nothing.
         cost: tokens charged.
         grid: regions to look at of pictures that are too dense for their views.
+        hidden: whether some part of a picture is finer than its view: what matters may be seen only
+            by looking.
+        beyond: whether it is finer than what the plain model gets, too.
     """
 
     result: ScanResult
@@ -44,6 +49,8 @@ class Scan:
     note: str
     cost: int
     grid: tuple[Region, ...] = ()
+    hidden: bool = False
+    beyond: bool = False
 
 
 def scan_request(ctx: RunContext) -> ScanRequest:
@@ -69,10 +76,15 @@ async def scan(ctx: RunContext, calls: list[Called]) -> Scan:
     share = economics.risk_budget(1.0, result.request_safety, settings.risk_floor)
     cautious = settings.strategy and 0.0 <= result.request_safety < settings.low_risk_threshold
     plan = result.strategy if cautious else None
-    regions = await asyncio.to_thread(grid, ctx)
-    return Scan(
-        result, max(share, 0.01), plan, note, sum(one.charged.total for one in calls), regions
-    )
+    regions, hidden, beyond = await asyncio.to_thread(_looked_over, ctx)
+    cost = sum(one.charged.total for one in calls)
+    return Scan(result, max(share, 0.01), plan, note, cost, regions, hidden, beyond)
+
+
+def _looked_over(ctx: RunContext) -> tuple[tuple[Region, ...], bool, bool]:
+    """The grid, and whether detail is hidden: from the views, and from those of the plain model."""
+    beyond = ctx.settings.draft and _hides_detail(ctx, ctx.full_views, ctx.full_pixels)
+    return grid(ctx), _hides_detail(ctx, ctx.views, ctx.view_pixels), beyond
 
 
 def grid(ctx: RunContext) -> tuple[Region, ...]:
@@ -96,11 +108,9 @@ def grid(ctx: RunContext) -> tuple[Region, ...]:
     return tuple(regions[:MOST_CELLS])
 
 
-def hides_detail(ctx: RunContext, *, full: bool) -> bool:
-    """Whether some part of a picture is finer than the views that the plain model gets (`full`), or
-    than the low-resolution ones: where what matters may be seen only by looking."""
-    views = ctx.full_views if full else ctx.views
-    side = ctx.full_pixels if full else ctx.view_pixels
+def _hides_detail(ctx: RunContext, views: Sequence[ImagePart], side: int) -> bool:
+    """Whether some part of a picture is finer than its view, of `side` px: where what matters may
+    be seen only by looking."""
     if not ctx.settings.look or ctx.profile.dialect == "compact":
         return False
     return any(

@@ -155,6 +155,7 @@ class SearchState:
             ExpansionQueue(settings.max_depth),
             scan_tokens=scan.cost,
             caution=seen.request_safety < settings.low_risk_threshold,
+            unseen=scan.hidden,
         )
         state.openings.add(ROOT, float("inf"))
         return state
