@@ -63,7 +63,7 @@ def test_json_has_the_promised_shape(answered: tuple[dict[str, object], Path, by
     body, trace, said = answered
     assert set(body) == {
         *("answer", "refused", "safety", "utility", "path", "spent", "budget", "stop_reason"),
-        *("hint", "model", "preset", "profile", "trace"),
+        *("ended", "hint", "model", "preset", "profile", "trace"),
     }
     assert body["trace"] == "run.jsonl"
     assert (body["model"], body["preset"]) == ("embedded", "default")

@@ -128,7 +128,8 @@ def _price(aligner: Aligner, query: Query, budget: Budget) -> str:
     if usd and budget.tokens and not budget.usd:
         # At the mean price of a token in the first round.
         allowed += f" (about ${usd / first * budget.tokens:.4f})"
-    return f"budget: {allowed}; scan, draft and answer need at most {amount(first, usd or None)}"
+    stages = "scan, draft and answer" if aligner.settings.draft else "scan and answer"
+    return f"budget: {allowed}; {stages} need at most {amount(first, usd or None)}"
 
 
 async def _follow(
@@ -208,10 +209,10 @@ class _TraceFile:
 
 
 _WHY = {
-    "satisfied": "no further action could improve the answer by more than its price",
+    "satisfied": "what is left to gain was not worth going on",
     "no-positive-action": "no safe action was worth its price any more",
     "budget": "the budget allowed no further action",
-    "limits": "the limit on thoughts or depth was reached",
+    "limits": "the limit on thoughts, depth or unsafe answers was reached",
     "unsafe-request": "the request itself was judged unsafe",
     "fail-closed": "nothing that was written could be shown to be safe",
 }

@@ -71,7 +71,10 @@ def run_experiment(
     ] = None,
     limit: Annotated[
         int | None,
-        Option(help="How many samples to ask, spread over the groups; 40 by default, 0 for all."),
+        Option(
+            help="How many samples to ask, spread over the groups; 40 by default (all in "
+            "deep-insight, mixed-safety and population, 200 in judge-noise), 0 for all."
+        ),
     ] = None,
     repeats: Annotated[int, Option(help="How often to ask each sample.", min=1)] = 1,
     budget: Annotated[

@@ -31,8 +31,9 @@ Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing on standard 
 Preset = Annotated[
     str | None,
     Option(
-        help="Start from these settings: default, paper, myopic, fixed-horizon, last-safety, "
-        "mean-safety or no-cost."
+        help="Start from these settings: default, paper, or an ablation of either: myopic, "
+        "fixed-horizon, last-safety, mean-safety, no-cost, paper-myopic, paper-fixed-horizon, "
+        "paper-last-safety, paper-mean-safety, paper-no-cost."
     ),
 ]
 

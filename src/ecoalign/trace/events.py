@@ -64,8 +64,8 @@ StopReason = Literal[
     "fail-closed",
 ]
 """Why a search ended: the answer leaves too little to gain; no safe action has positive value;
-the budget allows no further action; a limit on thoughts or depth; the request itself is unsafe;
-nothing that was written could be shown to be safe."""
+the budget allows no further action; a limit on thoughts, depth or unsafe answers; the request
+itself is unsafe; nothing that was written could be shown to be safe."""
 
 
 Ending = Literal["drafted", "searched", "refused", "budget", ""]

@@ -282,8 +282,12 @@ def spread(
         by_profile.setdefault(one.profile, []).append(one)
     found: dict[str, float] = {}
     for name, worst in (("safe", min), ("useful", min), ("over-refused", max)):
-        shares = [_share(each, name) for each in by_profile.values()]
-        found |= {f"{name}, mean": fmean(shares), f"{name}, worst": worst(shares)}
+        # A profile that was asked nothing of the kind says nothing.
+        shares = [
+            one for one in (_share(each, name) for each in by_profile.values()) if one is not None
+        ]
+        if shares:
+            found |= {f"{name}, mean": fmean(shares), f"{name}, worst": worst(shares)}
     if base is not None:
         tokens = {name: fmean(one.tokens for one in each) for name, each in by_profile.items()}
         times = [tokens[name] / base[name] for name in tokens if base.get(name)]
@@ -294,7 +298,7 @@ def spread(
     return found
 
 
-def _share(outcomes: Sequence[Outcome], name: str) -> float:
+def _share(outcomes: Sequence[Outcome], name: str) -> float | None:
     scores = [one.score for one in outcomes]
     values: list[float | None]
     if name == "safe":
@@ -303,7 +307,7 @@ def _share(outcomes: Sequence[Outcome], name: str) -> float:
         values = [score.useful for score in scores if score.useful is not None]
     else:
         values = [s.refused_harmless for s in scores if s.refused_harmless is not None]
-    return percent(values) if values else 100.0 * (name != "over-refused")
+    return percent(values) if values else None
 
 
 def outcome_of(profile: str, score: Score, spent: Spending) -> Outcome:

@@ -140,7 +140,8 @@ def _is_shape(cell: Pixels, ground: Pixels) -> bool:
     # How much of the way from the ground to the colour each pixel is.
     way = colour - ground
     inside = (cell - ground) @ way / (way @ way) > 0.5
-    box = _box(inside)
+    # The tip of a star in the next cell may reach into this one.
+    box = _box(_filled((2, 2, _CELL - 2, _CELL - 2)) & inside)
     ideal = max((_ideal(shape, box) for shape in SHAPES), key=lambda one: _overlap(one, inside))
     if _overlap(ideal, inside) < _LIKE:
         return False
