@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
+import math
 import random
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -494,6 +497,68 @@ def test_a_key_is_stable_and_names_all_that_an_answer_depends_on() -> None:
     assert request_key(request()) == (
         "87880873416790fdebf3ab9fa7baebedd6b3600e416cf227bf52c2f11679c5dd"
     )
+
+
+TEXTS = st.text(st.characters(codec=None), max_size=8)  # lone surrogates included
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=2),
+    max_leaves=4,
+)
+OBJECTS = st.dictionaries(TEXTS, JSON, max_size=3) | st.dictionaries(TEXTS, TEXTS, max_size=3)
+
+
+@given(
+    TEXTS,
+    TEXTS,
+    st.floats(0, 2) | st.integers(0, 2),
+    st.none() | OBJECTS,
+    st.none() | st.integers() | st.booleans(),
+    OBJECTS,
+    OBJECTS,
+)
+def test_a_key_is_the_digest_of_canonical_json(
+    text: str,
+    stage: str,
+    temperature: float,
+    schema: dict[str, object] | None,
+    seed: int | None,
+    extra: dict[str, object],
+    client: dict[str, object],
+) -> None:
+    image = ImagePart(b"png", "image/png", 4, 3, "low")
+    said = Message("user", (TextPart(text), image))
+    call = ChatRequest((said,), 7, stage, temperature, schema, 2, seed, extra, client)
+    digest = hashlib.sha256(b"png").hexdigest()
+    shown = {"image": digest, "as": "image/png", "size": [4, 3], "at": "low"}
+    canonical: dict[str, object] = {
+        "messages": [{"role": "user", "parts": [{"text": text}, shown]}],
+        "max_tokens": 7,
+        "stage": stage,
+        "temperature": float(temperature),
+        "schema": schema,
+        "top_logprobs": 2,
+        "seed": seed,
+        "extra": extra,
+    } | ({"client": client} if client else {})
+    written = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    assert request_key(call) == hashlib.sha256(written.encode()).hexdigest()
+
+
+def test_what_is_no_json_has_no_key() -> None:
+    odd = {"top_p": math.nan}
+    for call in (
+        replace(request(), extra=odd),
+        replace(request(), client=odd),
+        replace(request(), schema=odd),
+        replace(request(), temperature=math.inf),
+    ):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            request_key(call)
 
 
 # -- the invariant --------------------------------------------------------------------------------

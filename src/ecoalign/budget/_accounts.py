@@ -45,11 +45,13 @@ class Cost:
 
     def least(self, other: Cost) -> Cost:
         """The lesser of both in each unit."""
-        return Cost(min(self.tokens, other.tokens), min(self.units, other.units))
+        tokens = self.tokens if self.tokens < other.tokens else other.tokens
+        return Cost(tokens, self.units if self.units < other.units else other.units)
 
-    def at_least_zero(self) -> Cost:
-        """The same with nothing negative."""
-        return Cost(max(0, self.tokens), max(0, self.units))
+    def beyond(self, other: Cost) -> Cost:
+        """What this has more than another, >= 0 in each unit."""
+        tokens, units = self.tokens - other.tokens, self.units - other.units
+        return Cost(tokens if tokens > 0 else 0, units if units > 0 else 0)
 
     def share(self, share: float) -> Cost:
         """`share` of both, rounded down; share in [0, 1]."""

@@ -218,7 +218,9 @@ class Ledger:
         Raises:
             UnpricedModelError, ValueError: as for `reserve`.
         """
-        whole = sum((self._worst_case(bound, model) for model, bound in calls), NO_COST)
+        whole = Cost()
+        for model, bound in calls:
+            whole += self._worst_case(bound, model)
         return self._amount(whole, 0.0)
 
     def reserve_fund(self, name: str, bound: Usage, model: str, *, seconds: float = 0.0) -> None:
@@ -239,7 +241,9 @@ class Ledger:
             raise ValueError(f"reserve_fund: seconds must be 0 or more, not {seconds!r}")
         with self._lock:
             free = self._hard - self._committed
-            left = self._hard_seconds - self._seconds_funded() - self._elapsed()
+            left = math.inf
+            if self.budget.seconds is not None:
+                left = self._hard_seconds - self._seconds_funded() - self._elapsed()
             if lacking := self._lacking(need, free, left, seconds):
                 raise self._short(f"setting aside {name!r}", lacking, need, free, left, seconds)
             if (fund := self._funds.get(name)) is None:
@@ -359,7 +363,7 @@ class Ledger:
             if self._overdrawn is not None:
                 return self._amount(NO_COST, 0.0)
             left = self._time_left(fund)
-            return self._amount(self._free(fund).at_least_zero(), max(0.0, left))
+            return self._amount(self._free(fund).beyond(NO_COST), max(0.0, left))
 
     def seconds_left(self, fund: str | None = None) -> float | None:
         """Seconds until such a call must have ended, >= 0; None without a budget in seconds."""
@@ -402,7 +406,8 @@ class Ledger:
             return self._soft - self._committed
         if fund not in self._funds:
             raise ValueError(f"there is no fund {fund!r}: reserve_fund first")
-        return self._hard - self._committed + self._funds[fund].left
+        hard, taken, own = self._hard, self._committed, self._funds[fund].left
+        return Cost(hard.tokens - taken.tokens + own.tokens, hard.units - taken.units + own.units)
 
     def _end(self, fund: str | None) -> float:
         """Seconds after the start."""
@@ -447,7 +452,7 @@ class Ledger:
             self._committed += cost
             self._committed -= reservation.need
             if reservation.fund is not None and (fund := self._funds.get(reservation.fund)):
-                back = (reservation.from_fund - cost).at_least_zero()
+                back = reservation.from_fund.beyond(cost)
                 fund.left += back
                 self._committed += back
 

@@ -402,7 +402,7 @@ def _certain(request: ChatRequest, completion: Completion, bound: Usage) -> Usag
 
     What is only concluded from the words, and not counted token by token, stays within `bound`.
     """
-    read = sum(_least(message.text) for message in request.messages)
+    read = sum([_least(message.text) for message in request.messages])
     spoken = max(_least(completion.text), 1 if completion.text else 0)
     if completion.tool_calls:
         calls = (f"{call.name} {call.arguments}" for call in completion.tool_calls)

@@ -66,9 +66,11 @@ class PriceBook:
 
     def lookup(self, model: str) -> Price | None:
         """The price of `model` ("provider:name"), None where unknown."""
-        if model not in self._known:
-            self._known[model] = self._find(model)
-        return self._known[model]
+        try:
+            return self._known[model]
+        except KeyError:
+            price = self._known[model] = self._find(model)
+            return price
 
     def require(self, model: str) -> Price:
         """The price of `model`.

@@ -80,7 +80,7 @@ class DuplicateIndex:
     """Finds the thoughts that a new one may be merged into, without comparing it with all."""
 
     # By the hash of their likeness, which may be as long as a text: `mergeable` looks closely.
-    _groups: dict[int, list[ThoughtId]] = field(default_factory=dict)
+    _groups: dict[int, tuple[ThoughtId, ...]] = field(default_factory=dict)
 
     def add(
         self, graph: ThoughtGraph, thought: Thought, similarity: Similarity, threshold: float
@@ -96,7 +96,7 @@ class DuplicateIndex:
             for other in self._groups.get(key, ())
             if not (graph.is_merged(other) or graph.is_pruned(other))
         ]
-        self._groups[key] = [*group, thought.id]
+        self._groups[key] = (*group, thought.id)
         return [one for one in group if mergeable(graph[one], thought, similarity, threshold)]
 
 
@@ -165,7 +165,8 @@ class ActionQueue:
             value: V now.
             bound: what V is at most, from now until `forget_bounds` is called.
         """
-        heap, valued = self._heap, list[tuple[float, int]]()
+        heap = self._heap
+        valued: list[tuple[float, int]] = []
         self._push(heap, self._unbounded, bound)
         # What was just proposed is valued at once: most of it is the best there is.
         self._unbounded, self._new = self._new, []

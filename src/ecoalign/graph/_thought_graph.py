@@ -168,13 +168,16 @@ class ThoughtGraph:
         It goes through the live parent with the highest floor, the first of equals; beneath
         pruned thoughts only, through a pruned one. It costs as much as the path is long.
         """
-        steps = [self[thought]]
-        while parents := steps[-1].parents:
+        at, thoughts = self[thought], self._thoughts
+        steps = [at]
+        while parents := at.parents:
             best = parents[0]
             if len(parents) > 1:
                 best = max(parents, key=lambda p: (self._live(p), self._floor[p]))
-            steps.append(self._thoughts[best])
-        return tuple(reversed(steps))
+            at = thoughts[best]
+            steps.append(at)
+        steps.reverse()
+        return tuple(steps)
 
     def path(self, ids: Sequence[ThoughtId]) -> tuple[Thought, ...]:
         """The thoughts of a path given by its ids, root first.

@@ -257,10 +257,14 @@ def prospect_value(
         raise ValueError(f"horizon must be >= 0, not {horizon}.")
     best, least, total, discount = -math.inf, 1.0, 0.0, 1.0
     for i in range(min(len(safeties), 1 + horizon)):
-        least, total = min(least, _safety(safeties[i])), total + _amount("cost", costs[i])
-        if least < 0.0:
-            break
-        best = max(best, discount * worth(economy, least, utilities[i], total, price))
+        safety = _safety(safeties[i])
+        total += _amount("cost", costs[i])
+        if safety < least:
+            least = safety
+            if least < 0.0:
+                break
+        earned = discount * worth(economy, least, utilities[i], total, price)
+        best = max(best, earned)
         discount *= delta
     return best
 

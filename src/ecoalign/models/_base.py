@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -46,7 +47,7 @@ class Message:
     @property
     def text(self) -> str:
         """The text parts, joined by newlines."""
-        return "\n".join(part.text for part in self.parts if isinstance(part, TextPart))
+        return "\n".join([part.text for part in self.parts if isinstance(part, TextPart)])
 
     @property
     def images(self) -> tuple[ImagePart, ...]:
@@ -229,31 +230,56 @@ def request_key(request: ChatRequest) -> str:
     Raises:
         TypeError, ValueError: `schema`, `extra` or `client` is not plain JSON.
     """
-    canonical = {
-        "messages": [_message(message) for message in request.messages],
-        "max_tokens": request.max_tokens,
-        "stage": request.stage,
-        "temperature": float(request.temperature),
-        "schema": request.schema,
-        "top_logprobs": request.top_logprobs,
-        "seed": request.seed,
-        "extra": dict(request.extra),
-    }
-    if request.client:
-        canonical["client"] = dict(request.client)
-    return hashlib.sha256(_canonical(canonical).encode()).hexdigest()
+    # Written out part by part: it is made for every call, and an encoder takes ten times as long.
+    client = f'"client":{_canonical(dict(request.client))},' if request.client else ""
+    extra = _mapping(request.extra)
+    messages = ",".join([_message(message) for message in request.messages])
+    schema = "null" if request.schema is None else _canonical(request.schema)
+    canonical = (
+        f'{{{client}"extra":{extra},"max_tokens":{_number(request.max_tokens)},'
+        f'"messages":[{messages}],"schema":{schema},"seed":{_number(request.seed)},'
+        f'"stage":{_string(request.stage)},"temperature":{_float(request.temperature)},'
+        f'"top_logprobs":{_number(request.top_logprobs)}}}'
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
+_string = json.encoder.encode_basestring_ascii
 
-def _message(message: Message) -> dict[str, object]:
-    parts: list[dict[str, object]] = []
+
+def _number(value: int | None) -> str:
+    if value is None:
+        return "null"
+    return str(value) if type(value) is int else _canonical(value)
+
+
+def _mapping(values: Mapping[str, object]) -> str:
+    pairs = []
+    for name in sorted(values):
+        value = values[name]
+        if not (isinstance(name, str) and isinstance(value, str)):
+            return _canonical(dict(values))
+        pairs.append(f"{_string(name)}:{_string(value)}")
+    return f"{{{','.join(pairs)}}}"
+
+
+def _float(value: float) -> str:
+    value = float(value)
+    return repr(value) if math.isfinite(value) else _canonical(value)
+
+
+def _message(message: Message) -> str:
+    parts = []
     for part in message.parts:
         if isinstance(part, ImagePart):
-            digest = hashlib.sha256(part.data).hexdigest()
-            size = [part.width, part.height]
-            parts.append({"image": digest, "as": part.media_type, "size": size, "at": part.detail})
+            digest, size = hashlib.sha256(part.data).hexdigest(), [part.width, part.height]
+            parts.append(
+                _canonical(
+                    {"image": digest, "as": part.media_type, "size": size, "at": part.detail}
+                )
+            )
         else:
-            parts.append({"text": part.text})
-    return {"role": message.role, "parts": parts}
+            parts.append(f'{{"text":{_string(part.text)}}}')
+    return f'{{"parts":[{",".join(parts)}],"role":{_string(message.role)}}}'

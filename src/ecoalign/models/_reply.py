@@ -65,7 +65,9 @@ def spoken(tool_calls: Sequence[ToolCall]) -> str:
 def reply_of(completion: Completion, text: str) -> Reply:
     """The reply that goes with `text`, what is shown of `completion`."""
     calls = completion.tool_calls
-    reply = Reply(finish_reason(completion.finish_reason, calls), calls)
+    reason = finish_reason(completion.finish_reason, calls)
+    # One for all that are alike: a search keeps the reply of each thought.
+    reply = Reply(reason, calls) if calls or reason != "stop" else OWN_REPLY
     if completion.raw_logprobs is None:
         return reply
     shown = _spelling(completion.raw_logprobs, reply.content(text) or "")

@@ -19,7 +19,8 @@ BYTES_PER_TOKEN = 4
 
 def count_tokens(text: str) -> int:
     """The tokens a `FakeModel` counts in `text`: one for each four UTF-8 bytes begun."""
-    return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    return -(-size // BYTES_PER_TOKEN)
 
 
 class FakeModel:
@@ -72,10 +73,13 @@ class FakeModel:
 
     def bound(self, request: ChatRequest) -> Usage:
         """The exact tokens of the prompt, and the request's cap as completion."""
-        parts = [part for message in request.messages for part in message.parts]
-        texts = [part.text for part in parts if not isinstance(part, ImagePart)]
-        image = self._image_tokens * (len(parts) - len(texts))
-        text = sum(map(count_tokens, texts))
+        text = image = 0
+        for message in request.messages:
+            for part in message.parts:
+                if isinstance(part, ImagePart):
+                    image += self._image_tokens
+                else:
+                    text += count_tokens(part.text)
         # A prompt of nothing is one token, as there is no call without a prompt.
         return Usage(prompt=max(1, text + image), completion=request.max_tokens, image=image)
 
@@ -90,7 +94,7 @@ class FakeModel:
         self.peak = max(self.peak, self._under_way)
         try:
             reply = self._fn(request)
-            if inspect.isawaitable(reply):
+            if not isinstance(reply, str) and inspect.isawaitable(reply):
                 reply = await reply
             else:
                 # No server answers before its client has let others run.
@@ -106,7 +110,7 @@ class FakeModel:
     def _completion(self, request: ChatRequest, text: str) -> Completion:
         encoded, most = text.encode("utf-8", "replace"), request.max_tokens * BYTES_PER_TOKEN
         kept = encoded[:most].decode("utf-8", "ignore")
-        prompt, written = self.bound(request), -(-len(kept.encode()) // BYTES_PER_TOKEN)
+        prompt, written = self.bound(request), count_tokens(kept)
         return Completion(
             text=kept,
             usage=Usage(prompt.prompt, written, prompt.image),

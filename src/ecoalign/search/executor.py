@@ -243,7 +243,8 @@ async def _execute(
     given: tuple[float, ...] = ()
     try:
         plan = job.plan or Plan.of(ctx, job)
-        for model, bound in worst_case(ctx, replace(job, plan=plan), verdicts):
+        job = job if job.plan is plan else replace(job, plan=plan)
+        for model, bound in worst_case(ctx, job, verdicts):
             # Making and scoring are paid for together, so that no thought stays unscored.
             ctx.ledger.reserve_fund(fund, bound, model)
         request = plan.request

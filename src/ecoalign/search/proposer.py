@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from ecoalign.graph import (
     ActionKind,
@@ -21,6 +20,8 @@ from ecoalign.search.context import RunContext
 OTHERS_SHOWN = 8
 
 OTHERS_SEARCHED = 64
+
+_FUSABLE = (ThoughtKind.THINK, ThoughtKind.LOOK, ThoughtKind.FUSE)
 
 LEAST_GAIN = 1.5
 """A look has to show its region at least so many times as large as it was seen before: where it
@@ -42,21 +43,18 @@ class Proposal:
     seen: int = 0
 
 
-def may_be_fused(graph: ThoughtGraph, node: ThoughtId) -> tuple[Thought, ...]:
-    """The thoughts that could be fused with `node`: contentful, not on its path, newest last."""
-    return fusable_with(graph.newest(OTHERS_SEARCHED), graph.path_to(node))
-
-
 def fusable_with(newest: Iterable[Thought], path: Sequence[Thought]) -> tuple[Thought, ...]:
     """Of some thoughts, the newest first, those that could be fused with the last one of `path`."""
     node = path[-1]
-    kinds = {ThoughtKind.THINK, ThoughtKind.LOOK, ThoughtKind.FUSE}
     # A thought that `node` was fused from, or that grew from it, would add nothing.
     known = {*(thought.id for thought in path), *node.parents}
-    found = (
-        t for t in newest if t.kind in kinds and t.id not in known and node.id not in t.parents
-    )
-    return tuple(islice(found, OTHERS_SHOWN))[::-1]
+    found: list[Thought] = []
+    for one in newest:
+        if one.kind in _FUSABLE and one.id not in known and node.id not in one.parents:
+            found.append(one)
+            if len(found) == OTHERS_SHOWN:
+                break
+    return tuple(reversed(found))
 
 
 def propose_request(
@@ -90,7 +88,7 @@ async def propose(ctx: RunContext, graph: ThoughtGraph, node: ThoughtId, steps: 
     settings = ctx.settings
     path = graph.path_to(node)
     fusable = settings.fuse and path[-1].kind not in (ThoughtKind.ROOT, ThoughtKind.STRATEGY)
-    others = may_be_fused(graph, node) if fusable else ()
+    others = fusable_with(graph.newest(OTHERS_SEARCHED), path) if fusable else ()
     request = _as_asked(ctx, propose_request(ctx, path, others, steps))
     result = ctx.dialect.parse_propose(request, await ctx.ask(request))
     allowed = [c for c in result.candidates if _allowed(ctx, c, fusable=fusable)]

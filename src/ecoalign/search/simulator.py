@@ -60,10 +60,8 @@ class Simulator:
             action: which.
             own, later: tokens of the action, and of each step that would follow it.
         """
-        return tuple(
-            Forecast(step.safety, step.utility, later if i else own)
-            for i, step in enumerate(action.candidate.forecast)
-        )
+        steps = enumerate(action.candidate.forecast)
+        return tuple([Forecast(s.safety, s.utility, later if i else own) for i, s in steps])
 
     def learn(self, candidate: Candidate, safety: float, utility: float) -> None:
         """Told what an executed candidate turned out to be."""

@@ -57,6 +57,7 @@ class AnswerReserve:
 
     ctx: RunContext
     _path: tuple[Thought, ...] = ()
+    _covered: int = 0
     _reserved: list[tuple[str, Usage]] = field(default_factory=list)
 
     def reserve(self) -> None:
@@ -79,8 +80,8 @@ class AnswerReserve:
 
         If there is no more, the answer will be written from a shorter path.
         """
-        if _length(path) > _length(self._path):
-            self._path = path
+        if (length := _length(path)) > self._covered:
+            self._path, self._covered = path, length
             self._raise_to(answer_bounds(self.ctx, path))
 
     def learn(self) -> bool:
@@ -120,7 +121,7 @@ class AnswerReserve:
 
 
 def _length(path: tuple[Thought, ...]) -> int:
-    return sum(len(thought.text) for thought in path)
+    return sum([len(thought.text) for thought in path])
 
 
 async def write(

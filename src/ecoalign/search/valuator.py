@@ -96,16 +96,15 @@ def _near(price: float, least: float) -> bool:
 
 def share_left(remaining: Amount, limit: Amount) -> float:
     """The scarcest unit's remaining share of its limit, in [0, 1]."""
-    shares = [
-        max(0.0, left / whole)
-        for left, whole in (
-            (remaining.tokens, limit.tokens),
-            (remaining.usd, limit.usd),
-            (remaining.seconds, limit.seconds),
-        )
-        if left is not None and whole
-    ]
-    return min([1.0, *shares])
+    share = 1.0
+    for left, whole in (
+        (remaining.tokens, limit.tokens),
+        (remaining.usd, limit.usd),
+        (remaining.seconds, limit.seconds),
+    ):
+        if left is not None and whole:
+            share = min(share, max(0.0, left / whole))
+    return share
 
 
 def terms(
@@ -145,7 +144,7 @@ def _horizon(
     if settings.horizon_unit == "fixed":
         return settings.fixed_horizon
     if settings.horizon_unit == "tokens" and tokens is not None:
-        spent = ledger.spent.tokens.total
+        spent = ledger.spent_tokens
         return economics.horizon_tokens(settings.look_ahead, tokens, spent, cap)
     pairs = zip((remaining.tokens, remaining.usd, remaining.seconds), means, strict=True)
     horizons = [
@@ -170,11 +169,14 @@ def value(forecast: Sequence[Forecast], floor: float, terms: Terms) -> float:
     """
     if terms.safety is not SafetyAggregator.MIN:
         floor = 1.0
-    safeties, gains, costs = list[float](), list[float](), list[float]()
+    safeties: list[float] = []
+    gains: list[float] = []
+    costs: list[float] = []
     for step in forecast:
-        if not step.safety >= terms.threshold:
+        safety = step.safety
+        if not safety >= terms.threshold:
             break
-        safeties.append(min(floor, step.safety))
+        safeties.append(safety if safety < floor else floor)
         gains.append(step.utility * terms.headroom)
         costs.append(step.cost)
     if not safeties:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from ecoalign.errors import ModelError, VerdictError
 from ecoalign.graph import ActionKind, Candidate, Forecast, Region
@@ -260,6 +261,7 @@ def _cell_of(region: Region | None) -> int:
     return 3 * row + column
 
 
+@lru_cache(maxsize=1024)
 def _forecasts(steps: str) -> tuple[Forecast, ...]:
     out = []
     for step in steps.split(">"):
