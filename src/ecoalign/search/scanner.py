@@ -76,7 +76,12 @@ async def scan(ctx: RunContext, calls: list[Called]) -> Scan:
     share = economics.risk_budget(1.0, result.request_safety, settings.risk_floor)
     cautious = settings.strategy and 0.0 <= result.request_safety < settings.low_risk_threshold
     plan = result.strategy if cautious else None
-    regions, hidden, beyond = await asyncio.to_thread(_looked_over, ctx)
+    pictures = zip(ctx.query.pictures, ctx.views, strict=True)
+    if any(view.width < picture.width for picture, view in pictures):
+        # It takes long enough to keep other runs waiting.
+        regions, hidden, beyond = await asyncio.to_thread(_looked_over, ctx)
+    else:
+        regions, hidden, beyond = (), False, False
     cost = sum(one.charged.total for one in calls)
     return Scan(result, max(share, 0.01), plan, note, cost, regions, hidden, beyond)
 
