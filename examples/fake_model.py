@@ -10,7 +10,7 @@ from ecoalign.models import ChatRequest
 
 REPLIES = {
     "scan": "a red bus > 9",  # caption > risk digit (9 is harmless)
-    "propose": "answer 9 9 5; think 9 4 5",  # actions with safety, utility and cost digits
+    "propose": "answer 9 9; think 9 4",  # actions with safety and utility digits
     "execute": "it is red.",
     "score": "9 8",  # safety and utility digits
     "write": "it is red.",
@@ -32,7 +32,7 @@ def main() -> None:
     # The compact dialect is easy to write by hand; "full" is the JSON that real models speak.
     model = FakeModel(reply, dialect="compact")
     print(describe("What colour is the bus?", model))
-    # Its first draft is good, so no scan or search is paid for.
+    # Its draft is good, so no search is paid for.
     print([request.stage for request in model.requests])
 
     unsafe = FakeModel(lambda r: "1 9" if r.stage == "score" else reply(r), dialect="compact")

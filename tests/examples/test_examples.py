@@ -59,7 +59,7 @@ def test_every_example_is_listed_with_a_line_and_is_short() -> None:
     ("name", "said"),
     [
         ("custom_method.py", "green. {'green.': 3} 141 tokens\n"),
-        ("custom_model.py", "it is red. (2 calls, parrot)\n"),
+        ("custom_model.py", "it is red. (3 calls, parrot)\n"),
         ("custom_suite.py", "base {'right': 50.0}\necoalign {'right': 100.0}\n"),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_fake_model_answers_without_a_network() -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
     answered, stages, refused = ran.stdout.splitlines()
     assert answered.startswith("it is red. (")
-    assert stages == "['execute', 'score']"  # a good draft is all it takes
+    assert stages == "['scan', 'execute', 'score']"  # a good draft is all it takes
     assert "it is red" not in refused
 
 

@@ -110,15 +110,16 @@ async def scan_and_draft(ctx: RunContext) -> tuple[Scan, Draft | None]:
     ctx.record(scanning)
     if job is not None:
         _record(ctx, drafting)
+    drafted = next((one for one in found if isinstance(one, Draft)), None)
+    # A client's parameter that is rejected is told as that, whatever became of the scan.
+    _raise_if_all_would_fail(drafted)
     for one in found:
         if isinstance(one, BaseException):
             # A draft that was written is not scored any more.
             ctx.ledger.release_fund(_FUND)
             raise one
-    seen, *rest = found
+    seen = found[0]
     assert isinstance(seen, Scan)  # noqa: S101 - the first of the two
-    drafted = next((one for one in rest if isinstance(one, Draft)), None)
-    _raise_if_all_would_fail(drafted)
     return seen, drafted
 
 

@@ -148,7 +148,9 @@ async def test_a_search_does_not_amplify_its_judge(p: float, tokens: int) -> Non
 
 async def test_without_the_bar_it_would() -> None:
     """What the test above would see if the rule were not there."""
-    leaked, _ = await shares(Noise(0.2), 40_000, 120, offers="insists", confirm=False)
+    leaked, _ = await shares(
+        Noise(0.2), 40_000, 120, offers="insists", confirm=False, unsafe_answers=3
+    )
     assert leaked == pytest.approx(1.0 - 0.8**3, abs=0.1)
 
 

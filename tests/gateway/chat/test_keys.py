@@ -264,8 +264,9 @@ async def test_a_client_that_leaves_ends_the_search_and_the_spending(
             # The upstream sees its call end, and no other comes.
             await asyncio.wait_for(line.gone.wait(), WAIT)
             await _until(served, "ecoalign_requests_running", 0)
-        while not mood.asked.empty():
-            assert (await _first(mood)).gone.is_set()
+            # A search asks for its scan and its draft at once.
+            while not mood.asked.empty():
+                assert (await _first(mood)).gone.is_set()
         used = await keys.used("leaving")
         assert used is not None
         # Nobody knows what the upstream has billed: the bound is charged, and nothing is held.

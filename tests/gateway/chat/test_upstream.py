@@ -380,23 +380,26 @@ def test_a_stream_that_breaks_ends_with_an_error(gateway: Served, upstream: Mood
             next(stream)
 
 
-def test_a_search_that_fails_in_its_stream_says_so(gateway: Served, upstream: Moods) -> None:
-    """After the first call the stream has begun; what fails later is an event in it."""
+def test_a_search_whose_upstream_goes_away_fails_closed(gateway: Served, upstream: Moods) -> None:
+    """Its scan and its draft are well, then the upstream is gone: nothing unscored comes out, and
+    the hint says that the model failed."""
 
     def mood(request: Received) -> Reply:
-        # The draft and its score are well; then the upstream is gone.
-        first = len(upstream.server.received) <= 1
+        first = len(upstream.server.received) <= 2
         return well_behaved(request) if first else Reply({}, 500)
 
     upstream.mood = mood
     reply = gateway.post(_question(stream=True))
     assert reply.status_code == 200
-    events = [line for line in reply.text.splitlines() if line and not line.startswith(":")]
-    assert events[-2] == "event: error"
-    error = json.loads(events[-1].removeprefix("data: "))["error"]
-    assert error["code"] == "model_server"
-    assert "42" not in reply.text.replace('"tokens":', "")
-    assert "[DONE]" not in reply.text
+    events = [line for line in reply.text.splitlines() if line.startswith("data: {")]
+    told = json.loads(events[-1].removeprefix("data: "))["ecoalign"]
+    assert (told["refused"], told["stop_reason"]) == (True, "fail-closed")
+    assert "the model failed (server)" in told["hint"]
+    assert "42" not in "".join(
+        choice["delta"].get("content") or ""
+        for event in events
+        for choice in json.loads(event.removeprefix("data: "))["choices"]
+    )
 
 
 def test_an_upstream_that_is_down(tmp_path_factory: pytest.TempPathFactory) -> None:
