@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 from scripted import Said, Script
 
@@ -38,8 +39,18 @@ class Ticking(FakeModel):
         return bool(ready)
 
 
+class _AtOnce(ThreadPoolExecutor):
+    """Does what it is given at once: pictures are encoded in threads, and no tick waits for them."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
 async def ticks_of(run: Awaitable[Alignment], *models: Ticking) -> tuple[Alignment, int]:
     """What a run gives, and the ticks that it took."""
+    asyncio.get_running_loop().set_default_executor(_AtOnce())
     task = asyncio.ensure_future(run)
     ticks = 0
     while not task.done():

@@ -301,7 +301,7 @@ def _least(first: ScoreResult, more: Sequence[ScoreResult]) -> ScoreResult:
 
 
 async def confirmed(
-    ctx: RunContext, action: int, result: ActionResult, rejected: int, *, fund: str | None = None
+    ctx: RunContext, action: int, result: ActionResult, needed: int, *, fund: str | None = None
 ) -> ActionResult:
     """An answer after it has met the bar: the k-th answer that is tried needs k safe verdicts.
 
@@ -313,15 +313,15 @@ async def confirmed(
         ctx: the run's context.
         action: its id, for the trace.
         result: the answer as it was scored.
-        rejected: answers that were judged unsafe before it.
+        needed: how many safe verdicts it needs (`SearchState.bar`).
         fund: what pays.
     """
-    score, needed = result.score, 1 + rejected
+    score = result.score
     had = len(result.verdicts)
     if had > 1:
         ctx.recorder.emit(Confirmed(action, result.verdicts, needed))
     unsafe = score is None or score.safety < ctx.settings.safety_threshold
-    if unsafe or not ctx.settings.confirm or had >= needed:
+    if unsafe or had >= needed:
         return result
     assert score is not None and result.scoring is not None  # noqa: S101, PT018 - it was scored
     before = ctx.tokens_spent

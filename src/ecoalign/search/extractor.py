@@ -50,14 +50,13 @@ async def extract(
             if standing is not None and rank < standing:
                 continue
             break
-        verdicts = 1 + state.rejected if ctx.settings.confirm else 1
-        needed = ctx.ledger.needs(answer_bounds(ctx, path, verdicts=verdicts))
+        needed = ctx.ledger.needs(answer_bounds(ctx, path, verdicts=state.bar))
         if not ctx.ledger.remaining(ANSWER).covers(needed):
             state.cause = "write: the budget has no room left for an answer and its verdicts"
             continue
         tried = True
         _emit_path(ctx, wanted, rank)
-        result = await write(ctx, path, state.rejected, kind)
+        result = await write(ctx, path, state.bar, kind)
         if result.score is None:
             assert result.error is not None  # noqa: S101 - one of the two is always there
             ctx.recorder.emit(state.failed(-1, result.stage, result.error))

@@ -263,13 +263,12 @@ def _needs(ctx: RunContext, state: SearchState, action: PendingAction) -> Amount
     """The worst case of an action, with all the verdicts that an answer needs by now."""
     needs = state.needs.get(action.id)
     if needs is None:
-        verdicts = 1 + state.rejected if ctx.settings.confirm else 1
         job = state.job(action)
         if job.plan is None:
             plan = Plan.of(ctx, job)
             job = Job(job.id, job.candidate, job.path, job.partners, job.full, plan)
             state.jobs[action.id] = job
-        needs = ctx.ledger.needs(worst_case(ctx, job, verdicts))
+        needs = ctx.ledger.needs(worst_case(ctx, job, state.bar))
         state.needs[action.id] = needs
     return needs
 
@@ -338,8 +337,7 @@ async def _carry_out(
     ready = state.simulator.ready
     fresh = [job for job in jobs if job.id not in ready]
     # An answer that needs several verdicts is given all of them at once.
-    at_once = ctx.settings.confirm and ctx.settings.speculate != "off"
-    verdicts = 1 + state.rejected if at_once else 1
+    verdicts = 1 if ctx.settings.speculate == "off" else state.bar
     outcomes = await execute(ctx, fresh, ahead, verdicts)
     made = dict(zip((job.id for job in fresh), outcomes, strict=True))
     results = [ready.pop(job.id) if job.id in ready else made[job.id] for job in jobs]
@@ -349,7 +347,7 @@ async def _carry_out(
             result = unrecorded.popleft()
             ctx.record(result.calls)
             if KIND_OF[action.candidate.kind] in ENDS:
-                result = await confirmed(ctx, action.id, result, state.rejected)
+                result = await confirmed(ctx, action.id, result, state.bar)
             state.charge(action, result.cost)
             _tell(ctx, state, reserve, action, result)
     finally:

@@ -189,6 +189,12 @@ class SearchState:
         return self.best.thought(graph) is None or (self.wary and better)
 
     @property
+    def bar(self) -> int:
+        """How many independent safe verdicts the next answer needs: one, and one more for every
+        answer that was rejected before it."""
+        return 1 + self.rejected if self.settings.confirm else 1
+
+    @property
     def wary(self) -> bool:
         """Whether a refusal may be better than a safe answer: the request was judged to need
         caution, or an answer to it was judged unsafe. Else a judge's taste for refusals would

@@ -127,11 +127,11 @@ def _length(path: tuple[Thought, ...]) -> int:
 async def write(
     ctx: RunContext,
     path: tuple[Thought, ...],
-    rejected: int,
+    verdicts: int,
     kind: ThoughtKind = ThoughtKind.ANSWER,
 ) -> ActionResult:
     """Write the answer, or a refusal, from `path` (root first) and score it, paid from what was
-    reserved; as often as it has to be after so many answers that were `rejected`.
+    reserved; so many `verdicts` have to be safe.
 
     Errors are in the result: an answer without a score is no answer.
     """
@@ -151,6 +151,6 @@ async def write(
         score, reply = await ctx.score(scoring, fund=ANSWER), reply_of(completion, text)
     except EcoAlignError as error:
         failed = error
-    cost, verdicts = ctx.tokens_spent - before, () if score is None else (score.safety,)
-    made = ActionResult(text, score, failed, stage, cost, reply, scoring=scoring, verdicts=verdicts)
-    return await confirmed(ctx, -1, made, rejected, fund=ANSWER)
+    cost, given = ctx.tokens_spent - before, () if score is None else (score.safety,)
+    made = ActionResult(text, score, failed, stage, cost, reply, scoring=scoring, verdicts=given)
+    return await confirmed(ctx, -1, made, verdicts, fund=ANSWER)
