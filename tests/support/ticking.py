@@ -40,7 +40,7 @@ class Ticking(FakeModel):
 
 
 class _AtOnce(ThreadPoolExecutor):
-    """Does what it is given at once: pictures are encoded in threads, and no tick waits for them."""
+    """Does at once what it is given: no tick waits for the threads that encode pictures."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         done: Future[Any] = Future()
