@@ -24,8 +24,8 @@ import logging
 import secrets
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from html.parser import HTMLParser
 
 from aiohttp import web
@@ -91,9 +91,9 @@ def content_policy(html: str) -> str:
         " ".join(map(_hash, inline.found[tag])) or "'none'" for tag in ("script", "style")
     )
     return (
-        f"default-src 'none'; script-src {scripts}; style-src {styles}; "
-        "img-src data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'"
+        f"default-src 'none'; script-src {scripts}; style-src {styles}; img-src data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     )
 
 
@@ -116,6 +116,23 @@ class _Inline(HTMLParser):
 def _hash(text: str) -> str:
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
     return f"'sha256-{digest}'"
+
+
+@contextmanager
+def _signalled() -> Iterator[asyncio.Event]:
+    """An event that SIGINT and SIGTERM set."""
+    event, loop = asyncio.Event(), asyncio.get_running_loop()
+    caught = (signal.SIGINT, signal.SIGTERM)
+    # Event loops take no signals on Windows: there Ctrl-C raises, which will do.
+    with suppress(NotImplementedError):
+        for one in caught:
+            loop.add_signal_handler(one, event.set)
+    try:
+        yield event
+    finally:
+        with suppress(NotImplementedError):
+            for one in caught:
+                loop.remove_signal_handler(one)
 
 
 class Refused(Exception):
@@ -159,7 +176,6 @@ class LoopbackServer:
         self._page = page.encode()
         self._policy = content_policy(page)
         self._most_body = most_body
-        self._stop = asyncio.Event()
         port = sock.getsockname()[1]
         self._hosts = {f"{name}:{port}" for name in _NAMES} | (set(_NAMES) if port == 80 else set())
         app = web.Application(middlewares=[self._guard], client_max_size=most_body)
@@ -174,12 +190,12 @@ class LoopbackServer:
         """Where the operator's browser finds it, token included."""
         return f"http://{HOST}:{self._sock.getsockname()[1]}/#{self.token}"
 
-    async def run(self, ready: Callable[[str], None], *, signals: bool = True) -> None:
-        """Serve until `stop` is called, or on SIGINT and SIGTERM.
+    async def run(self, ready: Callable[[str], None], stop: asyncio.Event | None = None) -> None:
+        """Serve until SIGINT or SIGTERM, or until `stop` is set; what is under way is cancelled.
 
         Args:
             ready: told the address once requests are answered.
-            signals: whether to end on signals: in the main thread only.
+            stop: in place of signals.
         """
         runner = web.AppRunner(
             self._app,
@@ -188,32 +204,15 @@ class LoopbackServer:
             lingering_time=_LINGERING,
             shutdown_timeout=_LAST_CALL,
         )
-        loop = asyncio.get_running_loop()
-        caught = (signal.SIGINT, signal.SIGTERM) if signals else ()
         await runner.setup()
         try:
             await web.SockSite(runner, self._sock).start()
-            # Event loops take no signals on Windows: there Ctrl-C raises, which will do.
-            with suppress(NotImplementedError):
-                for one in caught:
-                    loop.add_signal_handler(one, self.stop)
-            ready(self.address)
-            await self._stop.wait()
+            with nullcontext(stop) if stop is not None else _signalled() as ended:
+                ready(self.address)
+                await ended.wait()
         finally:
-            with suppress(NotImplementedError):
-                for one in caught:
-                    loop.remove_signal_handler(one)
             await runner.cleanup()
             self._sock.close()
-
-    def stop(self) -> None:
-        """End: what is under way is cancelled. From the server's own event loop."""
-        self._stop.set()
-
-    @property
-    def stopping(self) -> bool:
-        """Whether it was told to end."""
-        return self._stop.is_set()
 
     async def _show(self, request: web.Request) -> web.Response:
         return web.Response(body=self._page, content_type="text/html", charset="utf-8")
@@ -283,10 +282,10 @@ class LoopbackServer:
         return f"a request may have {self._most_body // _MIB} MiB: use smaller pictures, or fewer"
 
 
-def _by_a_link(headers: object) -> bool:
+def _by_a_link(headers: Mapping[str, str]) -> bool:
     """Whether a person followed a link, rather than a script or a frame fetching something."""
-    get = getattr(headers, "get")  # noqa: B009
-    return (get("Sec-Fetch-Mode"), get("Sec-Fetch-Dest")) == ("navigate", "document")
+    way = (headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest"))
+    return way == ("navigate", "document")
 
 
 def problem(status: int, kind: str, message: str) -> web.Response:
