@@ -1,0 +1,28 @@
+// The page of a trace: mounts each run that is in its data, and follows it where it grows.
+(() => {
+  "use strict";
+  const data = JSON.parse(document.getElementById("eco-data").textContent);
+  const runs = document.getElementById("eco-runs");
+  const state = document.getElementById("eco-link-state");
+  document.getElementById("eco-theme").replaceWith(EcoView.themeButton());
+  runs.replaceChildren();
+  const views = data.stories.map((story) => {
+    const place = document.createElement("div");
+    runs.append(place);
+    const view = EcoView.mount(place, {images: data.images, live: Boolean(data.live)});
+    view.append(story.frames, story.layout, story.run);
+    return view;
+  });
+  if (data.live) {
+    const words = {
+      following: "Following the run",
+      retrying: "Connection lost, trying again…",
+      lost: "Connection lost: reload to go on",
+      ended: "The run has ended",
+    };
+    EcoView.follow(data.live, views, (now) => {
+      state.textContent = words[now];
+    });
+  }
+  window.ecoViews = views;
+})();
