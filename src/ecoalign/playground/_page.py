@@ -16,7 +16,10 @@ def page() -> str:
         (folder / name).read_text(encoding="utf-8") for name in ("play.html", "play.css", "play.js")
     )
     drawing = view.assets()
-    parts = {"STYLE": f"{drawing.css}\n{style}", "SCRIPT": f"{drawing.js}\n{script}"}
+    parts = {
+        "STYLE": f"{drawing.css}\n{style}",
+        "SCRIPT": f"{drawing.js}\n{view.loopback_script()}\n{script}",
+    }
     for name, text in parts.items():
         html = html.replace(f"/*{name}*/", text)
     return html

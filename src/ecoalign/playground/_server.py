@@ -25,7 +25,7 @@ from ecoalign.playground._page import page
 from ecoalign.query import Picture, Query, read_header
 from ecoalign.settings import PRESET_TEXTS, PRESETS
 from ecoalign.trace.events import ENDING_WORDS, STOP_WORDS
-from ecoalign.view._loopback import Lines, LoopbackServer, Refused, body_of, listen
+from ecoalign.view import Lines, LoopbackServer, Refused, body_of, listen
 
 __all__ = ["beside", "listen", "serve"]
 
@@ -51,7 +51,7 @@ class _Question(BaseModel):
     methods: Annotated[list[str], Field(min_length=1)]
     budget: str | None = None
     """Of each method, as `Budget.parse` reads it; None for the default."""
-    judge: bool = True
+    judge: bool = False
     """Whether an answer that its method does not score is judged afterwards."""
 
 

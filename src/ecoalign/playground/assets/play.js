@@ -14,20 +14,6 @@
   const harmless = (text) =>
     String(text).replaceAll(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
 
-  // -- the token: from the address, kept for this tab, and out of the address at once -----------
-
-  const KEY = "ecoalign-token";
-  function takeToken() {
-    const given = location.hash.slice(1);
-    if (!/^[\w-]{32}$/.test(given)) return false;
-    sessionStorage.setItem(KEY, given);
-    history.replaceState(null, "", location.pathname);
-    return true;
-  }
-  takeToken();
-  addEventListener("hashchange", () => { if (takeToken()) location.reload(); });
-  const authorised = () => ({ Authorization: `Bearer ${sessionStorage.getItem(KEY) || ""}` });
-
   // -- words -------------------------------------------------------------------------------------
 
   const whole = new Intl.NumberFormat("en");
@@ -277,8 +263,9 @@
       if (this.error) return "failed";
       if (!this.result) return this.gauges.doing || "starting";
       const { ended, refused, stop_reason: why } = this.result;
-      const words = refused ? about.words.ended.refused : about.words.ended[ended];
-      return about.words.stopped[why] && ended !== "drafted" ? `${words}: ${about.words.stopped[why]}` : words;
+      if (!refused) return about.words.ended[ended];
+      const reason = about.words.stopped[why];
+      return reason && why !== "satisfied" ? `${about.words.ended.refused}: ${reason}` : about.words.ended.refused;
     }
 
     /** How safe what came out was scored: a word of the style, a mark, and words. */
@@ -538,26 +525,6 @@
     $("go").textContent = on ? "Asking…" : "Ask";
   }
 
-  async function* lines(body) {
-    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = "";
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      const parts = (rest + value).split("\n");
-      rest = parts.pop();
-      for (const part of parts) yield JSON.parse(part);
-    }
-  }
-
-  async function problemOf(response) {
-    try {
-      return (await response.json()).error;
-    } catch {
-      return { message: `The server answered with status ${response.status}.` };
-    }
-  }
-
   async function ask() {
     if (current) return;
     const question = $("question").value.trim();
@@ -584,15 +551,15 @@
     try {
       const response = await fetch("api/run", {
         method: "POST", body, signal: aborter.signal,
-        headers: { ...authorised(), "Content-Type": "application/json" },
+        headers: { ...EcoPage.headers(), "Content-Type": "application/json" },
       });
-      if (!response.ok) { complain(await problemOf(response)); return; }
+      if (!response.ok) { complain(await EcoPage.problem(response)); return; }
       run.lanes = methods.map((name) => new Lane(name, run));
       runs.push(run);
       show(run);
       if (matchMedia("(max-width: 60rem)").matches) $("shown").scrollIntoView();
       $("status").textContent = "Asking.";
-      for await (const line of lines(response.body)) {
+      for await (const line of EcoPage.lines(response)) {
         if (line.cut) complain({ message: `The operator allows ${line.budget} an answer: that is what is used.` });
         const lane = run.lanes.find(({ name }) => name === line.lane);
         if (lane) lane.take(line);
@@ -670,12 +637,12 @@
   async function begin() {
     let response;
     try {
-      response = await fetch("api/about", { headers: authorised() });
+      response = await fetch("api/about", { headers: EcoPage.headers() });
     } catch {
       complain({ message: "The playground does not answer. Is it still running?" });
       return;
     }
-    if (!response.ok) { $("go").disabled = true; complain(await problemOf(response)); return; }
+    if (!response.ok) { $("go").disabled = true; complain(await EcoPage.problem(response)); return; }
     about = await response.json();
     $("model").textContent = about.model;
     $("evaluator").textContent = about.evaluator === "self" ? "the model itself" : about.evaluator;
