@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from ecoalign._record import dataclass
 from ecoalign.budget._money import Money
@@ -34,6 +34,8 @@ _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60)}
 
 
 _ANSWER_SHARE = 20
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,19 @@ class Budget:
         if self.seconds is not None:
             parts.append(f"{_plain(self.seconds)}s")
         return ",".join(parts)
+
+
+def least_of(one: Budget, other: Budget) -> Budget:
+    """The tighter bound of each unit."""
+
+    def least(a: _Number | None, b: _Number | None) -> _Number | None:
+        return min((bound for bound in (a, b) if bound is not None), default=None)
+
+    return Budget(
+        least(one.tokens, other.tokens),
+        least(one.usd, other.usd),
+        least(one.seconds, other.seconds),
+    )
 
 
 def _parse_part(part: str, whole: str) -> tuple[str, Decimal]:

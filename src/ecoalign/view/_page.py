@@ -42,7 +42,9 @@ def assets() -> Assets:
         "marks": look.MARKS,
         "bounds": look.BOUNDS,
     }
-    return Assets(f"const LOOK = {_json(table)};\n{_read('viewer.js')}", _variables() + _read("viewer.css"))
+    return Assets(
+        f"const LOOK = {_json(table)};\n{_read('viewer.js')}", _variables() + _read("viewer.css")
+    )
 
 
 def page(
@@ -60,15 +62,18 @@ def page(
     Args:
         stories: runs as `Story.to_json` gives them; several stand side by side.
         images: `data:` URIs of the images by the SHA-256 that the trace has of them.
-        live_url: where the page's own server sends what is new, as events (see docs/traces.md).
+        live_url: where the page's own server says what is new; see `follow`.
         title: of the window; the first question if None.
     """
     own = assets()
-    script, style = own.js + _read("boot.js"), own.css + _read("page.css")
+    reach = loopback_script() if live_url is not None else ""
+    script, style = own.js + reach + _read("boot.js"), own.css + _read("page.css")
     questions = [str(story.get("run", {}).get("question", "")) for story in stories]
     named = title or next((short(one, 60) for one in questions if one), "a run")
     data = {"stories": list(stories), "images": dict(images or {}), "live": live_url}
-    environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
     return environment.from_string(_read("page.html.jinja")).render(
         generator=GENERATOR,
         policy=policy(script, style, connects=live_url is not None),
@@ -79,6 +84,11 @@ def page(
         script=Markup(script),  # noqa: S704 - our own
         data=Markup(_json(data)),  # noqa: S704 - it holds no "<"
     )
+
+
+def loopback_script() -> str:
+    """The script of a page that a `LoopbackServer` serves: it defines `EcoPage`."""
+    return _read("loopback.js")
 
 
 def policy(script: str, style: str, *, connects: bool = False) -> str:

@@ -17,11 +17,10 @@
     const words = {
       following: "Following the run",
       retrying: "Connection lost, trying again…",
-      lost: "Connection lost: reload to go on",
       ended: "The run has ended",
     };
-    EcoView.follow(data.live, views, (now) => {
-      state.textContent = words[now];
+    EcoPage.follow(data.live, views, (now, why) => {
+      state.textContent = why || words[now];
     });
   }
   window.ecoViews = views;

@@ -1399,27 +1399,5 @@ const EcoView = (() => {
     return made;
   }
 
-  // Follow a run that grows: each message holds frames from an index on, and what else changed.
-  function follow(url, views, said) {
-    const source = new EventSource(url);
-    source.addEventListener("open", () => said("following"));
-    source.addEventListener("error", () => said(source.readyState === EventSource.CLOSED ? "lost" : "retrying"));
-    source.addEventListener("end", () => {
-      source.close();
-      for (const one of views) one.live(false);
-      said("ended");
-    });
-    source.addEventListener("message", (event) => {
-      const news = JSON.parse(event.data);
-      const one = views[news.story || 0];
-      if (!one) return;
-      if (news.reset) one.reset();
-      const skip = one.length - (news.from || 0);
-      if (skip < 0) return; // a gap cannot be shown: the stream begins again when it reconnects
-      one.append((news.frames || []).slice(skip), news.layout, news.run);
-    });
-    return source;
-  }
-
-  return {mount, follow, themeButton};
+  return {mount, themeButton};
 })();
