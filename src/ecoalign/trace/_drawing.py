@@ -79,6 +79,8 @@ def drawing(
     left = _EDGE + (max(w for w, _ in (size for _, _, size in thumbs)) + 24 if thumbs else 0)
     head, top = _heading(story, left) if title else ([], 14.0)
     right = max((x for x, _ in places.values()), default=0.0) * _LAYER + _CARD_W
+    if any(node.into for node in nodes):
+        right += 30.0  # the arrows beside the last layer
     below = max((y for _, y in places.values()), default=-1.0) * _ROW
     width = max(left + right + _EDGE if nodes else 0.0, _LEAST_WIDTH if title else 0.0)
     graph_left = left + max(0.0, (width - left - _EDGE - right) / 2)
@@ -191,7 +193,7 @@ def _summary(story: Story) -> str:
     if story.path:
         steps = [story.nodes[name] for name in story.path if name in story.nodes]
         chain = " > ".join(f"{look.KINDS.get(n.kind, n.kind)}: {short(n.text, 50)}" for n in steps)
-        parts.append(f"Winning path: {chain}.")
+        parts.append(f"Winning path: {chain}")
     return " ".join(parts)
 
 
@@ -290,7 +292,8 @@ def _card(node: Node, place: tuple[float, float], most: float) -> str:
     size = 13.0 if node.kind == "root" else look.radius(node.utility, most)
     parts.append(_glyph(node.kind, size, 25, 30, crossed="pruned" in marks))
     said = node.text or look.KINDS.get(node.kind, node.kind)
-    for i, line in enumerate(_wrapped(said, _CARD_W - _TEXT_X - 8, 2, 12.5)):
+    wide = 13.2 if "path" in marks else 12.5  # it is bold
+    for i, line in enumerate(_wrapped(said, _CARD_W - _TEXT_X - 8, 2, wide)):
         parts.append(_text(_TEXT_X, 20 + 15 * i, line, "words"))
     cost = f"{node.cost:,.0f} tok"
     if node.safety is not None:
@@ -302,7 +305,7 @@ def _card(node: Node, place: tuple[float, float], most: float) -> str:
         if mark != "path" and not (mark == "unsafe" and "pruned" in marks)
     ]
     if tags:
-        parts.append(_text(10, 3, " · ".join(tags), "tag"))
+        parts.append(_text(2, -8, " · ".join(tags), "tag"))
     return "".join(parts) + "</g>"
 
 

@@ -365,7 +365,7 @@ const EcoView = (() => {
       const glyph = svg("g", {transform: "translate(25 30)"}, shape, icon, cross);
       const lines = [0, 1].map((i) => svg("text", {class: "eco-text", x: CARD.text, y: 20 + 15 * i}));
       const cost = svg("text", {class: "eco-cost", x: CARD.text, y: 52});
-      const tag = svg("text", {class: "eco-tag", x: 10, y: 3});
+      const tag = svg("text", {class: "eco-tag", x: 2, y: -8});
       const group = svg("g", {role: "button", tabindex: "-1"}, focus, ring, card, glyph, ...lines, cost, tag);
       group.dataset.id = id;
       ui.nodes.append(group);
@@ -502,7 +502,7 @@ const EcoView = (() => {
       for (const id of Object.keys(layout)) {
         const {x, y} = place(id);
         x0 = Math.min(x0, x);
-        y0 = Math.min(y0, y);
+        y0 = Math.min(y0, y - 16);
         x1 = Math.max(x1, x + CARD.w);
         y1 = Math.max(y1, y + CARD.h);
       }
