@@ -17,7 +17,7 @@ from typer import Argument, Option
 
 from ecoalign.cli._options import Json, Quiet
 from ecoalign.cli._text import print_json, rich_console, say, tell
-from ecoalign.errors import InputError
+from ecoalign.errors import EcoAlignError, InputError
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -79,7 +79,8 @@ def view(
         Option("--serve", help="Serve the page on this machine and follow runs that still go."),
     ] = False,
     port: Annotated[
-        int, Option(help="With --serve: the port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)
+        int,
+        Option(help="With --serve: the port on 127.0.0.1; 0 takes a free one.", min=0, max=65535),
     ] = 0,
     force: Annotated[bool, Option("--force", help="Replace a file that is not ours, too.")] = False,
     as_json: Json = False,
@@ -152,8 +153,10 @@ def _comment(stories: Sequence[Story], made: Mapping[str, object], *, pictured: 
         if isinstance(one, dict) and isinstance(one["bytes"], int)
     ]
     thoughts = sum(len(story.nodes) for story in stories)
-    say(f"{', '.join(sizes)}: {'1 run' if len(stories) == 1 else f'{len(stories)} runs'}, "
-        f"{thoughts} thoughts; it holds all that the trace holds, also what was judged unsafe")
+    say(
+        f"{', '.join(sizes)}: {'1 run' if len(stories) == 1 else f'{len(stories)} runs'}, "
+        f"{thoughts} thoughts; it holds all that the trace holds, also what was judged unsafe"
+    )
     if not pictured and any(story.run.get("images") for story in stories):
         say("note: a trace has no images in it; --image FILE shows where in them it looked")
     if any(not story.finished for story in stories):
@@ -253,9 +256,10 @@ def asked(story: Story, images: Sequence[Path], trace: Path) -> str:
     names = [str(image) for image in images] or ["IMAGE"] * len(run["images"])
     words = ["ecoalign", "ask", *names, run["question"]]
     usual: Mapping[str, object] = {}
+    # A trace may be of a version that had other settings: then none of them is told.
     try:
         usual = Settings.load(run["preset"], env={}, model=run["settings"]["model"]).to_json()
-    except Exception:  # noqa: BLE001 - of another version: then all of them are told
+    except EcoAlignError:
         usual = {}
     if run["preset"] != "default":
         words += ["--preset", run["preset"]]
@@ -389,7 +393,7 @@ def _styled(line: TreeLine) -> Text:
         " ",
         (line.text, weight),
         "  ",
-        (line.scores, " ".join(filter(None, ["dim" if not weight else weight, tint]))),
+        (line.scores, " ".join(filter(None, [weight or "dim", tint]))),
         (f"  {line.marks}" if line.marks else "", "bold" if "path" in node.marks else "italic"),
         overflow="fold",
     )

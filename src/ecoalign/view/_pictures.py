@@ -18,9 +18,7 @@ _LARGE = 200_000
 """Bytes from which a drawing is taken for a photograph, which JPEG makes smaller."""
 
 
-def pictures(
-    paths: Iterable[str | Path], stories: Sequence[Mapping[str, Any]]
-) -> dict[str, str]:
+def pictures(paths: Iterable[str | Path], stories: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """`data:` URIs of image files by their SHA-256, for `page` and `drawing`.
 
     Args:
