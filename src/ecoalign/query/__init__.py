@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ecoalign.query._decoding import MAX_BYTES, read_header, read_source
-from ecoalign.query._pictures import FULL_PIXELS, LOW_DETAIL_SIDE, Picture
-from ecoalign.query._query import ImageSource, Query
+from ecoalign.query._decoding import read_header
+from ecoalign.query._pictures import FULL_PIXELS, LOW_DETAIL_SIDE, ImageSource, Picture
+from ecoalign.query._query import Images, Query
+from ecoalign.query._sources import MAX_BYTES, AllowUrls, read_source
 from ecoalign.query._urls import FetchPolicy, ImageUrlError, kind_of
 
 if TYPE_CHECKING:
@@ -16,10 +17,12 @@ __all__ = [
     "FULL_PIXELS",
     "LOW_DETAIL_SIDE",
     "MAX_BYTES",
+    "AllowUrls",
     "FetchPolicy",
     "ImageFetcher",
     "ImageSource",
     "ImageUrlError",
+    "Images",
     "Picture",
     "Query",
     "kind_of",
