@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ecoalign._version import __version__
 
 if TYPE_CHECKING:
-    from ecoalign.aligner import Aligner, align
+    from ecoalign.aligner import Aligner, align, stream
     from ecoalign.budget import Budget, Spending
     from ecoalign.errors import (
         BudgetExceeded,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ecoalign.trace import Alignment, Trace
 
 _HOMES = {
-    "aligner": "Aligner align",
+    "aligner": "Aligner align stream",
     "budget": "Budget Spending",
     "errors": "BudgetExceeded BudgetTooSmall EcoAlignError InputError ModelError SettingsError "
     "VerdictError",
@@ -68,6 +68,7 @@ __all__ = [
     "VerdictError",
     "__version__",
     "align",
+    "stream",
 ]
 
 
