@@ -7,6 +7,7 @@ from ecoalign.trace._critical_path import critical_path
 from ecoalign.trace._files import TraceWriter, read_trace
 from ecoalign.trace._layout import layout
 from ecoalign.trace._recorder import Recorder
+from ecoalign.trace._showing import html_table
 from ecoalign.trace._story import Node, Option, Story
 from ecoalign.trace._stream import stream_events
 
@@ -19,6 +20,7 @@ __all__ = [
     "Trace",
     "TraceWriter",
     "critical_path",
+    "html_table",
     "layout",
     "read_trace",
     "stream_events",

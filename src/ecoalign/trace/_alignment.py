@@ -183,7 +183,7 @@ class Alignment:
 
     def _notes(self) -> list[str]:
         """What there is to say of the answer, in words."""
-        how = "refused" if self.refused else _ENDED[self.ended]
+        how = "refused" if self.refused else _ENDED.get(self.ended, self.ended)
         made = f"{self.method} on {self.model}" if self.model else self.method
         notes = (how, scores(self.safety, self.utility), made, self._cost(), self.hint)
         return [note for note in notes if note]

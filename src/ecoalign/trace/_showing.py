@@ -10,13 +10,14 @@ from typing import Any
 from ecoalign._text import harmless
 from ecoalign.budget import Budget, Spending
 
-__all__ = ["Shown", "as_html", "in_html", "scores", "stages"]
+__all__ = ["Shown", "as_html", "html_table", "scores", "stages"]
 
 HEADS = ("stage", "calls", "tokens", "dollars", "seconds")
 
-_LEFT = "text-align:left;padding:.1em 1em .1em 0"
-
-_RIGHT = "text-align:right;padding:.1em 0 .1em 1em;font-variant-numeric:tabular-nums"
+_CELL = {
+    "<": "text-align:left;white-space:pre-wrap;padding:.1em 1em .1em 0",
+    ">": "text-align:right;padding:.1em 1em .1em 0;font-variant-numeric:tabular-nums",
+}
 
 
 def scores(safety: float | None, utility: float | None) -> str:
@@ -47,26 +48,34 @@ def in_html(text: str) -> str:
     return escape(harmless(text))
 
 
+def html_table(heads: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    """A table of untrusted text; `align` has "<" or ">" for each; the first column names the row."""
+
+    def cell(text: str, side: str, kind: str) -> str:
+        return f'<{kind} style="{_CELL[side]}">{in_html(text)}</{kind.split(maxsplit=1)[0]}>'
+
+    def row(cells: Sequence[str]) -> str:
+        name, *rest = zip(cells, align, strict=True)
+        data = "".join(cell(text, side, "td") for text, side in rest)
+        return f"<tr>{cell(*name, kind='th scope=row')}{data}</tr>"
+
+    names = zip(heads, align, strict=True)
+    head = "".join(cell(text, side, "th scope=col") for text, side in names)
+    return (
+        f'<table class="ecoalign" style="border-collapse:collapse"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(map(row, rows))}</tbody></table>"
+    )
+
+
 def as_html(answer: str, notes: Sequence[str], picture: str, rows: Sequence[Sequence[str]]) -> str:
     """A result: the answer, a line of what there is to say of it, the picture of its search and the
     account. Only `picture` is HTML."""
-    head = "".join(
-        f'<th scope="col" style="{_LEFT if not i else _RIGHT}">{name}</th>'
-        for i, name in enumerate(HEADS)
-    )
-    body = "".join(
-        f'<tr><th scope="row" style="{_LEFT};font-weight:normal">{in_html(name)}</th>'
-        + "".join(f'<td style="{_RIGHT}">{in_html(cell)}</td>' for cell in cells)
-        + "</tr>"
-        for name, *cells in rows
-    )
     return (
         '<div class="ecoalign" style="max-width:60em">'
         f'<p style="white-space:pre-wrap;font-weight:bold;margin:.5em 0">{in_html(answer)}</p>'
         f'<p style="margin:.5em 0">{" · ".join(map(in_html, notes))}</p>{picture}'
-        "<details><summary>What it cost, by stage</summary>"
-        f'<table style="border-collapse:collapse"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></details></div>"
+        f"<details><summary>What it cost, by stage</summary>{html_table(HEADS, rows, '<>>>>')}"
+        "</details></div>"
     )
 
 
