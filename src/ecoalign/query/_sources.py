@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import io
 import os
 import re
 import stat
@@ -80,7 +81,8 @@ def read_source(source: Encoded, allow_urls: AllowUrls = False) -> tuple[bytes, 
     elif isinstance(source, bytes | bytearray | memoryview):
         data, where = bytes(source), "the image bytes"
     else:
-        data, where = _read_open(source.read), f"the file object {_name_of(source)}"
+        where = f"the file object {_name_of(source)}"
+        data = _read_open(source.read, where)
     if not data:
         raise InputError(f"{where} is empty: there is no image in it")
     if len(data) > MAX_BYTES:
@@ -118,7 +120,7 @@ def _name_of(file: object) -> str:
     return _short(name) if isinstance(name, str) else f"({type(file).__name__})"
 
 
-def _read_open(read: Callable[[int], object]) -> bytes:
+def _read_open(read: Callable[[int], object], where: str) -> bytes:
     """What is left of an open file, as far as it is needed to see that it is too much.
 
     Raises:
@@ -134,7 +136,7 @@ def _read_open(read: Callable[[int], object]) -> bytes:
                 )
             if not isinstance(piece, bytes | bytearray | memoryview):
                 raise InputError(
-                    f"reading the file object gave {type(piece).__name__}, not bytes: "
+                    f"reading {where} gave {type(piece).__name__}, not bytes: "
                     'give a file that is open in binary mode, open(path, "rb")'
                 )
             if not piece:
@@ -144,8 +146,10 @@ def _read_open(read: Callable[[int], object]) -> bytes:
         raise InputError(
             'the image file is open as text: open it in binary mode, open(path, "rb")'
         ) from None
-    except (OSError, ValueError) as error:  # closed, or open for writing
-        raise InputError(f"the file object cannot be read: {error}") from None
+    except io.UnsupportedOperation:
+        raise InputError(f"{where} is not open for reading") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{where} cannot be read: {error}") from None
     return bytes(data)
 
 

@@ -49,7 +49,7 @@ def in_html(text: str) -> str:
 
 
 def html_table(heads: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
-    """A table of untrusted text; `align` has "<" or ">" for each; the first column names the row."""
+    """A table of untrusted text; `align` has "<" or ">" a column; the first names the row."""
 
     def cell(text: str, side: str, kind: str) -> str:
         return f'<{kind} style="{_CELL[side]}">{in_html(text)}</{kind.split(maxsplit=1)[0]}>'
