@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, field
 from decimal import Decimal
 from numbers import Integral
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from ecoalign._record import dataclass
 from ecoalign.budget._money import Money
@@ -35,6 +35,8 @@ _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60)}
 
 
 _ANSWER_SHARE = 20
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,19 @@ class Budget:
 
 BudgetLike: TypeAlias = "Budget | int | str | Mapping[str, Any]"
 """A budget as `Budget.of` reads it: 8000, "8000,$0.02,5s", {"tokens": 8000, "usd": 0.02}."""
+
+
+def least_of(one: Budget, other: Budget) -> Budget:
+    """The tighter bound of each unit."""
+
+    def least(a: _Number | None, b: _Number | None) -> _Number | None:
+        return min((bound for bound in (a, b) if bound is not None), default=None)
+
+    return Budget(
+        least(one.tokens, other.tokens),
+        least(one.usd, other.usd),
+        least(one.seconds, other.seconds),
+    )
 
 
 def _parse_part(part: str, whole: str) -> tuple[str, Decimal]:

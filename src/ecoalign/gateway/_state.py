@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from ecoalign.budget import Budget, Spending
+from ecoalign.budget import Budget, Spending, least_of
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._admission import Admission, Overloaded, RateLimited, RateLimiter
 from ecoalign.gateway._config import GatewayConfig
@@ -28,7 +28,6 @@ from ecoalign.gateway.keys._policy import (
     StoreError,
     UnknownKey,
     WindowExhausted,
-    least_of,
 )
 from ecoalign.gateway.observe._metrics import GatewayMetrics
 from ecoalign.models.openai import OpenAIModel

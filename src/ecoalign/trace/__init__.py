@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ecoalign.trace._alignment import Alignment, Trace
 from ecoalign.trace._critical_path import critical_path
+from ecoalign.trace._drawing import drawing
 from ecoalign.trace._files import TraceWriter, read_trace
 from ecoalign.trace._layout import layout
 from ecoalign.trace._recorder import Recorder
@@ -20,6 +21,7 @@ __all__ = [
     "Trace",
     "TraceWriter",
     "critical_path",
+    "drawing",
     "html_table",
     "layout",
     "read_trace",

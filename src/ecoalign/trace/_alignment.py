@@ -13,8 +13,10 @@ from ecoalign.errors import InputError
 from ecoalign.graph import Thought
 from ecoalign.models import OWN_REPLY, FinishReason, Reply, ToolCall
 from ecoalign.trace._critical_path import critical_path
+from ecoalign.trace._drawing import drawing
 from ecoalign.trace._files import read_trace
 from ecoalign.trace._showing import Shown, as_html, scores, stages
+from ecoalign.trace._story import Story
 from ecoalign.trace.events import Ending, Event, Finished, RunStarted, to_json
 
 _ENDED: Mapping[Ending, str] = {
@@ -178,7 +180,7 @@ class Alignment:
         return Shown(self.answer, self.refused, self._notes())
 
     def _repr_html_(self) -> str:
-        picture = ""
+        picture = drawing(Story.of(self.trace), title=False) if self.path else ""
         return as_html(self.answer, self._notes(), picture, stages(self.spent, self.budget))
 
     def _notes(self) -> list[str]:
