@@ -12,7 +12,7 @@ from ecoalign.methods._answerer import Answerer
 from ecoalign.models import ChatModel
 from ecoalign.query import AllowUrls, Images, Query
 from ecoalign.settings import Options, Settings
-from ecoalign.trace import Alignment, html_table
+from ecoalign.trace import Alignment, dollars, html_table
 from ecoalign.trace.events import Event
 
 __all__ = ["Comparison", "compare"]
@@ -74,7 +74,7 @@ def _row(name: str, one: Alignment) -> tuple[str, ...]:
         "not scored" if one.safety is None else f"{one.safety:+.2f}",
         "" if one.utility is None else f"{one.utility:.2f}",
         f"{spent.tokens.total:,}",
-        "unknown" if spent.usd is None else f"{spent.usd:.4f}",
+        dollars(spent.usd),
         f"{spent.seconds:.1f}",
     )
 

@@ -8,7 +8,7 @@ from ecoalign.trace._drawing import drawing
 from ecoalign.trace._files import TraceWriter, read_trace
 from ecoalign.trace._layout import layout
 from ecoalign.trace._recorder import Recorder
-from ecoalign.trace._showing import html_table
+from ecoalign.trace._showing import dollars, html_table
 from ecoalign.trace._story import Node, Option, Story
 from ecoalign.trace._stream import stream_events
 
@@ -21,6 +21,7 @@ __all__ = [
     "Trace",
     "TraceWriter",
     "critical_path",
+    "dollars",
     "drawing",
     "html_table",
     "layout",

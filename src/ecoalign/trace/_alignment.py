@@ -180,7 +180,8 @@ class Alignment:
         return Shown(self.answer, self.refused, self._notes())
 
     def _repr_html_(self) -> str:
-        picture = drawing(Story.of(self.trace), title=False) if self.path else ""
+        story = Story.of(self.trace)
+        picture = drawing(story, title=False) if story.nodes else ""
         return as_html(self.answer, self._notes(), picture, stages(self.spent, self.budget))
 
     def _notes(self) -> list[str]:

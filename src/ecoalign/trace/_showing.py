@@ -10,13 +10,15 @@ from typing import Any
 from ecoalign._text import harmless
 from ecoalign.budget import Budget, Spending
 
-__all__ = ["Shown", "as_html", "html_table", "scores", "stages"]
+__all__ = ["Shown", "as_html", "dollars", "html_table", "scores", "stages"]
 
 HEADS = ("stage", "calls", "tokens", "dollars", "seconds")
 
-_CELL = {
-    "<": "text-align:left;white-space:pre-wrap;padding:.1em 1em .1em 0",
-    ">": "text-align:right;padding:.1em 1em .1em 0;font-variant-numeric:tabular-nums",
+_CELL = "padding:.1em 1em .1em 0;font-weight:inherit;"
+
+_SIDES = {
+    "<": f"{_CELL}text-align:left;white-space:pre-wrap",
+    ">": f"{_CELL}text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums",
 }
 
 
@@ -30,17 +32,22 @@ def scores(safety: float | None, utility: float | None) -> str:
 def stages(spent: Spending, budget: Budget) -> list[tuple[str, ...]]:
     """The account, a row a stage, the dearest first; then all of it, and what was allowed."""
     dearest = sorted(spent.by_stage.items(), key=lambda row: -row[1].tokens)
-    rows = [(n, str(s.calls), f"{s.tokens:,}", _usd(s.usd), f"{s.seconds:.1f}") for n, s in dearest]
+    rows = [
+        (n, str(s.calls), f"{s.tokens:,}", dollars(s.usd), f"{s.seconds:.1f}") for n, s in dearest
+    ]
     total = spent.tokens.total
-    rows.append(("all", str(spent.calls), f"{total:,}", _usd(spent.usd), f"{spent.seconds:.1f}"))
+    rows.append(("all", str(spent.calls), f"{total:,}", dollars(spent.usd), f"{spent.seconds:.1f}"))
     tokens = "" if budget.tokens is None else f"{budget.tokens:,}"
-    usd = "" if budget.usd is None else _usd(budget.usd)
+    usd = "" if budget.usd is None else dollars(budget.usd)
     seconds = "" if budget.seconds is None else f"{budget.seconds:g}"
     return [*rows, ("budget", "", tokens, usd, seconds)]
 
 
-def _usd(usd: float | None) -> str:
-    return "unknown" if usd is None else f"{usd:.4f}"
+def dollars(usd: float | None) -> str:
+    """Dollars in a column that is headed so."""
+    if usd is None:
+        return "unknown"
+    return f"{usd:.4f}" if usd else "0"  # free
 
 
 def in_html(text: str) -> str:
@@ -52,7 +59,7 @@ def html_table(heads: Sequence[str], rows: Sequence[Sequence[str]], align: str) 
     """A table of untrusted text; `align` has "<" or ">" a column; the first names the row."""
 
     def cell(text: str, side: str, kind: str) -> str:
-        return f'<{kind} style="{_CELL[side]}">{in_html(text)}</{kind.split(maxsplit=1)[0]}>'
+        return f'<{kind} style="{_SIDES[side]}">{in_html(text)}</{kind.split(maxsplit=1)[0]}>'
 
     def row(cells: Sequence[str]) -> str:
         name, *rest = zip(cells, align, strict=True)
@@ -62,7 +69,8 @@ def html_table(heads: Sequence[str], rows: Sequence[Sequence[str]], align: str) 
     names = zip(heads, align, strict=True)
     head = "".join(cell(text, side, "th scope=col") for text, side in names)
     return (
-        f'<table class="ecoalign" style="border-collapse:collapse"><thead><tr>{head}</tr></thead>'
+        f'<table class="ecoalign" style="border-collapse:collapse">'
+        f'<thead style="font-weight:bold"><tr>{head}</tr></thead>'
         f"<tbody>{''.join(map(row, rows))}</tbody></table>"
     )
 
