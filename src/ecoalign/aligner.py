@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Any, Self, TypeAlias, TypeVar, Unpack, cast, overload
 
@@ -335,11 +336,20 @@ def loop_in_thread() -> Iterator[asyncio.AbstractEventLoop]:
     thread = threading.Thread(target=run, name="ecoalign", daemon=True)
     thread.start()
     loop, stop = ready.result()
+
+    def close() -> None:
+        atexit.unregister(close)
+        # Whoever collects a stream that was dropped may be the loop's own thread.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(stop.set)
+        if thread is not threading.current_thread():
+            thread.join()
+
+    atexit.register(close)
     try:
         yield loop
     finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
+        close()
 
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:

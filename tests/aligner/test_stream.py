@@ -90,6 +90,31 @@ def test_who_leaves_early_cancels_the_run(leave: str) -> None:
     assert cancelled in ([], ["execute"])  # the call had not begun, or was cut off
 
 
+def test_a_stream_may_be_collected_by_its_own_thread() -> None:
+    """Cycles are collected by whichever thread makes the next objects."""
+    left, collected = threading.Event(), []
+
+    async def collect(request: object) -> str:
+        await asyncio.to_thread(left.wait)
+        collected.append(gc.collect())
+        await asyncio.Event().wait()
+        return ""
+
+    gc.disable()
+    try:
+        box: list[Any] = [stream(image(), ASKED, model=FakeModel(collect))]
+        box.append(box)
+        assert isinstance(next(box[0]), RunStarted)
+        (thread,) = [one for one in threading.enumerate() if one.name == "ecoalign"]
+        del box
+        left.set()
+        thread.join(30)
+    finally:
+        gc.enable()
+    assert not thread.is_alive()
+    assert collected
+
+
 def test_nothing_is_asked_before_the_first_event_is() -> None:
     model = FakeModel(Script())
     events = stream(image(), ASKED, model=model)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -117,3 +119,26 @@ def test_the_embedded_model_in_eight_threads() -> None:
     assert {run.answer for run in runs} == {alone.answer}
     assert {run.spent.tokens for run in runs} == {alone.spent.tokens}
     assert re.search("59", alone.answer)
+
+
+AT_THE_END = """
+import asyncio
+from ecoalign import FakeModel, stream
+
+async def never(request):
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        print("cancelled", flush=True)
+        raise
+
+events = stream(None, "what?", model=FakeModel(never))
+print(type(next(events)).__name__)
+"""
+
+
+def test_a_stream_that_is_left_open_ends_with_the_program() -> None:
+    command = [sys.executable, "-W", "default", "-c", AT_THE_END]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == ["RunStarted", "cancelled", "cancelled"]
