@@ -100,6 +100,7 @@ class SearchState:
         replies: what goes with the texts of thoughts.
         cause: why the last failure failed, in no model's words; "" if nothing has.
         short: the last time that the budget did not suffice.
+        lacking: what the search ended before, in words; "" where it ended for another reason.
         jobs, needs: of open actions, worked out once each: rendering prompts is the dearest part.
         ceiling: what the bounds in the queue rest on.
     """
@@ -132,6 +133,7 @@ class SearchState:
     replies: dict[ThoughtId, Reply] = field(default_factory=dict)
     cause: str = ""
     short: BudgetExceeded | None = None
+    lacking: str = ""
     jobs: dict[int, Job] = field(default_factory=dict)
     needs: dict[int, Amount] = field(default_factory=dict)
     ceiling: Ceiling | None = None
