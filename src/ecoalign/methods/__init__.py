@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ecoalign.methods._base import Method
     from ecoalign.methods._baseline import FUND, Baseline
     from ecoalign.methods._best_of_n import BestOfN
+    from ecoalign.methods._estimate import Estimate, estimate
     from ecoalign.methods._refusals import is_refusal
     from ecoalign.methods._registry import METHODS, open_method, with_preset
 
@@ -22,8 +23,10 @@ _HOMES = {
     "FUND": "ecoalign.methods._baseline",
     "Baseline": "ecoalign.methods._baseline",
     "BestOfN": "ecoalign.methods._best_of_n",
+    "Estimate": "ecoalign.methods._estimate",
     "METHODS": "ecoalign.methods._registry",
     "Method": "ecoalign.methods._base",
+    "estimate": "ecoalign.methods._estimate",
     "is_refusal": "ecoalign.methods._refusals",
     "open_method": "ecoalign.methods._registry",
     "with_preset": "ecoalign.methods._registry",
@@ -34,7 +37,9 @@ __all__ = [
     "METHODS",
     "Baseline",
     "BestOfN",
+    "Estimate",
     "Method",
+    "estimate",
     "is_refusal",
     "open_method",
     "with_preset",
