@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _ORIGIN = "command line"
 
-_STDIN = "-"
+STDIN = "-"
+"""Standard input, in place of a file."""
 
 Json = Annotated[bool, Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -110,10 +111,9 @@ def notice_of_toy(settings: Settings) -> None:
     """Say where the embedded model answers, and how to name another one."""
     if settings.model == "embedded":
         say(
-            "note: the embedded model answers, which knows only its own small world of coloured "
-            "shapes, signs and made-up rules. For real pictures name a real model: --model "
-            "openai:NAME with OPENAI_API_KEY set, or --model NAME --base-url URL for any "
-            "OpenAI-compatible server."
+            "note: the embedded model answers, a demonstration that knows only its own small world "
+            "of coloured shapes, signs and made-up rules. For your own pictures name a real model, "
+            "such as --model openai:NAME with OPENAI_API_KEY set."
         )
 
 
@@ -129,23 +129,29 @@ def split_pair(pair: str, rule: str) -> tuple[str, str]:
     return name.strip(), value
 
 
-def load_query(images: Sequence[str], question: str) -> Query:
-    """The question and its images; "-" is standard input.
+def load_query(
+    images: Sequence[str], question: str, context: Sequence[str] = (), instructions: str = ""
+) -> Query:
+    """The question, its images and what came before it; an image "-" is standard input.
 
     Raises:
         InputError: see `Query.of`; also if standard input is asked for twice or is a terminal.
     """
     from ecoalign.query import Query
 
-    if images.count(_STDIN) > 1:
+    if images.count(STDIN) > 1:
         raise InputError('only one image can be read from standard input ("-")')
     # An argument that is no valid text holds surrogates, which could not be sent or saved.
-    text = question.encode("utf-8", "replace").decode("utf-8")
+    text, instructions = map(_whole, (question, instructions))
     if not text.strip():
         # Before the images: this is the cheaper thing to get right.
         return Query.of(None, text)
-    sources: list[ImageSource] = [_stdin() if one == _STDIN else one for one in images]
-    return Query.of(sources, text)
+    sources: list[ImageSource] = [_stdin() if one == STDIN else one for one in images]
+    return Query.of(sources, text, context, instructions=instructions)
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _stdin() -> bytes:
