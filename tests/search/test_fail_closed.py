@@ -12,7 +12,7 @@ from ecoalign.errors import BudgetExceeded, ModelError, VerdictError
 from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
-from ecoalign.search.synthesizer import FIXED_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL, FIXED_REFUSALS
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import ActionFailed, Finished, ThoughtAdded, to_json
 
@@ -103,7 +103,7 @@ async def test_a_written_answer_without_a_proper_score_is_never_given(bad: objec
     )
     model = script.model()
     result = await align(model)
-    assert result.answer == FIXED_REFUSAL
+    assert result.answer in FIXED_REFUSALS
     assert result.refused
     assert result.stop_reason == "fail-closed"
     assert not seen_later(model)
@@ -118,7 +118,7 @@ async def test_an_answer_that_a_filter_withheld_is_not_in_the_hint_either(reason
         propose=lambda p: actions(), write=lambda p: Completion(text, Usage(10, 5), reason)
     )
     result = await align(script.model())
-    assert result.answer == FIXED_REFUSAL
+    assert result.answer in FIXED_REFUSALS
     assert not shown(result)
     assert "write" in result.hint
 
@@ -154,7 +154,7 @@ async def test_a_text_between_zero_and_the_threshold_is_pruned_like_an_unsafe_on
     script = Script(score=lambda p: (6, 8))
     assert not (await align(script.model(), safety_threshold=0.3, max_thoughts=6)).refused
     strict = await align(script.model(), safety_threshold=0.4, max_thoughts=6)
-    assert strict.answer == FIXED_REFUSAL
+    assert strict.answer in FIXED_REFUSALS
     assert all(e.pruned for e in strict.trace if isinstance(e, ThoughtAdded))
 
 
@@ -190,7 +190,7 @@ async def test_an_evaluator_that_raises_lets_nothing_through(error: Exception) -
     script = Script(propose=lambda p: actions(), write=lambda p: CANARY)
     model = script.model()
     result = await align(model, evaluator=Broken(error))
-    assert result.answer == FIXED_REFUSAL
+    assert result.answer in FIXED_REFUSALS
     assert not shown(result)
     assert not seen_later(model)
 
@@ -221,7 +221,7 @@ async def test_an_overdrawn_ledger_ends_the_run_with_the_house_refusal() -> None
     script = Script(execute=lambda p: Completion(CANARY, Usage(300, 90_000)))
     model = script.model()
     result = await align(model, 20_000)
-    assert result.answer == FIXED_REFUSAL
+    assert result.answer in FIXED_REFUSALS
     assert not seen_later(model)
     assert not shown(result)
 
