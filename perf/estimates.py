@@ -14,8 +14,8 @@ import asyncio
 from collections.abc import Sequence
 from statistics import fmean
 
-from ecoalign.bench.suites.population import KINDS, PopulationSuite, ProfiledQuery, _scene_asked
 from ecoalign.bench.suites._lvlm import lvlms
+from ecoalign.bench.suites.population import KINDS, PopulationSuite, ProfiledQuery, _scene_asked
 from ecoalign.bench.suites.world import WorldSuite
 from ecoalign.budget import Ledger
 from ecoalign.methods import estimate, open_method
@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = []
     for sample in PopulationSuite("all", options.count).samples():
         query = sample.query()
-        assert isinstance(query, ProfiledQuery)
-        asked.append((query, profiles[query.lvlm].model(_scene_asked)))
+        if isinstance(query, ProfiledQuery):
+            asked.append((query, profiles[query.lvlm].model(_scene_asked)))
     print("simulated:", asyncio.run(_measure(asked, settings)), flush=True)
 
 

@@ -12,6 +12,7 @@ from ecoalign._version import __version__
 from ecoalign.cli import _ask, _bench, _doctor, _keys, _probe, _replay, _serve
 from ecoalign.cli._errors import report
 from ecoalign.cli._options import command
+from ecoalign.cli._question import with_values
 
 app = typer.Typer(
     name="ecoalign",
@@ -32,6 +33,8 @@ command(app, "replay")(_replay.replay)
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
+    if arguments[:1] == ["ask"]:
+        arguments = ["ask", *with_values(arguments[1:])]
     try:
         code = app(arguments, standalone_mode=False, prog_name="ecoalign")
     except TyperException as error:

@@ -1,196 +1,83 @@
-"""The live display of a run, on standard error, drawn from its events."""
+"""The live display of a run, on standard error, drawn from its story."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from ecoalign._text import short
-from ecoalign.cli._text import amount, say
-from ecoalign.graph import ROOT, ActionKind, Thought, ThoughtId, economics
+from ecoalign.cli._text import amount, counted, say
+from ecoalign.trace import Node, Option, Story
 from ecoalign.trace.events import (
-    DROPPED,
     ActionFailed,
     ActionsChosen,
-    Called,
+    Confirmed,
     Event,
+    Finished,
     PathChosen,
-    Proposed,
     RootScanned,
-    RunStarted,
-    StepStarted,
+    RunFailed,
     ThoughtAdded,
-    ThoughtMerged,
-    ThoughtsDropped,
-    Valued,
 )
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
+    from rich.text import Text
 
     from ecoalign.budget import Budget
 
-
-@dataclass
-class Progress:
-    """What is known of a run so far, for the display and for what is said at its end.
-
-    Attributes:
-        doing: the current stage, in words.
-        tokens, usd, calls: charged so far; usd None if a price is unknown.
-        thoughts: thoughts in the graph, the root included.
-        pruned, merged, failed: how many thoughts were pruned or merged; how many actions failed.
-        step, horizon: of the current step of the loop.
-        notes: what was changed in the images when they were loaded.
-        seconds: of the newest event, since the run began.
-    """
-
-    doing: str = "scanning the image"
-    tokens: int = 0
-    usd: float | None = 0.0
-    calls: int = 0
-    thoughts: int = 0
-    pruned: int = 0
-    merged: int = 0
-    failed: int = 0
-    step: int = 0
-    horizon: int = 0
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
-    _nodes: dict[ThoughtId, Thought] = field(default_factory=dict)
-    _best: tuple[float, tuple[ThoughtId, ...]] = (0.0, ())
-    _kinds: dict[int, ActionKind] = field(default_factory=dict)
-
-    def see(self, event: Event) -> None:
-        """Add one event."""
-        self.seconds = event.at
-        match event:
-            case RunStarted():
-                self.notes = tuple(
-                    f"image {i}: {note}"
-                    for i, image in enumerate(event.images, 1)
-                    for note in image.notes
-                )
-            case Called():
-                self.tokens += event.charged.total
-                known = self.usd is not None and event.usd is not None
-                self.usd = (self.usd or 0.0) + (event.usd or 0.0) if known else None
-                self.calls += 1
-            case RootScanned():
-                self.thoughts += 1
-                self._nodes[event.root.id] = event.root
-                self.doing = "planning"
-            case StepStarted():
-                self.step, self.horizon = event.step, event.horizon
-                self.doing = "proposing"
-            case Proposed():
-                for i, candidate in enumerate(event.candidates, event.first):
-                    self._kinds[i] = candidate.kind
-                self.doing = "simulating"
-            case Valued():
-                self.doing = "choosing"
-            case ActionsChosen():
-                kinds = Counter(str(self._kinds[i].value) for i in event.actions)
-                self.doing = "executing " + ", ".join(
-                    kind if n == 1 else f"{n} x {kind}" for kind, n in kinds.items()
-                )
-            case ThoughtAdded():
-                self.thoughts += 1
-                self.pruned += event.pruned
-                if not event.pruned:
-                    self._grow(event.thought)
-            case ThoughtMerged():
-                self.merged += 1
-                self._grow(event.thought)
-            case ThoughtsDropped():
-                self.pruned += len(event.thoughts)
-            case ActionFailed() if event.cause != DROPPED:
-                self.failed += 1
-            case PathChosen():
-                self._best = (event.safety * event.utility, event.ids)
-                self.doing = "writing the answer"
-
-    def _grow(self, thought: Thought) -> None:
-        """Keep the strongest path: the greatest safe utility S[P] * U[P] that ends in a thought."""
-        self._nodes[thought.id] = thought
-        for parent in thought.parents:
-            path = (*self._path_to(parent), thought.id)
-            steps = [self._nodes[i] for i in path if i != ROOT]
-            safety = economics.path_safety(step.safety for step in steps)
-            worth = safety * economics.path_utility(step.utility for step in steps)
-            if worth > self._best[0]:
-                self._best = (worth, path)
-
-    def _path_to(self, end: ThoughtId) -> tuple[ThoughtId, ...]:
-        path = [end]
-        while parents := self._nodes[path[-1]].parents:
-            if parents[0] not in self._nodes or parents[0] in path:
-                break
-            path.append(parents[0])
-        return tuple(reversed(path))
-
-    @property
-    def strongest(self) -> tuple[Thought, ...]:
-        """The strongest path so far, without the root; the chosen one once there is one."""
-        return tuple(self._nodes[i] for i in self._best[1] if i != ROOT and i in self._nodes)
-
-    @property
-    def spent(self) -> str:
-        """What was spent so far, in words."""
-        return amount(self.tokens, self.usd or None, self.seconds)
-
-    def counts(self) -> str:
-        """The numbers of thoughts, in words."""
-        words = [f"{self.thoughts} thoughts"]
-        for name in ("pruned", "merged", "failed"):
-            if number := getattr(self, name):
-                words.append(f"{number} {name}")
-        return ", ".join(words)
-
-    def best_in_words(self, most: int = 72) -> str:
-        """The strongest path in one line, or nothing."""
-        path = self.strongest
-        if not path:
-            return ""
-        kinds = " > ".join(thought.kind.value for thought in path)
-        return short(f"{kinds}: {path[-1].text}", most)
-
-
 Mode = Literal["live", "lines", "none"]
 
+_DUMB = {"dumb", "unknown"}
 
-def display(budget: Budget, mode: Mode) -> Display:
-    """The display of a mode: one that is redrawn, one line per step, or nothing."""
-    if mode == "live":
-        return _Live(budget)
-    return _Lines(budget) if mode == "lines" else Display(budget)
+_CUT = {"unsafe", "pruned", "merged"}
+"""The marks of thoughts from which nothing grows any more."""
+
+_WIDE = 90
+"""Columns from which on there is room for what a thought has cost."""
+
+_LEAST_ROWS = 3
+"""Rows of the tree on a terminal however low."""
 
 
 def chosen_mode(wanted: bool | None) -> Mode:
     """The mode for standard error; `wanted` is the option `--progress`, None if it is not given."""
     if wanted is False:
         return "none"
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in _DUMB:
         return "live"
     return "lines" if wanted else "none"
 
 
+def display(budget: Budget, methods: Sequence[str], mode: Mode) -> Display:
+    """The display of a mode: one that is redrawn, one line a step, or nothing."""
+    if mode == "live":
+        return _Live(budget, methods)
+    return (_Lines if mode == "lines" else Display)(budget, methods)
+
+
 class Display:
-    """Follows a run and shows nothing; the others build on it. A context manager.
+    """Follows a run of each method and shows nothing; the others build on it. A context manager.
 
     Attributes:
-        progress: what is known so far.
+        stories: what is known so far, by method.
+        live: whether it is redrawn, and so leaves nothing behind.
     """
 
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
-        self.progress = Progress()
+    live = False
 
-    def see(self, event: Event) -> None:
+    def __init__(self, budget: Budget, methods: Sequence[str]) -> None:
+        self.budget = budget
+        self.stories: Mapping[str, Story] = {name: Story() for name in methods}
+
+    def see(self, method: str, event: Event) -> None:
         """Add one event and show it."""
-        self.progress.see(event)
+        self.show(method, event, self.stories[method].see(event)["text"])
+
+    def show(self, method: str, event: Event, text: str) -> None:
+        """Show what an event has changed; `text` says it in a sentence."""
 
     def __enter__(self) -> Display:
         return self
@@ -199,36 +86,183 @@ class Display:
         """Stop showing."""
 
 
-class _Lines(Display):
-    @property
-    def _allowed(self) -> str:
-        return amount(self.budget.tokens, self.budget.usd, self.budget.seconds)
+_TOLD = (
+    *(RootScanned, ActionsChosen, ActionFailed, ThoughtAdded, Confirmed, PathChosen),
+    *(Finished, RunFailed),
+)
+"""The events that have a line."""
 
-    def see(self, event: Event) -> None:
-        super().see(event)
-        now = self.progress
-        if isinstance(event, RootScanned):
-            share = f"scanned; the search may use {event.share:.0%} of the budget"
-            say(share if event.root.cost else "no scan: the draft is good enough")
-        elif isinstance(event, ActionsChosen):
-            say(
-                f"step {now.step}: {now.doing}; horizon {now.horizon}; {now.counts()}; "
-                f"{now.spent} of {self._allowed}"
-            )
-        elif isinstance(event, PathChosen):
-            say(f"path: {now.best_in_words()}")
+
+class _Lines(Display):
+    def show(self, method: str, event: Event, text: str) -> None:
+        if not isinstance(event, _TOLD):
+            return
+        gauges = self.stories[method].gauges
+        name = f"{method}: " if len(self.stories) > 1 else ""
+        spent = _of_limits(self.stories[method], self.budget)
+        if isinstance(event, ActionsChosen) and event.step:
+            text = f"step {event.step}: {gauges.doing}; {_counts(self.stories[method])}; {spent}"
+        elif isinstance(event, RootScanned) and not event.root.cost:
+            text = "no scan: the draft is good enough"
+        elif isinstance(event, Finished | RunFailed):
+            text = f"{text} {spent}"
+        say(f"{name}{text}")
+
+
+def _of_limits(story: Story, budget: Budget) -> str:
+    return "; ".join(f"{spent} of {limit}" for _, _, spent, limit in _bars(story, budget))
+
+
+def _bars(story: Story, budget: Budget) -> Iterator[tuple[float, float, str, str]]:
+    """Spent and allowed of each unit of the budget, as numbers and in words."""
+    gauges = story.gauges
+    if budget.tokens is not None:
+        yield gauges.tokens, budget.tokens, f"{gauges.tokens:,}", amount(tokens=budget.tokens)
+    if budget.usd is not None:
+        yield gauges.usd or 0.0, budget.usd, amount(usd=gauges.usd or 0.0), amount(usd=budget.usd)
+    if budget.seconds is not None:
+        yield (
+            gauges.seconds,
+            budget.seconds,
+            f"{gauges.seconds:.1f}",
+            amount(seconds=budget.seconds),
+        )
+
+
+def _counts(story: Story) -> str:
+    gauges = story.gauges
+    words = [counted(gauges.thoughts, "thought")]
+    for name in ("pruned", "merged", "failed"):
+        if number := getattr(gauges, name):
+            words.append(f"{number} {name}")
+    return ", ".join(words)
+
+
+# The tree -----------------------------------------------------------------------------------------
+
+
+def tree(story: Story, most: int, width: int, *, ascii_only: bool = False) -> list[Text]:
+    """The thoughts so far, and the steps under way, as the rows of a tree.
+
+    Of more than `most` rows the strongest path and the newest are kept. A thought that was judged
+    unsafe is told of without its words.
+
+    Args:
+        story: the run.
+        most: rows, >= 1.
+        width: columns; where there are few, numbers are fewer and shorter.
+        ascii_only: draw with nothing but ASCII.
+    """
+    from rich.text import Text
+
+    kept = _kept(story, most)
+    under: dict[str, list[Node]] = {}
+    for name in kept:
+        node = story.nodes[name]
+        under.setdefault(_parent(node, story), []).append(node)
+    guides = ("`- ", "|- ", "   ", "|  ") if ascii_only else ("└ ", "├ ", "  ", "│ ")
+    rows: list[Text] = []
+
+    def draw(nodes: Sequence[Node | Option], before: str) -> None:
+        for one in nodes:
+            last = one is nodes[-1]
+            guide = "" if one is top else guides[0 if last else 1]
+            row = Text(f"{before}{guide}", style="dim", no_wrap=True, overflow="ellipsis")
+            row.append_text(_row(one, story, wide=width >= _WIDE))
+            rows.append(row)
+            if isinstance(one, Node):
+                further = "" if one is top else before + guides[2 if last else 3]
+                below: list[Node | Option] = [*under.get(one.id, ())]
+                below += [option for option in one.options if option.state == "chosen"]
+                draw(below, further)
+
+    top = story.nodes.get("t0")
+    if top is not None:
+        draw([top], "")
+    hidden = len(story.nodes) - len(kept)
+    if len(rows) > most:
+        del rows[most:]
+    if hidden:
+        rows[most - 1 :] = [Text(f"({hidden} more thoughts)", style="dim")]
+    return rows
+
+
+def _parent(node: Node, story: Story) -> str:
+    return next(
+        (name for name in node.parents if name in story.nodes), "" if node.id == "t0" else "t0"
+    )
+
+
+def _kept(story: Story, most: int) -> list[str]:
+    """The thoughts that are drawn: the strongest path, then the newest with what they grew from."""
+    kept = {name for name in story.path if name in story.nodes} | {"t0"} & story.nodes.keys()
+    room = most - 1  # the last row says what is hidden
+    if len(story.nodes) <= most:
+        return list(story.nodes)
+    for node in reversed(story.nodes.values()):
+        way, name = [], node.id
+        while name and name not in kept and name not in way:
+            way.append(name)
+            name = _parent(story.nodes[name], story)
+        if len(kept) + len(way) <= room:
+            kept.update(way)
+    return [name for name in story.nodes if name in kept]
+
+
+def _row(one: Node | Option, story: Story, *, wide: bool) -> Text:
+    from rich.text import Text
+
+    if isinstance(one, Option):
+        words = short(one.text, 60)
+        return Text(f"{one.kind}{words and f' {words}'} ... under way", style="dim italic")
+    marks, row = set(one.marks), Text()
+    best = "path" in marks
+    if one.kind == "root":
+        row.append("request", "bold" if best else "")
+        if one.safety is not None:
+            row.append(f"  judged {one.safety:+.2f}", _colour(one, story))
+        return row
+    row.append(f"{'* ' if best else ''}{one.kind}", "bold" if best else "")
+    if one.safety is not None and one.utility is not None:
+        row.append(f"  safety {one.safety:+.2f}", _colour(one, story))
+        numbers = f"  utility {one.utility:.2f}" + f"  {one.cost:,.0f} tokens" * wide
+        row.append(numbers, "" if best else "dim")
+    told: list[str] = [word for word in ("draft", "fused", "confirmed") if word in marks]
+    if "merged" in marks:
+        told.append(f"merged into {one.into}")
+    elif "unsafe" in marks:
+        told.append("unsafe, cut")
+    elif "pruned" in marks:
+        told.append("cut")
+    if told:
+        row.append(f"  [{', '.join(told)}]")
+    if not marks & _CUT:
+        # Text and not markup: what a model writes must not be read as a style.
+        row.append(f"  {short(one.text, 200)}", "bold" if best else "")
+    return row
+
+
+def _colour(node: Node, story: Story) -> str:
+    assert node.safety is not None  # noqa: S101 - asked for nodes that have one
+    return "green" if node.safety >= float(story.run.get("threshold", 0.0)) else "red"
+
+
+# Live ---------------------------------------------------------------------------------------------
 
 
 class _Live(Display):
-    def __init__(self, budget: Budget) -> None:
-        super().__init__(budget)
+    live = True
+
+    def __init__(self, budget: Budget, methods: Sequence[str]) -> None:
+        super().__init__(budget, methods)
         from rich.console import Console
         from rich.live import Live
         from rich.spinner import Spinner
 
-        self._spinner = Spinner("dots")
+        self._console = Console(stderr=True, highlight=False)
+        self._spinner = Spinner("line" if _ascii(self._console) else "dots")
         self._live = Live(
-            console=Console(stderr=True),
+            console=self._console,
             get_renderable=self._draw,
             refresh_per_second=8,
             transient=True,
@@ -245,25 +279,62 @@ class _Live(Display):
 
     def _draw(self) -> RenderableType:
         from rich.console import Group
+
+        if len(self.stories) > 1:
+            return Group(*self._side_by_side())
+        (story,) = self.stories.values()
+        lines = [*self._head(story)]
+        if story.nodes:
+            rows = max(_LEAST_ROWS, self._console.height - len(lines) - 2)
+            width = self._console.width
+            lines += tree(story, rows, width, ascii_only=_ascii(self._console))
+        return Group(*lines)
+
+    def _head(self, story: Story) -> Iterator[RenderableType]:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        now, budget = self.progress, self.budget
-        # Text and not markup: what a model writes must not be read as a style.
-        self._spinner.update(text=Text(f"step {now.step}: {now.doing}"))
-        money = Table.grid(padding=(0, 1))
-        bars = (
-            (now.tokens, budget.tokens, amount(tokens=now.tokens), amount(tokens=budget.tokens)),
-            (now.usd or 0, budget.usd, amount(usd=now.usd), amount(usd=budget.usd)),
-            (now.seconds, budget.seconds, amount(seconds=now.seconds), f"{budget.seconds} s"),
-        )
-        for spent, limit, spent_text, limit_text in bars:
-            if limit is not None:
-                bar = ProgressBar(total=float(limit), completed=float(spent), width=24)
-                money.add_row(bar, Text(f"{spent_text} of {limit_text}"))
-        state = f"{now.counts()}; horizon {now.horizon}; {now.calls} calls"
-        lines: list[RenderableType] = [self._spinner, money, Text(state)]
-        if best := now.best_in_words():
-            lines.append(Text(f"strongest path: {best}", no_wrap=True, overflow="ellipsis"))
-        return Group(*lines)
+        gauges = story.gauges
+        doing = f"round {gauges.step}: {gauges.doing}" if gauges.step else gauges.doing
+        self._spinner.update(text=Text(doing, no_wrap=True, overflow="ellipsis"))
+        yield self._spinner
+        for spent, limit, spent_text, limit_text in _bars(story, self.budget):
+            money = Table.grid(padding=(0, 1))
+            bar = ProgressBar(total=float(limit), completed=float(spent), width=20)
+            money.add_row(bar, Text(f"{spent_text} of {limit_text}", no_wrap=True))
+            yield money
+        terms = f"{_counts(story)}; {gauges.calls} calls"
+        if gauges.step:
+            terms += (
+                f"; horizon {gauges.horizon}; 1,000 tokens must bring {1000 * gauges.price:.2f}"
+            )
+        yield Text(terms, style="dim", no_wrap=True, overflow="ellipsis")
+
+    def _side_by_side(self) -> Iterator[RenderableType]:
+        """A row for each method while it is under way."""
+        from rich.table import Table
+        from rich.text import Text
+
+        self._spinner.update(text=Text("answering"))
+        yield self._spinner
+        rows = Table.grid(padding=(0, 2))
+        for name, story in self.stories.items():
+            spent = f"{story.gauges.tokens:,} tokens"
+            rows.add_row(
+                Text(name), Text(spent), Text(_state(story), overflow="ellipsis", no_wrap=True)
+            )
+        yield rows
+
+
+def _state(story: Story) -> str:
+    result: Mapping[str, Any] | None = story.result
+    if result is None:
+        return f"{story.gauges.doing} ..."
+    if result["error"]:
+        return short(f"failed: {result['error']}", 120)
+    return short(f"{'refused' if result['refused'] else 'answered'}: {result['answer']}", 120)
+
+
+def _ascii(console: Console) -> bool:
+    return console.options.ascii_only

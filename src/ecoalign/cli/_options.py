@@ -25,25 +25,49 @@ _ORIGIN = "command line"
 STDIN = "-"
 """Standard input, in place of a file."""
 
-Json = Annotated[bool, Option("--json", help="Print one JSON object and nothing else.")]
+_OUTPUT = "Output"
 
-Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing on standard error but errors.")]
+_MONEY = "Model and money"
+
+_SETTINGS = "Settings"
+
+Json = Annotated[
+    bool,
+    Option("--json", help="Print one JSON object and nothing else.", rich_help_panel=_OUTPUT),
+]
+
+Quiet = Annotated[
+    bool,
+    Option(
+        "--quiet",
+        "-q",
+        help="Print nothing on standard error but errors.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 
 Preset = Annotated[
     str | None,
     Option(
         help="Start from these settings: default, paper, or an ablation of either: myopic, "
         "fixed-horizon, last-safety, mean-safety, no-cost, paper-myopic, paper-fixed-horizon, "
-        "paper-last-safety, paper-mean-safety, paper-no-cost."
+        "paper-last-safety, paper-mean-safety, paper-no-cost.",
+        rich_help_panel=_SETTINGS,
     ),
 ]
 
 Config = Annotated[
     Path | None,
-    Option(help="Read settings from this TOML file, and from no other file."),
+    Option(
+        help="Read settings from this TOML file, and from no other file.",
+        rich_help_panel=_SETTINGS,
+    ),
 ]
 
-_Debug = Annotated[bool, Option("--debug", help="Show the traceback of unexpected errors.")]
+_Debug = Annotated[
+    bool,
+    Option("--debug", help="Show the traceback of unexpected errors.", rich_help_panel=_OUTPUT),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,25 +81,37 @@ class SettingsOptions:
             "-m",
             help="The model: embedded (the default), PROVIDER:NAME, an endpoint's name, or NAME "
             "with --base-url.",
+            rich_help_panel=_MONEY,
         ),
     ] = None
     base_url: Annotated[
         str | None,
-        Option(help="The OpenAI-compatible server that runs the model; usually ends in /v1."),
+        Option(
+            help="The OpenAI-compatible server that runs the model; usually ends in /v1.",
+            rich_help_panel=_MONEY,
+        ),
     ] = None
     preset: Preset = None
     config: Config = None
     evaluator: Annotated[
         str | None,
         Option(
-            help="Who scores thoughts: self (the model, the default), another model or endpoint."
+            help="Who scores thoughts: self (the model, the default), another model or endpoint.",
+            rich_help_panel=_MONEY,
         ),
     ] = None
     pairs: Annotated[
         list[str] | None,
-        Option("--set", help="Change any setting; may be repeated.", metavar="NAME=VALUE"),
+        Option(
+            "--set",
+            help="Change any setting; may be repeated.",
+            metavar="NAME=VALUE",
+            rich_help_panel=_SETTINGS,
+        ),
     ] = None
-    seed: Annotated[int | None, Option(help="The seed of everything random.")] = None
+    seed: Annotated[
+        int | None, Option(help="The seed of everything random.", rich_help_panel=_SETTINGS)
+    ] = None
 
     def load(self, budget: str | None = None) -> Settings:
         """The settings in force: those of the options, and `budget`, before all others.

@@ -37,7 +37,7 @@ def with_values(arguments: Sequence[str]) -> list[str]:
     what follows them is their value only if it names methods, or a trace, and not a file of another
     kind. So `--compare photo.png "..."` asks about the picture, and `--compare base cot` compares.
     """
-    waiting, given = list(arguments), []
+    waiting, given = list(arguments), list[str]()
     while waiting:
         word = waiting.pop(0)
         if word == "--":
@@ -84,8 +84,8 @@ class Earlier:
 
 
 def read_question(
-    words: Sequence[str],
-    more_images: Sequence[str] = (),
+    images: Sequence[str],
+    asked: str,
     *,
     system: str | None = None,
     earlier: Earlier | None = None,
@@ -94,8 +94,8 @@ def read_question(
     """The question with all that belongs to it, and where its images were read from.
 
     Args:
-        words: the images, and the question as the last; "-" in its place is standard input.
-        more_images: further images.
+        images: where they are; "-" is standard input.
+        asked: the question; "-" reads it from standard input.
         system: a system prompt, or "@FILE"; that of the earlier run if None.
         earlier: the run that is followed up. Its images are read again where they are still as they
             were, unless others are given.
@@ -104,8 +104,7 @@ def read_question(
     Raises:
         InputError: something of it cannot be used; the message says what to do.
     """
-    *given, asked = words
-    images = (*given, *more_images)
+    given = bool(images)
     if STDIN in images and asked == STDIN:
         raise InputError('standard input ("-") can be an image or the question, not both')
     _check_order(images, asked)
@@ -119,10 +118,10 @@ def read_question(
         images = images or _again(earlier)
     query = load_query(images, question, context, instructions)
     if earlier is not None:
-        notes += _differences(query, images, earlier, given=bool(given or more_images))
+        notes += _differences(query, images, earlier, given=given)
     for note in () if quiet else notes:
         say(f"note: {note}")
-    return query, images
+    return query, tuple(images)
 
 
 def _check_order(images: Sequence[str], asked: str) -> None:
@@ -140,7 +139,9 @@ def _check_order(images: Sequence[str], asked: str) -> None:
         return
     near = difflib.get_close_matches(bare[0], _method_names(), n=1, cutoff=0.75)
     if near and len(bare) == 1:
-        raise InputError(f"there is no image file {bare[0]!r}, nor such a method; did you mean {near[0]!r}?")
+        raise InputError(
+            f"there is no image file {bare[0]!r}, nor such a method; did you mean {near[0]!r}?"
+        )
     if len(images) > 1:
         raise InputError(
             f"there is no image file {bare[0]!r}; if it is a word of the question, put the whole "
