@@ -63,8 +63,9 @@ def test_json_has_the_promised_shape(answered: tuple[dict[str, object], Path, by
     body, trace, said = answered
     assert set(body) == {
         *("answer", "refused", "safety", "utility", "path", "spent", "budget", "stop_reason"),
-        *("ended", "hint", "model", "preset", "profile", "trace"),
+        *("ended", "hint", "model", "preset", "profile", "trace", "method", "scored"),
     }
+    assert (body["method"], body["scored"]) == ("ecoalign", True)
     assert body["trace"] == "run.jsonl"
     assert (body["model"], body["preset"]) == ("embedded", "default")
     assert body["budget"] == {"tokens": 8000, "usd": None, "seconds": None}
@@ -163,4 +164,5 @@ def test_display_on_a_terminal_leaves_standard_output_alone(tmp_path: Path) -> N
     assert b"\x1b" not in answer
     assert b"horizon" in drawn
     assert b"of 8,000 tokens" in drawn
-    assert b"strongest path" in drawn
+    assert "├ answer" in drawn.decode()
+    assert b"* look" in drawn

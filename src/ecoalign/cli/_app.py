@@ -40,7 +40,8 @@ def run(arguments: list[str]) -> int:
     except TyperException as error:
         message = error.format_message()
         if message:
-            text = f"{message} (try: ecoalign --help)"
+            asked = getattr(getattr(error, "ctx", None), "command_path", "ecoalign")
+            text = f"{message} (try: {asked} --help)"
             as_json = "--json" in arguments
             report(type(error).__name__, text, error.exit_code, as_json=as_json)
         return error.exit_code

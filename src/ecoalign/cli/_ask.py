@@ -35,8 +35,6 @@ EXITS = (
 
 _METHODS = "Methods"
 
-_TALK = "What is asked"
-
 _OUTPUT = "Output"
 
 
@@ -48,7 +46,7 @@ class AskOptions:
         list[str] | None,
         Argument(
             help='Image files, none or several; "-" is standard input.',
-            metavar="[IMAGE]...",
+            metavar="IMAGE",
             show_default=False,
         ),
     ] = None
@@ -67,7 +65,6 @@ class AskOptions:
             "-i",
             help="Another image, after those; may be repeated.",
             metavar="IMAGE",
-            rich_help_panel=_TALK,
         ),
     ] = None
     system: Annotated[
@@ -76,7 +73,6 @@ class AskOptions:
             help="A system prompt, which the answer follows as to role, style and language; @FILE "
             "reads it from a file.",
             metavar="TEXT|@FILE",
-            rich_help_panel=_TALK,
         ),
     ] = None
     follow: Annotated[
@@ -85,7 +81,6 @@ class AskOptions:
             "--continue",
             help="Follow up an earlier run: that of a trace, or the last one in your history.",
             metavar="[TRACE]",
-            rich_help_panel=_TALK,
         ),
     ] = None
     method: Annotated[
@@ -381,7 +376,7 @@ class _Run:
             if now.calls:
                 by = f" by {name}" if self.several else ""
                 spent = amount(now.tokens, now.usd or None, now.seconds)
-                say(f"spent before the run ended{by}: {spent}, {counted(now.calls, 'call')}")
+                say(f"spent before the run failed{by}: {spent}, {counted(now.calls, 'call')}")
         for file in self.files.values():
             if not file.lost:
                 say(f"the trace so far is kept in {file.path}")
