@@ -145,6 +145,10 @@ def _take_path(
 
 
 def _fixed_refusal(ctx: RunContext, state: SearchState, text: str = "") -> Finished:
+    """Where nothing was judged unsafe, and a server is why there is no answer, that is an error:
+    asked again, the same question may well be answered."""
+    if not text and state.outage is not None and state.rejected <= state.unread:
+        raise state.outage
     text = text or (UNSAFE_ANSWERS if state.rejected > state.unread else FIXED_REFUSAL)
     if not state.cause and state.short is None:
         state.cause = "every thought was scored unsafe"
