@@ -102,8 +102,6 @@ class _Lines(Display):
         spent = _of_limits(self.stories[method], self.budget)
         if isinstance(event, ActionsChosen) and event.step:
             text = f"step {event.step}: {gauges.doing}; {_counts(self.stories[method])}; {spent}"
-        elif isinstance(event, RootScanned) and not event.root.cost:
-            text = "no scan: the draft is good enough"
         elif isinstance(event, Finished | RunFailed):
             text = f"{text} {spent}"
         say(f"{name}{text}")
@@ -162,14 +160,15 @@ def tree(story: Story, most: int, width: int, *, ascii_only: bool = False) -> li
         under.setdefault(_parent(node, story), []).append(node)
     guides = ("`- ", "|- ", "   ", "|  ") if ascii_only else ("└ ", "├ ", "  ", "│ ")
     rows: list[Text] = []
+    thoughts: list[bool] = []  # whether each row is one, and no step under way
 
     def draw(nodes: Sequence[Node | Option], before: str) -> None:
         for one in nodes:
             last = one is nodes[-1]
             guide = "" if one is top else guides[0 if last else 1]
             row = Text(f"{before}{guide}", style="dim", no_wrap=True, overflow="ellipsis")
-            row.append_text(_row(one, story, wide=width >= _WIDE))
-            rows.append(row)
+            rows.append(row.append_text(_row(one, story, wide=width >= _WIDE)))
+            thoughts.append(isinstance(one, Node))
             if isinstance(one, Node):
                 further = "" if one is top else before + guides[2 if last else 3]
                 below: list[Node | Option] = [*under.get(one.id, ())]
@@ -179,11 +178,10 @@ def tree(story: Story, most: int, width: int, *, ascii_only: bool = False) -> li
     top = story.nodes.get("t0")
     if top is not None:
         draw([top], "")
-    hidden = len(story.nodes) - len(kept)
-    if len(rows) > most:
-        del rows[most:]
-    if hidden:
-        rows[most - 1 :] = [Text(f"({hidden} more thoughts)", style="dim")]
+    if len(kept) < len(story.nodes) or len(rows) > most:
+        hidden = len(story.nodes) - sum(thoughts[: most - 1])
+        more = f"({counted(hidden, 'more thought')})" if hidden else "(and steps under way)"
+        rows[most - 1 :] = [Text(more, style="dim", no_wrap=True, overflow="ellipsis")]
     return rows
 
 
