@@ -9,7 +9,7 @@ from typer import Option
 from typer.exceptions import TyperException
 
 from ecoalign._version import __version__
-from ecoalign.cli import _ask, _bench, _doctor, _keys, _probe, _replay, _serve
+from ecoalign.cli import _ask, _bench, _doctor, _history, _keys, _probe, _replay, _serve
 from ecoalign.cli._errors import report
 from ecoalign.cli._options import command
 from ecoalign.cli._question import with_values
@@ -29,6 +29,7 @@ app.add_typer(_keys.app)
 command(app, "probe", epilog=_probe.EXITS)(_probe.probe)
 command(app, "doctor")(_doctor.doctor)
 command(app, "replay")(_replay.replay)
+command(app, "history")(_history.history)
 
 
 def run(arguments: list[str]) -> int:

@@ -12,7 +12,8 @@ from ecoalign.errors import InputError
 from ecoalign.graph import Thought
 from ecoalign.models import OWN_REPLY, FinishReason, Reply, ToolCall
 from ecoalign.trace._critical_path import critical_path
-from ecoalign.trace.events import Ending, Event, Finished, RunStarted, to_json
+from ecoalign.trace._files import TraceWriter
+from ecoalign.trace.events import Ending, Event, Finished, RunStarted
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,14 @@ class Trace:
         return len(self.events)
 
     def save(self, path: str | Path) -> None:
-        """Write the events as JSON lines; an existing file is replaced."""
-        lines = "".join(to_json(event) + "\n" for event in self.events)
-        Path(path).write_text(lines, encoding="utf-8", newline="\n")
+        """Write the events as JSON lines; see `TraceWriter`.
+
+        Raises:
+            InputError: the file cannot be written, or is there and is no trace.
+        """
+        with TraceWriter(path) as writer:
+            for event in self.events:
+                writer.write(event)
 
 
 @dataclass(frozen=True, slots=True)
