@@ -95,7 +95,8 @@ def test_what_a_model_says_can_neither_steer_nor_style_nor_break_a_row(text: str
 def test_a_tree_is_no_higher_and_no_wider_than_there_is_room(
     parents: list[int], most: int, width: int
 ) -> None:
-    events = [_root(), *(_thought(n, parent % n) for n, parent in enumerate(parents, 1))]
+    grown = [_thought(n, parent % n) for n, parent in enumerate(parents, 1)]
+    events: list[Event] = [_root(), *grown]
     rows = _drawn(events, most, width)
     assert len(rows) <= most
     assert all(len(row) <= width for row in rows)
@@ -116,7 +117,7 @@ def test_of_many_thoughts_the_strongest_path_and_the_newest_are_kept() -> None:
 
 
 def test_ascii_is_enough() -> None:
-    events = [_root(), _thought(1, 0), _thought(2, 1), _thought(3, 0)]
+    events: list[Event] = [_root(), _thought(1, 0), _thought(2, 1), _thought(3, 0)]
     assert all(row.isascii() for row in _drawn(events, ascii_only=True))
 
 

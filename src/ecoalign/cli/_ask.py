@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ecoalign.budget import Budget
     from ecoalign.cli._compare import Answers
     from ecoalign.cli._display import Display
+    from ecoalign.history import History
     from ecoalign.methods import Answerer
     from ecoalign.query import Query
     from ecoalign.trace import Alignment
@@ -171,6 +172,7 @@ def ask(options: AskOptions) -> None:
 
 def _ask(options: AskOptions, ending: Ending) -> None:
     from ecoalign.cli._display import chosen_mode, display
+    from ecoalign.history import History
     from ecoalign.methods import Answerer
 
     quiet = options.quiet
@@ -201,17 +203,21 @@ def _ask(options: AskOptions, ending: Ending) -> None:
         files = _traces(options, names, images, stack)
         mode = chosen_mode(False if quiet else options.progress)
         shown = stack.enter_context(display(budget, names, mode))
-        run = _Run(options, names, shown, files)
+        run = _Run(options, names, shown, files, History.of(settings))
         try:
             answers = ending.run(run.follow(answerer, query, budget))
         except KeyboardInterrupt as error:
             stack.close()
             run.deliver_finished()
             run.say_spent()
+            run.note(query, images, dict.fromkeys(names, error))
             code = report_interrupt(error, as_json=options.as_json)
             raise typer.Exit(code) from None
         stack.close()
-    run.deliver(query, answerer.model.name, budget, answers)
+    try:
+        run.deliver(query, answerer.model.name, budget, answers)
+    finally:
+        run.note(query, images, answers)
 
 
 def _names(options: AskOptions, answerer: Answerer) -> list[str]:
@@ -265,8 +271,10 @@ class _Run:
         names: Sequence[str],
         shown: Display,
         files: Mapping[str, _TraceFile],
+        history: History | None,
     ) -> None:
         self.options, self.names, self.shown, self.files = options, names, shown, files
+        self.history = history
         self.events: dict[str, list[Event]] = {name: [] for name in names}
         self.several = len(names) > 1
         self.blocks = self.several and not (options.as_json or _is_live(shown))
@@ -311,7 +319,7 @@ class _Run:
             self._deliver_one(last)
         elif self.options.as_json:
             body = to_json(query, model, budget, answers)
-            traces = {name: str(file.path) for name, file in self.files.items() if not file.lost}
+            traces = {name: str(file.path) for name, file in self.files.items() if file.kept}
             print_json(body | {"traces": traces})
         else:
             for name, one in answers.items():
@@ -331,7 +339,7 @@ class _Run:
         from ecoalign.cli._receipt import receipt
 
         self._say_notes(self.names[0])
-        kept = [str(file.path) for file in self.files.values() if not file.lost]
+        kept = [str(file.path) for file in self.files.values() if file.kept]
         if self.options.as_json:
             print_json(result_json(result, kept[0] if kept else None))
             return
@@ -364,7 +372,7 @@ class _Run:
         if self.options.quiet:
             return
         for file in self.files.values():
-            if not file.lost:
+            if file.kept:
                 say(f"trace: {file.path} (look at it: ecoalign view {file.path})")
 
     def say_spent(self) -> None:
@@ -378,8 +386,35 @@ class _Run:
                 spent = amount(now.tokens, now.usd or None, now.seconds)
                 say(f"spent before the run failed{by}: {spent}, {counted(now.calls, 'call')}")
         for file in self.files.values():
-            if not file.lost:
+            if file.kept:
                 say(f"the trace so far is kept in {file.path}")
+
+    def note(
+        self,
+        query: Query,
+        images: Sequence[str],
+        answers: Mapping[str, Alignment | EcoAlignError | KeyboardInterrupt],
+    ) -> None:
+        """Note the runs in the history, where one is wanted; one that was answered before an
+        interrupt, as it was answered."""
+        from ecoalign.trace import Alignment, Trace
+        from ecoalign.trace.events import Finished
+
+        if self.history is None:
+            return
+        for name, one in answers.items():
+            events, result = self.events[name], one
+            if isinstance(one, KeyboardInterrupt):
+                finished = events and isinstance(events[-1], Finished)
+                result = Alignment.from_events(events) if finished else KeyboardInterrupt()
+                if isinstance(result, KeyboardInterrupt):
+                    result.trace = Trace(tuple(events))  # type: ignore[attr-defined]
+            file = self.files.get(name)
+            try:
+                kept = file.path if file is not None and file.kept else None
+                self.history.add(result, query, kept, files=images)
+            except InputError as error:
+                say(f"warning: {error}")
 
 
 def _is_live(shown: Display) -> bool:
@@ -420,7 +455,7 @@ class _TraceFile:
 
     Attributes:
         path: where it is.
-        lost: whether events could not be written.
+        kept: whether all events so far are in it, and there were any.
     """
 
     def __init__(self, path: Path, stack: ExitStack) -> None:
@@ -428,15 +463,18 @@ class _TraceFile:
         from ecoalign.trace import TraceWriter
 
         self.path = path
-        self.lost = False
+        self.kept = False
+        self._lost = False
         self._writer = stack.enter_context(TraceWriter(path))
 
     def write(self, event: Event) -> None:
         """Add an event, unless the trace has ended."""
-        if self.lost:
+        if self._lost:
             return
         try:
             self._writer.write(event)
-        except OSError as error:
-            self.lost = True
-            say(f"warning: the trace {self.path} ends here: {error.strerror}")
+            self.kept = True
+        except (OSError, InputError) as error:
+            self.kept, self._lost = False, True
+            why = getattr(error, "strerror", None) or error
+            say(f"warning: the trace {self.path} ends here: {why}")

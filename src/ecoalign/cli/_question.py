@@ -238,8 +238,8 @@ def _of_history() -> Earlier:
     if entry is None:
         raise InputError(
             "there is no earlier run to continue: no history is kept unless you turn it on "
-            "(--set history=true, or history = true in ecoalign.toml); or name a trace: "
-            "--continue run.jsonl"
+            "(ECOALIGN_HISTORY=1, or history = true in ecoalign.toml). Or name a trace, which "
+            "--trace run.jsonl has written: --continue run.jsonl"
         )
     return Earlier(
         turns=(*entry.context, *_turn(entry.question, entry.answer)),
