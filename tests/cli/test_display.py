@@ -117,7 +117,8 @@ def test_of_many_thoughts_the_strongest_path_and_the_newest_are_kept() -> None:
 
 
 def test_ascii_is_enough() -> None:
-    events: list[Event] = [_root(), _thought(1, 0), _thought(2, 1), _thought(3, 0)]
+    long = _thought(3, 0, text="één " * 100)
+    events: list[Event] = [_root(), _thought(1, 0), _thought(2, 1), long]
     assert all(row.isascii() for row in _drawn(events, ascii_only=True))
 
 

@@ -382,9 +382,9 @@ class _Run:
         for name, story in self.shown.stories.items():
             now = story.gauges
             if now.calls:
-                by = f" by {name}" if self.several else ""
                 spent = amount(now.tokens, now.usd or None, now.seconds)
-                say(f"spent before the run failed{by}: {spent}, {counted(now.calls, 'call')}")
+                what = f"spent by {name}" if self.several else "spent before the run failed"
+                say(f"{what}: {spent}, {counted(now.calls, 'call')}")
         for file in self.files.values():
             if file.kept:
                 say(f"the trace so far is kept in {file.path}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from ecoalign._text import short
@@ -32,8 +34,11 @@ Mode = Literal["live", "lines", "none"]
 
 _DUMB = {"dumb", "unknown"}
 
-_CUT = {"unsafe", "pruned", "merged"}
-"""The marks of thoughts from which nothing grows any more."""
+_WORDLESS = {"unsafe", "merged"}
+"""The marks of thoughts whose words are not shown."""
+
+_LEFT = 16
+"""Rows of the tree that is left behind."""
 
 _WIDE = 90
 """Columns from which on there is room for what a thought has cost."""
@@ -108,10 +113,11 @@ class _Lines(Display):
 
 
 def _of_limits(story: Story, budget: Budget) -> str:
-    return "; ".join(f"{spent} of {limit}" for _, _, spent, limit in _bars(story, budget))
+    bars = _bars(story, budget, story.gauges.seconds)
+    return "; ".join(f"{spent} of {limit}" for _, _, spent, limit in bars)
 
 
-def _bars(story: Story, budget: Budget) -> Iterator[tuple[float, float, str, str]]:
+def _bars(story: Story, budget: Budget, seconds: float) -> Iterator[tuple[float, float, str, str]]:
     """Spent and allowed of each unit of the budget, as numbers and in words."""
     gauges = story.gauges
     if budget.tokens is not None:
@@ -119,12 +125,7 @@ def _bars(story: Story, budget: Budget) -> Iterator[tuple[float, float, str, str
     if budget.usd is not None:
         yield gauges.usd or 0.0, budget.usd, amount(usd=gauges.usd or 0.0), amount(usd=budget.usd)
     if budget.seconds is not None:
-        yield (
-            gauges.seconds,
-            budget.seconds,
-            f"{gauges.seconds:.1f}",
-            amount(seconds=budget.seconds),
-        )
+        yield seconds, budget.seconds, f"{seconds:.1f}", amount(seconds=budget.seconds)
 
 
 def _counts(story: Story) -> str:
@@ -151,93 +152,99 @@ def tree(story: Story, most: int, width: int, *, ascii_only: bool = False) -> li
         width: columns; where there are few, numbers are fewer and shorter.
         ascii_only: draw with nothing but ASCII.
     """
-    from rich.text import Text
-
-    kept = _kept(story, most)
+    above = _parents(story)
+    kept = _kept(story, above, most)
     under: dict[str, list[Node]] = {}
     for name in kept:
-        node = story.nodes[name]
-        under.setdefault(_parent(node, story), []).append(node)
+        under.setdefault(above[name], []).append(story.nodes[name])
     guides = ("`- ", "|- ", "   ", "|  ") if ascii_only else ("└ ", "├ ", "  ", "│ ")
     rows: list[Text] = []
     thoughts: list[bool] = []  # whether each row is one, and no step under way
 
     def draw(nodes: Sequence[Node | Option], before: str) -> None:
         for one in nodes:
-            last = one is nodes[-1]
-            guide = "" if one is top else guides[0 if last else 1]
-            row = Text(f"{before}{guide}", style="dim", no_wrap=True, overflow="ellipsis")
-            rows.append(row.append_text(_row(one, story, wide=width >= _WIDE)))
+            last, top = one is nodes[-1], isinstance(one, Node) and not above[one.id]
+            guide = "" if top else before + guides[0 if last else 1]
+            parts = ((guide, "dim"), *_row(one, story, wide=width >= _WIDE))
+            rows.append(line(*parts, ascii_only=ascii_only))
             thoughts.append(isinstance(one, Node))
             if isinstance(one, Node):
-                further = "" if one is top else before + guides[2 if last else 3]
                 below: list[Node | Option] = [*under.get(one.id, ())]
                 below += [option for option in one.options if option.state == "chosen"]
-                draw(below, further)
+                draw(below, "" if top else before + guides[2 if last else 3])
 
-    top = story.nodes.get("t0")
-    if top is not None:
-        draw([top], "")
+    draw(under.get("", ()), "")
     if len(kept) < len(story.nodes) or len(rows) > most:
         hidden = len(story.nodes) - sum(thoughts[: most - 1])
         more = f"({counted(hidden, 'more thought')})" if hidden else "(and steps under way)"
-        rows[most - 1 :] = [Text(more, style="dim", no_wrap=True, overflow="ellipsis")]
+        rows[most - 1 :] = [line((more, "dim"), ascii_only=ascii_only)]
     return rows
 
 
-def _parent(node: Node, story: Story) -> str:
-    return next(
-        (name for name in node.parents if name in story.nodes), "" if node.id == "t0" else "t0"
-    )
+def line(*parts: tuple[str, str], ascii_only: bool = False) -> Text:
+    """One row, cut where it is too long: pieces of text, each with its style."""
+    from rich.text import Text
+
+    # Text and not markup: what a model writes must not be read as a style.
+    row = Text(no_wrap=True, overflow="crop" if ascii_only else "ellipsis")
+    for text, style in parts:
+        row.append(text.encode("ascii", "replace").decode() if ascii_only else text, style)
+    return row
 
 
-def _kept(story: Story, most: int) -> list[str]:
+def _parents(story: Story) -> dict[str, str]:
+    """By thought the one that it is drawn under, which came before it; "" for the root."""
+    above: dict[str, str] = {}
+    for node in story.nodes.values():
+        # One that came later is the parent of a thought that was merged into this one.
+        found = next((name for name in node.parents if name in above), "t0")
+        above[node.id] = "" if node.id == "t0" else found
+    return above
+
+
+def _kept(story: Story, above: Mapping[str, str], most: int) -> list[str]:
     """The thoughts that are drawn: the strongest path, then the newest with what they grew from."""
-    kept = {name for name in story.path if name in story.nodes} | {"t0"} & story.nodes.keys()
-    room = most - 1  # the last row says what is hidden
     if len(story.nodes) <= most:
         return list(story.nodes)
-    for node in reversed(story.nodes.values()):
-        way, name = [], node.id
-        while name and name not in kept and name not in way:
-            way.append(name)
-            name = _parent(story.nodes[name], story)
+    kept, room = {"t0"}, most - 1  # the last row says what is hidden
+    ends = (name for name in story.path[-1:] if name in story.nodes)
+    for name in (*ends, *reversed(story.nodes)):
+        way, at = list[str](), name
+        while at and at not in kept:
+            way.append(at)
+            at = above[at]
         if len(kept) + len(way) <= room:
             kept.update(way)
     return [name for name in story.nodes if name in kept]
 
 
-def _row(one: Node | Option, story: Story, *, wide: bool) -> Text:
-    from rich.text import Text
-
+def _row(one: Node | Option, story: Story, *, wide: bool) -> Iterator[tuple[str, str]]:
+    """The words of a row, each with its style."""
     if isinstance(one, Option):
         words = short(one.text, 60)
-        return Text(f"{one.kind}{words and f' {words}'} ... under way", style="dim italic")
-    marks, row = set(one.marks), Text()
-    best = "path" in marks
+        yield f"{one.kind}{words and f' {words}'} ... under way", "dim italic"
+        return
+    marks = set(one.marks)
+    best = "bold" if "path" in marks else ""
     if one.kind == "root":
-        row.append("request", "bold" if best else "")
+        yield "request", best
         if one.safety is not None:
-            row.append(f"  judged {one.safety:+.2f}", _colour(one, story))
-        return row
-    row.append(f"{'* ' if best else ''}{one.kind}", "bold" if best else "")
+            yield f"  judged {one.safety:+.2f}", _colour(one, story)
+        return
+    yield f"{'* ' if best else ''}{one.kind}", best
     if one.safety is not None and one.utility is not None:
-        row.append(f"  safety {one.safety:+.2f}", _colour(one, story))
-        numbers = f"  utility {one.utility:.2f}" + f"  {one.cost:,.0f} tokens" * wide
-        row.append(numbers, "" if best else "dim")
+        yield f"  safety {one.safety:+.2f}", _colour(one, story)
+        cost = f"  {one.cost:,.0f} tokens" if wide else ""
+        yield f"  utility {one.utility:.2f}{cost}", best or "dim"
     told: list[str] = [word for word in ("draft", "fused", "confirmed") if word in marks]
     if "merged" in marks:
         told.append(f"merged into {one.into}")
-    elif "unsafe" in marks:
-        told.append("unsafe, cut")
     elif "pruned" in marks:
-        told.append("cut")
+        told += ["unsafe, cut"] if "unsafe" in marks else ["cut"]
     if told:
-        row.append(f"  [{', '.join(told)}]")
-    if not marks & _CUT:
-        # Text and not markup: what a model writes must not be read as a style.
-        row.append(f"  {short(one.text, 200)}", "bold" if best else "")
-    return row
+        yield f"  [{', '.join(told)}]", ""
+    if not marks & _WORDLESS:
+        yield f"  {short(one.text, 200)}", best
 
 
 def _colour(node: Node, story: Story) -> str:
@@ -253,6 +260,9 @@ class _Live(Display):
 
     def __init__(self, budget: Budget, methods: Sequence[str]) -> None:
         super().__init__(budget, methods)
+        # Redrawn by a thread of its own, which must not see half an event.
+        self._lock = Lock()
+        self._begun = time.monotonic()
         from rich.console import Console
         from rich.live import Live
         from rich.spinner import Spinner
@@ -265,63 +275,80 @@ class _Live(Display):
             refresh_per_second=8,
             transient=True,
             redirect_stdout=False,
-            redirect_stderr=False,
+            redirect_stderr=True,  # warnings would tear the drawing
         )
+
+    def see(self, method: str, event: Event) -> None:
+        with self._lock:
+            super().see(method, event)
 
     def __enter__(self) -> Display:
         self._live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        """Leave the tree of one run that came to its end, if there is more than a draft in it."""
+        from rich.console import Group
+
         self._live.stop()
+        (story, *others) = self.stories.values()
+        if error[0] is None and story.finished and not others and len(story.nodes) > 2:
+            width, plain = self._console.width, _ascii(self._console)
+            self._console.print(Group(*tree(story, _LEFT, width, ascii_only=plain)))
 
     def _draw(self) -> RenderableType:
         from rich.console import Group
 
-        if len(self.stories) > 1:
-            return Group(*self._side_by_side())
-        (story,) = self.stories.values()
-        lines = [*self._head(story)]
-        if story.nodes:
-            rows = max(_LEAST_ROWS, self._console.height - len(lines) - 2)
-            width = self._console.width
-            lines += tree(story, rows, width, ascii_only=_ascii(self._console))
-        return Group(*lines)
+        with self._lock:
+            if len(self.stories) > 1:
+                return Group(*self._side_by_side())
+            (story,) = self.stories.values()
+            lines = [*self._head(story)]
+            if story.nodes:
+                rows = max(_LEAST_ROWS, self._console.height - len(lines) - 2)
+                width = self._console.width
+                lines += tree(story, rows, width, ascii_only=_ascii(self._console))
+            return Group(*lines)
 
     def _head(self, story: Story) -> Iterator[RenderableType]:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
-        from rich.text import Text
 
-        gauges = story.gauges
+        gauges, seconds = story.gauges, self._seconds(story)
         doing = f"round {gauges.step}: {gauges.doing}" if gauges.step else gauges.doing
-        self._spinner.update(text=Text(doing, no_wrap=True, overflow="ellipsis"))
+        self._spinner.update(text=self._line(f"{doing} ({seconds:.0f} s)"))
         yield self._spinner
-        for spent, limit, spent_text, limit_text in _bars(story, self.budget):
+        for spent, limit, spent_text, limit_text in _bars(story, self.budget, seconds):
             money = Table.grid(padding=(0, 1))
             bar = ProgressBar(total=float(limit), completed=float(spent), width=20)
-            money.add_row(bar, Text(f"{spent_text} of {limit_text}", no_wrap=True))
+            money.add_row(bar, self._line(f"{spent_text} of {limit_text}"))
             yield money
-        terms = f"{_counts(story)}; {gauges.calls} calls"
+        terms = [counted(gauges.calls, "call")]
+        if story.nodes:
+            terms.insert(0, _counts(story))
         if gauges.step:
-            terms += (
-                f"; horizon {gauges.horizon}; 1,000 tokens must bring {1000 * gauges.price:.2f}"
-            )
-        yield Text(terms, style="dim", no_wrap=True, overflow="ellipsis")
+            price = f"price {1000 * gauges.price:.2f} a 1,000 tokens"
+            terms = [f"horizon {gauges.horizon}, {price}", *terms]
+        yield self._line("; ".join(terms), "dim")
+
+    def _line(self, text: str, style: str = "") -> Text:
+        return line((text, style), ascii_only=_ascii(self._console))
+
+    def _seconds(self, story: Story) -> float:
+        """Since the run began; while it goes on time passes between events, too."""
+        passed = story.gauges.seconds
+        return passed if story.finished else max(passed, time.monotonic() - self._begun)
 
     def _side_by_side(self) -> Iterator[RenderableType]:
         """A row for each method while it is under way."""
         from rich.table import Table
-        from rich.text import Text
 
-        self._spinner.update(text=Text("answering"))
+        self._spinner.update(text=self._line("answering"))
         yield self._spinner
         rows = Table.grid(padding=(0, 2))
         for name, story in self.stories.items():
-            spent = f"{story.gauges.tokens:,} tokens"
-            rows.add_row(
-                Text(name), Text(spent), Text(_state(story), overflow="ellipsis", no_wrap=True)
-            )
+            spent = f"{story.gauges.tokens:,} tokens, {self._seconds(story):.0f} s"
+            rows.add_row(self._line(name), self._line(spent), self._line(_state(story)))
         yield rows
 
 
