@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from ecoalign._text import harmless
 from ecoalign.cli._receipt import is_search, number, outcome, reason, threshold
-from ecoalign.cli._text import rich_console, rich_table, tell
+from ecoalign.cli._text import rich_console, tell
 from ecoalign.errors import EcoAlignError
 from ecoalign.graph import ThoughtKind
 from ecoalign.trace import Alignment
@@ -28,7 +30,11 @@ _LEAST_COLUMN = 20
 
 _LABELS = 10
 
+_ROOMY = 80
+
 _BASE = "base"
+
+_UNSCORED = "not scored"
 
 
 _FIGURES = ("outcome", "safety", "utility", "tokens", "x Base", "seconds")
@@ -68,12 +74,18 @@ def tell_block(name: str, one: Alignment | EcoAlignError) -> None:
     if isinstance(one, EcoAlignError):
         tell(f"{name} (failed)\n{_indented(str(one))}\n")
         return
-    marked = outcome(one) if one.safety is not None else f"{outcome(one)}, not scored"
+    unscored = one.safety is None and not one.refused
+    marked = f"{outcome(one)}, {_UNSCORED}" if unscored else outcome(one)
     tell(f"{name} ({marked})\n{_indented(one.answer)}\n")
 
 
 def _indented(text: str) -> str:
-    return textwrap.indent(text, "  ")
+    """Set in by two blanks; on a terminal broken between words."""
+    lines = text.split("\n")
+    if sys.stdout.isatty():
+        room = max(20, rich_console().width - 2)
+        lines = [part for one in lines for part in textwrap.wrap(one, room) or [""]]
+    return textwrap.indent("\n".join(lines), "  ")
 
 
 def tell_table(answers: Answers, *, with_answers: bool) -> None:
@@ -84,6 +96,8 @@ def tell_table(answers: Answers, *, with_answers: bool) -> None:
         answers: in their order.
         with_answers: print the answers, too.
     """
+    from rich.text import Text
+
     console = rich_console()
     room = (console.width - _LABELS) // max(1, len(answers)) - 2
     if with_answers and room >= _LEAST_COLUMN:
@@ -92,11 +106,25 @@ def tell_table(answers: Answers, *, with_answers: bool) -> None:
     if with_answers:
         for name, one in answers.items():
             tell_block(name, one)
-    rows = [(name, *_figures(one, answers)) for name, one in answers.items()]
-    console.print(rich_table(("method", *_FIGURES), rows))
+    console.print(_rows(answers, padding=2 if console.width >= _ROOMY else 1))
     for name, one in answers.items():
         if why := _why(one, answers):
-            tell(f"{name}: {why}")
+            console.print(Text(harmless(f"{name}: {why}")))
+
+
+def _rows(answers: Answers, padding: int) -> Table:
+    """A row a method, narrow enough for 60 columns."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, padding, 0, 0))
+    for head in ("method", "outcome", "safety", "utility", "tokens", "x Base", "sec"):
+        table.add_column(head, no_wrap=True)
+    for name, one in answers.items():
+        ended, safety, *rest = _figures(one, answers)
+        short = {_UNSCORED: "unscored"}.get(safety, safety)
+        table.add_row(*map(Text, (name, ended.split()[0].rstrip(","), short, *rest)))
+    return table
 
 
 def _columns(answers: Answers) -> Table:
@@ -125,8 +153,6 @@ def _columns(answers: Answers) -> Table:
 def _said(one: Alignment | EcoAlignError) -> Text:
     from rich.text import Text
 
-    from ecoalign._text import harmless
-
     if isinstance(one, EcoAlignError):
         return Text(harmless(str(one)), style="red")
     return Text(harmless(one.answer), style="bold")
@@ -141,13 +167,12 @@ def _figures(one: Alignment | EcoAlignError, answers: Answers) -> tuple[str, ...
     if isinstance(one, EcoAlignError):
         return ("failed", "-", "-", "-", "-", "-")
     times = _times_base(one, answers)
-    fixed = is_search(one) and len(one.path) == 1
-    scored = ("fixed text", "-") if fixed else (number(one.safety), number(one.utility))
-    if one.safety is None:
-        scored = ("-", "-") if one.refused else ("not scored", "not scored")
+    fixed = one.refused and (one.safety is None or (is_search(one) and len(one.path) == 1))
+    unscored = one.safety is None and not fixed
     return (
         outcome(one),
-        *scored,
+        "-" if fixed else _UNSCORED if unscored else number(one.safety),
+        "-" if fixed or unscored else number(one.utility),
         f"{one.spent.tokens.total:,}",
         "-" if times is None else f"{times:.1f}",
         f"{one.spent.seconds:.1f}",
@@ -165,7 +190,8 @@ def _why(one: Alignment | EcoAlignError, answers: Answers) -> str:
     """Why it ended as it did, in a sentence or two."""
     if isinstance(one, EcoAlignError):
         return ""
-    return "; ".join(filter(None, (reason(one), *_judged_elsewhere(one, answers))))
+    judged = next(_judged_elsewhere(one, answers), "")
+    return "; ".join(filter(None, (reason(one), judged)))
 
 
 def _judged_elsewhere(one: Alignment, answers: Answers) -> Iterator[str]:

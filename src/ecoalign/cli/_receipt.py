@@ -80,6 +80,8 @@ def reason(result: Alignment) -> str:
     told = [counted(steps[kind], *words) for kind, words in _STEPS.items() if steps[kind]]
     made = sum(isinstance(event, ThoughtAdded) for event in result.trace)
     led = f"{' and '.join(told)} led to it" if told else "no closer look was needed"
+    if result.ended == "budget":
+        led = "it is the best so far, and a larger budget may find a better one"
     unsafe = _unsafe_answers(result)
     cut = f"; before it, {_judged_unsafe(unsafe)}" if unsafe else ""
     return f"{led}; {counted(made, 'thought was', 'thoughts were')} judged in all{cut}"
