@@ -32,7 +32,6 @@ _WRITTEN_EMBEDDED = {"scan": 20, "execute": 8, "write": 8, "answer": 8, "score":
 """The same of the embedded model, whose words are tokens."""
 
 _BASELINES: Mapping[str, tuple[float, float]] = {
-    "base": (1.0, 1.0),
     "cot": (1.97, 1.14),
     "cod": (1.08, 1.04),
     "safety-prompt": (1.04, 1.05),
@@ -181,6 +180,8 @@ def _likely(model: ChatModel, call: ChatRequest) -> Usage:
 
 def _typical(method: str, preset: str, *, embedded: bool) -> tuple[float | None, str]:
     """How many times the least the mean answer takes, and how that is known."""
+    if method == "base":
+        return 1.0, "that one call"
     times, name, n = None, method, 4
     if method.partition(":")[0] == "ecoalign":
         times, of = _SEARCHES.get(preset), "the least"
