@@ -169,3 +169,21 @@ def test_display_on_a_terminal_leaves_standard_output_alone(tmp_path: Path) -> N
     # The tree stays: the draft, and the way to the answer.
     for words in ("├ answer  safety", "[draft]", "├ * look  safety", "answered by a search:"):
         assert words in plain
+
+
+@pytest.mark.parametrize(("closed", "code"), [("2>&-", 0), (">&-", 2)])
+def test_a_closed_stream_costs_nothing_and_breaks_nothing(
+    closed: str, code: int, tmp_path: Path
+) -> None:
+    command = f'"{sys.executable}" -m ecoalign ask "{SIGNS}" "{QUESTION}" --progress {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command],
+        capture_output=True,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        check=False,
+    )
+    assert done.returncode == code
+    assert bool(done.stdout.strip()) == (code == 0)
+    if code:
+        assert b"standard output is closed" in done.stderr

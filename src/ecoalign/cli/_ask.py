@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -175,6 +176,8 @@ def _ask(options: AskOptions, ending: Ending) -> None:
     from ecoalign.history import History
     from ecoalign.methods import Answerer
 
+    if sys.stdout is None:
+        raise InputError("standard output is closed: there is nowhere to print the answer")
     quiet = options.quiet
     settings = options.settings.load(options.budget)
     answerer = Answerer(settings)
@@ -418,8 +421,6 @@ class _Run:
 
 
 def _is_live(shown: Display) -> bool:
-    import sys
-
     return shown.live and sys.stdout.isatty()
 
 

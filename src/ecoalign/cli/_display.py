@@ -49,7 +49,7 @@ _LEAST_ROWS = 3
 
 def chosen_mode(wanted: bool | None) -> Mode:
     """The mode for standard error; `wanted` is the option `--progress`, None if it is not given."""
-    if wanted is False:
+    if wanted is False or sys.stderr is None:
         return "none"
     if sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in _DUMB:
         return "live"

@@ -22,6 +22,8 @@ _PIPED_WIDTH = 140
 def say(text: str) -> None:
     """Print a line on standard error, on a terminal broken between words. Does nothing if standard
     error is closed."""
+    if sys.stderr is None:
+        return
     try:
         shown = _encodable(harmless(text), sys.stderr.encoding)
         print(_broken(shown) if sys.stderr.isatty() else shown, file=sys.stderr, flush=True)
