@@ -8,6 +8,7 @@ from ecoalign.trace._drawing import drawing, mark_word
 from ecoalign.trace._files import TraceWriter, read_trace
 from ecoalign.trace._layout import layout
 from ecoalign.trace._recorder import Recorder
+from ecoalign.trace._showing import dollars, html_table
 from ecoalign.trace._story import Node, Option, Story
 from ecoalign.trace._stream import stream_events
 
@@ -20,7 +21,9 @@ __all__ = [
     "Trace",
     "TraceWriter",
     "critical_path",
+    "dollars",
     "drawing",
+    "html_table",
     "layout",
     "mark_word",
     "read_trace",
