@@ -164,7 +164,11 @@ const EcoView = (() => {
 
   // ---- the component
 
+  let mounted = 0;
+
   function mount(root, options = {}) {
+    mounted += 1;
+    const which = mounted > 1 ? ` ${mounted}` : ""; // landmarks have names of their own
     let images = options.images || [];
     let live = Boolean(options.live);
     let run = {};
@@ -216,7 +220,7 @@ const EcoView = (() => {
       ui.how,
       ui.facts,
     );
-    ui.result.setAttribute("aria-label", "Result");
+    ui.result.setAttribute("aria-label", `Result${which}`);
 
     ui.edges = svg("g", {class: "eco-edges", "aria-hidden": "true"});
     ui.nodes = svg("g", {class: "eco-nodes"});
@@ -235,7 +239,7 @@ const EcoView = (() => {
     ui.tools.setAttribute("aria-label", "Zoom");
     ui.panel = el("aside", "eco-panel");
     ui.panel.hidden = true;
-    ui.panel.setAttribute("aria-label", "The thought that was chosen");
+    ui.panel.setAttribute("aria-label", `The thought that was chosen${which}`);
     ui.legend = legend();
     ui.stage = el("div", "eco-stage", ui.svg, ui.tools, ui.hint);
     ui.body = el("div", "eco-body", ui.stage, ui.panel);
@@ -259,7 +263,7 @@ const EcoView = (() => {
       el("div", "eco-controls", ui.back, ui.play, ui.forth, ui.slider, ui.moment),
       ui.said,
     );
-    ui.replay.setAttribute("aria-label", "Replay");
+    ui.replay.setAttribute("aria-label", `Replay${which}`);
 
     ui.plots = el("div", "eco-plots");
     ui.plots.setAttribute("role", "group");
@@ -270,7 +274,7 @@ const EcoView = (() => {
     ui.about = el("details", "eco-about");
     ui.key = el("ul", "eco-key");
     ui.graph = el("section", "eco-graph", ui.key, ui.legend, ui.body, ui.replay, ui.plots);
-    ui.graph.setAttribute("aria-label", "How it was found");
+    ui.graph.setAttribute("aria-label", `How it was found${which}`);
     root.append(ui.result, ui.graph, ui.more, ui.about);
 
     // -- applying frames
@@ -529,9 +533,9 @@ const EcoView = (() => {
     // Choose the direction in which the graph is the larger, and show all of it; a graph that would
     // be too small to read starts at its beginning instead, unless `all` is wanted.
     function fit(all, keep) {
-      const rect = ui.stage.getBoundingClientRect();
-      stage = {w: rect.width || 800, h: rect.height || 480};
-      const size = {w: stage.w - overlaid(), h: stage.h};
+      const width = ui.stage.clientWidth || 800;
+      const tallest = Math.round(Math.max(320, Math.min(608, 0.56 * innerHeight)));
+      const size = {w: width - overlaid(), h: all ? ui.stage.clientHeight : tallest};
       const before = turned;
       turned = false;
       const across = fitting(bounds(), size);
@@ -541,12 +545,18 @@ const EcoView = (() => {
       if (turned !== before) for (const id of views.keys()) dirty.add(id);
       const box = bounds();
       const whole = Math.min(LARGEST, fitting(box, size));
+      if (!all) {
+        // A small graph needs no large window; one that grows, or that the panel is on, keeps it.
+        if (!live && !overlaid()) size.h = Math.min(tallest, Math.max(230, Math.round(whole * box.h) + 72));
+        ui.stage.style.height = `${size.h}px`;
+      }
+      stage = {w: width, h: size.h};
       const k = all ? Math.max(0.02, whole) : Math.max(size.w < 480 ? 0.7 : 0.5, whole);
       const inside = k <= whole + 1e-6;
       view = {k, x: (size.w - k * box.w) / 2 - k * box.x, y: (size.h - k * box.h) / 2 - k * box.y};
       if (!inside) {
         const at = place("t0");
-        if (k * box.w > size.w - 36) view.x = 24 - k * (turned ? at.x + CARD.w / 2 - size.w / 2 / k : box.x);
+        if (k * box.w > size.w - 36) view.x = turned ? size.w / 2 - k * (at.x + CARD.w / 2) : 24 - k * box.x;
         if (k * box.h > size.h - 44) view.y = turned ? 30 - k * box.y : size.h / 2 - k * (at.y + CARD.h / 2);
       }
       moved = Boolean(all);
@@ -818,7 +828,7 @@ const EcoView = (() => {
     function scores(node) {
       const forecast = (node.forecast || [])[0];
       const table = el("table", "eco-table");
-      const head = el("tr", "", el("th", ""), el("th", "", "forecast"), el("th", "", "outcome"));
+      const head = el("tr", "", el("th", "", "score"), el("th", "", "forecast"), el("th", "", "outcome"));
       table.append(el("thead", "", head));
       const body = el("tbody");
       const row = (name, guess, real) => {
@@ -1237,7 +1247,7 @@ const EcoView = (() => {
       const body = el("tbody");
       for (const point of points.slice(0, 24)) {
         const last = (point.ids || [])[(point.ids || []).length - 1];
-        const ends = last ? button(`Open ${last}, where the path ends`, (point.ids || []).join(" → "), () => open(last), "eco-link") : "–";
+        const ends = last ? button("", (point.ids || []).join(" → "), () => open(last), "eco-link") : "–";
         const th = el("th", "", ends);
         th.scope = "row";
         if (point.chosen) th.append(el("span", "eco-chip m-answer", "chosen"));
