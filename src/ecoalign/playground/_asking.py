@@ -92,15 +92,16 @@ async def ask(
             put((name, {"error": {"type": kind, "message": message}}))
 
     lanes = {name: _Lane(name) for name in methods}
-    work = asyncio.gather(*map(one, methods))
-    work.add_done_callback(lambda _: queue.put_nowait(None))
+    tasks = [asyncio.create_task(one(name)) for name in methods]
+    for task in tasks:
+        task.add_done_callback(lambda _: queue.put_nowait(None))
     try:
-        ended = False
-        while not ended:
+        left = len(tasks)
+        while left:
             batch = [await queue.get()]
             while not queue.empty():
                 batch.append(queue.get_nowait())
-            ended = None in batch
+            left -= batch.count(None)
             for name, lane in lanes.items():
                 news = [item for entry in batch if entry and entry[0] == name for item in entry[1:]]
                 events = [item for item in news if not isinstance(item, dict)]
@@ -110,10 +111,9 @@ async def ask(
                     if isinstance(item, dict):
                         yield {"lane": name, **item}
     finally:
-        work.cancel()
-        await asyncio.wait([work])
-        if not work.cancelled():
-            work.exception()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def _judged(answerer: Answerer, query: Query, text: str, ledger: Ledger) -> Json:
@@ -140,6 +140,3 @@ def problem_of(error: EcoAlignError) -> Json:
     if isinstance(error, BudgetTooSmall):
         body |= {"unit": error.unit, "smallest": error.smallest}
     return body
-
-
-__all__ = ["ask", "problem_of"]

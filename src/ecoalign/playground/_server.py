@@ -210,13 +210,14 @@ async def serve(
     Raises:
         InputError: there is no such model, or it has no key.
     """
-    playground = Playground(config, model)
-    routes = (("GET", "/api/about", playground.about), ("POST", "/api/run", playground.run))
-    server = LoopbackServer(page(), routes, sock, most_body=config.most_body)
-    try:
-        await server.run(ready, stop)
-    finally:
-        await playground.answerer.aclose()
+    with sock:
+        playground = Playground(config, model)
+        try:
+            routes = (("GET", "/api/about", playground.about), ("POST", "/api/run", playground.run))
+            server = LoopbackServer(page(), routes, sock, most_body=config.most_body)
+            await server.run(ready, stop)
+        finally:
+            await playground.answerer.aclose()
 
 
 @contextmanager
