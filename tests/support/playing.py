@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import aiohttp
 
 from ecoalign.cli._play import playground
 from ecoalign.models import ChatModel
-from ecoalign.playground import PlaygroundConfig, listen, serve
+from ecoalign.playground import PlaygroundConfig, beside, listen, serve
 from ecoalign.settings import Settings
 
 THING = Path(__file__).parents[2] / "examples" / "thing.png"
@@ -114,3 +115,44 @@ def asked(question: str = FORBIDDEN, *methods: str, **changes: object) -> dict[s
         "methods": list(methods or ("base", "ecoalign")),
         **changes,
     }
+
+
+@contextmanager
+def beside_the_test(
+    config: PlaygroundConfig | None = None, model: ChatModel | None = None
+) -> Iterator[str]:
+    """The address of a playground in a thread of its own."""
+    addresses: list[str] = []
+    config = config or playground(Settings(), None)
+    with beside(config, listen("127.0.0.1", 0), addresses.append, model=model):
+        yield addresses[0]
+
+
+class Gate:
+    """Holds a model that is asked in another thread.
+
+    Attributes:
+        reached: somebody stands before it.
+        left: somebody was cancelled before it.
+    """
+
+    def __init__(self) -> None:
+        self.reached, self.left = threading.Event(), threading.Event()
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    def open(self) -> None:
+        """Let through who stands before it."""
+        for loop, event in self._waiting:
+            loop.call_soon_threadsafe(event.set)
+        self._waiting.clear()
+
+    async def passed(self) -> None:
+        """Wait until it is opened."""
+        event = asyncio.Event()
+        self._waiting.append((asyncio.get_running_loop(), event))
+        self.reached.set()
+        try:
+            await event.wait()
+        except asyncio.CancelledError:
+            self.left.set()
+            raise

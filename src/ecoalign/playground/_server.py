@@ -222,7 +222,11 @@ async def serve(
 
 @contextmanager
 def beside(
-    config: PlaygroundConfig, sock: socket.socket, ready: Callable[[str], None]
+    config: PlaygroundConfig,
+    sock: socket.socket,
+    ready: Callable[[str], None],
+    *,
+    model: ChatModel | None = None,
 ) -> Iterator[None]:
     """Serve the playground in a thread of its own while the block runs.
 
@@ -243,7 +247,7 @@ def beside(
         try:
             with asyncio.Runner() as runner:
                 loops.append(runner.get_loop())
-                runner.run(serve(config, sock, told, stop=stop))
+                runner.run(serve(config, sock, told, model=model, stop=stop))
         except BaseException as error:
             failed.append(error)
         finally:

@@ -101,7 +101,7 @@
     if (!about.examples.length) return;
     $("examples").hidden = false;
     $("examples").replaceChildren(
-      el("span", { className: "hint" }, "or take an example:"),
+      el("span", { className: "hint" }, "or an example:"),
       ...about.examples.map((example) => {
         const url = `data:image/png;base64,${example.png}`;
         const image = el("img", { src: url, alt: "" });
