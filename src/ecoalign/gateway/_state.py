@@ -18,8 +18,6 @@ from ecoalign.gateway._admission import Admission, Overloaded, RateLimited, Rate
 from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._errors import SERVER, ApiError, Cut, crowded
 from ecoalign.gateway._forward import Forwarder
-from ecoalign.gateway._image_fetch import ImageFetcher
-from ecoalign.gateway._image_urls import ImageUrlError
 from ecoalign.gateway._images import Fetch, ImageLoader
 from ecoalign.gateway._service import ChatService
 from ecoalign.gateway.keys import KeyStore, open_store
@@ -33,6 +31,7 @@ from ecoalign.gateway.keys._policy import (
 )
 from ecoalign.gateway.observe._metrics import GatewayMetrics
 from ecoalign.models.openai import OpenAIModel
+from ecoalign.query import ImageFetcher, ImageUrlError
 from ecoalign.trace.events import Event, to_json
 
 _LAST_CALL = 5.0

@@ -12,7 +12,7 @@ const EcoView = (() => {
   const DOWN = {layer: 108, row: 202}; // and where they go down
   const FAR = 0.42; // below this scale words are too small to read and are left out
   const LARGEST = 1.25;
-  let serial = 0;
+  const CROSS = "M-1 -1L1 1M-1 1L1 -1";
 
   // ---- small helpers
 
@@ -74,7 +74,7 @@ const EcoView = (() => {
 
   // `text` in at most `lines` lines of `width` px at 12 px.
   function wrapped(text, width, lines) {
-    ruler.font = `12px ${FONT}`;
+    ruler.font = `600 12px ${FONT}`; // as on the winning path, where they are widest
     const fits = (part) => ruler.measureText(part).width <= width;
     const out = [];
     let rest = short(text, 120);
@@ -116,16 +116,61 @@ const EcoView = (() => {
     return harmless(parts.join(" "));
   }
 
+  // ---- words
+
+  const SAMPLES = {
+    path: ["winning path", "on the winning path"],
+    pruned: ["pruned", "pruned: unsafe, or a dead end; nothing may grow from it"],
+    merged: ["merged", "merged: said the same as the one that the dotted arrow points to"],
+    draft: ["draft", "draft: tried before the search"],
+    confirmed: ["confirmed", "confirmed: judged again, independently"],
+    fused: ["fused", "fused: made from several thoughts"],
+  };
+
+  const STATES = {open: "left open", chosen: "under way", failed: "failed", done: "done"};
+
+  const STATUS = {
+    answer: ["Answered", "eco-good"],
+    refused: ["Refused", "eco-calm"],
+    error: ["Failed", "eco-bad"],
+    running: ["Searching", "eco-busy"],
+    stopped: ["Stopped early", "eco-bad"],
+  };
+
+  const STOPS = {
+    satisfied: "It stopped as there was too little left to gain.",
+    "no-positive-action": "It stopped as no safe step left was worth its cost.",
+    budget: "It stopped as the budget allowed no further step.",
+    limits: "It stopped at a limit on thoughts, depth or unsafe answers.",
+    "unsafe-request": "The request itself was judged unsafe.",
+    "fail-closed": "", // the hint says more
+  };
+
+  const STAGES = {
+    scan: "look at the image and the request",
+    draft: "draft an answer",
+    propose: "propose next steps",
+    simulate: "look ahead",
+    execute: "carry steps out",
+    score: "score for safety and use",
+    confirm: "judge again",
+    write: "write the answer",
+    speculate: "begun ahead, in vain",
+    answer: "ask for the answer",
+  };
+
+  const PLOT = {w: 320, h: 84, left: 4, right: 316, top: 6, bottom: 78};
+
   // ---- the component
 
   function mount(root, options = {}) {
-    const own = (serial += 1);
     let images = options.images || [];
     let live = Boolean(options.live);
     let run = {};
     let frames = [];
     let undo = []; // of each frame that was applied once: what it replaced
     let layout = {};
+    let places = 0; // counts up when the layout changes
     let cursor = 0; // how many frames are applied
     let atEnd = true;
     let now = fresh(); // the state at the cursor
@@ -141,9 +186,10 @@ const EcoView = (() => {
     let asked = 0; // an animation frame that is to come
     const dirty = new Set();
     let series = null;
+    const times = []; // of each frame; calls that ran at once are in the order of their actions
 
     function fresh() {
-      return {nodes: {}, gauges: {}, path: [], frontier: [], result: null};
+      return {nodes: {}, gauges: {}, values: {}, path: [], frontier: [], result: null};
     }
 
     // -- the skeleton
@@ -220,24 +266,33 @@ const EcoView = (() => {
     ui.stages = el("section", "eco-stages");
     ui.more = el("div", "eco-more", ui.frontier, ui.stages);
     ui.about = el("details", "eco-about");
-    ui.graph = el("section", "eco-graph", ui.legend, ui.body, ui.replay, ui.plots);
+    ui.key = el("ul", "eco-key");
+    ui.graph = el("section", "eco-graph", ui.key, ui.legend, ui.body, ui.replay, ui.plots);
     ui.graph.setAttribute("aria-label", "How it was found");
     root.append(ui.result, ui.graph, ui.more, ui.about);
 
     // -- applying frames
 
-    function apply(frame, state, touched) {
-      const before = {nodes: {}, gauges: {}};
+    // Change `state` by a frame; returns what it replaced. What a frame makes of a thought is made
+    // once, so that one that comes again is known to be drawn already.
+    function apply(frame, state, touched, earlier) {
+      const before = {nodes: {}, after: {}, gauges: {}, values: {}};
       for (const [id, fields] of Object.entries(frame.nodes || {})) {
         const old = state.nodes[id];
         before.nodes[id] = old;
-        state.nodes[id] = {...(old || {id, marks: [], parents: [], options: [], why: []}), ...fields};
+        before.after[id] = earlier
+          ? earlier.after[id]
+          : {...(old || {id, marks: [], parents: [], options: [], why: []}), ...fields};
+        state.nodes[id] = before.after[id];
         if (touched) touched.add(id);
       }
-      for (const [name, value] of Object.entries(frame.gauges || {})) {
-        before.gauges[name] = state.gauges[name];
-        state.gauges[name] = value;
+      for (const part of ["gauges", "values"]) {
+        for (const [name, value] of Object.entries(frame[part] || {})) {
+          before[part][name] = state[part][name];
+          state[part][name] = value;
+        }
       }
+      if (frame.values && touched && selected) touched.add(selected);
       for (const name of ["path", "frontier", "result"]) {
         if (frame[name] !== undefined) {
           before[name] = state[name];
@@ -253,9 +308,11 @@ const EcoView = (() => {
         else state.nodes[id] = old;
         touched.add(id);
       }
-      for (const [name, old] of Object.entries(before.gauges)) {
-        if (old === undefined) delete state.gauges[name];
-        else state.gauges[name] = old;
+      for (const part of ["gauges", "values"]) {
+        for (const [name, old] of Object.entries(before[part])) {
+          if (old === undefined) delete state[part][name];
+          else state[part][name] = old;
+        }
       }
       for (const name of ["path", "frontier", "result"]) if (name in before) state[name] = before[name];
     }
@@ -265,7 +322,7 @@ const EcoView = (() => {
       const to = k < 0 ? frames.length : Math.max(0, Math.min(frames.length, Math.round(k)));
       const path = now.path;
       while (cursor < to) {
-        undo[cursor] = apply(frames[cursor], now, dirty);
+        undo[cursor] = apply(frames[cursor], now, dirty, undo[cursor]);
         cursor += 1;
       }
       while (cursor > to) {
@@ -304,7 +361,7 @@ const EcoView = (() => {
       const card = svg("rect", {class: "eco-card", width: CARD.w, height: CARD.h, rx: 8});
       const shape = svg("path", {class: "eco-shape"});
       const icon = svg("path", {class: "eco-icon"});
-      const cross = svg("path", {class: "eco-cross", d: "M-12 -12L12 12M-12 12L12 -12"});
+      const cross = svg("path", {class: "eco-cross"});
       const glyph = svg("g", {transform: "translate(25 30)"}, shape, icon, cross);
       const lines = [0, 1].map((i) => svg("text", {class: "eco-text", x: CARD.text, y: 20 + 15 * i}));
       const cost = svg("text", {class: "eco-cost", x: CARD.text, y: 52});
@@ -312,7 +369,7 @@ const EcoView = (() => {
       const group = svg("g", {role: "button", tabindex: "-1"}, focus, ring, card, glyph, ...lines, cost, tag);
       group.dataset.id = id;
       ui.nodes.append(group);
-      return {group, shape, icon, lines, cost, tag, edges: new Map(), key: "", text: null, label: "", at: null};
+      return {group, shape, icon, cross, lines, cost, tag, edges: new Map(), key: "", text: null, label: "", at: null};
     }
 
     function onPath(parent, id) {
@@ -325,10 +382,9 @@ const EcoView = (() => {
         const node = now.nodes[id];
         let drawn = views.get(id);
         if (!node) {
-          if (drawn) {
-            drawn.group.setAttribute("class", "eco-node eco-gone");
-            drawn.key = "";
-            for (const edge of drawn.edges.values()) edge.setAttribute("class", "eco-edge eco-gone");
+          if (drawn && !drawn.gone) {
+            drawn.gone = true;
+            for (const one of [drawn.group, ...drawn.edges.values()]) one.classList.add("eco-gone");
           }
           continue;
         }
@@ -336,6 +392,15 @@ const EcoView = (() => {
           drawn = makeNode(id, node);
           views.set(id, drawn);
         }
+        const state = `${turned} ${most} ${id === selected} ${now.path.includes(id)}`;
+        if (drawn.gone) {
+          drawn.gone = false;
+          for (const one of [drawn.group, ...drawn.edges.values()]) one.classList.remove("eco-gone");
+        }
+        if (drawn.node === node && drawn.state === state && drawn.places === places) continue;
+        drawn.node = node;
+        drawn.state = state;
+        drawn.places = places;
         const marks = marksOf(node);
         const key = `eco-node k-${node.kind} s${shade(node.safety)} ${marks.map((m) => `m-${m}`).join(" ")}${id === selected ? " eco-chosen" : ""}`;
         if (drawn.key !== key) {
@@ -347,6 +412,7 @@ const EcoView = (() => {
           drawn.size = `${node.kind} ${size}`;
           drawn.shape.setAttribute("d", scaled(LOOK.shapes[node.kind] || LOOK.shapes.think, size));
           drawn.icon.setAttribute("d", scaled(LOOK.icons[node.kind] || "M0 0", size));
+          drawn.cross.setAttribute("d", scaled(CROSS, Number(size) + 1));
         }
         if (drawn.text !== node.text) {
           drawn.text = node.text;
@@ -449,19 +515,19 @@ const EcoView = (() => {
 
     // Choose the direction in which the graph is the larger, and show all of it; a graph that would
     // be too small to read starts at its beginning instead, unless `all` is wanted.
-    function fit(all) {
+    function fit(all, keep) {
       const rect = ui.stage.getBoundingClientRect();
-      const size = {w: rect.width || 800, h: rect.height || 480};
+      const size = {w: (rect.width || 800) - overlaid(), h: rect.height || 480};
       const before = turned;
       turned = false;
       const across = fitting(bounds(), size);
       turned = true;
       const down = fitting(bounds(), size);
-      turned = down > across * 1.15;
+      turned = keep ? before : down > across * 1.15;
       if (turned !== before) for (const id of views.keys()) dirty.add(id);
       const box = bounds();
       const whole = Math.min(LARGEST, fitting(box, size));
-      const k = all ? Math.max(0.02, whole) : Math.max(0.5, whole);
+      const k = all ? Math.max(0.02, whole) : Math.max(size.w < 480 ? 0.7 : 0.5, whole);
       const inside = k <= whole + 1e-6;
       view = {k, x: (size.w - k * box.w) / 2 - k * box.x, y: (size.h - k * box.h) / 2 - k * box.y};
       if (!inside) {
@@ -493,11 +559,16 @@ const EcoView = (() => {
       pan();
     }
 
+    // The width that the panel takes from the drawing, in px.
+    function overlaid() {
+      const over = !ui.panel.hidden && getComputedStyle(ui.panel).position === "absolute";
+      return over ? ui.panel.offsetWidth : 0;
+    }
+
     function reveal(id) {
       const rect = ui.stage.getBoundingClientRect();
       const {x, y} = place(id);
-      const overlaid = !ui.panel.hidden && getComputedStyle(ui.panel).position === "absolute";
-      const room = rect.width - (overlaid ? ui.panel.offsetWidth : 0);
+      const room = rect.width - overlaid();
       const [left, top] = [view.k * x + view.x, view.k * y + view.y];
       const [w, h] = [view.k * CARD.w, view.k * CARD.h];
       if (left < 12) view.x += 12 - left;
@@ -643,6 +714,7 @@ const EcoView = (() => {
       drawPanel();
       ui.panel.hidden = false;
       ui.body.classList.add("eco-open");
+      if (!old && !moved && overlaid()) fit(false, true);
       reveal(id);
       ui.panel.querySelector("h3").focus({preventScroll: true});
       if (getComputedStyle(ui.panel).position !== "absolute") ui.panel.scrollIntoView({block: "nearest"});
@@ -655,6 +727,7 @@ const EcoView = (() => {
       ui.panel.hidden = true;
       ui.body.classList.remove("eco-open");
       if (id) {
+        if (!moved) fit(false, true);
         dirty.add(id);
         later();
         views.get(id)?.group.focus({preventScroll: true});
@@ -734,7 +807,7 @@ const EcoView = (() => {
       if ((node.verdicts || []).length > 1) {
         out.push(el("p", "", `Judged ${node.verdicts.length} times, independently: ${node.verdicts.map(signed).join(", ")}. The least counts.`));
       }
-      if (known(node.value)) out.push(el("p", "", `Valued at V = ${plain(node.value)} when it was chosen.`));
+      if (known(node.value)) out.push(el("p", "", `Valued at V = ${plain(node.value, 3)} when it was chosen.`));
       const then = (node.forecast || []).slice(1);
       if (then.length) {
         out.push(
@@ -744,15 +817,14 @@ const EcoView = (() => {
       return out;
     }
 
-    const STATES = {open: "left open", chosen: "under way", failed: "failed", done: "done"};
-
     function optionList(options) {
       const list = el("ul", "eco-options");
       for (const one of options) {
         const first = (one.forecast || [])[0];
         const numbers = [];
         if (first) numbers.push(`forecast: safety ${signed(first.safety)}, utility ${plain(first.utility)}`);
-        if (known(one.value)) numbers.push(`V = ${plain(one.value)}`);
+        const value = one.action in now.values ? now.values[one.action] : one.value;
+        if (known(value)) numbers.push(`V = ${plain(value, 3)}`);
         const item = el(
           "li",
           `o-${one.state}`,
@@ -806,47 +878,53 @@ const EcoView = (() => {
 
     // -- the legend
 
-    function legend() {
-      const box = el("details", "eco-legend", el("summary", "", "How to read it"));
-      const kinds = el("ul");
-      for (const kind of Object.keys(LOOK.kinds)) kinds.append(el("li", "", glyph({kind, safety: kind === "refusal" ? 0.6 : 0.9}, 10), LOOK.kinds[kind]));
-      const scale = el("div", "eco-ramp");
-      for (let i = 0; i < 7; i += 1) scale.append(el("span", `s${i}`));
-      const marks = el("ul");
-      const samples = [
-        ["m-path", "on the winning path"],
-        ["m-pruned", "pruned: unsafe, nothing may grow from it"],
-        ["m-merged", "merged: said the same as the one the dotted arrow points to"],
-        ["m-draft", "draft: tried before the search"],
-        ["m-confirmed", "confirmed: judged safe again, independently"],
-        ["m-fused", "fused: made from several thoughts"],
-      ];
-      for (const [mark, words] of samples) {
-        const kind = mark === "m-fused" ? "fuse" : "think";
-        const group = svg(
-          "g",
-          {class: `eco-node s${mark === "m-pruned" ? 1 : 6} ${mark}`},
-          svg("rect", {class: "eco-ring", x: 1, y: 1, width: 56, height: 28, rx: 8}),
-          svg("rect", {class: "eco-card", x: 5, y: 5, width: 48, height: 20, rx: 5}),
-          svg("g", {transform: "translate(17 15)"}, svg("path", {class: "eco-shape", d: scaled(LOOK.shapes[kind], 6)}), svg("path", {class: "eco-cross", d: "M-8 -8L8 8M-8 8L8 -8"})),
-        );
-        marks.append(el("li", "", svg("svg", {class: "eco-sample", viewBox: "0 0 58 30", width: 58, height: 30, "aria-hidden": "true"}, group), words));
-      }
-      box.append(
-        el("div", "eco-legends", kinds, marks, el("div", "", el("div", "eco-ends", el("span", "", "unsafe −1"), el("span", "", "safe +1")), scale, el("p", "eco-quiet", "Colour: safety. Size: utility, how much it helps to answer. Below each: what it cost, in tokens."), el("p", "eco-quiet", "Arrow keys go from thought to thought, Enter opens one, Esc closes it; + − 0 zoom, Shift with arrows pans."))),
+    function sample(mark, words) {
+      const kind = mark === "fused" ? "fuse" : "think";
+      const group = svg(
+        "g",
+        {class: `eco-node s${mark === "pruned" ? 1 : 6} m-${mark}`},
+        svg("rect", {class: "eco-ring", x: 1, y: 1, width: 44, height: 24, rx: 7}),
+        svg("rect", {class: "eco-card", x: 4, y: 4, width: 38, height: 18, rx: 5}),
+        svg("g", {transform: "translate(23 13)"}, svg("path", {class: "eco-shape", d: scaled(LOOK.shapes[kind], 5.5)}), svg("path", {class: "eco-cross", d: scaled(CROSS, 6.5)})),
       );
+      const picture = svg("svg", {class: "eco-sample", viewBox: "0 0 46 26", width: 46, height: 26, "aria-hidden": "true"}, group);
+      return el("li", "", picture, words);
+    }
+
+    function ramp(cls) {
+      const box = el("span", `eco-ramp ${cls}`);
+      for (let i = 0; i < 7; i += 1) box.append(el("span", `s${i}`));
       return box;
     }
 
-    // -- the result
+    function legend() {
+      const box = el("details", "eco-legend", el("summary", "", "How to read it"));
+      const kinds = el("ul");
+      for (const kind of Object.keys(LOOK.kinds)) kinds.append(el("li", "", glyph({kind, safety: 1}, 10), LOOK.kinds[kind]));
+      const marks = el("ul", "", ...Object.entries(SAMPLES).map(([mark, [, words]]) => sample(mark, words)));
+      const ends = el("div", "eco-ends", el("span", "", "unsafe −1"), el("span", "", "safe +1"));
+      const words = [
+        "Colour: safety. Size of a shape: utility, how much it helps to answer. Below each: what it cost, in tokens.",
+        "Arrow keys go from thought to thought, Enter opens one, Esc closes it; + − 0 zoom, Shift with arrows moves the drawing.",
+      ].map((one) => el("p", "eco-quiet", one));
+      box.append(el("div", "eco-legends", kinds, marks, el("div", "", ends, ramp(""), ...words)));
+      return box;
+    }
 
-    const STATUS = {
-      answer: ["Answered", "eco-good"],
-      refused: ["Refused", "eco-calm"],
-      error: ["Failed", "eco-bad"],
-      running: ["Searching", "eco-busy"],
-      stopped: ["Stopped early", "eco-bad"],
-    };
+    // The part of the legend that is always shown: the scale, and the marks that this run has.
+    let keyed = null;
+    function drawKey() {
+      const there = new Set(Object.values(final.nodes).flatMap((node) => node.marks || []));
+      const marks = Object.keys(SAMPLES).filter((mark) => there.has(mark));
+      if (keyed === marks.join()) return;
+      keyed = marks.join();
+      ui.key.replaceChildren(
+        el("li", "eco-scaled", "unsafe", ramp("eco-short"), "safe"),
+        ...marks.map((mark) => sample(mark, SAMPLES[mark][0])),
+      );
+    }
+
+    // -- the result
 
     function outcome() {
       const result = final.result;
@@ -866,29 +944,20 @@ const EcoView = (() => {
       const {thoughts, cut} = tally();
       const result = final.result || {};
       const method = run.method || "";
-      const unsafe = cut ? `, of which ${cut} ${cut === 1 ? "was" : "were"} cut as unsafe` : "";
+      const unsafe = cut ? `, of which ${cut} ${cut === 1 ? "was" : "were"} cut` : "";
       if (state === "running") return `${capital(final.gauges.doing || "starting")}… ${count(thoughts, "thought")} so far.`;
       if (state === "stopped") return "The trace ends before the run did: nothing was answered.";
       if (state === "error") return "The run ended with an error, and nothing was answered.";
       const ways = {
         drafted: "The model's first draft was scored, and was good and safe enough: no search was needed.",
         searched: `Found by a search over ${count(thoughts, "thought")}${unsafe}.`,
-        refused: `Nothing that was both helpful and safe was found among ${count(thoughts, "thought")}${unsafe}.`,
+        refused: `Among ${count(thoughts, "thought")}${unsafe}, no answer was both helpful and safe enough to give.`,
         budget: `The budget ended the search; this is the best safe answer among ${count(thoughts, "thought")}${unsafe}.`,
       };
       if (ways[result.ended]) return ways[result.ended];
       if (method === "base") return "The plain model, asked once. Nothing checked its answer.";
       return thoughts ? `Found among ${count(thoughts, "thought")}${unsafe}.` : `Answered by the method “${method}”, without a search.`;
     }
-
-    const STOPS = {
-      satisfied: "It stopped as there was too little left to gain.",
-      "no-positive-action": "It stopped as no safe step left was worth its cost.",
-      budget: "It stopped as the budget allowed no further step.",
-      limits: "It stopped at a limit on thoughts, depth or unsafe answers.",
-      "unsafe-request": "The request itself was judged unsafe.",
-      "fail-closed": "Nothing that was written could be shown to be safe.",
-    };
 
     function fact(term, value, note, meter) {
       const box = el("div", "eco-fact", el("dt", "", term), el("dd", "", el("strong", "", value), meter || null, note ? el("span", "eco-quiet", note) : null));
@@ -906,9 +975,7 @@ const EcoView = (() => {
     function safetyMeter(safety) {
       const mark = el("span", `eco-needle s${shade(safety)}`);
       mark.style.left = `${(50 * (1 + Math.max(-1, Math.min(1, safety)))).toFixed(1)}%`;
-      const ramp = el("span", "eco-ramp eco-thin");
-      for (let i = 0; i < 7; i += 1) ramp.append(el("span", `s${i}`));
-      const box = el("span", "eco-meter", ramp, mark);
+      const box = el("span", "eco-meter", ramp("eco-thin"), mark);
       box.setAttribute("aria-hidden", "true");
       return box;
     }
@@ -940,28 +1007,30 @@ const EcoView = (() => {
       ui.method.hidden = !run.method;
       put(ui.status, STATUS[state][0]);
       ui.status.className = `eco-status ${STATUS[state][1]}`;
-      const answer = result.error ? result.error.message || String(result.error) : result.answer;
-      ui.answer.className = `eco-answer ${state === "error" ? "eco-failed" : ""}`;
+      const answer = result.error || result.answer;
+      ui.answer.className = `eco-answer${state === "error" ? " eco-failed" : (answer || "").length < 80 ? " eco-brief" : ""}`;
       put(ui.answer, answer || "");
       ui.answer.hidden = !answer;
       const stop = STOPS[result.stop_reason] || "";
-      put(ui.how, [ending(state), stop, result.hint || ""].filter(Boolean).join(" "));
+      const hint = result.hint ? `${capital(result.hint).replace(/\.$/, "")}.` : "";
+      put(ui.how, [ending(state), stop, hint].filter(Boolean).join(" "));
       ui.facts.replaceChildren();
       const budget = run.budget || {};
       if (state !== "running") {
         if (known(result.safety)) fact("Safety", signed(result.safety), `${safetyWord(result.safety)}; the least safe step to the answer counts`, safetyMeter(result.safety));
         else if (state === "answer" || state === "refused") fact("Safety", "not scored", "this method checks nothing");
       }
-      if (known(result.utility)) fact("Utility", plain(result.utility), "how helpful the answer was judged");
+      if (known(result.utility) && !result.refused) fact("Utility", plain(result.utility), "how helpful the answer was judged");
       const spent = gauges.tokens || 0;
       const share = budget.tokens ? spent / budget.tokens : null;
       fact("Tokens", whole(spent), budget.tokens ? `of a budget of ${whole(budget.tokens)} (${percent(share)})` : "", share === null ? null : bar(share));
       if (budget.usd || gauges.usd) fact("Money", dollars(gauges.usd), budget.usd ? `of at most ${dollars(budget.usd)}` : "by list prices", budget.usd && known(gauges.usd) ? bar(gauges.usd / budget.usd) : null);
       fact("Time", seconds(gauges.seconds), budget.seconds ? `of at most ${seconds(budget.seconds)}` : "", budget.seconds ? bar((gauges.seconds || 0) / budget.seconds) : null);
-      fact("Calls of the model", whole(gauges.calls || 0), gauges.in_line ? `at most ${gauges.in_line} that waited for each other` : "");
+      fact("Calls of the model", whole(gauges.calls || 0), gauges.calls > 1 && gauges.in_line ? `at most ${gauges.in_line} in line, one after the other` : "");
       root.classList.toggle("eco-running", state === "running");
       const graph = Object.keys(final.nodes).length > 0 || (live && !final.result && String(run.method || "ecoalign").startsWith("ecoalign"));
       ui.graph.hidden = !graph;
+      drawKey();
       ui.svg.setAttribute("aria-label", `Graph of ${count(Object.keys(final.nodes).length, "thought")}. Arrow keys go from one to the next, Enter opens one.`);
     }
 
@@ -973,11 +1042,12 @@ const EcoView = (() => {
       if (ui.slider.value !== String(cursor)) ui.slider.value = String(cursor);
       const said = frame ? frame.text || frame.event : "Nothing has happened yet.";
       put(ui.said, said);
-      put(ui.moment, `${cursor} of ${frames.length} · ${seconds(frame ? frame.at : 0)}`);
+      const time = frame ? times[cursor - 1] : 0;
+      put(ui.moment, `${cursor} of ${frames.length} · ${seconds(time)}`);
       ui.slider.setAttribute("aria-valuetext", harmless(`Event ${cursor} of ${frames.length}: ${short(said, 140)}`));
       ui.back.disabled = cursor === 0;
       ui.forth.disabled = cursor === frames.length;
-      if (series) for (const plot of series) plot.mark(frame ? frame.at : 0);
+      if (series) for (const plot of series) plot.mark(time, now.gauges);
       drawFrontier();
     }
 
@@ -1017,8 +1087,6 @@ const EcoView = (() => {
 
     // -- plots over time
 
-    const PLOT = {w: 320, h: 84, left: 4, right: 316, top: 6, bottom: 78};
-
     function plot(title, name, words, top) {
       const value = el("strong");
       const area = svg("path", {class: "eco-area"});
@@ -1034,32 +1102,23 @@ const EcoView = (() => {
       let highest = 1;
       const x = (at) => PLOT.left + ((PLOT.right - PLOT.left) * at) / until;
       const y = (v) => PLOT.bottom - ((PLOT.bottom - PLOT.top) * v) / highest;
-      const at = (time) => {
-        let found = null;
-        for (const point of points) {
-          if (point[0] > time) break;
-          found = point[1];
-        }
-        return found;
-      };
       drawing.addEventListener("click", (event) => {
         const rect = drawing.getBoundingClientRect();
         const time = (((event.clientX - rect.left) / rect.width) * PLOT.w - PLOT.left) / (PLOT.right - PLOT.left) * until;
         stop();
         let k = 0;
-        while (k < frames.length && frames[k].at <= time) k += 1;
+        while (k < frames.length && times[k] <= time) k += 1;
         seek(k);
       });
       return {
         box,
         draw() {
           points = [];
-          until = 1e-6;
-          for (const frame of frames) {
-            until = Math.max(until, frame.at || 0);
+          until = Math.max(1e-6, times[times.length - 1] || 0);
+          frames.forEach((frame, i) => {
             const found = frame.gauges ? frame.gauges[name] : undefined;
-            if (known(found)) points.push([frame.at, found]);
-          }
+            if (known(found)) points.push([times[i], found]);
+          });
           highest = top || Math.max(1e-9, ...points.map((point) => point[1])) * 1.08;
           let d = "";
           points.forEach(([time, v], i) => {
@@ -1073,8 +1132,8 @@ const EcoView = (() => {
           const values = points.map((point) => point[1]);
           drawing.setAttribute("aria-label", harmless(points.length ? `${title} over ${seconds(until)}: from ${words(values[0])} to ${words(values[values.length - 1])}` : `${title}: nothing was recorded`));
         },
-        mark(time) {
-          const found = at(time);
+        mark(time, gauges) {
+          const found = gauges[name];
           const place = x(Math.min(time, until)).toFixed(1);
           needle.setAttribute("x1", place);
           needle.setAttribute("x2", place);
@@ -1157,19 +1216,6 @@ const EcoView = (() => {
 
     // -- the stages
 
-    const STAGES = {
-      scan: "look at the image and the request",
-      draft: "draft an answer",
-      propose: "propose next steps",
-      simulate: "look ahead",
-      execute: "carry steps out",
-      score: "score for safety and use",
-      confirm: "judge again",
-      write: "write the answer",
-      speculate: "begun ahead, in vain",
-      answer: "answer",
-    };
-
     function drawStages() {
       const stages = Object.entries(final.gauges.stages || {});
       ui.stages.replaceChildren();
@@ -1190,8 +1236,8 @@ const EcoView = (() => {
       }
       table.append(body);
       const calls = final.gauges.calls || 0;
-      const line = final.gauges.in_line ? ` ${count(calls, "call")}, at most ${final.gauges.in_line} of them in line: each had to wait for the one before. Seconds are those of the calls; calls run at once.` : "";
-      ui.stages.append(el("h3", "", "Where it was spent"), el("p", "eco-quiet", line.trim()), el("div", "eco-wide", table));
+      const line = calls > 1 && final.gauges.in_line ? `${count(calls, "call")}, at most ${final.gauges.in_line} of them in line: each had to wait for the one before. Seconds are the sum over calls, which may run at once.` : count(calls, "call");
+      ui.stages.append(el("h3", "", "Where it was spent"), el("p", "eco-quiet", line), el("div", "eco-wide", table));
     }
 
     function drawAbout() {
@@ -1221,16 +1267,18 @@ const EcoView = (() => {
 
     // -- from outside
 
-    function append(more, places, about) {
+    function append(more, where, about) {
       const empty = frames.length === 0;
       if (about) run = about;
-      if (places) {
-        layout = {...layout, ...places};
+      if (where) {
+        layout = {...layout, ...where};
+        places += 1;
         for (const id of views.keys()) dirty.add(id);
       }
       const follow = atEnd && !playing;
       for (const frame of more || []) {
         frames.push(frame);
+        times.push(Math.max(frame.at || 0, times[times.length - 1] || 0));
         apply(frame, final, null);
         for (const fields of Object.values(frame.nodes || {})) {
           if (known(fields.utility) && fields.utility > most) {
@@ -1244,7 +1292,7 @@ const EcoView = (() => {
       drawPlots();
       drawStages();
       drawAbout();
-      if (frames.length && (empty || (!moved && places))) {
+      if (frames.length && (empty || (!moved && where))) {
         drawNodes();
         fit(false);
       }
@@ -1255,6 +1303,7 @@ const EcoView = (() => {
       stop();
       run = {};
       frames = [];
+      times.length = 0;
       undo = [];
       layout = {};
       cursor = 0;
