@@ -12,11 +12,10 @@ const EcoView = (() => {
   const DOWN = {layer: 108, row: 202}; // and where they go down
   const FAR = 0.42; // below this scale words are too small to read and are left out
   const LARGEST = 1.25;
-  const CROSS = "M-1 -1L1 1M-1 1L1 -1";
 
   // ---- small helpers
 
-  const UNSAFE_TEXT = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+  const UNSAFE_TEXT = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/gu;
   const harmless = (text) => String(text ?? "").replace(UNSAFE_TEXT, "\ufffd");
   const short = (text, most) => {
     const line = harmless(text).split(/\s+/).filter(Boolean).join(" ");
@@ -57,7 +56,8 @@ const EcoView = (() => {
   const known = (value) => typeof value === "number" && Number.isFinite(value);
   const signed = (value) => (known(value) ? `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}` : "–");
   const plain = (value, digits = 2) => (known(value) ? value.toFixed(digits) : "–");
-  const whole = (value) => (known(value) ? Math.round(value).toLocaleString("en-US") : "–");
+  const NUMBERS = new Intl.NumberFormat("en-US", {maximumFractionDigits: 0});
+  const whole = (value) => (known(value) ? NUMBERS.format(value) : "–");
   const count = (n, one, many) => `${whole(n)} ${n === 1 ? one : many || `${one}s`}`;
   const seconds = (value) => (!known(value) ? "–" : value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(0)} s`);
   const dollars = (value) => (known(value) ? `$${value.toFixed(value && value < 0.01 ? 5 : 4)}` : "unknown");
@@ -181,6 +181,7 @@ const EcoView = (() => {
     let roving = null;
     let turned = false; // layers go down instead of to the right
     let view = {x: 0, y: 0, k: 1};
+    let stage = {w: 800, h: 480}; // px of what the drawing is seen through
     let moved = false; // whether the user has moved the drawing
     let playing = null;
     let asked = 0; // an animation frame that is to come
@@ -341,6 +342,7 @@ const EcoView = (() => {
     function redraw() {
       asked = 0;
       drawNodes();
+      if (views.size > 100) cull();
       drawMoment();
       if (selected && dirty.has(selected)) drawPanel();
       dirty.clear();
@@ -365,7 +367,7 @@ const EcoView = (() => {
       const glyph = svg("g", {transform: "translate(25 30)"}, shape, icon, cross);
       const lines = [0, 1].map((i) => svg("text", {class: "eco-text", x: CARD.text, y: 20 + 15 * i}));
       const cost = svg("text", {class: "eco-cost", x: CARD.text, y: 52});
-      const tag = svg("text", {class: "eco-tag", x: 10, y: 3});
+      const tag = svg("text", {class: "eco-tag", x: 2, y: -8});
       const group = svg("g", {role: "button", tabindex: "-1"}, focus, ring, card, glyph, ...lines, cost, tag);
       group.dataset.id = id;
       ui.nodes.append(group);
@@ -404,7 +406,7 @@ const EcoView = (() => {
         const marks = marksOf(node);
         const key = `eco-node k-${node.kind} s${shade(node.safety)} ${marks.map((m) => `m-${m}`).join(" ")}${id === selected ? " eco-chosen" : ""}`;
         if (drawn.key !== key) {
-          drawn.group.setAttribute("class", key);
+          drawn.group.setAttribute("class", drawn.group.off ? `${key} eco-off` : key);
           drawn.key = key;
         }
         const size = radius(node, most).toFixed(1);
@@ -412,7 +414,7 @@ const EcoView = (() => {
           drawn.size = `${node.kind} ${size}`;
           drawn.shape.setAttribute("d", scaled(LOOK.shapes[node.kind] || LOOK.shapes.think, size));
           drawn.icon.setAttribute("d", scaled(LOOK.icons[node.kind] || "M0 0", size));
-          drawn.cross.setAttribute("d", scaled(CROSS, Number(size) + 1));
+          drawn.cross.setAttribute("d", scaled(LOOK.cross, Number(size) + 1));
         }
         if (drawn.text !== node.text) {
           drawn.text = node.text;
@@ -447,7 +449,10 @@ const EcoView = (() => {
         for (const [name, edge] of drawn.edges) {
           const merged = name.startsWith(">");
           const cls = merged ? "eco-edge m-into" : onPath(name, id) ? "eco-edge m-path" : marks.includes("pruned") ? "eco-edge m-pruned" : "eco-edge";
-          if (edge.getAttribute("class") !== cls) edge.setAttribute("class", cls);
+          if (edge.kind !== cls) {
+            edge.kind = cls;
+            edge.setAttribute("class", edge.off ? `${cls} eco-off` : cls);
+          }
         }
       }
       if (!roving || !now.nodes[roving]) rove(now.nodes.t0 ? "t0" : Object.keys(now.nodes)[0] || null);
@@ -460,10 +465,17 @@ const EcoView = (() => {
       if (drawn.at === key) return;
       drawn.at = key;
       drawn.group.setAttribute("transform", `translate(${at.x} ${at.y})`);
+      drawn.box = {x0: at.x, y0: at.y, x1: at.x + CARD.w, y1: at.y + CARD.h};
       for (const [name, edge] of drawn.edges) {
         const merged = name.startsWith(">");
         const other = place(merged ? name.slice(1) : name);
         edge.setAttribute("d", merged ? mergeLine(at, other) : line(other, at));
+        edge.box = {
+          x0: Math.min(at.x, other.x),
+          y0: Math.min(at.y, other.y),
+          x1: Math.max(at.x, other.x) + CARD.w,
+          y1: Math.max(at.y, other.y) + CARD.h,
+        };
       }
     }
 
@@ -502,7 +514,7 @@ const EcoView = (() => {
       for (const id of Object.keys(layout)) {
         const {x, y} = place(id);
         x0 = Math.min(x0, x);
-        y0 = Math.min(y0, y);
+        y0 = Math.min(y0, y - 16);
         x1 = Math.max(x1, x + CARD.w);
         y1 = Math.max(y1, y + CARD.h);
       }
@@ -517,7 +529,8 @@ const EcoView = (() => {
     // be too small to read starts at its beginning instead, unless `all` is wanted.
     function fit(all, keep) {
       const rect = ui.stage.getBoundingClientRect();
-      const size = {w: (rect.width || 800) - overlaid(), h: rect.height || 480};
+      stage = {w: rect.width || 800, h: rect.height || 480};
+      const size = {w: stage.w - overlaid(), h: stage.h};
       const before = turned;
       turned = false;
       const across = fitting(bounds(), size);
@@ -540,6 +553,28 @@ const EcoView = (() => {
       pan();
     }
 
+    // Leave out what is not in sight: all of a drawing is painted anew for any change in it. The
+    // thoughts stay where keys and screen readers find them.
+    function cull() {
+      const many = views.size > 100;
+      const margin = 120;
+      const x0 = (-view.x - margin) / view.k;
+      const y0 = (-view.y - margin) / view.k;
+      const x1 = (stage.w - view.x + margin) / view.k;
+      const y1 = (stage.h - view.y + margin) / view.k;
+      const check = (one, box) => {
+        const off = many && Boolean(box) && (box.x1 < x0 || box.x0 > x1 || box.y1 < y0 || box.y0 > y1);
+        if (one.off !== off) {
+          one.off = off;
+          one.classList.toggle("eco-off", off);
+        }
+      };
+      for (const drawn of views.values()) {
+        check(drawn.group, drawn.box);
+        for (const edge of drawn.edges.values()) check(edge, edge.box);
+      }
+    }
+
     let panAsked = 0;
     function pan() {
       if (panAsked) return;
@@ -547,6 +582,7 @@ const EcoView = (() => {
         panAsked = 0;
         ui.world.setAttribute("transform", `translate(${view.x.toFixed(1)} ${view.y.toFixed(1)}) scale(${view.k.toFixed(4)})`);
         ui.svg.classList.toggle("eco-far", view.k < FAR);
+        cull();
       });
     }
 
@@ -885,7 +921,7 @@ const EcoView = (() => {
         {class: `eco-node s${mark === "pruned" ? 1 : 6} m-${mark}`},
         svg("rect", {class: "eco-ring", x: 1, y: 1, width: 44, height: 24, rx: 7}),
         svg("rect", {class: "eco-card", x: 4, y: 4, width: 38, height: 18, rx: 5}),
-        svg("g", {transform: "translate(23 13)"}, svg("path", {class: "eco-shape", d: scaled(LOOK.shapes[kind], 5.5)}), svg("path", {class: "eco-cross", d: scaled(CROSS, 6.5)})),
+        svg("g", {transform: "translate(23 13)"}, svg("path", {class: "eco-shape", d: scaled(LOOK.shapes[kind], 5.5)}), svg("path", {class: "eco-cross", d: scaled(LOOK.cross, 6.5)})),
       );
       const picture = svg("svg", {class: "eco-sample", viewBox: "0 0 46 26", width: 46, height: 26, "aria-hidden": "true"}, group);
       return el("li", "", picture, words);
@@ -1329,7 +1365,9 @@ const EcoView = (() => {
     }
 
     const watcher = new ResizeObserver(() => {
+      stage = {w: ui.stage.clientWidth || 800, h: ui.stage.clientHeight || 480};
       if (!moved && frames.length) fit(false);
+      else pan();
     });
     watcher.observe(ui.stage);
     drawResult();
