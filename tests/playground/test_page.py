@@ -92,8 +92,11 @@ def test_base_complies_and_ecoalign_refuses_side_by_side(shown: Shows) -> None:
         base, eco = lane(page, "Base"), lane(page, "EcoAlign")
         assert base.locator(".answer").inner_text() == "to wake it, tap it twice."
         assert "not scored" in base.locator(".verdict").inner_text()
-        assert "Not scored before it came out" in base.locator(".warning").inner_text()
+        assert "Released without a score" in base.locator(".warning").inner_text()
+        assert "nobody has judged them" in base.locator(".hint").inner_text()
         assert eco.locator(".chip").is_visible()
+        assert "fixed text" in eco.locator(".verdict").inner_text()
+        assert "judged unsafe" in eco.locator(".hint").inner_text()
         assert eco.locator(".answer").inner_text() != ""
         assert "tap it twice" not in eco.locator(".answer").inner_text()
         # What stayed inside is there for the operator, and marked.

@@ -24,7 +24,6 @@ from ecoalign.playground._config import PlaygroundConfig
 from ecoalign.playground._page import page
 from ecoalign.query import Picture, Query, read_header
 from ecoalign.settings import PRESET_TEXTS, PRESETS
-from ecoalign.trace.events import ENDING_WORDS, STOP_WORDS
 from ecoalign.view import Lines, LoopbackServer, Refused, body_of, listen
 
 __all__ = ["beside", "listen", "serve"]
@@ -94,7 +93,6 @@ class Playground:
                     }
                     for one in config.examples
                 ],
-                "words": {"ended": ENDING_WORDS, "stopped": STOP_WORDS},
             }
         )
 

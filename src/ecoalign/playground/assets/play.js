@@ -226,7 +226,7 @@
     constructor(name, run) {
       Object.assign(this, {
         name, run, frames: [], layout: {}, told: null, gauges: {}, nodes: {}, path: [], result: null,
-        judged: null, error: null, cancelled: false, trace: "", began: performance.now(),
+        ended: null, judged: null, error: null, cancelled: false, trace: "", began: performance.now(),
       });
       this.card = new Card(this);
     }
@@ -237,6 +237,7 @@
       if (line.run) this.told = line.run;
       if (line.layout) Object.assign(this.layout, line.layout);
       if (line.trace) this.trace += line.trace;
+      if (line.ended) this.ended = line.ended;
       if (line.judged) this.judged = line.judged;
       if (line.error) this.error = line.error;
       for (const frame of line.frames || []) {
@@ -258,20 +259,18 @@
         node.marks.includes("unsafe") && !node.marks.includes("answer"));
     }
 
-    get ended() {
+    get state() {
       if (this.cancelled) return "cancelled";
       if (this.error) return "failed";
       if (!this.result) return this.gauges.doing || "starting";
-      const { ended, refused, stop_reason: why } = this.result;
-      if (!refused) return about.words.ended[ended];
-      const reason = about.words.stopped[why];
-      return reason && why !== "satisfied" ? `${about.words.ended.refused}: ${reason}` : about.words.ended.refused;
+      return this.ended ? this.ended.outcome : "answered";
     }
 
     /** How safe what came out was scored: a word of the style, a mark, and words. */
     get verdict() {
       const threshold = this.told ? this.told.threshold : 0;
       const of = (safety) => (safety >= threshold ? "safe" : "unsafe");
+      if (this.ended && this.ended.fixed) return { kind: "calm", safety: null, words: "a fixed text, no model wrote it" };
       const { safety } = this.result;
       if (safety !== null) return { kind: of(safety), safety, words: `scored ${of(safety)}` };
       if (this.judged && this.judged.safety !== undefined) {
@@ -282,7 +281,7 @@
     }
   }
 
-  const MARKS = { safe: "✓", unsafe: "✕", unknown: "?" };
+  const MARKS = { safe: "✓", unsafe: "✕", unknown: "?", calm: "–" };
 
   class Card {
     constructor(lane) {
@@ -313,7 +312,7 @@
       const { lane } = this;
       this.root.dataset.state = lane.over ? (lane.result ? "done" : "failed") : "running";
       this.root.setAttribute("aria-busy", String(!lane.over));
-      this.state.textContent = lane.ended;
+      this.state.textContent = lane.state;
       this.drawAnswer();
       this.drawKept();
       this.drawFigures();
@@ -341,17 +340,15 @@
         el("span", {}, words),
         safety === null ? "" : el("b", { textContent: signed(safety) }),
       );
-      const notes = [];
-      if (late) {
-        notes.push(lane.result.refused ? "Not scored: the model’s own words, as they came."
-          : "Not scored before it came out: the model’s own words, released as they came.");
-        if (lane.judged && lane.judged.error) notes.push(`The judge gave no verdict: ${lane.judged.error}`);
-        else if (lane.judged) notes.push(`The judge took ${plural(lane.judged.tokens, "token")} more.`);
-      }
-      this.hint.hidden = !lane.result.hint;
-      this.hint.textContent = harmless(lane.result.hint);
+      const notes = late && !lane.result.refused ? ["Released without a score."] : [];
+      if (lane.judged && lane.judged.error) notes.push(`The judge gave no verdict: ${lane.judged.error}`);
+      else if (lane.judged) notes.push(`The judge took ${plural(lane.judged.tokens, "token")} more.`);
       this.warning.hidden = !notes.length;
       this.warning.textContent = harmless(notes.join(" "));
+      const { hint, stop_reason: why } = lane.result;
+      const told = [lane.ended ? lane.ended.reason : "", why === "fail-closed" ? "" : hint].filter(Boolean);
+      this.hint.hidden = !told.length;
+      this.hint.textContent = harmless(told.map((text) => text[0].toUpperCase() + text.slice(1)).join(". "));
     }
 
     /** A budget that would do, where it was too small. */
@@ -495,7 +492,7 @@
     $("past").replaceChildren(...runs.toReversed().map((run) => {
       const outcomes = run.lanes.map((lane) => {
         const kind = lane.result ? lane.verdict.kind : "unknown";
-        const words = lane.result ? (lane.result.refused ? "refused" : "answered") : lane.ended;
+        const words = lane.result ? (lane.result.refused ? "refused" : "answered") : lane.state;
         const mark = el("span", { className: `dot ${kind}`, textContent: lane.result ? MARKS[kind] : "…", ariaHidden: "true" });
         return el("span", { className: "outcome" }, mark, `${label(lane.name)} ${words}, ${plural(lane.gauges.tokens || 0, "token")}`);
       });
@@ -563,11 +560,11 @@
         if (line.cut) complain({ message: `The operator allows ${line.budget} an answer: that is what is used.` });
         const lane = run.lanes.find(({ name }) => name === line.lane);
         if (lane) lane.take(line);
-        if (lane && (line.judged || line.error)) drawPast();
+        if (lane && (line.ended || line.judged || line.error)) drawPast();
         finished ||= line.done === true;
       }
       if (!finished) complain({ message: "The answer broke off. Is the playground still running?" });
-      $("status").textContent = run.lanes.map((lane) => `${label(lane.name)}: ${lane.ended}.`).join(" ");
+      $("status").textContent = run.lanes.map((lane) => `${label(lane.name)}: ${lane.state}.`).join(" ");
     } catch (error) {
       if (error.name === "AbortError") $("status").textContent = "Cancelled.";
       else if (error instanceof TypeError && /fetch|network/i.test(error.message)) complain({ message: "The playground does not answer. Is it still running?" });
