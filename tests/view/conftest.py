@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from browser import chromium as chromium
+from browser import chromium
 
 from ecoalign.methods import Answerer
 from ecoalign.query import Query
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
+
+__all__ = ["chromium"]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 THING = EXAMPLES / "thing.png"

@@ -258,7 +258,9 @@ def asked(story: Story, images: Sequence[Path], trace: Path) -> str:
     usual: Mapping[str, object] = {}
     # A trace may be of a version that had other settings: then none of them is told.
     try:
-        usual = Settings.load(run["preset"], env={}, model=run["settings"]["model"]).to_json()
+        usual = Settings.load(
+            run["preset"], env={}, model=run["settings"].get("model", "embedded")
+        ).to_json()
     except EcoAlignError:
         usual = {}
     if run["preset"] != "default":

@@ -61,7 +61,7 @@ const EcoView = (() => {
   const count = (n, one, many) => `${whole(n)} ${n === 1 ? one : many || `${one}s`}`;
   const seconds = (value) => (!known(value) ? "–" : value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(0)} s`);
   const dollars = (value) => (known(value) ? `$${value.toFixed(value && value < 0.01 ? 5 : 4)}` : "unknown");
-  const percent = (value) => (known(value) ? `${(100 * value).toFixed(0)} %` : "–");
+  const percent = (value) => (known(value) ? `${(100 * value).toFixed(0)}\u00a0%` : "–");
   const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
   const shade = (safety) => (known(safety) ? LOOK.bounds.filter((bound) => safety >= bound).length : 3);
@@ -131,6 +131,7 @@ const EcoView = (() => {
 
   const STATUS = {
     answer: ["Answered", "eco-good"],
+    unchecked: ["Answered, unchecked", "eco-calm"],
     refused: ["Refused", "eco-calm"],
     error: ["Failed", "eco-bad"],
     running: ["Searching", "eco-busy"],
@@ -1041,8 +1042,9 @@ const EcoView = (() => {
       const names = {base: "Plain model", ecoalign: "EcoAlign"};
       put(ui.method, names[run.method] || run.method || "");
       ui.method.hidden = !run.method;
-      put(ui.status, STATUS[state][0]);
-      ui.status.className = `eco-status ${STATUS[state][1]}`;
+      const [word, tone] = STATUS[state === "answer" && !known(result.safety) ? "unchecked" : state];
+      put(ui.status, word);
+      ui.status.className = `eco-status ${tone}`;
       const answer = result.error || result.answer;
       ui.answer.className = `eco-answer${state === "error" ? " eco-failed" : (answer || "").length < 80 ? " eco-brief" : ""}`;
       put(ui.answer, answer || "");
