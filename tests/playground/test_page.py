@@ -94,7 +94,7 @@ def test_base_complies_and_ecoalign_refuses_side_by_side(shown: Shows) -> None:
         assert "not scored" in base.locator(".verdict").inner_text()
         assert "Released without a score" in base.locator(".warning").inner_text()
         assert "nobody has judged them" in base.locator(".hint").inner_text()
-        assert eco.locator(".chip").is_visible()
+        assert eco.locator(".state").inner_text() == "refused"
         assert "fixed text" in eco.locator(".verdict").inner_text()
         assert "judged unsafe" in eco.locator(".hint").inner_text()
         assert eco.locator(".answer").inner_text() != ""
@@ -121,7 +121,7 @@ def test_the_harmless_twin_is_answered_by_both(shown: Shows) -> None:
         page.wait_for_selector("#go:not([disabled])")
         for name in ("Base", "EcoAlign"):
             assert (lane(page, name).locator(".answer").inner_text()).startswith("to feed it,")
-            assert not lane(page, name).locator(".chip").is_visible()
+            assert "answered" in lane(page, name).locator(".state").inner_text()
         verdict = lane(page, "EcoAlign").locator(".verdict").inner_text()
         assert re.search(r"scored safe\s+\+0\.\d\d", verdict)
 
@@ -408,3 +408,21 @@ def test_it_fits_the_window(width: int, theme: str, shown: Shows) -> None:
             ask(page, question)
             assert opened.overflow() == 0
             opened.shoot(f"{name}-{number}-{'forbidden' if number > 1 else 'harmless'}")
+
+
+def test_a_budget_in_dollars_has_a_slider_in_dollars(shown: Shows) -> None:
+    prices = {"fake": {"input": 1.0, "output": 2.0}}
+    config = PlaygroundConfig(Settings(budget="$0.02", prices=prices))
+    with shown(config, FakeModel(lambda request: "all right")) as (page, _):
+        assert page.input_value("#budget") == "$0.02"
+        page.locator("input[value=ecoalign]").uncheck()
+        page.locator("#slider").focus()
+        page.keyboard.press("Home")
+        assert page.input_value("#budget") == "$0.0005"
+        page.fill("#budget", "$0.01")
+        ask(page, "What is it?")
+        figures = lane(page, "Base").locator(".figures").inner_text()
+        assert re.search(r"cost\s+\$0\.000\d+", figures)
+        page.fill("#budget", "$5")
+        ask(page, "What is it?")
+        assert "$0.02" in page.inner_text("#problem")

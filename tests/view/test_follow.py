@@ -3,12 +3,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from queue import Queue
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from browser import tab
 from command import SIGNS
 
 from ecoalign.errors import InputError
@@ -18,6 +21,9 @@ from ecoalign.settings import Settings
 from ecoalign.trace import Story
 from ecoalign.trace.events import Event, to_json
 from ecoalign.view import follow
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 Json = dict[str, Any]
 
@@ -181,3 +187,43 @@ async def test_a_folder_is_no_trace(tmp_path: Path) -> None:
 async def test_it_listens_on_this_machine_only(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="this machine only"):
         await follow([tmp_path / "run.jsonl"], {}, "192.0.2.1", 0, print)
+
+
+def test_a_browser_follows_a_run_that_grows(chromium: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with ThreadPoolExecutor(1) as pool:
+        # Playwright holds the event loop of this thread.
+        events = pool.submit(asyncio.run, run_of()).result()
+        stop, addresses = asyncio.Event(), Queue[str]()
+
+        loops: list[asyncio.AbstractEventLoop] = []
+
+        def work() -> None:
+            with asyncio.Runner() as runner:
+                loops.append(runner.get_loop())
+                runner.run(follow([path], {}, "127.0.0.1", 0, addresses.put, stop=stop))
+
+        served = pool.submit(work)
+        try:
+            with tab(chromium) as opened:
+                page = opened.page
+                page.goto(addresses.get(timeout=30))
+                state = page.locator("#eco-link-state")
+                state.get_by_text("Following the run").wait_for()
+                assert page.evaluate("location.hash") == ""
+                with path.open("w", encoding="utf-8") as file:
+                    file.write(written(events[:9]))
+                    file.flush()
+                    page.locator(".eco-node[data-id]").first.wait_for()
+                    some = page.locator(".eco-node[data-id]").count()
+                    file.write(written(events[9:]))
+                state.get_by_text("The run has ended").wait_for()
+                assert page.locator(".eco-node[data-id]").count() > some
+                assert page.get_by_text("59.", exact=True).first.is_visible()
+                # It can be loaded again: the tab keeps the token.
+                page.reload()
+                state.get_by_text("The run has ended").wait_for()
+                assert page.evaluate("ecoViews[0].length") == len(events)
+        finally:
+            loops[0].call_soon_threadsafe(stop.set)
+            served.result()

@@ -65,9 +65,10 @@
   }
 
   async function addFiles(files) {
+    if (!about) return;
     const found = [...files].filter((file) => file.type.startsWith("image/"));
     if (!found.length) {
-      if (files.length) complain({ message: "That is no picture: choose a PNG, JPEG, WebP or GIF file." });
+      complain({ message: "That is no picture file: choose a PNG, JPEG, WebP or GIF. Addresses are not fetched." });
       return;
     }
     complain(null);
@@ -288,9 +289,8 @@
       this.lane = lane;
       this.title = el("h3", { textContent: label(lane.name) });
       this.state = el("p", { className: "state" });
-      this.refusal = el("span", { className: "chip", textContent: "refused" });
       this.verdict = el("span", { className: "verdict" });
-      this.chips = el("p", { className: "chips", hidden: true }, this.refusal, this.verdict);
+      this.chips = el("p", { className: "chips", hidden: true }, this.verdict);
       this.answer = el("blockquote", { className: "answer", hidden: true });
       this.warning = el("p", { className: "warning", hidden: true });
       this.hint = el("p", { className: "hint", hidden: true });
@@ -332,7 +332,6 @@
       if (!lane.result) return;
       this.answer.textContent = harmless(lane.result.answer) || "(no text)";
       this.root.classList.toggle("refused", lane.result.refused);
-      this.refusal.hidden = !lane.result.refused;
       const { kind, safety, words, late } = lane.verdict;
       this.verdict.className = `verdict ${kind}`;
       this.verdict.replaceChildren(
@@ -393,7 +392,7 @@
       this.fill.style.width = `${100 * share}%`;
       this.bar.ariaValueNow = String(Math.round(100 * share));
       const took = lane.over ? gauges.seconds || 0 : (performance.now() - lane.began) / 1000;
-      const utility = lane.result ? lane.result.utility ?? (lane.judged && lane.judged.utility) : null;
+      const utility = lane.result && !(lane.ended && lane.ended.fixed) ? lane.result.utility ?? (lane.judged && lane.judged.utility) : null;
       const rows = [
         ["safety", lane.result && lane.verdict.safety !== null ? signed(lane.verdict.safety) : "–"],
         ["utility", utility === null || utility === undefined ? "–" : utility.toFixed(2)],
@@ -467,7 +466,9 @@
 
   // -- runs --------------------------------------------------------------------------------------
 
+  const KEPT = 40; // with their traces, in memory
   const runs = [];
+  let asked = 0;
   let shown = null;
   let current = null;
   let aborter = null;
@@ -487,6 +488,25 @@
     drawPast();
   }
 
+  const forgotten = { tokens: 0, usd: 0, unpriced: false };
+
+  function spentBy(lanes) {
+    const total = { tokens: 0, usd: 0, unpriced: false };
+    for (const { gauges, judged } of lanes) {
+      total.tokens += (gauges.tokens || 0) + ((judged && judged.tokens) || 0);
+      total.usd += (gauges.usd || 0) + ((judged && judged.usd) || 0);
+      total.unpriced ||= gauges.usd === null;
+    }
+    return total;
+  }
+
+  function forget(run) {
+    const { tokens, usd, unpriced } = spentBy(run.lanes);
+    forgotten.tokens += tokens;
+    forgotten.usd += usd;
+    forgotten.unpriced ||= unpriced;
+  }
+
   function drawPast() {
     $("history").hidden = !runs.length;
     $("past").replaceChildren(...runs.toReversed().map((run) => {
@@ -496,18 +516,16 @@
         const mark = el("span", { className: `dot ${kind}`, textContent: lane.result ? MARKS[kind] : "…", ariaHidden: "true" });
         return el("span", { className: "outcome" }, mark, `${label(lane.name)} ${words}, ${plural(lane.gauges.tokens || 0, "token")}`);
       });
-      const button = el("button", { type: "button" }, el("b", { textContent: run.question }),
+      const button = el("button", { type: "button" }, el("b", { textContent: harmless(run.question) }),
         el("span", { className: "outcomes" }, ...outcomes));
       button.setAttribute("aria-current", String(run === shown));
       button.addEventListener("click", () => show(run));
       return el("li", {}, button);
     }));
-    const lanes = runs.flatMap((run) => run.lanes);
-    const extra = (unit) => lanes.reduce((sum, lane) => sum + ((lane.judged && lane.judged[unit]) || 0), 0);
-    const tokens = lanes.reduce((sum, lane) => sum + (lane.gauges.tokens || 0), 0) + extra("tokens");
-    const unpriced = lanes.some((lane) => lane.gauges.usd === null);
-    const usd = lanes.reduce((sum, lane) => sum + (lane.gauges.usd || 0), 0) + extra("usd");
-    $("spent").textContent = tokens ? `${plural(tokens, "token")}, ${unpriced ? "price unknown" : dollars(usd)}` : "nothing yet";
+    const now = spentBy(runs.flatMap((run) => run.lanes));
+    const tokens = now.tokens + forgotten.tokens;
+    const price = now.unpriced || forgotten.unpriced ? "price unknown" : dollars(now.usd + forgotten.usd);
+    $("spent").textContent = tokens ? `${plural(tokens, "token")}, ${price}` : "nothing yet";
   }
 
   function complain(error) {
@@ -539,7 +557,7 @@
       complain({ message: `The pictures are too large: a question may have ${Math.floor(about.most.bytes / 2 ** 20)} MiB.` });
       return;
     }
-    const run = { number: runs.length + 1, question, pictures: [...pictures], lanes: [] };
+    const run = { number: (asked += 1), question, pictures: [...pictures], lanes: [] };
     aborter = new AbortController();
     current = run;
     working(true);
@@ -553,6 +571,7 @@
       if (!response.ok) { complain(await EcoPage.problem(response)); return; }
       run.lanes = methods.map((name) => new Lane(name, run));
       runs.push(run);
+      if (runs.length > KEPT) forget(runs.shift());
       show(run);
       if (matchMedia("(max-width: 60rem)").matches) $("shown").scrollIntoView();
       $("status").textContent = "Asking.";
@@ -594,7 +613,10 @@
   $("ask").addEventListener("submit", (event) => { event.preventDefault(); ask(); });
   $("cancel").addEventListener("click", cancel);
   $("choose").addEventListener("click", () => $("file").click());
-  $("file").addEventListener("change", async () => { await addFiles($("file").files); $("file").value = ""; });
+  $("file").addEventListener("change", async () => {
+    if ($("file").files.length) await addFiles($("file").files);
+    $("file").value = "";
+  });
   $("preset").addEventListener("change", drawPreset);
   $("slider").addEventListener("input", () => {
     const { least, most } = about.budget;
