@@ -82,7 +82,7 @@ def play(
             if not quiet:
                 say(f"an answer may spend at most {config.limit}; Ctrl-C ends the playground")
             if open_page:
-                _open(address, stack)
+                open_privately(address, stack)
 
         asyncio.run(serve(config, sock, ready))
 
@@ -109,7 +109,7 @@ def playground(settings: Settings, max_budget: str | None, runs: int = 2) -> Pla
     return PlaygroundConfig(settings, most, tuple(examples), runs)
 
 
-def _open(address: str, stack: ExitStack) -> None:
+def open_privately(address: str, stack: ExitStack) -> None:
     """Show the page in the browser, by way of a private file: other users of this machine can read
     the arguments of a process."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ecoalign-")))

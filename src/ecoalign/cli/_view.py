@@ -283,7 +283,7 @@ def _serve(
 ) -> None:
     import asyncio
 
-    from ecoalign.cli._play import _open
+    from ecoalign.cli._play import open_privately
     from ecoalign.query import Picture
     from ecoalign.view import data_uri, follow
 
@@ -300,7 +300,7 @@ def _serve(
             if not quiet:
                 say("this machine only; Ctrl-C ends it")
             if open_page:
-                _open(address, stack)
+                open_privately(address, stack)
 
         asyncio.run(follow(list(traces), shown, "127.0.0.1", port, ready))
 
