@@ -12,6 +12,7 @@ const EcoView = (() => {
   const DOWN = {layer: 108, row: 202}; // and where they go down
   const FAR = 0.42; // below this scale words are too small to read and are left out
   const LARGEST = 1.25;
+  const ROOM = 84; // px above and below the graph, where the buttons are
 
   // ---- small helpers
 
@@ -527,7 +528,7 @@ const EcoView = (() => {
     }
 
     function fitting(box, size) {
-      return Math.min((size.w - 36) / box.w, (size.h - 44) / box.h);
+      return Math.min((size.w - 36) / box.w, (size.h - ROOM) / box.h);
     }
 
     // Choose the direction in which the graph is the larger, and show all of it; a graph that would
@@ -545,19 +546,19 @@ const EcoView = (() => {
       if (turned !== before) for (const id of views.keys()) dirty.add(id);
       const box = bounds();
       const whole = Math.min(LARGEST, fitting(box, size));
+      const k = all ? Math.max(0.02, whole) : Math.max(size.w < 480 ? 0.7 : 0.5, whole);
       if (!all) {
         // A small graph needs no large window; one that grows, or that the panel is on, keeps it.
-        if (!live && !overlaid()) size.h = Math.min(tallest, Math.max(230, Math.round(whole * box.h) + 72));
+        if (!live && !overlaid()) size.h = Math.min(tallest, Math.max(230, Math.round(k * box.h) + ROOM));
         ui.stage.style.height = `${size.h}px`;
       }
       stage = {w: width, h: size.h};
-      const k = all ? Math.max(0.02, whole) : Math.max(size.w < 480 ? 0.7 : 0.5, whole);
       const inside = k <= whole + 1e-6;
-      view = {k, x: (size.w - k * box.w) / 2 - k * box.x, y: (size.h - k * box.h) / 2 - k * box.y};
+      view = {k, x: (size.w - k * box.w) / 2 - k * box.x, y: (size.h - ROOM - k * box.h) / 2 + 24 - k * box.y};
       if (!inside) {
         const at = place("t0");
         if (k * box.w > size.w - 36) view.x = turned ? size.w / 2 - k * (at.x + CARD.w / 2) : 24 - k * box.x;
-        if (k * box.h > size.h - 44) view.y = turned ? 30 - k * box.y : size.h / 2 - k * (at.y + CARD.h / 2);
+        if (k * box.h > size.h - ROOM + 1) view.y = turned ? 30 - k * box.y : size.h / 2 - k * (at.y + CARD.h / 2);
       }
       moved = Boolean(all);
       if (dirty.size) later();
@@ -1065,8 +1066,11 @@ const EcoView = (() => {
       ui.facts.replaceChildren();
       const budget = run.budget || {};
       if (state !== "running") {
-        if (known(result.safety)) fact("Safety", signed(result.safety), `${safetyWord(result.safety)}; the least safe step to the answer counts`, safetyMeter(result.safety));
-        else if (state === "answer" || state === "refused") fact("Safety", "not scored", "this method checks nothing");
+        if (known(result.safety)) {
+          const fixed = result.refused && result.stop_reason === "fail-closed";
+          const note = fixed ? "a fixed text, which no model wrote" : `${safetyWord(result.safety)}; the least safe step to the answer counts`;
+          fact("Safety", signed(result.safety), note, safetyMeter(result.safety));
+        } else if (state === "answer" || state === "refused") fact("Safety", "not scored", "this method checks nothing");
       }
       if (known(result.utility) && !result.refused) fact("Utility", plain(result.utility), "how helpful the answer was judged");
       const spent = gauges.tokens || 0;
@@ -1378,7 +1382,7 @@ const EcoView = (() => {
 
     const watcher = new ResizeObserver(() => {
       stage = {w: ui.stage.clientWidth || 800, h: ui.stage.clientHeight || 480};
-      if (!moved && frames.length) fit(false);
+      if (!moved && frames.length) fit(false, overlaid() > 0);
       else pan();
     });
     watcher.observe(ui.stage);
