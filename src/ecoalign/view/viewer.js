@@ -345,8 +345,18 @@ const EcoView = (() => {
       if (!asked) asked = requestAnimationFrame(redraw);
     }
 
+    // What is drawn from all frames: once for all that came since the last time.
+    let stale = false;
+    function drawWhole() {
+      stale = false;
+      drawResult();
+      drawPlots();
+      drawStages();
+    }
+
     function redraw() {
       asked = 0;
+      if (stale) drawWhole();
       drawNodes();
       if (views.size > 100) cull();
       drawMoment();
@@ -1340,10 +1350,9 @@ const EcoView = (() => {
         }
       }
       if (follow) seek(frames.length);
-      drawResult();
-      drawPlots();
-      drawStages();
-      drawAbout();
+      if (about) drawAbout();
+      stale = true;
+      if (empty) drawWhole();
       if (frames.length && (empty || (!moved && where))) {
         drawNodes();
         fit(false);
