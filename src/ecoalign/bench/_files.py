@@ -425,12 +425,17 @@ def delimited(
     """
     lines = _Lines(file, errors)
     reader = csv.reader(lines, delimiter=delimiter, strict=strict)
-    offset, number = 0, 0
-    for cells in reader:
+    while True:
+        offset, number = lines.offset, reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise csv.Error(f"line {number}: {error}") from None
         if cells:
             texts = [cell.replace(_RETURN, "\r") for cell in cells]
-            yield Line(number + 1, offset, lines.offset - offset, texts)
-        offset, number = lines.offset, reader.line_num
+            yield Line(number, offset, lines.offset - offset, texts)
 
 
 # A carriage return in the middle of a line is one that the csv module would not read outside

@@ -129,6 +129,8 @@ def _is_word(char: str) -> bool:
 
 # -- choices --------------------------------------------------------------------------------------
 
+_SAYS = re.compile(r"\banswer(?:\s+is|\s*:)", re.IGNORECASE)
+
 _STATED = re.compile(
     r"\b(?:answer|option|choice)\b(?:\s+(?:is|would be|should be))?[\s:*\"'`(\[$]{0,6}"
     r"(?:\\boxed\{)?(?:option\s+)?[(\[]?([A-Z])\b(?!['\u2019])",
@@ -160,9 +162,11 @@ def chosen(answer: str, choices: Sequence[str], *, lettered: bool) -> int | None
         opening = re.match(rf"[\s*(\[\"'`]*([{letters}])[*\"'`]*[).\]:,](?=\s|\*|$)", answer)
         if opening:
             return letters.index(opening[1])
-    named = _named(plain(answer), texts)
-    if named is not None:
-        return named
+    said = list(_SAYS.finditer(answer))
+    for part in (answer[said[-1].end() :] if said else "", answer):
+        named = _named(plain(part), texts)
+        if named is not None:
+            return named
     letter = last_letter(answer, letters) if lettered else None
     return None if letter is None else letters.index(letter)
 
