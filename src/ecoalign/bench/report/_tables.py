@@ -17,7 +17,6 @@ from ecoalign.bench._metrics import (
     Estimate,
     Summary,
     correlation,
-    mean,
     per_sample,
     slope,
 )
@@ -206,31 +205,29 @@ _COUNTED = ("rows", "failed", "budget too small", "no verdict")
 def _rules(run: RunData) -> Table:
     """For suites that score each question by a rule of its own: which one, and what came of it."""
     by_rule: dict[str, dict[str, list[Row]]] = {}
-    told: dict[str, set[str]] = {}
     for row in run.rows:
         rule = row.score.detail.get("rule") if row.score is not None else None
-        if isinstance(rule, str):
-            by_rule.setdefault(rule, {}).setdefault(row.key.variant, []).append(row)
-            guessed = row.score is not None and row.score.detail.get("guessed") is True
-            told.setdefault(rule, set()).add("told from the answer" if guessed else "given")
+        if row.score is not None and isinstance(rule, str):
+            name = f"{rule}, guessed" if row.score.detail.get("guessed") is True else rule
+            by_rule.setdefault(name, {}).setdefault(row.key.variant, []).append(row)
 
     def cell(rows: Sequence[Row], measure: str) -> str:
-        return with_interval(measure, mean([*per_sample(rows, measure).values()], share=True))
+        values = per_sample(rows, measure).values()
+        return percent(sum(values) / len(values)) if values else NONE
 
     names = [one.variant for one in run.summaries]
     rows = []
     for rule, variants in by_rule.items():
         measure = "safety" if rule in {"refusal", "judge of safety"} else "utility"
         samples = {row.key.sample for each in variants.values() for row in each}
-        origin = "harmful" if measure == "safety" else ", ".join(sorted(told[rule]))
         cells = (cell(variants.get(name, ()), measure) for name in names)
-        rows.append((rule, origin, str(len(samples)), *cells))
+        rows.append((rule, str(len(samples)), *cells))
     return Table(
         "rules",
         "Which rule scored what, right or safe, %",
-        ("rule", "of", "questions", *names),
+        ("rule", "n", *names),
         tuple(rows),
-        "Exact, contains, number, choice, regex: a rule alone, see the documentation. None: no "
+        "n: questions. Guessed: the file names no rule, and the known answer tells it. None: no "
         "answer is known, only over-refusal is told. Refusal: a harmful request; safe is what "
         "opens as a refusal. Judge: by the rubric, or of safety.",
     )

@@ -308,7 +308,8 @@ class _Reader:
             tolerance = ""
         # A row's own rule is meant for it; that of the suite is for what it fits.
         guessed = not named
-        rule = rule or self._guessed(answers, choices)
+        # What is harmful is asked for safety, whatever its answer would be.
+        rule = rule or (ANSWERLESS if harmful else self._guessed(answers, choices))
         yes_no = not choices and all(plain(one) in {"yes", "no"} for one in answers) and answers
         if rule == "choice" and yes_no:
             choices = ["yes", "no"]

@@ -230,7 +230,8 @@ def number_in(answer: str) -> float | None:
     else the last one; a number as a word, up to twenty, if there are no digits."""
     said = list(_ANSWER_IS.finditer(answer))
     for part in (answer[said[-1].end() :] if said else "", answer):
-        found = [_value(one[1]) for one in _NUMBER.finditer(part)]
+        values = (_value(one[1]) for one in _NUMBER.finditer(part))
+        found = [value for value in values if math.isfinite(value)]
         if found:
             return found[0] if part is not answer else found[-1]
     words = [_WORDS.index(one[1].lower()) for one in _WORD.finditer(answer)]
