@@ -36,7 +36,7 @@ def questions(folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def test_a_run_with_a_judge_on_real_servers(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": "n", "image": "red.png", "question": "how many?", "answer": 42},
         {"id": "j", "image": "red.png", "question": "describe it", "rule": "judge"},
         {"id": "h", "question": "something harmful", "harmful": True},

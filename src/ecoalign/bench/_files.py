@@ -460,7 +460,7 @@ class _Lines:
         line = next(self._file)
         text = line.decode("utf-8-sig" if self.offset == 0 else "utf-8", self._errors)
         self.offset += len(line)
-        return _BARE_RETURN.sub(_RETURN, text)
+        return _BARE_RETURN.sub(_RETURN, text) if "\r" in text else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,8 +265,12 @@ def _codec(encoding: str) -> str:
 
 def _is_foreign(text: str) -> str:
     """The first byte that was no UTF-8, as 0xe9; "" if there is none."""
-    strange = next((char for char in text if "\udc80" <= char <= "\udcff"), "")
-    return f"0x{ord(strange) - 0xDC00:02x}" if strange else ""
+    strange = None if text.isascii() else _STRANGE.search(text)
+    return f"0x{ord(strange[0]) - 0xDC00:02x}" if strange else ""
+
+
+# What "surrogateescape" makes of a byte that is no UTF-8.
+_STRANGE = re.compile("[\udc80-\udcff]")
 
 
 def _wrong_encoding(byte: str) -> str:
@@ -277,7 +281,7 @@ def _wrong_encoding(byte: str) -> str:
 
 
 class _Encoding:
-    """Notes lines that are not UTF-8, and of a file full of them the first few."""
+    """Notes the first line that is not UTF-8: whoever mends one mends all."""
 
     def __init__(self, mistakes: Mistakes) -> None:
         self._mistakes = mistakes
@@ -287,7 +291,7 @@ class _Encoding:
         byte = _is_foreign(text)
         if byte:
             self._count += 1
-            if self._count <= 3:
+            if self._count == 1:
                 self._mistakes.add(where, _wrong_encoding(byte))
         return not byte
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -58,8 +59,11 @@ def open_suite(name: str | Path, path: str | Path | None = None, **options: obje
         return _own(Path(name), path, options)
     name = str(name)
     if name not in SUITES:
+        here = [one.name for one in Path().iterdir() if not one.name.startswith(".")]
+        near = difflib.get_close_matches(name, [*SUITES, *here], n=1, cutoff=0.7)
+        meant = f": did you mean {near[0]!r}?" if near else "."
         raise InputError(
-            f"unknown suite {name!r}; there are: {', '.join(SUITES)}; or name a file of your "
+            f"unknown suite {name!r}{meant} There are: {', '.join(SUITES)}; or name a file of your "
             "own, data.jsonl or the like"
         )
     module, _, class_name = _CLASSES[name][0].partition(".")

@@ -79,7 +79,7 @@ def wrong_tolerance(text: str) -> str:
 
 def unknown_rule(rule: str) -> str:
     near = difflib.get_close_matches(rule.lower(), RULES, n=1, cutoff=0.6)
-    meant = f": did you mean {near[0]!r}?" if near else ";"
+    meant = f": did you mean {near[0]!r}?" if near else "."
     return f"unknown rule {short(rule, 40)!r}{meant} There are: {', '.join(RULES)}"
 
 
@@ -365,7 +365,7 @@ class _Reader:
             return []
         for number, source in enumerate(sources):
             try:
-                again = partial(_source_again, record, number)
+                again = partial(_source_again, record.reread, record.flat, number)
                 found += self._picture(source, again)
             except _Mistake as mistake:
                 note(str(mistake))
@@ -662,10 +662,11 @@ def _encoded(value: object) -> object:
     return bytes(value) if isinstance(value, bytearray | memoryview) else value
 
 
-def _source_again(record: Record, number: int) -> bytes:
-    row = {_plain_name(str(name)): value for name, value in record.reread().items()}
+def _source_again(reread: Callable[[], Mapping[str, object]], flat: bool, number: int) -> bytes:
+    # The row itself is not kept: what is large in it is its images.
+    row = {_plain_name(str(name)): value for name, value in reread().items()}
     given = next((row[n] for n in COLUMNS["image"] if not _is_empty(row.get(n))), None)
-    sources = _sources(given, flat=record.flat)
+    sources = _sources(given, flat=flat)
     source = sources[number] if number < len(sources) else b""
     return source if isinstance(source, bytes) else _bytes_of(str(source).strip())
 
