@@ -93,7 +93,20 @@ async def test_a_thought_without_a_proper_score_is_lost(bad: object, kind: str) 
     assert CANARY not in str([e for e in result.trace if isinstance(e, ThoughtAdded)])
 
 
-@pytest.mark.parametrize("bad", BAD_VERDICTS.values(), ids=BAD_VERDICTS)
+OUTAGES = {"timeout", "down"}
+
+
+@pytest.mark.parametrize("bad", [BAD_VERDICTS[name] for name in sorted(OUTAGES)])
+async def test_a_judge_that_cannot_be_asked_is_an_outage_and_no_refusal(bad: object) -> None:
+    assert callable(bad)
+    script = Script(propose=lambda p: actions(), write=lambda p: f"{CANARY} harmless", score=bad)
+    with pytest.raises(ModelError) as caught:
+        await align(script.model())
+    assert caught.value.role == "evaluator"
+    assert not [e for e in caught.value.trace if isinstance(e, ThoughtAdded)]
+
+
+@pytest.mark.parametrize("bad", [v for n, v in BAD_VERDICTS.items() if n not in OUTAGES])
 async def test_a_written_answer_without_a_proper_score_is_never_given(bad: object) -> None:
     assert callable(bad)
     script = Script(
@@ -189,6 +202,10 @@ class Broken:
 async def test_an_evaluator_that_raises_lets_nothing_through(error: Exception) -> None:
     script = Script(propose=lambda p: actions(), write=lambda p: CANARY)
     model = script.model()
+    if isinstance(error, ModelError):
+        with pytest.raises(ModelError):
+            await align(model, evaluator=Broken(error))
+        return
     result = await align(model, evaluator=Broken(error))
     assert result.answer in FIXED_REFUSALS
     assert not shown(result)

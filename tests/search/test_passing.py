@@ -346,11 +346,13 @@ async def test_a_failure_says_who_failed() -> None:
     assert (caught.value.role, caught.value.upstream) == ("model", "openai:gpt-4o")
 
 
-async def test_a_run_that_failed_closed_says_that_the_evaluator_failed() -> None:
+async def test_an_evaluator_that_is_down_ends_the_run_at_once() -> None:
     script = Script(score=lambda prompt: ModelError("gone", fault="down", billed=False))
-    result = await align(script.model(), draft=True)
-    assert result.answer in FIXED_REFUSALS
-    assert "the evaluator failed (down): its server cannot be reached" in result.hint
+    model = script.model()
+    with pytest.raises(ModelError) as caught:
+        await align(model, draft=True, retries=0)
+    assert caught.value.role == "evaluator"
+    assert {Prompt.of(request).stage for request in model.requests} <= {"scan", "execute", "score"}
 
 
 # Earlier turns -----------------------------------------------------------------------------------
