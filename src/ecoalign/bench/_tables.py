@@ -423,7 +423,9 @@ def _delimiter(opened: Opened, suffix: str) -> tuple[str, bool]:
         inside ^= char == '"'
         bare += "" if inside else char
     marks = "\t,;" if suffix == ".tsv" else ",;\t"
-    return max(marks, key=bare.count), False
+    best = max(marks, key=bare.count)
+    # One column has nothing between cells, and what looks so belongs to its texts.
+    return (best if best in bare else "\x1f"), False
 
 
 def _delimited(opened: Opened, suffix: str, mistakes: Mistakes) -> Iterator[Record]:

@@ -287,6 +287,12 @@ def test_what_spreadsheets_write(tmp_path: Path, data: bytes) -> None:
     assert one.facts["answer"] == ["3.5"]
 
 
+def test_one_column_needs_no_quotes(tmp_path: Path) -> None:
+    path = put(tmp_path / "data.csv", 'question\nHow many, please; say it?\n"Which, one?"\n')
+    asked = [one.query().question for one in samples(path)]
+    assert asked == ["How many, please; say it?", "Which, one?"]
+
+
 def test_other_encodings_are_named(tmp_path: Path) -> None:
     path = put(tmp_path / "data.csv", "question\nfine\ngrößer?\n".encode("cp1252"))
     assert "line 3: not UTF-8 (the byte 0xf6)" in told(path)
