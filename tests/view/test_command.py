@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pty
@@ -190,6 +191,29 @@ def test_a_run_that_still_goes_is_followed(chromium: Browser, tmp_path: Path) ->
         for stream in (serving.stdout, serving.stderr):
             if stream is not None:
                 stream.close()
+
+
+def test_a_photograph_becomes_small_enough_for_a_page(tmp_path: Path) -> None:
+    from io import BytesIO
+    from random import Random
+
+    from PIL import Image
+
+    noise = Random(0).randbytes(300 * 200 * 3)
+    photo = Image.frombytes("RGB", (300, 200), noise).resize((3000, 2000))
+    out = BytesIO()
+    photo.save(out, "JPEG", quality=95)
+    (tmp_path / "photo.jpg").write_bytes(out.getvalue())
+    digest = hashlib.sha256(out.getvalue()).hexdigest()
+    lines = [to_json(event) + "\n" for event in grown(4)]
+    lines[0] = lines[0].replace("ab" * 32, digest)
+    (tmp_path / "run.jsonl").write_text("".join(lines), encoding="utf-8")
+    done = run(tmp_path, "view", "run.jsonl", "--image", "photo.jpg", "--out", "/dev/stdout", "-q")
+    assert done.returncode == 0, both(done)
+    page = done.stdout.decode()
+    assert "data:image/jpeg;base64," in page
+    assert page.endswith("</html>\n")
+    assert len(page) < len(out.getvalue())
 
 
 # -- show ------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from browser import Tab, tab
 from stories import grown
 
 from ecoalign.trace import Story, read_trace
-from ecoalign.trace.events import RunStarted, ThoughtAdded, to_json
+from ecoalign.trace.events import RunFailed, RunStarted, ThoughtAdded, to_json
 from ecoalign.view import page, pictures
 
 if TYPE_CHECKING:
@@ -555,6 +555,17 @@ def test_a_run_that_was_cut_off_says_so(chromium: Browser, tmp_path: Path) -> No
         load(at, tmp_path, Story.of(cut).to_json())
         assert at.page.locator(".eco-status").inner_text() == "Stopped early"
         assert "ends before the run did" in at.page.locator(".eco-how").inner_text()
+
+
+def test_a_run_that_failed_says_why(chromium: Browser, tmp_path: Path) -> None:
+    failed = [*list(grown(8))[:20], RunFailed("ModelError", "the server said <b>no</b>", at=9.0)]
+    with tab(chromium) as at:
+        load(at, tmp_path, Story.of(failed).to_json())
+        assert at.page.locator(".eco-status").inner_text() == "Failed"
+        assert at.page.locator(".eco-answer").text_content() == (
+            "ModelError: the server said <b>no</b>"
+        )
+        assert len(at.page.evaluate(SHOWN)) > 2
 
 
 def test_fingers_move_and_enlarge_it(

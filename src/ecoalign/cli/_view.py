@@ -116,10 +116,12 @@ def view(
     shown = pictures(images or (), bodies)
     kept = {path.resolve() for path in (*traces, *(images or ()))}
     made: dict[str, object] = {}
+    files: list[Path] = []
     if svg is not None:
         text = _picture(stories, traces, images or (), shown, svg, theme)
         _write(svg, text, _is_own_svg, kept, force=force)
         made["svg"] = _told(svg, text)
+        files.append(svg)
     if svg is None or out is not None:
         target = out or traces[0].with_suffix(".html")
         text = page(bodies, images=shown)
@@ -127,19 +129,18 @@ def view(
 
         _write(target, text, is_own_page, kept, force=force)
         made["html"] = _told(target, text)
+        files.insert(0, target)
     made["thoughts"] = [len(story.nodes) for story in stories]
     if as_json:
         print_json(made)
     else:
-        for name in ("html", "svg"):
-            if name in made:
-                tell(str(made[name]["path"]))  # type: ignore[index]
+        for path in files:
+            if path.is_file():  # what went into a pipe, such as /dev/stdout, is not spoilt
+                tell(str(path))
     if not quiet and not as_json:
         _comment(stories, made, pictured=bool(shown))
-    if open_page:
-        first = out or traces[0].with_suffix(".html") if "html" in made else svg
-        if first is not None and not webbrowser.open(first.resolve().as_uri()):
-            say("no browser could be opened: open the file yourself")
+    if open_page and not webbrowser.open(files[0].resolve().as_uri()):
+        say("no browser could be opened: open the file yourself")
 
 
 def _told(path: Path, text: str) -> dict[str, object]:
@@ -193,6 +194,9 @@ def _write(
     try:
         if path.is_dir():
             raise InputError(f"{path} is a directory: name a file")
+        if path.exists() and not path.is_file():  # a pipe, such as /dev/stdout
+            path.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+            return
         if path.exists() and not force:
             with path.open(encoding="utf-8", errors="replace") as file:
                 head = file.read(2000)
@@ -201,9 +205,6 @@ def _write(
                     f"{path} exists and was not made by `ecoalign view`: name another file, or "
                     "replace it with --force"
                 )
-        if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8", errors="replace", newline="\n")  # a pipe
-            return
         where = path.resolve().parent
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", errors="replace", newline="\n", dir=where, delete=False
