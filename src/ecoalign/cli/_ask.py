@@ -14,7 +14,7 @@ from typer import Argument, Option
 
 from ecoalign.cli._errors import REFUSED, report_interrupt
 from ecoalign.cli._options import STDIN, Json, Quiet, SettingsOptions, notice_of_toy
-from ecoalign.cli._question import earlier_run, read_question
+from ecoalign.cli._question import earlier_run, is_method, read_question
 from ecoalign.cli._signals import Ending, ended_by_signal
 from ecoalign.cli._text import amount, counted, print_json, say, tell
 from ecoalign.errors import EcoAlignError, InputError
@@ -229,13 +229,18 @@ def _names(options: AskOptions, answerer: Answerer) -> list[str]:
     Raises:
         SettingsError: one of them does not exist.
     """
-    chosen = options.method or "ecoalign"
+    from ecoalign.methods import METHODS
+    from ecoalign.settings import unknown_name
+
+    chosen = (options.method or "ecoalign").strip()
     others = [] if options.compare is None else options.compare.split(",")
     names = [name.strip() for name in others if name.strip()] or ["base"] * len(others)
     names = [name for name in dict.fromkeys(names) if name != chosen]
     if others and not names:
         names = [name for name in ("base", "ecoalign") if name != chosen]
     for name in (*names, chosen):
+        if not is_method(name):
+            raise unknown_name("method", name, METHODS, "command line")
         answerer.method(name)
     return [*names, chosen]
 
