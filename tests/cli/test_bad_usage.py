@@ -64,7 +64,7 @@ USAGE = {
 
 FAILURES = {
     "empty question": ((SIGNS, "  "), 2, "question is empty"),
-    "budget too small": ((SIGNS, QUESTION, "--budget", "20"), 4, "tokens would do"),
+    "budget too small": ((SIGNS, QUESTION, "--budget", "20"), 4, "least budget that is sure to do"),
     "unknown preset": ((SIGNS, QUESTION, "--preset", "papr"), 2, "did you mean 'paper'?"),
     "out of range": ((SIGNS, QUESTION, "--set", "batch=99"), 2, "at most 16"),
 }
@@ -118,7 +118,7 @@ def test_too_small_a_budget_names_one_that_answers(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (4, b"")
     said = done.stderr.decode()
     assert "the trace so far is kept in t.jsonl" in said
-    smallest = said.partition("about ")[2].partition(" tokens")[0]
+    smallest = said.partition("sure to do is '")[2].partition("'")[0]
     again = run(tmp_path, "ask", SIGNS, QUESTION, "-b", smallest, "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["spent"]["tokens"]["total"] <= int(smallest)
