@@ -110,8 +110,8 @@ class AskOptions:
         Option(
             "--budget",
             "-b",
-            help="The most to spend: tokens 8000, dollars '$0.02', time 5s, or several: "
-            "'8000,$0.02,5s'.",
+            help="The most to spend: tokens 8000 or 8k, dollars '$0.02' or 0.02usd, time 5s or "
+            "2m, or several: '8000,$0.02,5s'.",
             rich_help_panel="Model and money",
         ),
     ] = None
@@ -351,7 +351,13 @@ class _Run:
         if self.options.as_json:
             print_json(result_json(result, kept[0] if kept else None))
             return
+        # Where both streams are one screen, the answer stands out.
+        apart = not self.options.quiet and sys.stdout.isatty() and sys.stderr.isatty()
+        if apart:
+            say("")
         tell(result.answer)
+        if apart:
+            say("")
         if self.options.quiet:
             return
         for line in receipt(result):

@@ -48,10 +48,22 @@ def with_values(arguments: Sequence[str]) -> list[str]:
                 names.append(waiting.pop(0))
             word = f"--compare={','.join(names)}"
         elif word == "--continue":
-            trace = waiting and _TRACE.fullmatch(waiting[0]) and not waiting[0].startswith("-")
-            word = f"--continue={waiting.pop(0) if trace else LAST}"
+            word = f"--continue={waiting.pop(0) if waiting and _is_trace(waiting[0]) else LAST}"
         given.append(word)
     return given
+
+
+def _is_trace(word: str) -> bool:
+    """Whether it is named as traces are, or is a file that begins as they do."""
+    if word.startswith("-"):
+        return False
+    if _TRACE.fullmatch(word):
+        return True
+    try:
+        with Path(word).open("rb") as file:
+            return file.read(9).startswith(b'{"event"')
+    except (OSError, ValueError):
+        return False
 
 
 def _names_methods(word: str) -> bool:
