@@ -180,21 +180,24 @@ def _ask(options: AskOptions, ending: Ending) -> None:
         raise InputError("standard output is closed: there is nowhere to print the answer")
     quiet = options.quiet
     settings = options.settings.load(options.budget)
-    answerer = Answerer(settings)
-    names = _names(options, answerer)
-    query, images = read_question(
-        (*(options.images or ()), *(options.more_images or ())),
-        options.question,
-        system=options.system,
-        earlier=None if options.follow is None else earlier_run(options.follow),
-        quiet=quiet,
-    )
-    budget = answerer.budget_for(query)
-    if options.estimate:
-        from ecoalign.cli._estimate import tell_estimates
+    with ExitStack() as keys:
+        if options.estimate:
+            from ecoalign.cli._estimate import no_key_needed, tell_estimates
 
-        tell_estimates(answerer, query, names, budget, as_json=options.as_json)
-        return
+            keys.enter_context(no_key_needed(settings))
+        answerer = Answerer(settings)
+        names = _names(options, answerer)
+        query, images = read_question(
+            (*(options.images or ()), *(options.more_images or ())),
+            options.question,
+            system=options.system,
+            earlier=None if options.follow is None else earlier_run(options.follow),
+            quiet=quiet,
+        )
+        budget = answerer.budget_for(query)
+        if options.estimate:
+            tell_estimates(answerer, query, names, budget, as_json=options.as_json)
+            return
     allowed = _allowed(answerer, query, budget, names)
     if not quiet:
         notice_of_toy(settings)
