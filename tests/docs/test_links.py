@@ -25,16 +25,12 @@ def test_links_within_lead_somewhere(page: Path) -> None:
         if "://" in target or target.startswith("mailto:"):
             continue
         file = (page.parent / target).resolve() if target else page
-        if not file.exists():
-            dead.append(link)
-        elif anchor and anchor not in anchors(file):
+        if not file.exists() or (anchor and anchor not in anchors(file)):
             dead.append(link)
     assert dead == []
 
 
-@pytest.mark.parametrize(
-    "page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
 def test_a_page_of_the_site_links_to_no_file_beside_it(page: Path) -> None:
     """What is not in docs/ is not on the site: such a link goes to the repository."""
     assert [link for link in links(page) if link.startswith("..")] == []
@@ -42,9 +38,7 @@ def test_a_page_of_the_site_links_to_no_file_beside_it(page: Path) -> None:
 
 def test_outside_links_are_all_in_one_list() -> None:
     """They are not fetched: the list is short enough to be read, and nothing else slips in."""
-    found = {
-        link.partition("#")[0] for page in PAGES for link in links(page) if "://" in link
-    }
+    found = {link.partition("#")[0] for page in PAGES for link in links(page) if "://" in link}
     assert found == OUTSIDE
     assert all(urlsplit(link).scheme == "https" for link in found)
 

@@ -1,4 +1,4 @@
-"""The README and the pages of docs/, taken apart: blocks of code, commands, links, anchors, words."""
+"""The README and the pages of docs/, taken apart: blocks, commands, links, anchors, words."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def blocks(page: Path, *languages: str) -> list[Block]:
 
 
 def commands(block: Block) -> Iterator[Command]:
-    """The commands of a block for the shell: a line each, or more where quotes or a backslash say so."""
+    """The commands of a block for the shell: a line each, or more by quotes or a backslash."""
     held = ""
     for line in block.text.splitlines():
         held += line

@@ -1,0 +1,326 @@
+"""A reader who runs the commands of the documentation, page by page, as they are written.
+
+A page's commands run in order, in a folder with a copy of examples/ and pictures of the names that
+the pages use. What names a real model meets a server of ours behind a real socket. `HOW` says for
+each command which it is, and why where it is not simply run.
+
+    python tests/support/reading.py
+
+writes what the commands say now below them, where a page shows it (`<!-- output -->`).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import typer
+from command import KEY, ROOT, environment
+from documented import PAGES, Block, Command, blocks, commands
+from hostile import HostileServer, Received, Reply
+from PIL import Image
+from served import well_behaved
+from typer.core import TyperGroup
+
+from ecoalign.cli._app import app
+
+WAIT = 120
+
+Way = Literal["run", "asks", "serve", "smaller", "estimate", "options", "extra", "elsewhere"]
+
+
+@dataclass(frozen=True)
+class How:
+    """What is done with the commands that a pattern fits.
+
+    Attributes:
+        pattern: of the whole command, from its first letter.
+        way: run: as it stands, on the embedded model. asks: likewise, and what it asks is answered
+            by a server of ours, at `OPENAI_BASE_URL`, or at `--base-url` where a server of one's
+            own is meant. serve: started, and stopped at the end of the page. smaller: run on one
+            sample. estimate: run with `--estimate`, which opens the model and makes no call.
+            options: its command and options are there, and every value is taken. extra: the extra
+            that pip is to install is there. elsewhere: another test runs it, or it is no program
+            of ours.
+        why: why it is not simply run, where it is not.
+        code: how it ends.
+        more: options that are appended.
+    """
+
+    pattern: str
+    way: Way
+    why: str = ""
+    code: int = 0
+    more: tuple[str, ...] = ()
+
+
+_LOCAL = r"(vllm|sglang|llamacpp|ollama|lmstudio):"
+HOW = [
+    # The two of the README that CI reads and runs in an environment of its own.
+    How(r"python3 -m venv \.venv( |$)", "elsewhere", "CI runs the README's in a fresh environment"),
+    How(r"\. \.venv/bin/activate$", "elsewhere", "there is no environment to activate"),
+    How(r"git (clone|tag) ", "elsewhere", "of git"),
+    How(r"export [A-Z_]+=", "elsewhere", "sets a key"),
+    How(r"(pytest|ruff|mypy|lint-imports|zensical) ?", "elsewhere", "CI runs them"),
+    How(r"pip install .*'?mutmut", "elsewhere", "takes an hour"),
+    How(r"pip install (--no-deps )?-r ", "elsewhere", "CI runs it"),
+    How(r"pip install .*'[^']*\[[\w,]+\]'", "extra", "packages are not downloaded in tests"),
+    How(r"python tests/support/compatibility\.py", "elsewhere", "tests/clients compares it"),
+    How(r"python -m lab\.", "elsewhere", "tests/lab; training takes hours"),
+    How(r"python (-m )?perf[./]", "elsewhere", "test_options_of_scripts_are_there looks at it"),
+    How(r"(vllm|sglang|python3? -m sglang|ollama|docker|systemctl|llama-server) ?",
+        "elsewhere", "a program of others"),
+    How(r"for \w+ in|done$", "elsewhere", "a loop of the shell"),
+    # Servers.
+    How(r"ecoalign serve .*--engine ray", "options", "tests/gateway/test_ray_serve.py runs it"),
+    How(r"ecoalign serve( |$)", "serve"),
+    How(r"curl ", "run"),
+    # Models that cannot be reached from here.
+    How(r"ecoalign ask .*hf:", "options", "tests/models/hf asks local models"),
+    How(rf"ecoalign ask .*{_LOCAL}", "asks"),
+    How(r"ecoalign ask .*--base-url", "asks"),
+    How(r"ecoalign ask .*openai:", "asks"),
+    How(r"ecoalign (ask|probe) .*(gemini|dashscope):", "options", "its key goes there only"),
+    How(r"ecoalign ask ", "run"),
+    How(r"ecoalign probe ", "asks"),
+    How(r"ecoalign (doctor|replay|keys) ?", "run"),
+    # Benchmarks.
+    How(r"ecoalign bench run .*--path", "options", "tests/bench/suites reads published files"),
+    How(r"ecoalign bench run ", "smaller", "the whole of it takes minutes", more=("--limit", "1")),
+    How(r"ecoalign bench (list|report)", "run"),
+]  # fmt: skip
+
+
+def how(command: Command) -> How:
+    """The line of the table for a command."""
+    text = command.text.replace(".venv/bin/", "")
+    text = re.sub(r"^(?:[A-Z_]+=(?:'[^']*'|\S+) )+", "", text)
+    for line in HOW:
+        if re.match(line.pattern, text, re.DOTALL):
+            return line
+    raise AssertionError(f"{command.block}: no line of the table knows: {command.text}")
+
+
+def seeing(request: Received) -> Reply:
+    """A model that answers every stage, and says what images cost: 100 tokens each."""
+    reply = well_behaved(request)
+    assert isinstance(reply.body, dict)
+    images = request.body.count(b'"image_url"') // 2  # as a type, and as a key
+    for count in ("prompt_tokens", "total_tokens"):
+        reply.body["usage"][count] += 100 * images
+    return reply
+
+
+class Reader:
+    """A reader who runs the commands of a page one after the other."""
+
+    def __init__(self, home: Path, url: str, stack: ExitStack) -> None:
+        self.home = home
+        self.url = url
+        self._stack = stack
+        self._port = 0
+        self._serving: ExitStack | None = None
+        shims = home / "shims"
+        shims.mkdir()
+        for name, call in (("ecoalign", "-m ecoalign"), ("python", "")):
+            shim = shims / name
+            shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" {call} "$@"\n')
+            shim.chmod(0o755)
+        path = f"{shims}:{environment(home)['PATH']}"
+        # A server of ours has no price: it is given the one of the page.
+        prices = '{"openai:gpt-4o": {"input": 2.5, "output": 10}}'
+        keys = {f"{name}_API_KEY": KEY for name in ("OPENAI", "GEMINI", "DASHSCOPE")}
+        self._environment = environment(
+            home,
+            PATH=path,
+            OPENAI_BASE_URL=url,
+            ECOALIGN_PRICES=prices,
+            BROWSER="true",
+            NO_COLOR="1",
+            **keys,
+        )
+
+    def text(self, command: Command, line: How) -> str:
+        """The command as it can run here."""
+        text = command.text.replace(".venv/bin/", "")
+        if line.way == "asks":
+            text = re.sub(r"http://(localhost|127\.0\.0\.1|gpu-box):\d+/v1", self.url, text)
+            if re.search(_LOCAL, text) and "--base-url" not in text:
+                text = f"{bare(text)} --base-url {self.url}"
+        elif self._port:
+            text = re.sub(r"(127\.0\.0\.1|localhost):\d{4}\b", rf"\1:{self._port}", text)
+        return " ".join([bare(text), *line.more]) if line.more else text
+
+    def does(self, command: Command) -> subprocess.CompletedProcess[str] | None:
+        """Do what the table says of the command; None where that starts no process that ends."""
+        line = how(command)
+        match line.way:
+            case "elsewhere":
+                assert line.why
+            case "extra":
+                has_extra(command)
+            case "options":
+                assert line.why
+                parse(command)
+            case "serve":
+                self._serve(command)
+            case _:
+                return self._run(command, line)
+        return None
+
+    def _run(self, command: Command, line: How) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", self.text(command, line)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.home,
+            env=self._environment,
+            timeout=WAIT,
+            check=False,
+        )
+        assert done.returncode == line.code, f"{command.block}: {command.text}\n{done.stdout}"
+        assert "Traceback" not in done.stdout
+        return done
+
+    def _serve(self, command: Command) -> None:
+        """Start the server of the command at a free port; what ran before it is stopped."""
+        if self._serving is not None:
+            self._serving.close()
+        self._serving = self._stack.enter_context(ExitStack())
+        self._port = free_port()
+        text = self.text(command, How("", "asks"))
+        self._serving.enter_context(_started(f"{bare(text)} --port {self._port}", self))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return self._environment
+
+
+@contextmanager
+def _started(text: str, reader: Reader) -> Iterator[None]:
+    """A server that has said where it listens; it has to end well when it is asked to."""
+    process = subprocess.Popen(
+        ["bash", "-euc", f"exec {text}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=reader.home,
+        env=reader.variables,
+    )
+    assert process.stderr is not None
+    said = []
+    try:
+        for line in process.stderr:
+            said.append(line)
+            if "http://127.0.0.1:" in line:
+                break
+        assert process.poll() is None, f"{text}\n{''.join(said)}"
+        yield
+        process.send_signal(signal.SIGTERM)
+        _, rest = process.communicate(timeout=WAIT)
+        assert process.returncode == 0, "".join([*said, rest])
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+        process.stderr.close()
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def bare(text: str) -> str:
+    """A command without the comment at its end."""
+    return re.sub(r"\s+#[^'\"]*$", "", text)
+
+
+def has_extra(command: Command) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    named = [
+        name for group in re.findall(r"\[([\w,]+)\]", command.text) for name in group.split(",")
+    ]
+    assert named
+    assert set(named) <= set(extras), command.text
+
+
+def parse(command: Command) -> None:
+    """The command and all its options are there, and every value is of its type."""
+    context = typer.main.get_command(app).make_context("ecoalign", [], resilient_parsing=True)
+    rest = command.words[1:]
+    while isinstance(context.command, TyperGroup):
+        inner = context.command.get_command(context, rest[0])
+        assert inner is not None, f"{command.block}: there is no {rest[0]}"
+        last = not isinstance(inner, TyperGroup)
+        context = inner.make_context(rest.pop(0), rest if last else [], resilient_parsing=not last)
+
+
+def folder(home: Path) -> None:
+    """Make `home` a folder as a reader has it: examples/, and pictures of one's own."""
+    shutil.copytree(ROOT / "examples", home / "examples")
+    photo = Image.new("RGB", (640, 480), "steelblue")
+    for name in ("photo.jpg", "photo.png", "a.jpg", "b.jpg", "dense.png"):
+        photo.save(home / name)
+
+
+def read(page: Path, home: Path) -> Iterator[tuple[Block, str]]:
+    """Do all commands of a page; its blocks of output, each with what was said before it."""
+    folder(home)
+    with ExitStack() as stack:
+        server = stack.enter_context(HostileServer(seeing))
+        reader = Reader(home, server.url, stack)
+        said = ""
+        for block in blocks(page):
+            if block.language == "sh":
+                runs = [reader.does(command) for command in commands(block)]
+                said = "".join(run.stdout for run in runs if run is not None)
+            elif block.mark == "output":
+                yield block, said
+
+
+def steady(text: str) -> str:
+    """What is said, without what differs from run to run: times, and blanks at the ends."""
+    text = re.sub(r"\b\d+(\.\d+)? (ms|s)\b", "TIME", text)
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def main() -> None:
+    """Write every block of output anew."""
+    for page in PAGES:
+        if not any(block.mark == "output" for block in blocks(page)):
+            continue
+        with tempfile.TemporaryDirectory() as home:
+            said = list(read(page, Path(home)))
+        text = page.read_text("utf-8")
+        lines = text.splitlines(keepends=True)
+        for block, new in reversed(said):
+            if steady(new) != steady(block.text):
+                start = block.line - 1
+                end = start + len(block.text.splitlines())
+                lines[start:end] = [f"{line.rstrip()}\n" for line in new.strip().splitlines()]
+                print(f"{block}: written")
+        page.write_text("".join(lines), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
