@@ -9,7 +9,13 @@ from ecoalign.models import OWN_REPLY
 from ecoalign.search.context import ANSWER, RunContext
 from ecoalign.search.failures import raise_if_rejected
 from ecoalign.search.state import SearchState
-from ecoalign.search.synthesizer import FIXED_REFUSAL, answer_bounds, write
+from ecoalign.search.synthesizer import (
+    FIXED_REFUSAL,
+    UNSAFE_ANSWERS,
+    UNSAFE_REQUEST,
+    answer_bounds,
+    write,
+)
 from ecoalign.trace.events import Ending, Finished, PathChosen, StopReason, ThoughtAdded
 
 
@@ -34,7 +40,7 @@ async def extract(
     if standing is not None and (drafted or ctx.settings.synthesis == "needed"):
         return _take_path(ctx, state, ready, stop, standing, drafted=drafted)
     if standing is None and stop == "unsafe-request":
-        return _fixed_refusal(ctx, state)
+        return _fixed_refusal(ctx, state, UNSAFE_REQUEST)
     # Where nothing was found that is safe to say to an unsafe request, no answer is written to it.
     refusing = standing is None and graph.root.safety < 0
     kind = ThoughtKind.REFUSAL if refusing else ThoughtKind.ANSWER
@@ -138,10 +144,15 @@ def _take_path(
     return _finish(ctx, state, frontier.paths[rank].ids, stop, drafted=drafted)
 
 
-def _fixed_refusal(ctx: RunContext, state: SearchState) -> Finished:
+def _fixed_refusal(ctx: RunContext, state: SearchState, text: str = "") -> Finished:
+    """Where nothing was judged unsafe, and a server is why there is no answer, that is an error:
+    asked again, the same question may well be answered."""
+    if not text and state.outage is not None and state.rejected <= state.unread:
+        raise state.outage
+    text = text or (UNSAFE_ANSWERS if state.rejected > state.unread else FIXED_REFUSAL)
     if not state.cause and state.short is None:
         state.cause = "every thought was scored unsafe"
-    return _finish(ctx, state, (ROOT,), "fail-closed")
+    return _finish(ctx, state, (ROOT,), "fail-closed", refusal=text)
 
 
 def _finish(
@@ -151,8 +162,9 @@ def _finish(
     stop: StopReason,
     *,
     drafted: bool = False,
+    refusal: str = FIXED_REFUSAL,
 ) -> Finished:
-    """The end of a path as the answer; the fixed refusal where that is the root."""
+    """The end of a path as the answer; `refusal` where that is the root."""
     path = state.graph.path(ids)
     end, settings = path[-1], ctx.settings
     answered = end.kind is not ThoughtKind.ROOT
@@ -161,7 +173,7 @@ def _finish(
     utility = UtilityAggregator(settings.utility_aggregator)
     return ctx.recorder.emit(
         Finished(
-            answer=end.text if answered else FIXED_REFUSAL,
+            answer=end.text if answered else refusal,
             refused=refused,
             stop_reason=stop,
             safety=economics.path_safety((t.safety for t in path[1:]), safety),

@@ -27,6 +27,12 @@ def cause_of(error: EcoAlignError) -> str:
     return str(error)
 
 
+def is_outage(error: EcoAlignError) -> bool:
+    """Whether a server was to blame: it is not there, too slow, overrun, broken or misused. An
+    answer that a filter withheld, or that cannot be read, is none."""
+    return isinstance(error, ModelError) and error.fault not in {"filtered", "bad-response"}
+
+
 def raise_if_rejected(error: EcoAlignError | None) -> None:
     """Raise `error` if a server rejected a client's parameter: it would reject it every time.
 
@@ -37,13 +43,9 @@ def raise_if_rejected(error: EcoAlignError | None) -> None:
 
 
 def raise_if_silent(error: EcoAlignError | None) -> None:
-    """Raise `error` if the first stage met a server that hangs, or the model's was not there.
-
-    Every further stage would wait as long for it. (Without an evaluator, the run fails closed.)
-    """
-    if isinstance(error, ModelError) and (
-        error.fault == "timeout" or (error.fault == "down" and error.role == "model")
-    ):
+    """Raise `error` if the first stage met a server that hangs or is not there: every further stage
+    would wait as long for it."""
+    if isinstance(error, ModelError) and error.fault in {"timeout", "down"}:
         raise error
 
 
