@@ -18,7 +18,7 @@ from command import KEY, ROOT, environment
 from documented import PAGES, Block, blocks
 from hostile import HostileServer
 from PIL import Image
-from served import well_behaved
+from reading import PRICES, seeing
 from serving import serving
 
 WAIT = 120
@@ -55,7 +55,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server() -> Iterator[HostileServer]:
-    with HostileServer(well_behaved) as server:
+    with HostileServer(seeing) as server:
         yield server
 
 
@@ -70,7 +70,8 @@ def test_a_block_runs(block: Block, home: Path, server: HostileServer) -> None:
 
 
 def _runs(text: str, home: Path, url: str) -> None:
-    keys = {"OPENAI_API_KEY": KEY} | ({"OPENAI_BASE_URL": url} if url else {})
+    keys = {"OPENAI_API_KEY": KEY, "ECOALIGN_PRICES": PRICES}
+    keys |= {"OPENAI_BASE_URL": url} if url else {}
     done = subprocess.run(
         [sys.executable, "-c", text],
         capture_output=True,

@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 def test_it_has_at_most_700_words_of_prose() -> None:
     """With its inline code counted, which is stricter than to leave that out."""
-    assert words(README.replace("`", "")) <= 700
+    assert words(re.sub(r"(?<!`)`(?!`)", "", README)) <= 700
 
 
 def test_words_are_counted_without_code_tables_and_targets() -> None:

@@ -72,7 +72,7 @@ def blocks(page: Path, *languages: str) -> list[Block]:
     found = []
     for match in _FENCE.finditer(text):
         before = text[: match.start()]
-        mark = re.search(r"<!-- ([a-z: ]+) -->\n$", before)
+        mark = re.search(r"<!-- ([a-z: ]+[\w./]*) -->\n$", before)
         inner = re.sub(rf"^{match[1]}", "", match[3], flags=re.MULTILINE)
         line = before.count("\n") + 2
         found.append(Block(page, line, match[2], inner, mark[1] if mark else ""))

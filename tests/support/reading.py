@@ -36,6 +36,8 @@ from typer.core import TyperGroup
 from ecoalign.cli._app import app
 
 WAIT = 120
+PRICES = '{"openai:gpt-4o": {"input": 2.5, "output": 10}}'
+"""The server of ours that is asked in its place has no known price."""
 
 Way = Literal["run", "asks", "serve", "smaller", "estimate", "options", "extra", "elsewhere"]
 
@@ -85,7 +87,8 @@ HOW = [
     # Servers.
     How(r"ecoalign serve .*--engine ray", "options", "tests/gateway/test_ray_serve.py runs it"),
     How(r"ecoalign serve( |$)", "serve"),
-    How(r"curl ", "run"),
+    How(r"ecoalign play( |$)", "serve"),
+    How(r"(curl|echo) ", "run"),
     # Models that cannot be reached from here.
     How(r"ecoalign ask .*hf:", "options", "tests/models/hf asks local models"),
     How(rf"ecoalign ask .*{_LOCAL}", "asks"),
@@ -94,7 +97,7 @@ HOW = [
     How(r"ecoalign (ask|probe) .*(gemini|dashscope):", "options", "its key goes there only"),
     How(r"ecoalign ask ", "run"),
     How(r"ecoalign probe ", "asks"),
-    How(r"ecoalign (doctor|replay|keys) ?", "run"),
+    How(r"ecoalign (doctor|replay|keys|show|view|history) ?", "run"),
     # Benchmarks.
     How(r"ecoalign bench run .*--path", "options", "tests/bench/suites reads published files"),
     How(r"ecoalign bench run ", "smaller", "the whole of it takes minutes", more=("--limit", "1")),
@@ -113,12 +116,12 @@ def how(command: Command) -> How:
 
 
 def seeing(request: Received) -> Reply:
-    """A model that answers every stage, and says what images cost: 100 tokens each."""
+    """A model that answers every stage; an image is 255 tokens, as a view is on gpt-4o."""
     reply = well_behaved(request)
     assert isinstance(reply.body, dict)
     images = request.body.count(b'"image_url"') // 2  # as a type, and as a key
     for count in ("prompt_tokens", "total_tokens"):
-        reply.body["usage"][count] += 100 * images
+        reply.body["usage"][count] += 255 * images
     return reply
 
 
@@ -138,14 +141,12 @@ class Reader:
             shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" {call} "$@"\n')
             shim.chmod(0o755)
         path = f"{shims}:{environment(home)['PATH']}"
-        # A server of ours has no price: it is given the one of the page.
-        prices = '{"openai:gpt-4o": {"input": 2.5, "output": 10}}'
         keys = {f"{name}_API_KEY": KEY for name in ("OPENAI", "GEMINI", "DASHSCOPE")}
         self._environment = environment(
             home,
             PATH=path,
             OPENAI_BASE_URL=url,
-            ECOALIGN_PRICES=prices,
+            ECOALIGN_PRICES=PRICES,
             BROWSER="true",
             NO_COLOR="1",
             **keys,
@@ -215,29 +216,29 @@ def _started(text: str, reader: Reader) -> Iterator[None]:
     process = subprocess.Popen(
         ["bash", "-euc", f"exec {text}"],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         cwd=reader.home,
         env=reader.variables,
     )
-    assert process.stderr is not None
+    assert process.stdout is not None
     said = []
     try:
-        for line in process.stderr:
+        for line in process.stdout:
             said.append(line)
             if "http://127.0.0.1:" in line:
                 break
         assert process.poll() is None, f"{text}\n{''.join(said)}"
         yield
         process.send_signal(signal.SIGTERM)
-        _, rest = process.communicate(timeout=WAIT)
+        rest, _ = process.communicate(timeout=WAIT)
         assert process.returncode == 0, "".join([*said, rest])
     finally:
         if process.poll() is None:
             process.kill()
             process.communicate()
-        process.stderr.close()
+        process.stdout.close()
 
 
 def free_port() -> int:
@@ -300,7 +301,7 @@ def read(page: Path, home: Path) -> Iterator[tuple[Block, str]]:
 
 def steady(text: str) -> str:
     """What is said, without what differs from run to run: times, and blanks at the ends."""
-    text = re.sub(r"\b\d+(\.\d+)? (ms|s)\b", "TIME", text)
+    text = re.sub(r"\b\d+(\.\d+)? (ms|s)\b|\d+\.\d +$", "TIME", text, flags=re.MULTILINE)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
