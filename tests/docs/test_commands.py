@@ -103,3 +103,15 @@ def test_commands_that_are_mentioned_are_there(page: Path) -> None:
             elif word.startswith("--"):
                 known = {name for one in found.params for name in (*one.opts, *one.secondary_opts)}
                 assert word.partition("=")[0] in known, mention
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_scripts_that_are_mentioned_are_there(page: Path) -> None:
+    """In running text and tables: `python FILE`, and the options that stand behind it."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for mention in re.findall(r"`python3? (-m [\w.]+[^`\n]*|[\w./]+\.py[^`\n]*)`", text):
+        module, *rest = mention.removeprefix("-m ").split()
+        path = ROOT / (module if module.endswith(".py") else f"{module.replace('.', '/')}.py")
+        source = path.read_text("utf-8")
+        options = {word.partition("=")[0] for word in rest if word.startswith("--")}
+        assert {option for option in options if f'"{option}"' not in source} == set(), mention
