@@ -53,6 +53,11 @@ def test_code_of_other_blocks_is_no_command() -> None:
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
     for block, said in read(page, tmp_path):
         assert steady(block.text) == steady(said), f"{block}: run tests/support/reading.py"
+    if page.name == "README.md" and page.parent == ROOT:
+        for picture in ("search-light.svg", "search-dark.svg"):
+            kept = (ROOT / "examples" / picture).read_text("utf-8")
+            drawn = (tmp_path / "examples" / picture).read_text("utf-8")
+            assert steady(kept) == steady(drawn), f"{picture}: draw it again, as the README says"
 
 
 @pytest.mark.parametrize(
