@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, field
 from decimal import Decimal
-from typing import Any
+from numbers import Integral
+from typing import Any, TypeAlias, TypeVar
 
 from ecoalign._record import dataclass
 from ecoalign.budget._money import Money
@@ -34,6 +35,8 @@ _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60)}
 
 
 _ANSWER_SHARE = 20
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,33 @@ class Budget:
                 raise InputError(
                     f"budget: {unit} must be a finite number above 0, not {value!r}; {_ACCEPTED}"
                 )
+
+    @classmethod
+    def of(cls, value: BudgetLike) -> Budget:
+        """A budget as people write it.
+
+        Args:
+            value: tokens (8000), text ("8000,$0.02,5s", see `parse`), a table of "tokens", "usd"
+                and "seconds", or a Budget.
+
+        Raises:
+            InputError: it is none of these, bounds nothing, or has a value that is not above 0.
+        """
+        if isinstance(value, str):
+            budget = cls.parse(value)
+        elif isinstance(value, Mapping):
+            if unknown := value.keys() - {"tokens", "usd", "seconds"}:
+                raise InputError(f"budget: unknown unit {min(map(repr, unknown))}; {_ACCEPTED}")
+            budget = cls(**value)
+        elif isinstance(value, Budget):
+            budget = value
+        elif isinstance(value, Integral) and not isinstance(value, bool):
+            budget = cls(tokens=int(value))
+        else:
+            raise InputError(f"budget: {value!r} has no unit; {_ACCEPTED}")
+        if budget.is_empty:
+            raise InputError(f"a budget must bound tokens, usd or seconds; {_ACCEPTED}")
+        return budget
 
     @classmethod
     def parse(cls, text: str) -> Budget:
@@ -115,6 +145,23 @@ class Budget:
         if self.seconds is not None:
             parts.append(f"{_plain(self.seconds)}s")
         return ",".join(parts)
+
+
+BudgetLike: TypeAlias = "Budget | int | str | Mapping[str, Any]"
+"""A budget as `Budget.of` reads it: 8000, "8000,$0.02,5s", {"tokens": 8000, "usd": 0.02}."""
+
+
+def least_of(one: Budget, other: Budget) -> Budget:
+    """The tighter bound of each unit."""
+
+    def least(a: _Number | None, b: _Number | None) -> _Number | None:
+        return min((bound for bound in (a, b) if bound is not None), default=None)
+
+    return Budget(
+        least(one.tokens, other.tokens),
+        least(one.usd, other.usd),
+        least(one.seconds, other.seconds),
+    )
 
 
 def _parse_part(part: str, whole: str) -> tuple[str, Decimal]:

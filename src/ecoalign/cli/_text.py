@@ -8,11 +8,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ecoalign._text import harmless
+from ecoalign._text import amount, harmless
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+__all__ = ["amount", "print_json", "rich_console", "rich_table", "say", "table", "tell"]
 
 _PIPED_WIDTH = 140
 
@@ -48,20 +50,6 @@ def print_json(body: object) -> None:
 def _encodable(text: str, encoding: str | None) -> str:
     known = encoding or "ascii"
     return text.encode(known, "replace").decode(known)
-
-
-def amount(
-    tokens: int | None = None, usd: float | None = None, seconds: float | None = None
-) -> str:
-    """Amounts in words, those that are not None: "1,260 tokens, $0.0031, 4.2 s"."""
-    words = []
-    if tokens is not None:
-        words.append(f"{tokens:,} tokens")
-    if usd is not None:
-        words.append(f"${usd:.4f}")
-    if seconds is not None:
-        words.append(f"{seconds:.1f} s")
-    return ", ".join(words)
 
 
 def table(rows: Sequence[Sequence[str]], align: str) -> list[str]:
