@@ -6,7 +6,8 @@ each command which it is, and why where it is not simply run.
 
     python tests/support/reading.py
 
-writes what the commands say now below them, where a page shows it (`<!-- output -->`).
+writes what the commands say now below them, where a page shows it (`<!-- output -->`), and the
+files that are shown (`<!-- file: examples/NAME.py -->`).
 """
 
 from __future__ import annotations
@@ -99,9 +100,10 @@ HOW = [
     How(r"ecoalign probe ", "asks"),
     How(r"ecoalign (doctor|replay|keys|show|view|history) ?", "run"),
     # Benchmarks.
+    How(r"ecoalign bench run .*--suite photos/", "asks"),
     How(r"ecoalign bench run .*--path", "options", "tests/bench/suites reads published files"),
     How(r"ecoalign bench run ", "smaller", "the whole of it takes minutes", more=("--limit", "1")),
-    How(r"ecoalign bench (list|report)", "run"),
+    How(r"ecoalign bench (list|report|init)", "run"),
 ]  # fmt: skip
 
 
@@ -282,6 +284,10 @@ def folder(home: Path) -> None:
     photo = Image.new("RGB", (640, 480), "steelblue")
     for name in ("photo.jpg", "photo.png", "a.jpg", "b.jpg", "dense.png"):
         photo.save(home / name)
+    (home / "photos").mkdir()
+    photo.save(home / "photos" / "a.jpg")
+    table = "image,question,answer\na.jpg,What does the sign say?,42\n"
+    (home / "photos" / "data.csv").write_text(table, "utf-8")
 
 
 def read(page: Path, home: Path) -> Iterator[tuple[Block, str]]:
@@ -306,15 +312,16 @@ def steady(text: str) -> str:
 
 
 def main() -> None:
-    """Write every block of output anew."""
+    """Write every block of output, and every file that is shown, anew."""
     for page in PAGES:
-        if not any(block.mark == "output" for block in blocks(page)):
-            continue
-        with tempfile.TemporaryDirectory() as home:
-            said = list(read(page, Path(home)))
+        files = [block for block in blocks(page) if block.mark.startswith("file: ")]
+        said = [(one, (ROOT / one.mark.removeprefix("file: ")).read_text("utf-8")) for one in files]
+        if any(block.mark == "output" for block in blocks(page)):
+            with tempfile.TemporaryDirectory() as home:
+                said += read(page, Path(home))
         text = page.read_text("utf-8")
         lines = text.splitlines(keepends=True)
-        for block, new in reversed(said):
+        for block, new in sorted(said, key=lambda one: -one[0].line):
             if steady(new) != steady(block.text):
                 start = block.line - 1
                 end = start + len(block.text.splitlines())
