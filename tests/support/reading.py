@@ -72,7 +72,7 @@ _LOCAL = r"(vllm|sglang|llamacpp|ollama|lmstudio):"
 HOW = [
     # The two of the README that CI reads and runs in an environment of its own.
     How(r"python3 -m venv \.venv( |$)", "elsewhere", "CI runs the README's in a fresh environment"),
-    How(r"\. \.venv/bin/activate$", "elsewhere", "there is no environment to activate"),
+    How(r"\. activate$", "elsewhere", "there is no environment to activate"),
     How(r"git (clone|tag) ", "elsewhere", "of git"),
     How(r"export [A-Z_]+=", "elsewhere", "sets a key"),
     How(r"(pytest|ruff|mypy|lint-imports|zensical) ?", "elsewhere", "CI runs them"),
