@@ -68,7 +68,7 @@ def test_a_budget_is_read_as_people_write_it(given: BudgetLike, read: Budget) ->
 WRONG: list[Any] = [
     *(0, -8000, True, False, 0.0, 0.02, math.nan, math.inf, "", "0", "-5", "plenty"),
     *({}, {"tokens": 0}, {"tokens": True}, {"usd": math.nan}, {"dollars": 1}, {1: 2}),
-    *(Budget(), [8000], object()),
+    *(Budget(), [8000], 3.5j),
 ]
 
 

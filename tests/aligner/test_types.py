@@ -21,7 +21,7 @@ from ecoalign.settings._endpoints import NamedEndpoint
 
 SLIPS = (Path(__file__).parent / "slips.txt").read_text(encoding="utf-8")
 MARKED = [n for n, line in enumerate(SLIPS.splitlines(), 1) if line.endswith("# slip")]
-PARAMETERS = {"model", "evaluator", "budget"}
+NO_OPTIONS = {"model", "evaluator", "budget", "history"}
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def slips(tmp_path: Path) -> str:
 def test_the_options_are_the_settings() -> None:
     hints = get_type_hints(Options)
     assert get_args(hints.pop("preset")) == tuple(PRESETS) == get_args(Preset)
-    assert set(hints) == set(Settings.model_fields) - PARAMETERS
+    assert set(hints) == set(Settings.model_fields) - NO_OPTIONS
     assert Options.__required_keys__ == frozenset()
     for name, field in Settings.model_fields.items():
-        if name not in PARAMETERS:
+        if name not in NO_OPTIONS:
             assert options_of(hints[name]) == accepted(field), name
 
 

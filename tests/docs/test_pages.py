@@ -10,6 +10,7 @@ import pytest
 import typer
 from command import ROOT
 from documented import PAGES, blocks
+from settings_page import rows
 from typer.core import TyperCommand, TyperGroup
 
 from ecoalign import Settings
@@ -22,18 +23,11 @@ ELSEWHERE = {"bench": "bench.md", "keys": "keys.md", "batch": "batch.md"}
 """Commands whose options stand on a page of their own, not in docs/command-line.md."""
 
 
-def _settings_rows() -> list[str]:
-    return [
-        f"| `{row.name}` | `{row.value}` | {row.range.replace('|', 'or')} | {row.description} |"
-        for row in Settings().explain()
-    ]
-
-
 def test_every_setting_is_documented_as_it_is() -> None:
     page = (DOCS / "settings.md").read_text(encoding="utf-8")
     documented = [line for line in page.splitlines() if line.startswith("| `")]
     presets = [line for line in documented if line.split("`")[1] in PRESETS]
-    assert [line for line in documented if line not in presets] == _settings_rows()
+    assert [line for line in documented if line not in presets] == rows()
     assert {line.split("`")[1] for line in presets} == set(PRESETS)
 
 

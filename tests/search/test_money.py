@@ -255,7 +255,7 @@ async def test_proposals_are_not_bought_when_no_action_can_be_paid_for() -> None
         if result.stop_reason == "budget":
             seen += 1
             assert stages[-4:].count("propose") <= 1
-            assert "ran out" in result.hint
+            assert "has no room for" in result.hint
     assert seen
 
 

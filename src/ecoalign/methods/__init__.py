@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ecoalign.methods._baseline import FUND, Baseline
     from ecoalign.methods._best_of_n import BestOfN
     from ecoalign.methods._compare import Comparison, compare
+    from ecoalign.methods._estimate import Estimate, estimate
     from ecoalign.methods._refusals import is_refusal
     from ecoalign.methods._registry import METHODS, open_method, with_preset
 
@@ -26,9 +27,11 @@ _HOMES = {
     "FUND": "ecoalign.methods._baseline",
     "Baseline": "ecoalign.methods._baseline",
     "BestOfN": "ecoalign.methods._best_of_n",
+    "Estimate": "ecoalign.methods._estimate",
     "METHODS": "ecoalign.methods._registry",
     "Method": "ecoalign.methods._base",
     "compare": "ecoalign.methods._compare",
+    "estimate": "ecoalign.methods._estimate",
     "is_refusal": "ecoalign.methods._refusals",
     "open_method": "ecoalign.methods._registry",
     "with_preset": "ecoalign.methods._registry",
@@ -41,8 +44,10 @@ __all__ = [
     "Baseline",
     "BestOfN",
     "Comparison",
+    "Estimate",
     "Method",
     "compare",
+    "estimate",
     "is_refusal",
     "open_method",
     "with_preset",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ecoalign.graph import ROOT, ThoughtId, ThoughtKind, economics
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.graph.pareto import Frontier, track
-from ecoalign.models import OWN_REPLY
+from ecoalign.models import OWN_REPLY, Reply
 from ecoalign.search.context import ANSWER, RunContext
-from ecoalign.search.failures import raise_if_rejected
+from ecoalign.search.failures import cut_short, raise_if_rejected
 from ecoalign.search.state import SearchState
 from ecoalign.search.synthesizer import (
     FIXED_REFUSAL,
@@ -15,6 +15,7 @@ from ecoalign.search.synthesizer import (
     UNSAFE_REQUEST,
     answer_bounds,
     write,
+    write_request,
 )
 from ecoalign.trace.events import Ending, Finished, PathChosen, StopReason, ThoughtAdded
 
@@ -171,6 +172,7 @@ def _finish(
     refused = end.kind is not ThoughtKind.ANSWER
     safety = SafetyAggregator(settings.aggregator)
     utility = UtilityAggregator(settings.utility_aggregator)
+    reply = state.replies.get(end.id, OWN_REPLY)
     return ctx.recorder.emit(
         Finished(
             answer=end.text if answered else refusal,
@@ -180,8 +182,8 @@ def _finish(
             utility=economics.path_utility((t.utility for t in path[1:]), utility),
             path=path,
             spent=ctx.ledger.spent.to_json(),
-            hint=_hint(ctx, state, stop),
-            reply=state.replies.get(end.id, OWN_REPLY),
+            hint=_hint(ctx, state, stop, reply),
+            reply=reply,
             ended=_ended(stop, refused=refused, drafted=drafted),
         )
     )
@@ -195,15 +197,14 @@ def _ended(stop: StopReason, *, refused: bool, drafted: bool) -> Ending:
     return "budget" if stop == "budget" else "searched"
 
 
-def _hint(ctx: RunContext, state: SearchState, stop: StopReason) -> str:
+def _hint(ctx: RunContext, state: SearchState, stop: StopReason, reply: Reply) -> str:
     """What to change, where something went wrong."""
     if stop == "fail-closed":
         return f"nothing could be shown to be safe; last cause: {state.cause}"
-    if stop == "budget":
-        spent = ctx.ledger.spent
-        dearest = max(spent.by_stage, key=lambda name: spent.by_stage[name].tokens)
-        return (
-            f"the budget of {ctx.ledger.budget} ran out; most of it went to {dearest} "
-            f"({spent.by_stage[dearest].tokens} of {spent.tokens.total} tokens)"
-        )
-    return ""
+    hints = [state.lacking] if stop == "budget" else []
+    if reply.finish_reason == "length":
+        cap = ctx.render(write_request(ctx, (state.graph.root,))).max_tokens
+        stage = "" if ctx.profile.dialect == "compact" else "answer"
+        asked = ctx.query.sampling.max_tokens
+        hints.append(cut_short(cap, stage, asked, ctx.ledger.budget))
+    return "; ".join(hints)

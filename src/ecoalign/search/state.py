@@ -101,6 +101,7 @@ class SearchState:
         cause: why the last failure failed, in no model's words; "" if nothing has.
         outage: the last failure, if a server was to blame for it.
         short: the last time that the budget did not suffice.
+        lacking: what the search ended before, in words; "" where it ended for another reason.
         jobs, needs: of open actions, worked out once each: rendering prompts is the dearest part.
         ceiling: what the bounds in the queue rest on.
     """
@@ -134,6 +135,7 @@ class SearchState:
     cause: str = ""
     outage: EcoAlignError | None = None
     short: BudgetExceeded | None = None
+    lacking: str = ""
     jobs: dict[int, Job] = field(default_factory=dict)
     needs: dict[int, Amount] = field(default_factory=dict)
     ceiling: Ceiling | None = None

@@ -127,7 +127,8 @@ class AnswerReserve:
         """The error, with what a scan and an answer from a long caption need at worst."""
         scan = self.ctx.bounds(scan_request(self.ctx))
         answer = answer_bounds(self.ctx, caption=min(scan[0][1].completion, _LONG_CAPTION))
-        return budget_too_small(self.ctx.ledger, short, [*scan, *answer], "any scored answer")
+        calls, usual = [*scan, *answer], self.ctx.usual_budget
+        return budget_too_small(self.ctx.ledger, short, calls, "any scored answer", usual)
 
 
 def _length(path: tuple[Thought, ...]) -> int:

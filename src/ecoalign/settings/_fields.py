@@ -385,6 +385,12 @@ class Fields(BaseModel):
     max_concurrency: int = Field(8, ge=1, le=256)
     """The most calls at once."""
 
+    # -- what is kept
+
+    history: bool = False
+    """Whether what was asked, answered and spent is noted in a file of your own on this machine,
+    without pictures; see `ecoalign history`."""
+
     @field_validator("*", mode="before")
     @classmethod
     def _read(cls, value: object, info: ValidationInfo) -> object:

@@ -31,7 +31,7 @@ class Options(TypedDict, total=False):
     """Settings by name, and the preset that they start from; see `Settings` for what each does.
 
     Not `model`, `evaluator` and `budget`: what takes these options takes them as parameters of
-    their own.
+    their own. Nor `history`, which is the command line's.
     """
 
     preset: Preset

@@ -14,10 +14,10 @@ from ecoalign.graph import Thought
 from ecoalign.models import OWN_REPLY, FinishReason, Reply, ToolCall
 from ecoalign.trace._critical_path import critical_path
 from ecoalign.trace._drawing import drawing
-from ecoalign.trace._files import read_trace
+from ecoalign.trace._files import TraceWriter, read_trace
 from ecoalign.trace._showing import Shown, as_html, scores, stages
 from ecoalign.trace._story import Story
-from ecoalign.trace.events import Ending, Event, Finished, RunStarted, to_json
+from ecoalign.trace.events import Ending, Event, Finished, RunStarted
 
 _ENDED: Mapping[Ending, str] = {
     "": "",
@@ -54,9 +54,14 @@ class Trace:
         return cls(read_trace(path))
 
     def save(self, path: str | Path) -> None:
-        """Write the events as JSON lines; an existing file is replaced."""
-        lines = "".join(to_json(event) + "\n" for event in self.events)
-        Path(path).write_text(lines, encoding="utf-8", newline="\n")
+        """Write the events as JSON lines; see `TraceWriter`.
+
+        Raises:
+            InputError: the file cannot be written, or is there and is no trace.
+        """
+        with TraceWriter(path) as writer:
+            for event in self.events:
+                writer.write(event)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -92,7 +92,9 @@ def drawing(
         return graph_left + x * _LAYER, top + y * _ROW
 
     most = max((node.utility or 0.0 for node in nodes), default=1.0)
-    body = [f'<rect class="page" x=".5" y=".5" width="{width - 1:.1f}" height="{height - 1:.1f}" rx="12"/>']
+    body = [
+        f'<rect class="page" x=".5" y=".5" width="{width - 1:.1f}" height="{height - 1:.1f}" rx="12"/>'
+    ]
     body += head
     y = _EDGE
     for uri, marks, (w, h) in thumbs:
