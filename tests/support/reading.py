@@ -6,8 +6,9 @@ each command which it is, and why where it is not simply run.
 
     python tests/support/reading.py
 
-writes what the commands say now below them, where a page shows it (`<!-- output -->`), and the
-files that are shown (`<!-- file: examples/NAME.py -->`).
+writes what the commands say now below them, where a page shows it: below
+`<!-- output -->` their standard output, below `<!-- all output -->` what a terminal shows. So it
+does with files (`<!-- file: examples/NAME.py -->`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +39,7 @@ from typer.core import TyperGroup
 from ecoalign.cli._app import app
 
 WAIT = 120
+OUTPUT = {"output", "all output"}
 PRICES = '{"openai:gpt-4o": {"input": 2.5, "output": 10}}'
 """The server of ours that is asked in its place has no known price."""
 
@@ -165,8 +168,13 @@ class Reader:
             text = re.sub(r"(127\.0\.0\.1|localhost):\d{4}\b", rf"\1:{self._port}", text)
         return " ".join([bare(text), *line.more]) if line.more else text
 
-    def does(self, command: Command) -> subprocess.CompletedProcess[str] | None:
-        """Do what the table says of the command; None where that starts no process that ends."""
+    def does(self, command: Command, errors: int = subprocess.PIPE) -> str:
+        """Do what the table says of the command; what it writes to standard output.
+
+        Args:
+            command: what to do.
+            errors: where standard error goes; `subprocess.STDOUT` to have it among the rest.
+        """
         line = how(command)
         match line.way:
             case "elsewhere":
@@ -179,24 +187,25 @@ class Reader:
             case "serve":
                 self._serve(command)
             case _:
-                return self._run(command, line)
-        return None
+                return self._run(command, line, errors)
+        return ""
 
-    def _run(self, command: Command, line: How) -> subprocess.CompletedProcess[str]:
+    def _run(self, command: Command, line: How, errors: int) -> str:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", self.text(command, line)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=errors,
             text=True,
             cwd=self.home,
             env=self._environment,
             timeout=WAIT,
             check=False,
         )
-        assert done.returncode == line.code, f"{command.block}: {command.text}\n{done.stdout}"
-        assert "Traceback" not in done.stdout
-        return done
+        told = f"{done.stdout}{done.stderr or ''}"
+        assert done.returncode == line.code, f"{command.block}: {command.text}\n{told}"
+        assert "Traceback" not in told
+        return done.stdout
 
     def _serve(self, command: Command) -> None:
         """Start the server of the command at a free port; what ran before it is stopped."""
@@ -297,11 +306,13 @@ def read(page: Path, home: Path) -> Iterator[tuple[Block, str]]:
         server = stack.enter_context(HostileServer(seeing))
         reader = Reader(home, server.url, stack)
         said = ""
-        for block in blocks(page):
+        found = blocks(page)
+        for block, shown in zip_longest(found, found[1:]):
             if block.language == "sh":
-                runs = [reader.does(command) for command in commands(block)]
-                said = "".join(run.stdout for run in runs if run is not None)
-            elif block.mark == "output":
+                together = shown is not None and shown.mark == "all output"
+                errors = subprocess.STDOUT if together else subprocess.PIPE
+                said = "".join(reader.does(command, errors) for command in commands(block))
+            elif block.mark in OUTPUT:
                 yield block, said
 
 
@@ -316,7 +327,7 @@ def main() -> None:
     for page in PAGES:
         files = [block for block in blocks(page) if block.mark.startswith("file: ")]
         said = [(one, (ROOT / one.mark.removeprefix("file: ")).read_text("utf-8")) for one in files]
-        if any(block.mark == "output" for block in blocks(page)):
+        if any(block.mark in OUTPUT for block in blocks(page)):
             with tempfile.TemporaryDirectory() as home:
                 said += read(page, Path(home))
         text = page.read_text("utf-8")
