@@ -13,7 +13,7 @@ from documented import PAGES, blocks
 from settings_page import rows
 from typer.core import TyperCommand, TyperGroup
 
-from ecoalign import Settings
+from ecoalign import Budget, InputError, Settings
 from ecoalign.cli._app import app
 from ecoalign.settings import PRESETS
 from ecoalign.trace.events import _TYPES
@@ -98,6 +98,17 @@ def test_settings_in_toml_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     for block in found:
         values = tomllib.loads(block.text)
         Settings.load(env={}, **values)
+
+
+def test_budgets_are_written_as_the_page_says() -> None:
+    page = (DOCS / "budget.md").read_text(encoding="utf-8")
+    rows = page.partition("| written | is |")[2].partition("\n\n")[0]
+    spellings = [text for row in rows.splitlines() for text in re.findall("`([^`]+)`", row)]
+    assert len(spellings) >= 10
+    for text in spellings:
+        assert not Budget.parse(text.strip("'")).is_empty
+    with pytest.raises(InputError):
+        Budget.parse("$1,500")
 
 
 def test_the_documentation_needs_no_network() -> None:

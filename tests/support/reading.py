@@ -318,7 +318,7 @@ def read(page: Path, home: Path) -> Iterator[tuple[Block, str]]:
 
 def steady(text: str) -> str:
     """What is said, without what differs from run to run: times, and blanks at the ends."""
-    text = re.sub(r"\b\d+(\.\d+)? (ms|s)\b|\d+\.\d +$", "TIME", text, flags=re.MULTILINE)
+    text = re.sub(r"\b\d+(\.\d+)? (ms|s)\b|(?<=  )\d+\.\d *$", "TIME", text, flags=re.MULTILINE)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
