@@ -76,7 +76,6 @@ HOW = [
     # The two of the README that CI reads and runs in an environment of its own.
     How(r"python3 -m venv \.venv( |$)", "elsewhere", "CI runs the README's in a fresh environment"),
     How(r"\. activate$", "elsewhere", "there is no environment to activate"),
-    How(r"git (clone|tag) ", "elsewhere", "of git"),
     How(r"export [A-Z_]+=", "elsewhere", "sets a key"),
     How(r"(pytest|ruff|mypy|lint-imports|zensical) ?", "elsewhere", "CI runs them"),
     How(r"pip install .*'?mutmut", "elsewhere", "takes an hour"),
@@ -87,7 +86,6 @@ HOW = [
     How(r"python (-m )?perf[./]", "elsewhere", "test_options_of_scripts_are_there looks at it"),
     How(r"(vllm|sglang|python3? -m sglang|ollama|docker|systemctl|llama-server) ?",
         "elsewhere", "a program of others"),
-    How(r"for \w+ in|done$", "elsewhere", "a loop of the shell"),
     # Servers.
     How(r"ecoalign serve .*--engine ray", "options", "tests/gateway/test_ray_serve.py runs it"),
     How(r"ecoalign serve( |$)", "serve"),
