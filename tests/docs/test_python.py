@@ -5,7 +5,6 @@ A real model that a block names is a server of ours behind a real socket.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -84,9 +83,6 @@ def _runs(text: str, home: Path, url: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("mypy") is None, reason="mypy comes with the extra dev"
-)
 def test_all_of_it_is_well_typed(tmp_path: Path) -> None:
     """As a reader's own checker would find it: strict, with our types."""
     for number, block in enumerate(FOUND):
