@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zlib
 from pathlib import Path
@@ -96,16 +95,6 @@ def test_bad_usage_as_json(
     said = capsys.readouterr()
     assert said.err == ""
     _check_error(said.out, code, complaint)
-
-
-@pytest.fixture
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder without settings, and an environment without any of ours."""
-    for name in [name for name in os.environ if name.startswith(("ECOALIGN_", "OPENAI_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_unforeseen_errors_are_one_line_unless_debugging(

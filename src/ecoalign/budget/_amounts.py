@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from decimal import Decimal
-from typing import Any
+from numbers import Integral
+from typing import Any, TypeAlias, TypeVar
 
 from ecoalign._record import dataclass
 from ecoalign._text import short
@@ -18,6 +19,8 @@ from ecoalign.models import Usage
 _MOST_TOKENS = 10**15
 
 _ANSWER_SHARE = 20
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Budget:
                 )
 
     @classmethod
-    def of(cls, value: object) -> Budget:
+    def of(cls, value: BudgetLike) -> Budget:
         """The budget that a value stands for: tokens (8000), a text that `parse` reads, a table of
         "tokens", "usd" and "seconds", or a Budget.
 
@@ -67,9 +70,9 @@ class Budget:
             case str():
                 budget = cls.parse(value)
             case bool():
-                raise InputError("budget: it cannot be true or false")
-            case int():
-                budget = cls(tokens=value)
+                raise InputError(f"budget: it cannot be true or false; {ACCEPTED}")
+            case Integral():
+                budget = cls(tokens=int(value))
             case Mapping() if value and value.keys() <= {"tokens", "usd", "seconds"}:
                 budget = cls(value.get("tokens"), value.get("usd"), value.get("seconds"))
             case _:
@@ -78,7 +81,7 @@ class Budget:
                     '("8000,$0.02,5s") or a table of tokens, usd, seconds'
                 )
         if budget.is_empty:
-            raise InputError("budget: it must bound tokens, usd or seconds")
+            raise InputError(f"budget: it must bound tokens, usd or seconds; {ACCEPTED}")
         return budget
 
     @classmethod
@@ -137,6 +140,23 @@ class Budget:
         # "800,5s" might be 800.5 seconds.
         few = self.usd is None and self.tokens is not None and self.tokens < 1000
         return (", " if few else ",").join(parts)
+
+
+BudgetLike: TypeAlias = "Budget | int | str | Mapping[str, Any]"
+"""A budget as `Budget.of` reads it: 8000, "8000,$0.02,5s", {"tokens": 8000, "usd": 0.02}."""
+
+
+def least_of(one: Budget, other: Budget) -> Budget:
+    """The tighter bound of each unit."""
+
+    def least(a: _Number | None, b: _Number | None) -> _Number | None:
+        return min((bound for bound in (a, b) if bound is not None), default=None)
+
+    return Budget(
+        least(one.tokens, other.tokens),
+        least(one.usd, other.usd),
+        least(one.seconds, other.seconds),
+    )
 
 
 def _budget(items: Sequence[Item]) -> Budget:

@@ -35,7 +35,7 @@ from ecoalign.query import FULL_PIXELS, LOW_DETAIL_SIDE
 from ecoalign.settings._endpoints import Endpoints, Name, NamedEndpoint, Url
 
 
-def _read_budget(value: object) -> Budget:
+def _read_budget(value: Any) -> Budget:
     try:
         return Budget.of(value)
     except InputError as error:

@@ -214,7 +214,7 @@ class BudgetUnits(_Closed):
     seconds: Annotated[float, Field(gt=0)] | None = None
 
 
-def _budget(value: object) -> Budget | None:
+def _budget(value: Any) -> Budget | None:
     """`8000`, `"8000,$0.02,5s"` or `{"tokens": 8000, "usd": 0.02, "seconds": 5}`."""
     try:
         return None if value is None else Budget.of(value)
