@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ecoalign import Query
@@ -30,7 +31,7 @@ class Mine:
     def samples(self) -> Sequence[Sample]:
         """One sample a question; the image is read when it is asked."""
         return [
-            Sample(key, "all", lambda f=file, q=text: Query.of(PICTURES / f, q), {"truth": truth})
+            Sample(key, "all", partial(Query.of, PICTURES / file, text), {"truth": truth})
             for key, file, text, truth in QUESTIONS
         ]
 
