@@ -12,6 +12,7 @@ const EcoView = (() => {
   const DOWN = {layer: 108, row: 202}; // and where they go down
   const FAR = 0.42; // below this scale words are too small to read and are left out
   const LARGEST = 1.25;
+  const ROOM = 84; // px above and below the graph, where the buttons are
 
   // ---- small helpers
 
@@ -164,7 +165,11 @@ const EcoView = (() => {
 
   // ---- the component
 
+  let mounted = 0;
+
   function mount(root, options = {}) {
+    mounted += 1;
+    const which = mounted > 1 ? ` ${mounted}` : ""; // landmarks have names of their own
     let images = options.images || [];
     let live = Boolean(options.live);
     let run = {};
@@ -216,7 +221,7 @@ const EcoView = (() => {
       ui.how,
       ui.facts,
     );
-    ui.result.setAttribute("aria-label", "Result");
+    ui.result.setAttribute("aria-label", `Result${which}`);
 
     ui.edges = svg("g", {class: "eco-edges", "aria-hidden": "true"});
     ui.nodes = svg("g", {class: "eco-nodes"});
@@ -235,7 +240,7 @@ const EcoView = (() => {
     ui.tools.setAttribute("aria-label", "Zoom");
     ui.panel = el("aside", "eco-panel");
     ui.panel.hidden = true;
-    ui.panel.setAttribute("aria-label", "The thought that was chosen");
+    ui.panel.setAttribute("aria-label", `The thought that was chosen${which}`);
     ui.legend = legend();
     ui.stage = el("div", "eco-stage", ui.svg, ui.tools, ui.hint);
     ui.body = el("div", "eco-body", ui.stage, ui.panel);
@@ -259,7 +264,7 @@ const EcoView = (() => {
       el("div", "eco-controls", ui.back, ui.play, ui.forth, ui.slider, ui.moment),
       ui.said,
     );
-    ui.replay.setAttribute("aria-label", "Replay");
+    ui.replay.setAttribute("aria-label", `Replay${which}`);
 
     ui.plots = el("div", "eco-plots");
     ui.plots.setAttribute("role", "group");
@@ -270,7 +275,7 @@ const EcoView = (() => {
     ui.about = el("details", "eco-about");
     ui.key = el("ul", "eco-key");
     ui.graph = el("section", "eco-graph", ui.key, ui.legend, ui.body, ui.replay, ui.plots);
-    ui.graph.setAttribute("aria-label", "How it was found");
+    ui.graph.setAttribute("aria-label", `How it was found${which}`);
     root.append(ui.result, ui.graph, ui.more, ui.about);
 
     // -- applying frames
@@ -523,15 +528,15 @@ const EcoView = (() => {
     }
 
     function fitting(box, size) {
-      return Math.min((size.w - 36) / box.w, (size.h - 44) / box.h);
+      return Math.min((size.w - 36) / box.w, (size.h - ROOM) / box.h);
     }
 
     // Choose the direction in which the graph is the larger, and show all of it; a graph that would
     // be too small to read starts at its beginning instead, unless `all` is wanted.
     function fit(all, keep) {
-      const rect = ui.stage.getBoundingClientRect();
-      stage = {w: rect.width || 800, h: rect.height || 480};
-      const size = {w: stage.w - overlaid(), h: stage.h};
+      const width = ui.stage.clientWidth || 800;
+      const tallest = Math.round(Math.max(320, Math.min(608, 0.56 * innerHeight)));
+      const size = {w: width - overlaid(), h: all ? ui.stage.clientHeight : tallest};
       const before = turned;
       turned = false;
       const across = fitting(bounds(), size);
@@ -542,12 +547,18 @@ const EcoView = (() => {
       const box = bounds();
       const whole = Math.min(LARGEST, fitting(box, size));
       const k = all ? Math.max(0.02, whole) : Math.max(size.w < 480 ? 0.7 : 0.5, whole);
+      if (!all) {
+        // A small graph needs no large window; one that grows, or that the panel is on, keeps it.
+        if (!live && !overlaid()) size.h = Math.min(tallest, Math.max(230, Math.round(k * box.h) + ROOM));
+        ui.stage.style.height = `${size.h}px`;
+      }
+      stage = {w: width, h: size.h};
       const inside = k <= whole + 1e-6;
-      view = {k, x: (size.w - k * box.w) / 2 - k * box.x, y: (size.h - k * box.h) / 2 - k * box.y};
+      view = {k, x: (size.w - k * box.w) / 2 - k * box.x, y: (size.h - ROOM - k * box.h) / 2 + 24 - k * box.y};
       if (!inside) {
         const at = place("t0");
-        if (k * box.w > size.w - 36) view.x = 24 - k * (turned ? at.x + CARD.w / 2 - size.w / 2 / k : box.x);
-        if (k * box.h > size.h - 44) view.y = turned ? 30 - k * box.y : size.h / 2 - k * (at.y + CARD.h / 2);
+        if (k * box.w > size.w - 36) view.x = turned ? size.w / 2 - k * (at.x + CARD.w / 2) : 24 - k * box.x;
+        if (k * box.h > size.h - ROOM + 1) view.y = turned ? 30 - k * box.y : size.h / 2 - k * (at.y + CARD.h / 2);
       }
       moved = Boolean(all);
       if (dirty.size) later();
@@ -818,7 +829,7 @@ const EcoView = (() => {
     function scores(node) {
       const forecast = (node.forecast || [])[0];
       const table = el("table", "eco-table");
-      const head = el("tr", "", el("th", ""), el("th", "", "forecast"), el("th", "", "outcome"));
+      const head = el("tr", "", el("th", "", "score"), el("th", "", "forecast"), el("th", "", "outcome"));
       table.append(el("thead", "", head));
       const body = el("tbody");
       const row = (name, guess, real) => {
@@ -1055,8 +1066,11 @@ const EcoView = (() => {
       ui.facts.replaceChildren();
       const budget = run.budget || {};
       if (state !== "running") {
-        if (known(result.safety)) fact("Safety", signed(result.safety), `${safetyWord(result.safety)}; the least safe step to the answer counts`, safetyMeter(result.safety));
-        else if (state === "answer" || state === "refused") fact("Safety", "not scored", "this method checks nothing");
+        if (known(result.safety)) {
+          const fixed = result.refused && result.stop_reason === "fail-closed";
+          const note = fixed ? "a fixed text, which no model wrote" : `${safetyWord(result.safety)}; the least safe step to the answer counts`;
+          fact("Safety", signed(result.safety), note, safetyMeter(result.safety));
+        } else if (state === "answer" || state === "refused") fact("Safety", "not scored", "this method checks nothing");
       }
       if (known(result.utility) && !result.refused) fact("Utility", plain(result.utility), "how helpful the answer was judged");
       const spent = gauges.tokens || 0;
@@ -1237,7 +1251,7 @@ const EcoView = (() => {
       const body = el("tbody");
       for (const point of points.slice(0, 24)) {
         const last = (point.ids || [])[(point.ids || []).length - 1];
-        const ends = last ? button(`Open ${last}, where the path ends`, (point.ids || []).join(" → "), () => open(last), "eco-link") : "–";
+        const ends = last ? button("", (point.ids || []).join(" → "), () => open(last), "eco-link") : "–";
         const th = el("th", "", ends);
         th.scope = "row";
         if (point.chosen) th.append(el("span", "eco-chip m-answer", "chosen"));
@@ -1368,7 +1382,7 @@ const EcoView = (() => {
 
     const watcher = new ResizeObserver(() => {
       stage = {w: ui.stage.clientWidth || 800, h: ui.stage.clientHeight || 480};
-      if (!moved && frames.length) fit(false);
+      if (!moved && frames.length) fit(false, overlaid() > 0);
       else pan();
     });
     watcher.observe(ui.stage);
