@@ -69,8 +69,8 @@ async def ask(
         query: the question.
         methods: their names, each once.
         budget: of each.
-        judge: whether an answer that its method has not scored is judged afterwards, by the
-            settings' evaluator, with what is left of its budget.
+        judge: whether an answer that its method has not scored, and that is no refusal, is judged
+            afterwards, by the settings' evaluator, with what is left of its budget.
     """
     queue: asyncio.Queue[tuple[str, Event | Json] | None] = asyncio.Queue()
 
@@ -82,7 +82,8 @@ async def ask(
                 query, name, ledger=ledger, on_event=lambda event: put((name, event))
             )
             put((name, {"ended": _ended(result)}))
-            if judge and result.safety is None and result.answer.strip():
+            unscored = result.safety is None and not result.refused
+            if judge and unscored and result.answer.strip():
                 put((name, {"judged": await _judged(answerer, query, result.answer, ledger)}))
         except EcoAlignError as error:
             put((name, {"error": problem_of(error)}))
