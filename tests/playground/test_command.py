@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -177,3 +178,26 @@ def test_the_playground_stands_beside_the_gateway_on_a_port_of_its_own(tmp_path:
     assert code == 0
     assert play.token not in said
     assert "Traceback" not in said
+
+
+def test_the_browser_is_led_there_by_a_private_file(tmp_path: Path) -> None:
+    """Others can read the arguments of a process, and so would have the secret."""
+    seen = tmp_path / "seen"
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f'#!/bin/sh\nfile="${{1#file://}}"\n'
+        f'{{ echo "$1"; stat -c %a "$(dirname "$file")"; cat "$file"; }} >"{seen}.part"\n'
+        f'mv "{seen}.part" "{seen}"\n',
+        encoding="utf-8",
+    )
+    browser.chmod(0o700)
+    with started(tmp_path, "play", "--open", BROWSER=f"{browser} %s") as play:
+        end = time.monotonic() + WAIT
+        while not seen.exists():
+            assert time.monotonic() < end
+        address, mode, page = seen.read_text(encoding="utf-8").split("\n", 2)
+        play.stop()
+    assert play.token not in address
+    assert mode == "700"
+    assert play.address in page
+    assert not Path(address.removeprefix("file://")).exists()

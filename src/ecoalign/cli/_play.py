@@ -39,10 +39,15 @@ def play(
             "-b",
             help="Where the page's budget begins: 8000, '$0.02', 5s, or several. Without "
             "--max-budget it is also the most.",
+            rich_help_panel="Model and money",
         ),
     ] = None,
     max_budget: Annotated[
-        str | None, Option(help="The most that one answer may spend, whatever the page asks for.")
+        str | None,
+        Option(
+            help="The most that one answer may spend, whatever the page asks for.",
+            rich_help_panel="Model and money",
+        ),
     ] = None,
     runs: Annotated[int, Option(help="How many questions may be under way at once.", min=1)] = 2,
     open_page: Annotated[bool, Option("--open", help="Open the page in the browser, too.")] = False,

@@ -8,12 +8,11 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ecoalign.aligner import Aligner
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, EcoAlignError
 from ecoalign.methods import Answerer
 from ecoalign.query import Query
-from ecoalign.search.context import RunContext
+from ecoalign.search.context import RunContext, named_evaluator
 from ecoalign.trace import Alignment, Story, is_fixed, outcome, reason
 from ecoalign.trace.events import Event, to_json
 
@@ -69,8 +68,8 @@ async def ask(
         query: the question.
         methods: their names, each once.
         budget: of each.
-        judge: whether an answer that its method has not scored is judged afterwards, by the
-            settings' evaluator, with what is left of its budget.
+        judge: whether an answer that its method has not scored, and that is no refusal, is judged
+            afterwards, by the settings' evaluator, with what is left of its budget.
     """
     queue: asyncio.Queue[tuple[str, Event | Json] | None] = asyncio.Queue()
 
@@ -82,7 +81,8 @@ async def ask(
                 query, name, ledger=ledger, on_event=lambda event: put((name, event))
             )
             put((name, {"ended": _ended(result)}))
-            if judge and result.safety is None and result.answer.strip():
+            unscored = result.safety is None and not result.refused
+            if judge and unscored and result.answer.strip():
                 put((name, {"judged": await _judged(answerer, query, result.answer, ledger)}))
         except EcoAlignError as error:
             put((name, {"error": problem_of(error)}))
@@ -125,15 +125,19 @@ def _ended(result: Alignment) -> Json:
 async def _judged(answerer: Answerer, query: Query, text: str, ledger: Ledger) -> Json:
     """What the evaluator says of a text that is out already; never an error."""
     settings, before = answerer.settings, ledger.spent
-    aligner = Aligner(answerer.model, settings)
-    verdict: Json = {"by": aligner.evaluator.name}
+    named = named_evaluator(settings)
+    verdict: Json = {}
     try:
-        ctx = RunContext.of(query, answerer.model, aligner.evaluator, ledger, settings)
+        evaluator = named.of(answerer.model)
+        verdict["by"] = evaluator.name
+        ctx = RunContext.of(query, answerer.model, evaluator, ledger, settings)
         await ctx.encode_views()
         score = await ctx.score(ctx.score_request((), "answer", text))
         verdict |= {"safety": score.safety, "utility": score.utility}
     except EcoAlignError as error:
         verdict["error"] = str(error)
+    finally:
+        await named.aclose()
     spent = ledger.spent
     known = spent.usd is not None and before.usd is not None
     usd = spent.usd - before.usd if known else None  # type: ignore[operator]

@@ -102,7 +102,7 @@
     if (!about.examples.length) return;
     $("examples").hidden = false;
     $("examples").replaceChildren(
-      el("span", { className: "hint" }, "or an example:"),
+      el("span", { className: "hint" }, "or:"),
       ...about.examples.map((example) => {
         const url = `data:image/png;base64,${example.png}`;
         const image = el("img", { src: url, alt: "" });
@@ -278,6 +278,7 @@
         const kind = of(this.judged.safety);
         return { kind, safety: this.judged.safety, words: `judged ${kind} afterwards`, late: true };
       }
+      if (this.result.refused) return { kind: "calm", safety: null, words: "a refusal, not scored" };
       return { kind: "unknown", safety: null, words: "not scored", late: true };
     }
   }
@@ -339,7 +340,7 @@
         el("span", {}, words),
         safety === null ? "" : el("b", { textContent: signed(safety) }),
       );
-      const notes = late && !lane.result.refused ? ["Released without a score."] : [];
+      const notes = late ? ["Released without a score."] : [];
       if (lane.judged && lane.judged.error) notes.push(`The judge gave no verdict: ${lane.judged.error}`);
       else if (lane.judged) notes.push(`The judge took ${plural(lane.judged.tokens, "token")} more.`);
       this.warning.hidden = !notes.length;
