@@ -18,7 +18,7 @@ from ecoalign.search.context import RunContext, named_evaluator, record_run
 from ecoalign.search.drafter import first_calls, first_round
 from ecoalign.search.loop import search
 from ecoalign.settings import MOST_DEFAULT, Settings
-from ecoalign.trace import Alignment
+from ecoalign.trace import Alignment, stream_events
 from ecoalign.trace.events import Event, Finished, RunFailed
 
 __all__ = ["Aligner", "align"]
@@ -116,7 +116,7 @@ class Aligner:
         ctx = self._context(query, budget, ledger, on_event=on_event)
         return await record_run(ctx, method, self._search, first_calls)
 
-    async def stream(
+    def stream(
         self, query: Query, budget: Budget | None = None, *, ledger: Ledger | None = None
     ) -> AsyncGenerator[Event, None]:
         """The events of a run as they happen; the last one is `Finished`.
@@ -130,29 +130,9 @@ class Aligner:
             ValueError: both a budget and a ledger are given.
             EcoAlignError: as `align`, after a `RunFailed` event.
         """
-        queue: asyncio.Queue[Event | None] = asyncio.Queue()
-        ctx = self._context(query, budget, ledger, on_event=queue.put_nowait)
-        task = asyncio.create_task(record_run(ctx, "ecoalign", self._search, first_calls))
-        task.add_done_callback(lambda _: queue.put_nowait(None))
-        try:
-            while (event := await queue.get()) is not None:
-                yield event
-            await task
-        except asyncio.CancelledError:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-            while not queue.empty():
-                if (event := queue.get_nowait()) is not None:
-                    yield event
-            raise
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-            if not task.cancelled():
-                # A reader who left early has no use for it; unread, asyncio would complain.
-                task.exception()
+        return stream_events(
+            lambda on_event: self.align(query, budget, ledger=ledger, on_event=on_event)
+        )
 
     async def rerun(
         self, query: Query, budget: Budget, recorded: Sequence[Event], nonce: str, method: str

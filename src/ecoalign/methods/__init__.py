@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ecoalign.methods._answerer import Answerer
     from ecoalign.methods._base import Method
     from ecoalign.methods._baseline import FUND, Baseline
     from ecoalign.methods._best_of_n import BestOfN
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ecoalign.methods._registry import METHODS, open_method, with_preset
 
 _HOMES = {
+    "Answerer": "ecoalign.methods._answerer",
     "FUND": "ecoalign.methods._baseline",
     "Baseline": "ecoalign.methods._baseline",
     "BestOfN": "ecoalign.methods._best_of_n",
@@ -32,6 +34,7 @@ _HOMES = {
 __all__ = [
     "FUND",
     "METHODS",
+    "Answerer",
     "Baseline",
     "BestOfN",
     "Method",

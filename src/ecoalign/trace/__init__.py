@@ -5,6 +5,21 @@ from __future__ import annotations
 from ecoalign.trace._alignment import Alignment, Trace
 from ecoalign.trace._critical_path import critical_path
 from ecoalign.trace._files import TraceWriter, read_trace
+from ecoalign.trace._layout import layout
 from ecoalign.trace._recorder import Recorder
+from ecoalign.trace._story import Node, Option, Story
+from ecoalign.trace._stream import stream_events
 
-__all__ = ["Alignment", "Recorder", "Trace", "TraceWriter", "critical_path", "read_trace"]
+__all__ = [
+    "Alignment",
+    "Node",
+    "Option",
+    "Recorder",
+    "Story",
+    "Trace",
+    "TraceWriter",
+    "critical_path",
+    "layout",
+    "read_trace",
+    "stream_events",
+]

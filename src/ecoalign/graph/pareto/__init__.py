@@ -28,7 +28,7 @@ from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregato
 from ecoalign.graph.pareto._branch_and_bound import BranchAndBound, Limits
 from ecoalign.graph.pareto._label_setting import Label, LabelSetting, Objective, build_problem
 
-__all__ = ["Frontier", "Limits", "RankedPath", "track", "track_thoughts"]
+__all__ = ["Frontier", "Limits", "Objective", "RankedPath", "track", "track_thoughts"]
 
 
 @dataclass(frozen=True, slots=True)
