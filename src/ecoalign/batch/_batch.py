@@ -161,6 +161,7 @@ class BatchResult:
         seconds: that this run took.
         stopped: why it ended before every row had an outcome; "" if it did not, "budget" where
             money was short.
+        short: what was lacking where money was short, in words.
         error: the last failure of an item, or the first where not one was answered.
         preferences: lines of preference data that were written.
         limit: the budget of the batch.
@@ -176,6 +177,7 @@ class BatchResult:
     lost: int
     seconds: float
     stopped: Stop
+    short: str
     error: str
     preferences: int
     limit: Budget
@@ -209,6 +211,7 @@ class BatchResult:
             "lost": self.lost,
             "seconds": round(self.seconds, 3),
             "stopped": self.stopped,
+            "short": self.short,
             "error": self.error,
             "preferences": self.preferences,
             "exit_code": self.exit_code,
@@ -429,7 +432,7 @@ class _Run:
                 for item in queue:
                     if desk.stopped:
                         return
-                    if desk.ended and item.budget is None:
+                    if desk.short and item.budget is None:
                         continue
                     ended(await worker.do(item))
 
@@ -477,6 +480,7 @@ class _Run:
             lost=len(journal.lost),
             seconds=time.monotonic() - begun,
             stopped=stopped,
+            short=desk.short,
             error=error,
             preferences=preferences,
             limit=self.limit,

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from ecoalign.batch._items import File
 from ecoalign.batch._journal import Journal
 from ecoalign.budget import Budget, Money, pacing
-from ecoalign.budget.pacing import Account, Share, Sum
+from ecoalign.budget.pacing import Account, Share, Short, Sum
 from ecoalign.errors import BudgetTooSmall
 
 LEAST = 4
@@ -88,7 +88,8 @@ class Desk:
     Attributes:
         stopped: why no further item is begun; "" while it goes on.
         error: the last failure of an item, for messages.
-        ended: whether there was an item that the money was too short for.
+        short: what the first item lacked that the money did not suffice for, in words; "" while
+            there was none.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Desk:
         self._fault = ""
         self._waiters: list[asyncio.Future[None]] = []
         self.stopped: Stop = ""
-        self.ended = False
+        self.short = ""
         self.error = ""
 
     @property
@@ -153,8 +154,11 @@ class Desk:
             share = pacing.share_out(self._account, want, least, max(1, self._waiting))
             if left > 0 and isinstance(share, Share):
                 return self._granted(item, want, share, left, told=told)
-            if left <= 0 or not self._account.open:
-                self.ended = True
+            if left <= 0:
+                self.short = self.short or "its time is over"
+                return None
+            if isinstance(share, Short) and not self._account.open:
+                self.short = self.short or _lacking(share)
                 return None
             await self._change(left)
 
@@ -268,6 +272,19 @@ class Desk:
             if not one.done():
                 one.set_result(None)
         self._waiters.clear()
+
+
+def _lacking(short: Short) -> str:
+    if short.unit == "tokens":
+        needed, free = f"{short.needed:,} tokens", f"{short.free:,}"
+    else:
+        needed, free = (
+            f"${Money.from_billionths(one).usd:.4f}" for one in (short.needed, short.free)
+        )
+    return (
+        f"the next row takes at least {needed}, and {free} are left (a row is begun with a quarter "
+        "of its own budget, or more)"
+    )
 
 
 def least_of(want: Budget) -> Budget:

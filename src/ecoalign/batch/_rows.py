@@ -302,8 +302,7 @@ class _StoredImages:
                 except (OSError, ArrowException) as error:
                     raise InputError(f"cannot read {str(self._path)!r}: {error}") from None
                 self._kept, self._group = table.column(0).to_pylist(), group
-            value = self._kept[offset]
-        return pictures_of(value, where)
+            return pictures_of(self._kept[offset], where)
 
 
 def pictures_of(value: object, where: str) -> tuple[Picture, ...]:

@@ -88,7 +88,7 @@ class Worker:
             InputError: the journal cannot be written.
         """
         if item.wrong:
-            return await self._noted(item, Outcome(_failed_row(item, f"InputError: {item.wrong}")))
+            return await self._noted(item, Outcome(failed_row(item, f"InputError: {item.wrong}")))
         try:
             self.answerer.method(item.method)
             # Pictures are decoded beside the event loop.
@@ -236,10 +236,11 @@ def _answered_row(result: Alignment, trace: _Trace | None) -> dict[str, Any]:
 def not_asked(item: Item) -> dict[str, Any]:
     """The row of an item that the money of the batch did not suffice for."""
     error = "the budget of the batch was spent before this row"
-    return _failed_row(item, error) | {"status": UNASKED}
+    return failed_row(item, error) | {"status": UNASKED}
 
 
-def _failed_row(item: Item, error: str, **known: object) -> dict[str, Any]:
+def failed_row(item: Item, error: str, **known: object) -> dict[str, Any]:
+    """The row of an item that has no answer."""
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {"status": "error", "error": error, "method": item.method, "answer": "", "trace": ""}
     return row | {"tokens": 0, "usd": 0.0, "seconds": 0.0, "calls": 0, **known}
@@ -268,5 +269,5 @@ def _failure(
         known["trace"] = trace.kept
     text = str(error) if isinstance(error, EcoAlignError) else f"unexpected: {error}"
     fault = error.fault if isinstance(error, ModelError) and error.fault != "filtered" else ""
-    row = _failed_row(item, f"{type(error).__name__}: {text}", **known)
+    row = failed_row(item, f"{type(error).__name__}: {text}", **known)
     return Outcome(row, item.files(query), fault=fault)

@@ -9,7 +9,7 @@ from typer import Option
 from typer.exceptions import TyperException
 
 from ecoalign._version import __version__
-from ecoalign.cli import _ask, _bench, _doctor, _keys, _probe, _replay, _serve
+from ecoalign.cli import _ask, _batch, _bench, _doctor, _keys, _probe, _replay, _serve
 from ecoalign.cli._errors import report
 from ecoalign.cli._options import command
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 
 command(app, "ask", epilog=_ask.EXITS)(_ask.ask)
+command(app, "batch", epilog=_batch.EXITS)(_batch.batch)
 command(app, "serve", epilog=_serve.EXITS)(_serve.serve)
 app.add_typer(_bench.app)
 app.add_typer(_keys.app)
