@@ -305,7 +305,7 @@ class _StoredImages:
             return pictures_of(self._kept[offset], where)
 
 
-def pictures_of(value: object, where: str) -> tuple[Picture, ...]:
+def pictures_of(value: Any, where: str) -> tuple[Picture, ...]:
     """The images that a cell names or holds: a text, bytes, Hugging Face's {"bytes", "path"}, a
     list of these, or such a list as JSON text; none for an empty cell.
 

@@ -172,8 +172,8 @@ def batch(options: BatchCommand) -> None:
 
 
 _WHY = {
-    "budget": "the budget of the batch did not suffice for {unasked} of {rows} rows: {short}; with a "
-    "larger --total-budget the same command asks them",
+    "budget": "the budget of the batch did not suffice for {unasked} of {rows} rows: {short}; with "
+    "a larger --total-budget the same command asks them",
     "model": "the model failed for every row that was asked last, so the batch was stopped; those "
     "rows are asked again by the same command. The last failure: {error}",
     "failures": "so many rows failed that the batch was stopped; the same command goes on, with "
