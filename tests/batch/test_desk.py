@@ -204,9 +204,9 @@ async def test_so_many_failures_and_no_more(tmp_path: Path) -> None:
     with Journal(tmp_path / "j", {}) as journal:
         desk = Desk(journal, None, 10, max_failures=2)
         await desk.note("a", row("error", "InputError: no picture"))
-        assert not desk.stopped
+        assert desk.stopped == ""
         await desk.note("b", row("error", "InputError: no picture either"))
-        assert desk.stopped == "failures"
+        assert str(desk.stopped) == "failures"
         assert desk.error == "InputError: no picture either"
 
 

@@ -13,7 +13,9 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,9 @@ _STORE_BYTES = 128 * 1024 * 1024
 _TURNS = 4
 """Items that a process is given at once, as a multiple of those that it asks at once."""
 
+_ENDING = 20.0
+"""Seconds that Ray Data may take to end what was cut off."""
+
 _MOST_LOST = 3
 """Processes that may die over one item before it counts as failed."""
 
@@ -58,6 +63,8 @@ def _prepare() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # What it says of itself would be told as an error to whoever asked for quiet.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Once it was shut down nothing is to start it again.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     if not os.environ.get("RAY_ADDRESS"):
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ["RAY_AUTH_MODE"] = "token"
@@ -82,6 +89,10 @@ class _Office:
             return await answer
         finally:
             del self._answers[number]
+
+    async def closed(self) -> None:
+        """Never ends: an error for whoever waits for it once this actor is killed."""
+        await asyncio.Event().wait()
 
     async def asked(self) -> list[tuple[int, str, tuple[Any, ...]]]:
         """All that waits for an answer; at least one."""
@@ -123,6 +134,7 @@ class _Process:
         self._at_once = at_once
         self._worker = Worker(Answerer(settings), _Messenger(office), None, traces)
         self._loop = asyncio.new_event_loop()
+        self._closed = office.closed.remote()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         self._loop.run_until_complete(self._all([int(number) for number in batch["number"]]))
@@ -142,7 +154,20 @@ class _Process:
                     await self._office.ask.remote("failed", error)
                     return
 
-        await asyncio.gather(*(work() for _ in range(self._at_once)))
+        async def watch() -> None:
+            try:
+                await self._closed
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+        tasks = [asyncio.create_task(work()) for _ in range(self._at_once)]
+        watching = asyncio.create_task(watch())
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, *tasks, return_exceptions=True)
 
 
 class _Counter:
@@ -248,6 +273,19 @@ async def asked_on_ray(
     Raises:
         EcoAlignError: the batch cannot go on.
     """
+    # Ray prints what it has to say of a process that died, and standard output is for the result.
+    with redirect_stdout(sys.stderr):
+        await _on_ray(batch, settings, todo, desk, ended, cut)
+
+
+async def _on_ray(
+    batch: Batch,
+    settings: Settings,
+    todo: Sequence[Item],
+    desk: Desk,
+    ended: Callable[[Outcome | None], None],
+    cut: asyncio.Event,
+) -> None:
     import ray
 
     started = _start(ray)
@@ -265,10 +303,10 @@ async def asked_on_ray(
     finally:
         for task in (serving, cutting):
             task.cancel()
-        if not working.done():
-            # What runs in the thread ends when the actor that it talks to is gone.
-            ray.kill(office)
         await asyncio.gather(serving, cutting, return_exceptions=True)
+        # The processes end their calls when the actor that they talk to is gone.
+        ray.kill(office)
+        await asyncio.wait([working], timeout=_ENDING)
         await counter.lose_all()
         if started:
             await asyncio.to_thread(ray.shutdown)
@@ -276,21 +314,36 @@ async def asked_on_ray(
 
 
 def _start(ray: Any) -> bool:
-    """Start or join Ray, quietly; whether it is ours to end."""
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    """Start or join Ray, quietly, as its errors are raised as well; whether it is ours to end."""
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     if ray.is_initialized():
         return False
     if address := os.environ.get("RAY_ADDRESS"):
         ray.init(address, logging_level="warning", log_to_driver=False)
     else:
-        ray.init(
-            "local",
-            include_dashboard=False,
-            object_store_memory=_STORE_BYTES,
-            logging_level="warning",
-            log_to_driver=False,
-        )
+        with _unheard():
+            ray.init(
+                "local",
+                include_dashboard=False,
+                object_store_memory=_STORE_BYTES,
+                logging_level="warning",
+                log_to_driver=False,
+            )
     return True
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Without what libraries write to standard error by themselves: here, how Ray sets its own
+    level of logging."""
+    saved, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nothing)
 
 
 async def _serve(office: Any, counter: _Counter) -> None:
