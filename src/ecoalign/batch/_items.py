@@ -107,6 +107,8 @@ def items_of(
     Raises:
         InputError: no question is to be found, or a column that was named.
     """
+    if not source.rows:
+        raise InputError(f"{source.name} has no rows")
     known = {role: columns.get(role, role) for role in ROLES}
     for role, column in columns.items():
         if role not in ROLES:
@@ -124,8 +126,6 @@ def items_of(
             f"{source.name} has no column 'question' (its columns: {there}): name it, "
             "--column question=NAME, or give one question for all, --question TEXT"
         )
-    if not source.rows:
-        raise InputError(f"{source.name} has no rows")
     seen: Counter[str] = Counter()
     items = []
     for number, row in enumerate(source.rows):

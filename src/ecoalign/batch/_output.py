@@ -54,7 +54,7 @@ def _renamed(names: Sequence[str]) -> dict[str, str]:
     taken = {*COLUMNS, *names}
     found = {}
     for name in names:
-        new = name
+        new = _valid(name)
         while new in COLUMNS or (new != name and new in taken):
             new = _TAKEN + new
         taken.add(new)
@@ -132,8 +132,7 @@ def _cell(value: object) -> object:
 
 
 def _dumped(body: object) -> str:
-    text = json.dumps(_plain(body), ensure_ascii=False, allow_nan=False, default=str)
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return _valid(json.dumps(_plain(body), ensure_ascii=False, allow_nan=False, default=str))
 
 
 def _plain(value: Any) -> Any:
@@ -174,9 +173,14 @@ def _parquet(path: Path, source: Source, rows: Iterable[Mapping[str, Any]]) -> N
             writer.close()
 
 
+def _valid(text: str) -> str:
+    """`text` without halves of characters."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _as(kind: type, value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
+        return _valid(value)
     return float(value) if kind is float and value is not None else value
 
 
