@@ -62,8 +62,8 @@ def answers(path: Path) -> list[dict[str, Any]]:
 
 
 def run(rows: Rows, output: Path, model: FakeModel | None = None, **options: Any) -> BatchResult:
-    options = {"settings": PLAIN, "method": "base"} | options
-    return Batch(rows, output, model=model or parrot(), **options).run()
+    chosen: dict[str, Any] = {"settings": PLAIN, "method": "base", "model": model or parrot()}
+    return Batch(rows, output, **(chosen | options)).run()
 
 
 def down() -> ModelError:
@@ -146,7 +146,7 @@ def test_parquet_keeps_the_columns_of_parquet_as_they_are(tmp_path: Path) -> Non
 def test_hostile_text_stays_in_its_cell(tmp_path: Path) -> None:
     bad = 'a",\n\r\u2028\x00\ud800{"status": "answered"}=1+1'
     model = FakeModel(lambda request: bad.replace("\ud800", "\udfff"))
-    rows = [{"question": f"{bad} number 0?", bad: bad, "float": float("nan")}]
+    rows: Rows = [{"question": f"{bad} number 0?", bad: bad, "float": float("nan")}]
     for ending in ("jsonl", "csv", "parquet"):
         result = run(rows, tmp_path / f"o.{ending}", model)
         assert result.exit_code == 0, result.error
@@ -160,7 +160,7 @@ def test_hostile_text_stays_in_its_cell(tmp_path: Path) -> None:
 
 
 def test_what_a_row_says_of_itself(tmp_path: Path) -> None:
-    rows = [
+    rows: Rows = [
         {"question": "number 0", "method": "cot"},
         {"question": "number 1", "budget": "5"},
         {"question": "number 2", "system": "Be brief, says the row."},
@@ -297,7 +297,7 @@ def test_dollars_without_a_price_are_refused_before_anything_is_asked(tmp_path: 
     model = parrot()
     with pytest.raises(UnpricedModelError):
         run(questions(3), tmp_path / "o.jsonl", model, total_budget="$1")
-    rows = [*questions(1), {"question": "number 1", "budget": "$1"}]
+    rows: Rows = [*questions(1), {"question": "number 1", "budget": "$1"}]
     result = run(rows, tmp_path / "o.jsonl", model)
     assert result.statuses == {"answered": 1, "error": 1}
     assert "needs the price" in answers(tmp_path / "o.jsonl")[1]["error"]
@@ -317,7 +317,10 @@ def test_a_budget_in_dollars_is_shared_out_to_items_that_name_none(tmp_path: Pat
 def test_a_changed_input_is_told_and_not_mixed(tmp_path: Path) -> None:
     picture = tmp_path / "a.png"
     picture.write_bytes(Path(SIGNS).read_bytes())
-    rows = [*questions(3), {"question": "number 3", "image": str(picture)}]
+    rows: list[Mapping[str, Any]] = [
+        *questions(3),
+        {"question": "number 3", "image": str(picture)},
+    ]
     output = tmp_path / "o.jsonl"
     run(rows, output)
     told: list[str] = []
@@ -407,8 +410,8 @@ def test_progress_tells_of_every_item(tmp_path: Path) -> None:
         seen.append((progress.done, account))
         words.append(str(progress))
 
-    options = {"total_budget": "50000", "method": "base", "settings": PLAIN}
-    Batch(questions(5), tmp_path / "o.jsonl", model=parrot(), **options).run(watch)  # type: ignore[arg-type]
+    options: Any = {"total_budget": "50000", "method": "base", "settings": PLAIN}
+    Batch(questions(5), tmp_path / "o.jsonl", model=parrot(), **options).run(watch)
     assert [done for done, _ in seen] == list(range(6))
     assert max(account for _, account in seen) <= 50_000
     assert words[0] == "0 of 5, 0 of 50,000 tokens"
@@ -417,7 +420,7 @@ def test_progress_tells_of_every_item(tmp_path: Path) -> None:
 
 
 def test_traces(tmp_path: Path) -> None:
-    rows = [*questions(2), {"question": "number 0", "budget": "3"}]
+    rows: Rows = [*questions(2), {"question": "number 0", "budget": "3"}]
     run(rows, tmp_path / "o.jsonl", traces=tmp_path / "t")
     out = answers(tmp_path / "o.jsonl")
     assert len({row["trace"] for row in out}) == 3
@@ -463,7 +466,7 @@ def searching() -> FakeModel:
 
 def test_preference_data(tmp_path: Path) -> None:
     output, preferences = tmp_path / "o.jsonl", tmp_path / "p.jsonl"
-    rows = [
+    rows: Rows = [
         {"question": "Which one?", "image": SIGNS, "system": "Be kind.", "context": ["user: Hi"]},
         {"question": "And which now?"},
     ]

@@ -79,6 +79,8 @@ def test_kill_9_at_any_moment_loses_nothing_and_pays_nothing_twice(
         told, said = process.communicate(timeout=WAIT)
         assert process.returncode == 0, said.decode()
     calls = len(server.received) // ROWS
+    # At less than this nothing would ever be finished: three are asked at once.
+    least = 3 * calls if calls > 1 else 1
     chance = random.Random(method)
     counted = Counted()
     journal = tmp_path / f"out.jsonl{SUFFIX}"
@@ -87,7 +89,7 @@ def test_kill_9_at_any_moment_loses_nothing_and_pays_nothing_twice(
     with counted.serving() as server:
         for _ in range(100):
             process = started(tmp_path, server.url, *options)
-            end = counted.requests + chance.randint(2 * calls, 7 * calls)
+            end = counted.requests + chance.randint(least, 5 * calls)
 
             def kill(
                 number: int, process: subprocess.Popen[bytes] = process, at: int = end
@@ -103,7 +105,8 @@ def test_kill_9_at_any_moment_loses_nothing_and_pays_nothing_twice(
             if process.returncode == 0:
                 break
             assert process.returncode == -signal.SIGKILL, said.decode()
-            assert not (tmp_path / "out.jsonl").exists()
+            if (tmp_path / "out.jsonl").exists():
+                assert len(finished(journal)) == ROWS
             kills += 1
             for item in finished(journal) - asked_of_done.keys():
                 asked_of_done[item] = begun(journal)[item]

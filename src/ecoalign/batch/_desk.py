@@ -115,6 +115,7 @@ class Desk:
         self._streak: list[str] = []
         self._fault = ""
         self._waiters: list[asyncio.Future[None]] = []
+        self._disk = asyncio.Lock()
         self.stopped: Stop = ""
         self.short = ""
         self.error = ""
@@ -153,7 +154,13 @@ class Desk:
             left = self.seconds_left()
             share = pacing.share_out(self._account, want, least, max(1, self._waiting))
             if left > 0 and isinstance(share, Share):
-                return self._granted(item, want, share, left, told=told)
+                grant = self._granted(item, want, share, left, told=told)
+                try:
+                    await self._synced()
+                except BaseException:
+                    await self.end(grant, Sum(), None)
+                    raise
+                return grant
             if left <= 0:
                 self.short = self.short or "its time is over"
                 return None
@@ -200,6 +207,7 @@ class Desk:
             )
             self._count(grant.item, outcome)
         self._wake()
+        await self._synced()
 
     async def note(self, item: str, outcome: Outcome) -> None:
         """The row of an item that was not worth a call."""
@@ -207,6 +215,7 @@ class Desk:
         self._journal.end(item, Sum(), outcome.row, files=outcome.files)
         self._count(item, outcome)
         self._wake()
+        await self._synced()
 
     def stop(self, why: Stop) -> None:
         """Begin no further item; the first reason counts."""
@@ -260,6 +269,13 @@ class Desk:
             self._waiting += len(self._streak)
             self._streak = []
             self._patience = 1
+
+    async def _synced(self) -> None:
+        """What is written by now is on the disk: one turn for all who wait at once."""
+        written = self._journal.size
+        async with self._disk:
+            if self._journal.synced < written:
+                await asyncio.to_thread(self._journal.sync)
 
     async def _change(self, seconds: float) -> None:
         """Wait until something has been settled, or so long."""

@@ -13,8 +13,9 @@ with its worst case. What a kill leaves behind is at most one torn last line, wh
 items that were begun and have no end: each is charged its last `cost`, that is, what its settled
 calls have cost and the bounds of those under way, and is asked again.
 
-Lines that begin or end an item are forced to the disk. The many costs in between need only outlive
-the process; after a crash of the machine, told by its boot id, such an item costs its whole grant.
+Lines that begin or end an item are forced to the disk (`sync`). The many costs in between need only
+outlive the process; after a crash of the machine, told by its boot id, such an item costs its whole
+grant.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class Journal:
         spent: what all attempts have been charged, those that gave no row included.
         pace: the shadow price after the last item.
         lost: what was charged now for items that were under way at a kill, by id.
+        size, synced: bytes that are written, and those of them that are on the disk.
         found: whether an earlier run has begun anything.
 
     Raises:
@@ -104,7 +106,7 @@ class Journal:
         self.pace = PacingState()
         self.lost: dict[str, Sum] = {}
         self._begun: dict[str, _Begun] = {}
-        self._size = 0
+        self.size = self.synced = 0
         self._lock = threading.Lock()
         try:
             self._file = _opened(path)
@@ -122,15 +124,16 @@ class Journal:
                 self._charge_lost()
             else:
                 os.ftruncate(self._file, 0)
-                self._size = 0
-                self._write({"journal": _VERSION, **header}, sync=True)
+                self.size = 0
+                self._write({"journal": _VERSION, **header})
                 sync_folder(path.parent)
+            self.sync()
         except BaseException:
             self.close()
             raise
 
     def begin(self, item: str, tokens: int | None, nano: int | None, *, told: bool = True) -> None:
-        """Begin an attempt at an item; on disk when this returns.
+        """Begin an attempt at an item; it outlives a kill when this returns, and more after `sync`.
 
         Args:
             item: its id.
@@ -139,12 +142,14 @@ class Journal:
         """
         boot = BOOT if told else ""
         self._begun[item] = _Begun(tokens, nano, boot, Sum())
-        self._write({"begin": item, "most": [tokens, nano], "boot": boot}, sync=True)
+        self._write({"begin": item, "most": [tokens, nano], "boot": boot})
 
     def cost(self, item: str, cost: Sum) -> None:
         """What an item may have cost by now, calls under way at their bounds; outlives a kill."""
         self._begun[item].cost = cost
-        self._write({"of": item, "cost": [cost.tokens, cost.nano]}, sync=not BOOT)
+        self._write({"of": item, "cost": [cost.tokens, cost.nano]})
+        if not BOOT:
+            self.sync()
 
     def end(
         self,
@@ -156,7 +161,7 @@ class Journal:
         branches: Sequence[Mapping[str, Any]] = (),
         pace: PacingState | None = None,
     ) -> None:
-        """End an attempt; on disk when this returns.
+        """End an attempt; it outlives a kill when this returns, and more after `sync`.
 
         Args:
             item: its id.
@@ -171,13 +176,26 @@ class Journal:
             line |= {"row": row, "files": list(files), "branches": list(branches)}
         if pace is not None:
             line["pace"] = pace.to_json()
-        at, length = self._write(line, sync=True)
+        at, length = self._write(line)
         self._take(line, at, length)
 
     def again(self, items: Iterable[str]) -> None:
         """Rows that do not count: the items are to be asked again. What they cost stays."""
         line = {"again": list(items)}
-        self._take(line, *self._write(line, sync=True))
+        self._take(line, *self._write(line))
+
+    def sync(self) -> None:
+        """Force what is written to the disk. From any thread.
+
+        Raises:
+            InputError: the disk fails.
+        """
+        size = self.size
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
+        self.synced = max(self.synced, size)
 
     def read(self, item: str) -> dict[str, Any]:
         """The line of a done item: `row`, `branches` and `files`."""
@@ -199,22 +217,20 @@ class Journal:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _write(self, body: Mapping[str, Any], *, sync: bool) -> tuple[int, int]:
+    def _write(self, body: Mapping[str, Any]) -> tuple[int, int]:
         """Append a line; where it is, and how long without its newline."""
         data = json.dumps(body, separators=(",", ":")).encode() + b"\n"
         with self._lock:
-            at, length = self._size, len(data) - 1
+            at, length = self.size, len(data) - 1
             try:
                 while data:
                     data = data[os.write(self._file, data) :]
-                if sync:
-                    os.fsync(self._file)
             except OSError as error:
                 with suppress(OSError):
                     # Half a line would spoil the next one.
                     os.ftruncate(self._file, at)
                 raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
-            self._size += length + 1
+            self.size += length + 1
         return at, length
 
     def _read(self) -> dict[str, Any] | None:
@@ -231,14 +247,14 @@ class Journal:
                             raise ValueError
                         header = body
                     else:
-                        self._take(body, self._size, len(line) - 1)
+                        self._take(body, self.size, len(line) - 1)
                 except (ValueError, KeyError, TypeError, AttributeError):
                     raise InputError(
                         f"{self.path}, line {number}, is not of the journal of a batch; move the "
                         "file away, or name another output"
                     ) from None
-                self._size += len(line)
-        os.ftruncate(self._file, self._size)
+                self.size += len(line)
+        os.ftruncate(self._file, self.size)
         return header
 
     def _take(self, body: Mapping[str, Any], at: int, length: int) -> None:
