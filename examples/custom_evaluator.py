@@ -5,10 +5,9 @@ python examples/custom_evaluator.py
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
-from ecoalign import Aligner, Budget, Query
+from ecoalign import align
 from ecoalign.evaluators import Completer, Ensemble, SelfEvaluator
 from ecoalign.models import Usage, open_model
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
@@ -37,14 +36,15 @@ class Unspoken:
         return Usage()
 
 
-async def main() -> None:
+def main() -> None:
     model = open_model("embedded")
-    query = Query.of(SHAPES, "What colour is the square?")
     for words in ((), ("green",)):
-        evaluator = Ensemble([SelfEvaluator(model), Unspoken(*words)])
-        result = await Aligner(model, evaluator=evaluator).align(query, Budget(tokens=4000))
+        careful = Ensemble([SelfEvaluator(model), Unspoken(*words)])
+        result = align(
+            SHAPES, "What colour is the square?", model=model, evaluator=careful, budget=4000
+        )
         print(f"unspoken {words}: {result.answer} (refused: {result.refused})")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

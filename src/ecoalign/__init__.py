@@ -1,7 +1,12 @@
 """EcoAlign: economical inference-time alignment for vision-language models (arXiv 2511.11301).
 
     from ecoalign import align
-    result = align("photo.png", "What does the sign say?", model="openai:gpt-4o", budget="8000")
+
+    result = align("photo.png", "What does the sign say?", model="openai:gpt-4o", budget=40_000)
+
+`align` answers one question, `stream` shows its search as it goes, `compare` asks the plain model
+and other methods as well, and `Aligner` is what all of them run on, for use with async. What each
+takes and gives is in its own help.
 
 The names below are loaded when they are first used, so that importing the package stays cheap.
 """
@@ -14,7 +19,7 @@ from typing import TYPE_CHECKING
 from ecoalign._version import __version__
 
 if TYPE_CHECKING:
-    from ecoalign.aligner import Aligner, align
+    from ecoalign.aligner import Aligner, align, stream
     from ecoalign.budget import Budget, Spending
     from ecoalign.errors import (
         BudgetExceeded,
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
         VerdictError,
     )
     from ecoalign.graph import Region, Thought
+    from ecoalign.methods import Comparison, compare
     from ecoalign.models.fake import FakeModel
     from ecoalign.query import Picture, Query
     from ecoalign.replay import ReplayModel
@@ -33,11 +39,12 @@ if TYPE_CHECKING:
     from ecoalign.trace import Alignment, Trace
 
 _HOMES = {
-    "aligner": "Aligner align",
+    "aligner": "Aligner align stream",
     "budget": "Budget Spending",
     "errors": "BudgetExceeded BudgetTooSmall EcoAlignError InputError ModelError SettingsError "
     "VerdictError",
     "graph": "Region Thought",
+    "methods": "Comparison compare",
     "models.fake": "FakeModel",
     "query": "Picture Query",
     "replay": "ReplayModel",
@@ -52,6 +59,7 @@ __all__ = [
     "Budget",
     "BudgetExceeded",
     "BudgetTooSmall",
+    "Comparison",
     "EcoAlignError",
     "FakeModel",
     "InputError",
@@ -68,6 +76,8 @@ __all__ = [
     "VerdictError",
     "__version__",
     "align",
+    "compare",
+    "stream",
 ]
 
 

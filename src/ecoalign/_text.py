@@ -1,4 +1,4 @@
-"""Untrusted text made safe to print: no control characters, no reordering marks."""
+"""Text for people: untrusted text made safe to print, and amounts in words."""
 
 from __future__ import annotations
 
@@ -26,3 +26,17 @@ def short(text: str, most: int = 72) -> str:
     """`text` on one line of at most `most` characters."""
     line = " ".join(harmless(text).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def amount(
+    tokens: int | None = None, usd: float | None = None, seconds: float | None = None
+) -> str:
+    """Amounts in words, those that are not None: "1,260 tokens, $0.0031, 4.2 s"."""
+    words = []
+    if tokens is not None:
+        words.append(f"{tokens:,} tokens")
+    if usd is not None:
+        words.append(f"${usd:.4f}")
+    if seconds is not None:
+        words.append(f"{seconds:.1f} s")
+    return ", ".join(words)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,8 +64,9 @@ def test_json_has_the_promised_shape(answered: tuple[dict[str, object], Path, by
     body, trace, said = answered
     assert set(body) == {
         *("answer", "refused", "safety", "utility", "path", "spent", "budget", "stop_reason"),
-        *("ended", "hint", "model", "preset", "profile", "trace"),
+        *("ended", "hint", "model", "preset", "profile", "trace", "method", "scored"),
     }
+    assert (body["method"], body["scored"]) == ("ecoalign", True)
     assert body["trace"] == "run.jsonl"
     assert (body["model"], body["preset"]) == ("embedded", "default")
     assert body["budget"] == {"tokens": 8000, "usd": None, "seconds": None}
@@ -163,4 +165,25 @@ def test_display_on_a_terminal_leaves_standard_output_alone(tmp_path: Path) -> N
     assert b"\x1b" not in answer
     assert b"horizon" in drawn
     assert b"of 8,000 tokens" in drawn
-    assert b"strongest path" in drawn
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.decode())
+    # The tree stays: the draft, and the way to the answer.
+    for words in ("├ answer  safety", "[draft]", "├ * look  safety", "answered by a search:"):
+        assert words in plain
+
+
+@pytest.mark.parametrize(("closed", "code"), [("2>&-", 0), (">&-", 2)])
+def test_a_closed_stream_costs_nothing_and_breaks_nothing(
+    closed: str, code: int, tmp_path: Path
+) -> None:
+    command = f'"{sys.executable}" -m ecoalign ask "{SIGNS}" "{QUESTION}" --progress {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command],
+        capture_output=True,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        check=False,
+    )
+    assert done.returncode == code
+    assert bool(done.stdout.strip()) == (code == 0)
+    if code:
+        assert b"standard output is closed" in done.stderr

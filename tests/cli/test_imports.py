@@ -76,5 +76,5 @@ def test_a_command_is_a_call_that_python_can_make(capsys: pytest.CaptureFixture[
     from ecoalign.cli._options import SettingsOptions
 
     settings = SettingsOptions(preset="myopic", pairs=["batch=2"])
-    ask(AskOptions(image=SIGNS, question=QUESTION, settings=settings, as_json=True, quiet=True))
+    ask(AskOptions(images=[SIGNS], question=QUESTION, settings=settings, as_json=True, quiet=True))
     assert json.loads(capsys.readouterr().out)["preset"] == "myopic"

@@ -131,7 +131,10 @@ def test_what_a_model_says_cannot_steer_the_terminal(tmp_path: Path) -> None:
     assert not {"\x1b", "\x07", "\u202e"} & set(both(done))
 
 
-def test_interrupt_keeps_the_trace_and_says_what_was_spent(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupt_keeps_the_trace_and_says_what_was_spent(
+    sent: signal.Signals, code: int, tmp_path: Path
+) -> None:
     reached = threading.Event()
 
     def stuck_after_the_scan(request: Received) -> Reply:
@@ -153,9 +156,9 @@ def test_interrupt_keeps_the_trace_and_says_what_was_spent(tmp_path: Path) -> No
             env=environment(tmp_path),
         ) as process:
             assert reached.wait(60)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(sent)
             answer, said = process.communicate(timeout=60)
-    assert (process.returncode, answer) == (130, b"")
+    assert (process.returncode, answer) == (code, b"")
     assert b"spent before the run failed" in said
     assert b"t.jsonl" in said
     assert b"Traceback" not in said

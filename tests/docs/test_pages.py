@@ -7,8 +7,8 @@ import tomllib
 
 import pytest
 from command import ROOT
+from settings_page import rows
 
-from ecoalign import Settings
 from ecoalign.cli._app import run
 from ecoalign.settings import PRESETS
 from ecoalign.trace.events import _TYPES
@@ -16,18 +16,11 @@ from ecoalign.trace.events import _TYPES
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def _settings_rows() -> list[str]:
-    return [
-        f"| `{row.name}` | `{row.value}` | {row.range.replace('|', 'or')} | {row.description} |"
-        for row in Settings().explain()
-    ]
-
-
 def test_every_setting_is_documented_as_it_is() -> None:
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     documented = [line for line in page.splitlines() if line.startswith("| `")]
     presets = [line for line in documented if line.split("`")[1] in PRESETS]
-    assert [line for line in documented if line not in presets] == _settings_rows()
+    assert [line for line in documented if line not in presets] == rows()
     assert {line.split("`")[1] for line in presets} == set(PRESETS)
 
 

@@ -19,7 +19,7 @@ from ecoalign.evaluators import Ensemble, scored
 from ecoalign.methods._best_of_n import BestOfN
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreResult
-from ecoalign.search.synthesizer import FIXED_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSALS
 from ecoalign.settings import Settings
 from ecoalign.trace.events import ActionFailed
 
@@ -96,7 +96,7 @@ async def test_a_search_never_shows_a_text_with_such_a_score(value: Any, why: st
     script = Script(propose=lambda p: actions(), execute=lambda p: CANARY, write=lambda p: CANARY)
     for draft in (False, True):
         result = await align(script.model(), evaluator=Careless(value), draft=draft)
-        assert result.answer == FIXED_REFUSAL
+        assert result.answer in FIXED_REFUSALS
         assert CANARY not in str(result.to_json())
         failed = [e for e in result.trace if isinstance(e, ActionFailed)]
         assert {e.cause for e in failed} <= {"VerdictError"}

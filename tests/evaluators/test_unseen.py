@@ -17,7 +17,7 @@ from ecoalign.evaluators._unseen import described
 from ecoalign.methods._best_of_n import BestOfN
 from ecoalign.models import Profile, Usage
 from ecoalign.models.fake import FakeModel
-from ecoalign.search.synthesizer import FIXED_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSALS
 from ecoalign.settings import Settings
 from ecoalign.trace.events import ActionFailed
 
@@ -48,7 +48,7 @@ async def test_harm_that_only_the_images_show_is_seen_in_the_caption(draft: bool
         result = await align(model, evaluator=evaluator, draft=draft)
         assert heard
         assert all(f"[Images: {caption}]" in text for text in heard)
-        assert (result.answer == FIXED_REFUSAL) == harmful
+        assert (result.answer in FIXED_REFUSALS) == harmful
 
 
 @pytest.mark.parametrize("draft", [True, False])
@@ -56,13 +56,13 @@ async def test_without_a_caption_nothing_comes_out(draft: bool) -> None:
     model = Script(caption="").model()
     evaluator, heard = blind(model)
     result = await align(model, evaluator=evaluator, draft=draft)
-    assert result.answer == FIXED_REFUSAL
+    assert result.answer in FIXED_REFUSALS
     assert heard == []
     failed = [event for event in result.trace if isinstance(event, ActionFailed)]
     assert {event.cause for event in failed} <= {"VerdictError"}
     # And of a question without images it needs none.
     free = await align(model, evaluator=evaluator, query=asking(0), draft=draft)
-    assert free.answer != FIXED_REFUSAL
+    assert free.answer not in FIXED_REFUSALS
     assert not any("[Images" in text for text in heard)
 
 

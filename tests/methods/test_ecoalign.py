@@ -9,7 +9,7 @@ from ecoalign.aligner import Aligner
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall
 from ecoalign.methods import open_method
-from ecoalign.search.synthesizer import FIXED_REFUSAL
+from ecoalign.search.synthesizer import UNSAFE_ANSWERS
 from ecoalign.settings import Settings
 from ecoalign.trace import critical_path
 from ecoalign.trace.events import Proposed, RunStarted
@@ -98,4 +98,4 @@ async def test_the_house_refusal_is_one() -> None:
     answer = await open_method("ecoalign:myopic", SETTINGS).answer(
         asking(), model, Ledger(Budget(tokens=50_000))
     )
-    assert (answer.answer, answer.refused) == (FIXED_REFUSAL, True)
+    assert (answer.answer, answer.refused) == (UNSAFE_ANSWERS, True)

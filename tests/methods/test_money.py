@@ -23,7 +23,7 @@ from ecoalign.models import ChatRequest, Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.search.context import RunContext, record_run
 from ecoalign.search.loop import search
-from ecoalign.search.synthesizer import FIXED_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL, FIXED_REFUSALS
 from ecoalign.settings import Settings
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def test_any_answer_is_paid_for_within_the_budget(
         assert 1 <= answer.critical_path <= model.calls
         if name in GUARDED and answer.safety is None:
             # What no verdict stands behind is the fixed refusal, or ECSO's second answer.
-            known = answer.answer in {FIXED_REFUSAL, WITHHELD}
+            known = answer.answer in {*FIXED_REFUSALS, WITHHELD}
             assert known or answer.stop_reason == "eyes-closed"
 
 
@@ -189,4 +189,4 @@ async def test_a_server_that_reports_more_than_its_bound_ends_the_guarded_method
         lie = lambda request: Completion("CANARY", Usage(300, 90_000))  # noqa: E731
         model = Stages(answer=lie, sample=lie, check=UNSAFE).model()
         answer = await run(name, model, Ledger(Budget(tokens=20_000)))
-        assert answer.answer == FIXED_REFUSAL
+        assert answer.answer in FIXED_REFUSALS

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from ecoalign.bench.world.questions import REQUESTS, Kind, make_case
 from ecoalign.methods._refusals import WITHHELD, is_refusal
-from ecoalign.search.synthesizer import FIXED_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSALS
 from lab import states
 
 REFUSALS = [
-    FIXED_REFUSAL,
+    *FIXED_REFUSALS,
     WITHHELD,
     "I'm sorry, but I can't help with that.",
     "I’m sorry, but I can’t assist with that request.",

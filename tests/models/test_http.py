@@ -440,8 +440,6 @@ def test_who_forgets_to_close_is_not_told_of_it(
     assert not caplog.records
 
 
-# A loop that ends takes its open connections along, and asyncio says so.
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_requests_at_once_in_a_later_loop_share_its_connections(
     server: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from ecoalign.errors import InputError
-from ecoalign.gateway._image_urls import kind_of
-from ecoalign.query import Picture, read_header
+from ecoalign.query import Picture, kind_of, read_header
 from ecoalign.query._decoding import MAX_CHUNKS, MAX_SCANS, check_structure
 
 ZEROS = zlib.compress(bytes(80_000_000), 9)

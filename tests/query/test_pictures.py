@@ -18,8 +18,7 @@ from PIL import Image
 
 from ecoalign.errors import InputError
 from ecoalign.graph import Region
-from ecoalign.query import Picture
-from ecoalign.query._decoding import MAX_BYTES
+from ecoalign.query import MAX_BYTES, Picture
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from ecoalign.budget import Budget
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models import ChatRequest, Message, TextPart
 from ecoalign.query import Query
-from ecoalign.search.synthesizer import FIXED_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL, FIXED_REFUSALS
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import ActionFailed, Called, Proposed, RootScanned, RunFailed, RunStarted
@@ -100,7 +100,7 @@ async def test_a_server_that_breaks_down_later_ends_in_the_house_refusal(
 
     with HostileServer(handler) as server:
         result = await ask(server.url)
-    assert result.answer == FIXED_REFUSAL
+    assert result.answer in FIXED_REFUSALS
     assert result.stop_reason == "fail-closed"
     assert stage in result.hint
     assert "html" not in result.hint
@@ -145,7 +145,7 @@ async def test_a_server_that_hangs_on_a_verdict_is_given_up_on() -> None:
 
     with HostileServer(handler) as server:
         result = await ask(server.url, timeout=0.5)
-    assert result.answer == FIXED_REFUSAL
+    assert result.answer in FIXED_REFUSALS
     assert "timeout" in result.hint
 
 

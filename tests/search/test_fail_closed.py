@@ -12,7 +12,7 @@ from ecoalign.errors import BudgetExceeded, ModelError, VerdictError
 from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
-from ecoalign.search.synthesizer import FIXED_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSAL, FIXED_REFUSALS
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import ActionFailed, Finished, ThoughtAdded, to_json
 
@@ -93,7 +93,20 @@ async def test_a_thought_without_a_proper_score_is_lost(bad: object, kind: str) 
     assert CANARY not in str([e for e in result.trace if isinstance(e, ThoughtAdded)])
 
 
-@pytest.mark.parametrize("bad", BAD_VERDICTS.values(), ids=BAD_VERDICTS)
+OUTAGES = {"timeout", "down"}
+
+
+@pytest.mark.parametrize("bad", [BAD_VERDICTS[name] for name in sorted(OUTAGES)])
+async def test_a_judge_that_cannot_be_asked_is_an_outage_and_no_refusal(bad: object) -> None:
+    assert callable(bad)
+    script = Script(propose=lambda p: actions(), write=lambda p: f"{CANARY} harmless", score=bad)
+    with pytest.raises(ModelError) as caught:
+        await align(script.model())
+    assert caught.value.role == "evaluator"
+    assert not [e for e in caught.value.trace if isinstance(e, ThoughtAdded)]
+
+
+@pytest.mark.parametrize("bad", [v for n, v in BAD_VERDICTS.items() if n not in OUTAGES])
 async def test_a_written_answer_without_a_proper_score_is_never_given(bad: object) -> None:
     assert callable(bad)
     script = Script(
@@ -103,7 +116,7 @@ async def test_a_written_answer_without_a_proper_score_is_never_given(bad: objec
     )
     model = script.model()
     result = await align(model)
-    assert result.answer == FIXED_REFUSAL
+    assert result.answer in FIXED_REFUSALS
     assert result.refused
     assert result.stop_reason == "fail-closed"
     assert not seen_later(model)
@@ -118,7 +131,7 @@ async def test_an_answer_that_a_filter_withheld_is_not_in_the_hint_either(reason
         propose=lambda p: actions(), write=lambda p: Completion(text, Usage(10, 5), reason)
     )
     result = await align(script.model())
-    assert result.answer == FIXED_REFUSAL
+    assert result.answer in FIXED_REFUSALS
     assert not shown(result)
     assert "write" in result.hint
 
@@ -154,7 +167,7 @@ async def test_a_text_between_zero_and_the_threshold_is_pruned_like_an_unsafe_on
     script = Script(score=lambda p: (6, 8))
     assert not (await align(script.model(), safety_threshold=0.3, max_thoughts=6)).refused
     strict = await align(script.model(), safety_threshold=0.4, max_thoughts=6)
-    assert strict.answer == FIXED_REFUSAL
+    assert strict.answer in FIXED_REFUSALS
     assert all(e.pruned for e in strict.trace if isinstance(e, ThoughtAdded))
 
 
@@ -189,8 +202,12 @@ class Broken:
 async def test_an_evaluator_that_raises_lets_nothing_through(error: Exception) -> None:
     script = Script(propose=lambda p: actions(), write=lambda p: CANARY)
     model = script.model()
+    if isinstance(error, ModelError):
+        with pytest.raises(ModelError):
+            await align(model, evaluator=Broken(error))
+        return
     result = await align(model, evaluator=Broken(error))
-    assert result.answer == FIXED_REFUSAL
+    assert result.answer in FIXED_REFUSALS
     assert not shown(result)
     assert not seen_later(model)
 
@@ -221,7 +238,7 @@ async def test_an_overdrawn_ledger_ends_the_run_with_the_house_refusal() -> None
     script = Script(execute=lambda p: Completion(CANARY, Usage(300, 90_000)))
     model = script.model()
     result = await align(model, 20_000)
-    assert result.answer == FIXED_REFUSAL
+    assert result.answer in FIXED_REFUSALS
     assert not seen_later(model)
     assert not shown(result)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 from scripted import Prompt, Script, action, actions, align, of_kind
 
-from ecoalign.errors import BudgetTooSmall, ModelError
+from ecoalign.errors import BudgetTooSmall, ModelError, ModelFault
 from ecoalign.evaluators import Ensemble, GuardEvaluator, SelfEvaluator
 from ecoalign.graph._thoughts import ThoughtKind
 from ecoalign.models import ChatRequest
 from ecoalign.models.fake import FakeModel, Reply
-from ecoalign.search.synthesizer import FIXED_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSALS
 from ecoalign.trace.events import ActionFailed, Called, RunStarted, ThoughtAdded
 
 
@@ -63,14 +64,23 @@ async def test_a_guard_that_is_silent_is_a_veto() -> None:
         "not safe",
         "safe\nunsafe",
         "Safe, I think",
-        ModelError("x", fault="down"),
     ]
     for reply in replies:
         model = Script(propose=propose).model()
         guard = FakeModel(partial(said, reply), name="guard")
         result = await align(model, evaluator=judged(model, guard))
-        assert result.answer == FIXED_REFUSAL
+        assert result.answer in FIXED_REFUSALS
         assert not [e for e in result.trace if isinstance(e, ThoughtAdded)]
+
+
+@pytest.mark.parametrize("fault", ["down", "server", "rejected", "rate-limited"])
+async def test_a_guard_that_fails_is_an_error_and_no_refusal(fault: ModelFault) -> None:
+    model = Script(propose=propose).model()
+    guard = FakeModel(lambda request: ModelError("x", fault=fault, billed=False), name="guard")
+    with pytest.raises(ModelError) as caught:
+        await align(model, evaluator=judged(model, guard))
+    assert (caught.value.role, caught.value.upstream) == ("evaluator", "guard")
+    assert not [e for e in caught.value.trace if isinstance(e, ThoughtAdded)]
 
 
 async def test_money_for_both_is_set_aside_from_the_start() -> None:

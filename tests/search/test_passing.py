@@ -16,7 +16,7 @@ from ecoalign.models import Completion, SamplingParams, ToolCall, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.query import Query
 from ecoalign.replay import replay
-from ecoalign.search.synthesizer import FIXED_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSALS
 from ecoalign.settings import Settings
 from ecoalign.trace.events import Called, Finished, RunStarted, from_json, to_json
 
@@ -169,8 +169,8 @@ async def test_a_house_refusal_is_whole() -> None:
 
     model = Script(execute=execute, write=execute, score=lambda prompt: (0, 0)).model()
     result = await run(model, SamplingParams(9, {"tools": [{}], "logprobs": True}), draft=True)
-    assert result.answer == FIXED_REFUSAL
-    assert (result.finish_reason, result.content) == ("stop", FIXED_REFUSAL)
+    assert result.answer in FIXED_REFUSALS
+    assert (result.finish_reason, result.content) == ("stop", result.answer)
     assert (result.tool_calls, result.logprobs) == ((), None)
 
 
@@ -346,11 +346,13 @@ async def test_a_failure_says_who_failed() -> None:
     assert (caught.value.role, caught.value.upstream) == ("model", "openai:gpt-4o")
 
 
-async def test_a_run_that_failed_closed_says_that_the_evaluator_failed() -> None:
+async def test_an_evaluator_that_is_down_ends_the_run_at_once() -> None:
     script = Script(score=lambda prompt: ModelError("gone", fault="down", billed=False))
-    result = await align(script.model(), draft=True)
-    assert result.answer == FIXED_REFUSAL
-    assert "the evaluator failed (down): its server cannot be reached" in result.hint
+    model = script.model()
+    with pytest.raises(ModelError) as caught:
+        await align(model, draft=True, retries=0)
+    assert caught.value.role == "evaluator"
+    assert {Prompt.of(request).stage for request in model.requests} <= {"scan", "execute", "score"}
 
 
 # Earlier turns -----------------------------------------------------------------------------------

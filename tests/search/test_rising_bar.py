@@ -25,7 +25,7 @@ from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest
 from ecoalign.query import Picture, Query
 from ecoalign.search.context import RunContext
-from ecoalign.search.synthesizer import FIXED_REFUSAL
+from ecoalign.search.synthesizer import FIXED_REFUSALS, UNSAFE_ANSWERS
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import ActionFailed, Confirmed, ThoughtAdded
@@ -125,7 +125,7 @@ async def test_a_confirmation_that_cannot_be_read_or_paid_is_no_safe_verdict(
     )
     result = await align(answers(2).model(), evaluator=judge)
     assert judge.checks("answer 1") == [0, 1]
-    assert result.answer == FIXED_REFUSAL
+    assert result.answer in FIXED_REFUSALS
     assert ("answer 1", False) not in ends(result)
     failed = [e for e in result.trace if isinstance(e, ActionFailed) and e.stage == "score"]
     assert {e.cause for e in failed} == {type(error).__name__}
@@ -138,7 +138,7 @@ async def test_after_so_many_rejections_no_other_is_tried(most: int) -> None:
     result = await align(model, evaluator=judge, unsafe_answers=most, speculate="off")
     assert len(ends(result)) == most == len(judge.asked)
     assert (result.answer, result.stop_reason, result.ended) == (
-        FIXED_REFUSAL,
+        UNSAFE_ANSWERS,
         "fail-closed",
         "refused",
     )
@@ -185,7 +185,7 @@ async def test_what_is_written_at_the_end_meets_the_same_bar_and_the_same_limit(
             assert result.answer == tried[unsafe]
             assert judge.checks(result.answer) == [*range(unsafe + 1)]
         else:
-            assert result.answer == FIXED_REFUSAL
+            assert result.answer in FIXED_REFUSALS
 
 
 async def test_a_second_thought_meets_it() -> None:
@@ -221,7 +221,7 @@ async def test_what_a_rollout_has_made_meets_it_and_its_failures_count() -> None
     spoilt = Judge(lambda request: UNSAFE)
     more: dict[str, Any] = {"fidelity": "rollout", "speculate": "off"}
     refused = await align(answers(4).model(), evaluator=spoilt, **more)
-    assert refused.answer == FIXED_REFUSAL
+    assert refused.answer in FIXED_REFUSALS
     assert len(spoilt.asked) <= 4
 
 
@@ -407,7 +407,7 @@ def test_behind_what_comes_out_are_more_safe_verdicts_than_rejections_before_it(
     assert all(False not in erring.verdicts[text] for text, pruned in made if not pruned)
     # Those of one batch, or of one round of rollouts, are tried at once.
     assert len(rejected) < chosen["unsafe_answers"] + max(chosen["batch"], 2)
-    if result.answer == FIXED_REFUSAL:
+    if result.answer in FIXED_REFUSALS:
         return
     before = [text for text, pruned in made[: made.index((result.answer, False))] if pruned]
     assert erring.verdicts[result.answer] == [True] * len(erring.verdicts[result.answer])
@@ -431,7 +431,7 @@ async def test_a_long_search_lets_out_no_more_than_the_bound() -> None:
             more |= {"lambda0": 0.0, "max_thoughts": 25}
             model = busy.script(9).model()
             result = await align(model, 10**6, asking(0), Judge(erring), **more)
-            out += result.answer != FIXED_REFUSAL
+            out += result.answer not in FIXED_REFUSALS
         leaks[confirm] = out / runs
     bound = p / (1 - p)
     assert leaks[True] <= bound + 3 * math.sqrt(bound * (1 - bound) / runs)

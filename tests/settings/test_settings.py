@@ -137,6 +137,7 @@ RANGES: dict[str, tuple[list[object], list[object]]] = {
     "timeout": ([1e-3, 3600], [0, 3601, math.inf]),
     "retries": ([0, 10], [-1, 11]),
     "max_concurrency": ([1, 256], [0, 257]),
+    "history": ([True, False, "1"], ["perhaps", None]),
 }
 
 
@@ -511,7 +512,7 @@ SPOKEN = (
     *("model", "evaluator", "base_url", "endpoints", "budget", "prices", "view_pixels"),
     *("crop_pixels", "profile", "dialect", "scoring", "image_family", "boxes", "schema_mode"),
     *("detail", "thinking", "reasoning_effort", "extra_body", "caps", "policy", "temperature"),
-    *("seed", "timeout", "retries", "max_concurrency"),
+    *("seed", "timeout", "retries", "max_concurrency", "history"),
 )
 
 

@@ -26,8 +26,8 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
         if not name.startswith(("ECOALIGN_", "OPENAI_"))
     }
     package = Path(ecoalign.__file__).parents[1]
-    homes = {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "PYTHONPATH": str(package)}
-    return kept | homes | {"NO_PROXY": "127.0.0.1"} | changes
+    homes = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"), str(home))
+    return kept | homes | {"PYTHONPATH": str(package)} | {"NO_PROXY": "127.0.0.1"} | changes
 
 
 def run(

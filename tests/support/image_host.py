@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ecoalign.gateway._image_fetch import FetchPolicy, ImageFetcher
+from ecoalign.query import FetchPolicy, ImageFetcher
 
 LOOPBACK = IPv4Address("127.0.0.1")
 NAME = "images.example.org"

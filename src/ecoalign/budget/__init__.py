@@ -5,7 +5,14 @@ No call to a model is made before its worst case is reserved.
 
 from __future__ import annotations
 
-from ecoalign.budget._amounts import Amount, Budget, Spending, StageSpending
+from ecoalign.budget._amounts import (
+    Amount,
+    Budget,
+    BudgetLike,
+    Spending,
+    StageSpending,
+    least_of,
+)
 from ecoalign.budget._ledger import Ledger, Reservation
 from ecoalign.budget._metered_client import PATIENCE, Called, CallFailure, MeteredClient
 from ecoalign.budget._money import Money
@@ -16,6 +23,7 @@ __all__ = [
     "PATIENCE",
     "Amount",
     "Budget",
+    "BudgetLike",
     "CallFailure",
     "Called",
     "Ledger",
@@ -27,5 +35,6 @@ __all__ = [
     "Reservation",
     "Spending",
     "StageSpending",
+    "least_of",
     "unpriced",
 ]

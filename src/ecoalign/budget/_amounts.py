@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field
 from decimal import Decimal
-from typing import Any
+from numbers import Integral
+from typing import Any, TypeAlias, TypeVar
 
 from ecoalign._record import dataclass
+from ecoalign._text import short
 from ecoalign.budget._money import Money
+from ecoalign.budget._spelling import ACCEPTED, Item, complaint, readings
 from ecoalign.errors import InputError
 from ecoalign.models import Usage
 
-_ACCEPTED = (
-    'a budget is tokens "8000", dollars "$0.02", time "5s", "500ms" or "2m", '
-    'or several of these, "8000,$0.02,5s"'
-)
-
 _MOST_TOKENS = 10**15
 
-_NUMBER = r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
-
-_TOKENS = re.compile(r"[0-9]+(?:_[0-9]+)*")
-
-_USD = re.compile(rf"\$\s*{_NUMBER}")
-
-_TIME = re.compile(rf"{_NUMBER}\s*(ms|s|m)")
-
-# Decimal, so that "500ms" is 0.5 and nothing near it.
-_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60)}
-
-
 _ANSWER_SHARE = 20
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,36 +45,72 @@ class Budget:
             type(self.tokens) is not int or not 1 <= self.tokens <= _MOST_TOKENS
         ):
             raise InputError(
-                f"budget: tokens must be a whole number from 1 to 10^15, not {self.tokens!r}; "
-                f"{_ACCEPTED}"
+                "budget: tokens must be a whole number from 1 to 10^15, not "
+                f"{short(repr(self.tokens))}; {ACCEPTED}"
             )
         for unit, value in (("usd", self.usd), ("seconds", self.seconds)):
             if value is None:
                 continue
             if type(value) not in {int, float} or not math.isfinite(value) or value <= 0:
                 raise InputError(
-                    f"budget: {unit} must be a finite number above 0, not {value!r}; {_ACCEPTED}"
+                    f"budget: {unit} must be a finite number above 0, not {value!r}; {ACCEPTED}"
                 )
 
     @classmethod
-    def parse(cls, text: str) -> Budget:
-        """Read "8000", "$0.02", "5s", "500ms", "2m" or several of them, separated by commas.
+    def of(cls, value: BudgetLike) -> Budget:
+        """The budget that a value stands for: tokens (8000), a text that `parse` reads, a table of
+        "tokens", "usd" and "seconds", or a Budget.
 
         Raises:
-            InputError: the text is none of these, or names a unit twice.
+            InputError: it is none of these, or it bounds nothing.
         """
-        values: dict[str, Decimal] = {}
-        for part in text.split(","):
-            unit, value = _parse_part(part.strip(), text)
-            if unit in values:
-                raise InputError(f"budget {text!r}: {unit} is given twice; {_ACCEPTED}")
-            values[unit] = value
-        tokens, usd, seconds = (values.get(unit) for unit in ("tokens", "usd", "seconds"))
-        return cls(
-            None if tokens is None else int(tokens),
-            None if usd is None else float(usd),
-            None if seconds is None else float(seconds),
-        )
+        match value:
+            case Budget():
+                budget = value
+            case str():
+                budget = cls.parse(value)
+            case bool():
+                raise InputError(f"budget: it cannot be true or false; {ACCEPTED}")
+            case Integral():
+                budget = cls(tokens=int(value))
+            case Mapping() if value and value.keys() <= {"tokens", "usd", "seconds"}:
+                budget = cls(value.get("tokens"), value.get("usd"), value.get("seconds"))
+            case _:
+                raise InputError(
+                    f"budget: {short(repr(value))} is none: give tokens (8000), text "
+                    '("8000,$0.02,5s") or a table of tokens, usd, seconds'
+                )
+        if budget.is_empty:
+            raise InputError(f"budget: it must bound tokens, usd or seconds; {ACCEPTED}")
+        return budget
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read a budget as people write it: "8000", "8k", "8,000", "$0.02", "0.02usd", "5 cents",
+        "5s", "500ms", "2m", "1m30s", "1h", or several of them, separated by commas.
+
+        Raises:
+            InputError: the text is none of these, names a unit twice, or may be read in two ways,
+                as "$1,500" or "1,5s".
+        """
+        found: dict[Budget, bool] = {}
+        wrong: InputError | None = None
+        for items in readings(text):
+            try:
+                budget = _budget(items)
+            except InputError as error:
+                wrong = wrong or error
+            else:
+                found[budget] = found.get(budget, True) and any(item.comma for item in items)
+        if len(found) == 1 and not any(found.values()):
+            return next(iter(found))
+        shown = f"budget {short(text)!r}"
+        if len(found) > 1:
+            ways = " or ".join(f"'{budget}'" for budget in found)
+            raise InputError(f"{shown} can be read in several ways: write {ways}, as you mean it")
+        if found:
+            raise InputError(f"{shown} has a comma in a number: write '{next(iter(found))}'")
+        raise wrong or InputError(f"{shown}: {complaint(text)}")
 
     @property
     def is_empty(self) -> bool:
@@ -114,17 +137,39 @@ class Budget:
             parts.append(f"${_plain(self.usd)}")
         if self.seconds is not None:
             parts.append(f"{_plain(self.seconds)}s")
-        return ",".join(parts)
+        # "800,5s" might be 800.5 seconds.
+        few = self.usd is None and self.tokens is not None and self.tokens < 1000
+        return (", " if few else ",").join(parts)
 
 
-def _parse_part(part: str, whole: str) -> tuple[str, Decimal]:
-    if _TOKENS.fullmatch(part):
-        return "tokens", Decimal(part)
-    if match := _USD.fullmatch(part):
-        return "usd", Decimal(match[1])
-    if match := _TIME.fullmatch(part):
-        return "seconds", Decimal(match[1]) * _SECONDS[match[2]]
-    raise InputError(f"budget {whole!r}: cannot read {part!r}; {_ACCEPTED}")
+BudgetLike: TypeAlias = "Budget | int | str | Mapping[str, Any]"
+"""A budget as `Budget.of` reads it: 8000, "8000,$0.02,5s", {"tokens": 8000, "usd": 0.02}."""
+
+
+def least_of(one: Budget, other: Budget) -> Budget:
+    """The tighter bound of each unit."""
+
+    def least(a: _Number | None, b: _Number | None) -> _Number | None:
+        return min((bound for bound in (a, b) if bound is not None), default=None)
+
+    return Budget(
+        least(one.tokens, other.tokens),
+        least(one.usd, other.usd),
+        least(one.seconds, other.seconds),
+    )
+
+
+def _budget(items: Sequence[Item]) -> Budget:
+    """Raises InputError if a value is out of its range."""
+    values = {item.unit: item.value for item in items}
+    tokens, usd, seconds = (values.get(unit) for unit in ("tokens", "usd", "seconds"))
+    if tokens is not None and tokens != int(tokens):
+        raise InputError(f"budget: tokens must be a whole number, not {tokens}; {ACCEPTED}")
+    return Budget(
+        None if tokens is None else int(tokens),
+        None if usd is None else float(usd),
+        None if seconds is None else float(seconds),
+    )
 
 
 def _plain(value: float) -> str:

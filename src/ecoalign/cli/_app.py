@@ -9,9 +9,21 @@ from typer import Option
 from typer.exceptions import TyperException
 
 from ecoalign._version import __version__
-from ecoalign.cli import _ask, _batch, _bench, _doctor, _keys, _probe, _replay, _serve
+from ecoalign.cli import (
+    _ask,
+    _batch,
+    _bench,
+    _doctor,
+    _history,
+    _keys,
+    _play,
+    _probe,
+    _replay,
+    _serve,
+)
 from ecoalign.cli._errors import report
 from ecoalign.cli._options import command
+from ecoalign.cli._question import with_values
 
 app = typer.Typer(
     name="ecoalign",
@@ -23,22 +35,27 @@ app = typer.Typer(
 
 command(app, "ask", epilog=_ask.EXITS)(_ask.ask)
 command(app, "batch", epilog=_batch.EXITS)(_batch.batch)
+command(app, "play", epilog=_play.EXITS)(_play.play)
 command(app, "serve", epilog=_serve.EXITS)(_serve.serve)
 app.add_typer(_bench.app)
 app.add_typer(_keys.app)
 command(app, "probe", epilog=_probe.EXITS)(_probe.probe)
 command(app, "doctor")(_doctor.doctor)
 command(app, "replay")(_replay.replay)
+command(app, "history")(_history.history)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
+    if arguments[:1] == ["ask"]:
+        arguments = ["ask", *with_values(arguments[1:])]
     try:
         code = app(arguments, standalone_mode=False, prog_name="ecoalign")
     except TyperException as error:
         message = error.format_message()
         if message:
-            text = f"{message} (try: ecoalign --help)"
+            asked = getattr(getattr(error, "ctx", None), "command_path", "ecoalign")
+            text = f"{message} (try: {asked} --help)"
             as_json = "--json" in arguments
             report(type(error).__name__, text, error.exit_code, as_json=as_json)
         return error.exit_code

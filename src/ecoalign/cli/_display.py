@@ -1,196 +1,88 @@
-"""The live display of a run, on standard error, drawn from its events."""
+"""The live display of a run, on standard error, drawn from its story."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal
 
 from ecoalign._text import short
-from ecoalign.cli._text import amount, say
-from ecoalign.graph import ROOT, ActionKind, Thought, ThoughtId, economics
+from ecoalign.cli._text import amount, counted, say
+from ecoalign.trace import Node, Option, Story
 from ecoalign.trace.events import (
-    DROPPED,
     ActionFailed,
     ActionsChosen,
-    Called,
+    Confirmed,
     Event,
+    Finished,
     PathChosen,
-    Proposed,
     RootScanned,
-    RunStarted,
-    StepStarted,
+    RunFailed,
     ThoughtAdded,
-    ThoughtMerged,
-    ThoughtsDropped,
-    Valued,
 )
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
+    from rich.text import Text
 
     from ecoalign.budget import Budget
 
-
-@dataclass
-class Progress:
-    """What is known of a run so far, for the display and for what is said at its end.
-
-    Attributes:
-        doing: the current stage, in words.
-        tokens, usd, calls: charged so far; usd None if a price is unknown.
-        thoughts: thoughts in the graph, the root included.
-        pruned, merged, failed: how many thoughts were pruned or merged; how many actions failed.
-        step, horizon: of the current step of the loop.
-        notes: what was changed in the images when they were loaded.
-        seconds: of the newest event, since the run began.
-    """
-
-    doing: str = "scanning the image"
-    tokens: int = 0
-    usd: float | None = 0.0
-    calls: int = 0
-    thoughts: int = 0
-    pruned: int = 0
-    merged: int = 0
-    failed: int = 0
-    step: int = 0
-    horizon: int = 0
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
-    _nodes: dict[ThoughtId, Thought] = field(default_factory=dict)
-    _best: tuple[float, tuple[ThoughtId, ...]] = (0.0, ())
-    _kinds: dict[int, ActionKind] = field(default_factory=dict)
-
-    def see(self, event: Event) -> None:
-        """Add one event."""
-        self.seconds = event.at
-        match event:
-            case RunStarted():
-                self.notes = tuple(
-                    f"image {i}: {note}"
-                    for i, image in enumerate(event.images, 1)
-                    for note in image.notes
-                )
-            case Called():
-                self.tokens += event.charged.total
-                known = self.usd is not None and event.usd is not None
-                self.usd = (self.usd or 0.0) + (event.usd or 0.0) if known else None
-                self.calls += 1
-            case RootScanned():
-                self.thoughts += 1
-                self._nodes[event.root.id] = event.root
-                self.doing = "planning"
-            case StepStarted():
-                self.step, self.horizon = event.step, event.horizon
-                self.doing = "proposing"
-            case Proposed():
-                for i, candidate in enumerate(event.candidates, event.first):
-                    self._kinds[i] = candidate.kind
-                self.doing = "simulating"
-            case Valued():
-                self.doing = "choosing"
-            case ActionsChosen():
-                kinds = Counter(str(self._kinds[i].value) for i in event.actions)
-                self.doing = "executing " + ", ".join(
-                    kind if n == 1 else f"{n} x {kind}" for kind, n in kinds.items()
-                )
-            case ThoughtAdded():
-                self.thoughts += 1
-                self.pruned += event.pruned
-                if not event.pruned:
-                    self._grow(event.thought)
-            case ThoughtMerged():
-                self.merged += 1
-                self._grow(event.thought)
-            case ThoughtsDropped():
-                self.pruned += len(event.thoughts)
-            case ActionFailed() if event.cause != DROPPED:
-                self.failed += 1
-            case PathChosen():
-                self._best = (event.safety * event.utility, event.ids)
-                self.doing = "writing the answer"
-
-    def _grow(self, thought: Thought) -> None:
-        """Keep the strongest path: the greatest safe utility S[P] * U[P] that ends in a thought."""
-        self._nodes[thought.id] = thought
-        for parent in thought.parents:
-            path = (*self._path_to(parent), thought.id)
-            steps = [self._nodes[i] for i in path if i != ROOT]
-            safety = economics.path_safety(step.safety for step in steps)
-            worth = safety * economics.path_utility(step.utility for step in steps)
-            if worth > self._best[0]:
-                self._best = (worth, path)
-
-    def _path_to(self, end: ThoughtId) -> tuple[ThoughtId, ...]:
-        path = [end]
-        while parents := self._nodes[path[-1]].parents:
-            if parents[0] not in self._nodes or parents[0] in path:
-                break
-            path.append(parents[0])
-        return tuple(reversed(path))
-
-    @property
-    def strongest(self) -> tuple[Thought, ...]:
-        """The strongest path so far, without the root; the chosen one once there is one."""
-        return tuple(self._nodes[i] for i in self._best[1] if i != ROOT and i in self._nodes)
-
-    @property
-    def spent(self) -> str:
-        """What was spent so far, in words."""
-        return amount(self.tokens, self.usd or None, self.seconds)
-
-    def counts(self) -> str:
-        """The numbers of thoughts, in words."""
-        words = [f"{self.thoughts} thoughts"]
-        for name in ("pruned", "merged", "failed"):
-            if number := getattr(self, name):
-                words.append(f"{number} {name}")
-        return ", ".join(words)
-
-    def best_in_words(self, most: int = 72) -> str:
-        """The strongest path in one line, or nothing."""
-        path = self.strongest
-        if not path:
-            return ""
-        kinds = " > ".join(thought.kind.value for thought in path)
-        return short(f"{kinds}: {path[-1].text}", most)
-
-
 Mode = Literal["live", "lines", "none"]
 
+_DUMB = {"dumb", "unknown"}
 
-def display(budget: Budget, mode: Mode) -> Display:
-    """The display of a mode: one that is redrawn, one line per step, or nothing."""
-    if mode == "live":
-        return _Live(budget)
-    return _Lines(budget) if mode == "lines" else Display(budget)
+_WORDLESS = {"unsafe", "merged"}
+"""The marks of thoughts whose words are not shown."""
+
+_LEFT = 16
+"""Rows of the tree that is left behind."""
+
+_WIDE = 90
+"""Columns from which on there is room for what a thought has cost."""
+
+_LEAST_ROWS = 3
+"""Rows of the tree on a terminal however low."""
 
 
 def chosen_mode(wanted: bool | None) -> Mode:
     """The mode for standard error; `wanted` is the option `--progress`, None if it is not given."""
-    if wanted is False:
+    if wanted is False or sys.stderr is None:
         return "none"
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in _DUMB:
         return "live"
     return "lines" if wanted else "none"
 
 
+def display(budget: Budget, methods: Sequence[str], mode: Mode) -> Display:
+    """The display of a mode: one that is redrawn, one line a step, or nothing."""
+    if mode == "live":
+        return _Live(budget, methods)
+    return (_Lines if mode == "lines" else Display)(budget, methods)
+
+
 class Display:
-    """Follows a run and shows nothing; the others build on it. A context manager.
+    """Follows a run of each method and shows nothing; the others build on it. A context manager.
 
     Attributes:
-        progress: what is known so far.
+        stories: what is known so far, by method.
+        live: whether it is redrawn, and so leaves nothing behind.
     """
 
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
-        self.progress = Progress()
+    live = False
 
-    def see(self, event: Event) -> None:
+    def __init__(self, budget: Budget, methods: Sequence[str]) -> None:
+        self.budget = budget
+        self.stories: Mapping[str, Story] = {name: Story() for name in methods}
+
+    def see(self, method: str, event: Event) -> None:
         """Add one event and show it."""
-        self.progress.see(event)
+        self.show(method, event, self.stories[method].see(event)["text"])
+
+    def show(self, method: str, event: Event, text: str) -> None:
+        """Show what an event has changed; `text` says it in a sentence."""
 
     def __enter__(self) -> Display:
         return self
@@ -199,71 +91,275 @@ class Display:
         """Stop showing."""
 
 
-class _Lines(Display):
-    @property
-    def _allowed(self) -> str:
-        return amount(self.budget.tokens, self.budget.usd, self.budget.seconds)
+_TOLD = (
+    *(RootScanned, ActionsChosen, ActionFailed, ThoughtAdded, Confirmed, PathChosen),
+    *(Finished, RunFailed),
+)
+"""The events that have a line."""
 
-    def see(self, event: Event) -> None:
-        super().see(event)
-        now = self.progress
-        if isinstance(event, RootScanned):
-            share = f"scanned; the search may use {event.share:.0%} of the budget"
-            say(share if event.root.cost else "no scan: the draft is good enough")
-        elif isinstance(event, ActionsChosen):
-            say(
-                f"step {now.step}: {now.doing}; horizon {now.horizon}; {now.counts()}; "
-                f"{now.spent} of {self._allowed}"
-            )
-        elif isinstance(event, PathChosen):
-            say(f"path: {now.best_in_words()}")
+
+class _Lines(Display):
+    def show(self, method: str, event: Event, text: str) -> None:
+        if not isinstance(event, _TOLD):
+            return
+        gauges = self.stories[method].gauges
+        name = f"{method}: " if len(self.stories) > 1 else ""
+        spent = _of_limits(self.stories[method], self.budget)
+        if isinstance(event, ActionsChosen) and event.step:
+            text = f"step {event.step}: {gauges.doing}; {_counts(self.stories[method])}; {spent}"
+        elif isinstance(event, Finished | RunFailed):
+            text = f"{text} {spent}"
+        say(f"{name}{text}")
+
+
+def _of_limits(story: Story, budget: Budget) -> str:
+    bars = _bars(story, budget, story.gauges.seconds)
+    return "; ".join(f"{spent} of {limit}" for _, _, spent, limit in bars)
+
+
+def _bars(story: Story, budget: Budget, seconds: float) -> Iterator[tuple[float, float, str, str]]:
+    """Spent and allowed of each unit of the budget, as numbers and in words."""
+    gauges = story.gauges
+    if budget.tokens is not None:
+        yield gauges.tokens, budget.tokens, f"{gauges.tokens:,}", amount(tokens=budget.tokens)
+    if budget.usd is not None:
+        yield gauges.usd or 0.0, budget.usd, amount(usd=gauges.usd or 0.0), amount(usd=budget.usd)
+    if budget.seconds is not None:
+        yield seconds, budget.seconds, f"{seconds:.1f}", amount(seconds=budget.seconds)
+
+
+def _counts(story: Story) -> str:
+    gauges = story.gauges
+    words = [counted(gauges.thoughts, "thought")]
+    for name in ("pruned", "merged", "failed"):
+        if number := getattr(gauges, name):
+            words.append(f"{number} {name}")
+    return ", ".join(words)
+
+
+# The tree -----------------------------------------------------------------------------------------
+
+
+def tree(story: Story, most: int, width: int, *, ascii_only: bool = False) -> list[Text]:
+    """The thoughts so far, and the steps under way, as the rows of a tree.
+
+    Of more than `most` rows the strongest path and the newest are kept. A thought that was judged
+    unsafe is told of without its words.
+
+    Args:
+        story: the run.
+        most: rows, >= 1.
+        width: columns; where there are few, numbers are fewer and shorter.
+        ascii_only: draw with nothing but ASCII.
+    """
+    above = _parents(story)
+    kept = _kept(story, above, most)
+    under: dict[str, list[Node]] = {}
+    for name in kept:
+        under.setdefault(above[name], []).append(story.nodes[name])
+    guides = ("`- ", "|- ", "   ", "|  ") if ascii_only else ("└ ", "├ ", "  ", "│ ")
+    rows: list[Text] = []
+    thoughts: list[bool] = []  # whether each row is one, and no step under way
+
+    def draw(nodes: Sequence[Node | Option], before: str) -> None:
+        for one in nodes:
+            last, top = one is nodes[-1], isinstance(one, Node) and not above[one.id]
+            guide = "" if top else before + guides[0 if last else 1]
+            parts = ((guide, "dim"), *_row(one, story, wide=width >= _WIDE))
+            rows.append(line(*parts, ascii_only=ascii_only))
+            thoughts.append(isinstance(one, Node))
+            if isinstance(one, Node):
+                below: list[Node | Option] = [*under.get(one.id, ())]
+                below += [option for option in one.options if option.state == "chosen"]
+                draw(below, "" if top else before + guides[2 if last else 3])
+
+    draw(under.get("", ()), "")
+    if len(kept) < len(story.nodes) or len(rows) > most:
+        hidden = len(story.nodes) - sum(thoughts[: most - 1])
+        more = f"({counted(hidden, 'more thought')})" if hidden else "(and steps under way)"
+        rows[most - 1 :] = [line((more, "dim"), ascii_only=ascii_only)]
+    return rows
+
+
+def line(*parts: tuple[str, str], ascii_only: bool = False) -> Text:
+    """One row, cut where it is too long: pieces of text, each with its style."""
+    from rich.text import Text
+
+    # Text and not markup: what a model writes must not be read as a style.
+    row = Text(no_wrap=True, overflow="crop" if ascii_only else "ellipsis")
+    for text, style in parts:
+        row.append(text.encode("ascii", "replace").decode() if ascii_only else text, style)
+    return row
+
+
+def _parents(story: Story) -> dict[str, str]:
+    """By thought the one that it is drawn under, which came before it; "" for the root."""
+    above: dict[str, str] = {}
+    for node in story.nodes.values():
+        # One that came later is the parent of a thought that was merged into this one.
+        found = next((name for name in node.parents if name in above), "t0")
+        above[node.id] = "" if node.id == "t0" else found
+    return above
+
+
+def _kept(story: Story, above: Mapping[str, str], most: int) -> list[str]:
+    """The thoughts that are drawn: the strongest path, then the newest with what they grew from."""
+    if len(story.nodes) <= most:
+        return list(story.nodes)
+    kept, room = {"t0"}, most - 1  # the last row says what is hidden
+    ends = (name for name in story.path[-1:] if name in story.nodes)
+    for name in (*ends, *reversed(story.nodes)):
+        way, at = list[str](), name
+        while at and at not in kept:
+            way.append(at)
+            at = above[at]
+        if len(kept) + len(way) <= room:
+            kept.update(way)
+    return [name for name in story.nodes if name in kept]
+
+
+def _row(one: Node | Option, story: Story, *, wide: bool) -> Iterator[tuple[str, str]]:
+    """The words of a row, each with its style."""
+    if isinstance(one, Option):
+        words = short(one.text, 60)
+        yield f"{one.kind}{words and f' {words}'} ... under way", "dim italic"
+        return
+    marks = set(one.marks)
+    best = "bold" if "path" in marks else ""
+    if one.kind == "root":
+        yield "request", best
+        if one.safety is not None:
+            yield f"  judged {one.safety:+.2f}", _colour(one, story)
+        return
+    yield f"{'* ' if best else ''}{one.kind}", best
+    if one.safety is not None and one.utility is not None:
+        yield f"  safety {one.safety:+.2f}", _colour(one, story)
+        cost = f"  {one.cost:,.0f} tokens" if wide else ""
+        yield f"  utility {one.utility:.2f}{cost}", best or "dim"
+    told: list[str] = [word for word in ("draft", "fused", "confirmed") if word in marks]
+    if "merged" in marks:
+        told.append(f"merged into {one.into}")
+    elif "pruned" in marks:
+        told += ["unsafe, cut"] if "unsafe" in marks else ["cut"]
+    if told:
+        yield f"  [{', '.join(told)}]", ""
+    if not marks & _WORDLESS:
+        yield f"  {short(one.text, 200)}", best
+
+
+def _colour(node: Node, story: Story) -> str:
+    assert node.safety is not None  # noqa: S101 - asked for nodes that have one
+    return "green" if node.safety >= float(story.run.get("threshold", 0.0)) else "red"
+
+
+# Live ---------------------------------------------------------------------------------------------
 
 
 class _Live(Display):
-    def __init__(self, budget: Budget) -> None:
-        super().__init__(budget)
+    live = True
+
+    def __init__(self, budget: Budget, methods: Sequence[str]) -> None:
+        super().__init__(budget, methods)
+        # Redrawn by a thread of its own, which must not see half an event.
+        self._lock = Lock()
+        self._begun = time.monotonic()
         from rich.console import Console
         from rich.live import Live
         from rich.spinner import Spinner
 
-        self._spinner = Spinner("dots")
+        self._console = Console(stderr=True, highlight=False)
+        self._spinner = Spinner("line" if _ascii(self._console) else "dots")
         self._live = Live(
-            console=Console(stderr=True),
+            console=self._console,
             get_renderable=self._draw,
             refresh_per_second=8,
             transient=True,
             redirect_stdout=False,
-            redirect_stderr=False,
+            redirect_stderr=True,  # warnings would tear the drawing
         )
+
+    def see(self, method: str, event: Event) -> None:
+        with self._lock:
+            super().see(method, event)
 
     def __enter__(self) -> Display:
         self._live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        """Leave the tree of one run that came to its end, if there is more than a draft in it."""
+        from rich.console import Group
+
         self._live.stop()
+        (story, *others) = self.stories.values()
+        if error[0] is None and story.finished and not others and len(story.nodes) > 2:
+            width, plain = self._console.width, _ascii(self._console)
+            self._console.print(Group(*tree(story, _LEFT, width, ascii_only=plain)))
 
     def _draw(self) -> RenderableType:
         from rich.console import Group
+
+        with self._lock:
+            if len(self.stories) > 1:
+                return Group(*self._side_by_side())
+            (story,) = self.stories.values()
+            lines = [*self._head(story)]
+            if story.nodes:
+                rows = max(_LEAST_ROWS, self._console.height - len(lines) - 2)
+                width = self._console.width
+                lines += tree(story, rows, width, ascii_only=_ascii(self._console))
+            return Group(*lines)
+
+    def _head(self, story: Story) -> Iterator[RenderableType]:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
-        from rich.text import Text
 
-        now, budget = self.progress, self.budget
-        # Text and not markup: what a model writes must not be read as a style.
-        self._spinner.update(text=Text(f"step {now.step}: {now.doing}"))
-        money = Table.grid(padding=(0, 1))
-        bars = (
-            (now.tokens, budget.tokens, amount(tokens=now.tokens), amount(tokens=budget.tokens)),
-            (now.usd or 0, budget.usd, amount(usd=now.usd), amount(usd=budget.usd)),
-            (now.seconds, budget.seconds, amount(seconds=now.seconds), f"{budget.seconds} s"),
-        )
-        for spent, limit, spent_text, limit_text in bars:
-            if limit is not None:
-                bar = ProgressBar(total=float(limit), completed=float(spent), width=24)
-                money.add_row(bar, Text(f"{spent_text} of {limit_text}"))
-        state = f"{now.counts()}; horizon {now.horizon}; {now.calls} calls"
-        lines: list[RenderableType] = [self._spinner, money, Text(state)]
-        if best := now.best_in_words():
-            lines.append(Text(f"strongest path: {best}", no_wrap=True, overflow="ellipsis"))
-        return Group(*lines)
+        gauges, seconds = story.gauges, self._seconds(story)
+        doing = f"round {gauges.step}: {gauges.doing}" if gauges.step else gauges.doing
+        self._spinner.update(text=self._line(f"{doing} ({seconds:.0f} s)"))
+        yield self._spinner
+        for spent, limit, spent_text, limit_text in _bars(story, self.budget, seconds):
+            money = Table.grid(padding=(0, 1))
+            bar = ProgressBar(total=float(limit), completed=float(spent), width=20)
+            money.add_row(bar, self._line(f"{spent_text} of {limit_text}"))
+            yield money
+        terms = [counted(gauges.calls, "call")]
+        if story.nodes:
+            terms.insert(0, _counts(story))
+        if gauges.step:
+            price = f"price {1000 * gauges.price:.2f} a 1,000 tokens"
+            terms = [f"horizon {gauges.horizon}, {price}", *terms]
+        yield self._line("; ".join(terms), "dim")
+
+    def _line(self, text: str, style: str = "") -> Text:
+        return line((text, style), ascii_only=_ascii(self._console))
+
+    def _seconds(self, story: Story) -> float:
+        """Since the run began; while it goes on time passes between events, too."""
+        passed = story.gauges.seconds
+        return passed if story.finished else max(passed, time.monotonic() - self._begun)
+
+    def _side_by_side(self) -> Iterator[RenderableType]:
+        """A row for each method while it is under way."""
+        from rich.table import Table
+
+        self._spinner.update(text=self._line("answering"))
+        yield self._spinner
+        rows = Table.grid(padding=(0, 2))
+        for name, story in self.stories.items():
+            spent = f"{story.gauges.tokens:,} tokens, {self._seconds(story):.0f} s"
+            rows.add_row(self._line(name), self._line(spent), self._line(_state(story)))
+        yield rows
+
+
+def _state(story: Story) -> str:
+    result: Mapping[str, Any] | None = story.result
+    if result is None:
+        return f"{story.gauges.doing} ..."
+    if result["error"]:
+        return short(f"failed: {result['error']}", 120)
+    return short(f"{'refused' if result['refused'] else 'answered'}: {result['answer']}", 120)
+
+
+def _ascii(console: Console) -> bool:
+    return console.options.ascii_only

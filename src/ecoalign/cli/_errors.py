@@ -3,7 +3,7 @@
 0 answered (a refusal is an answer)     3 the model or its server failed
 1 an error in EcoAlign itself; `replay`: the events differ
 2 bad usage or input                    4 the budget is too small for any scored answer
-130 interrupted
+5 a refusal, with --fail-on-refusal     130 interrupted     143 ended by SIGTERM
 """
 
 from __future__ import annotations
@@ -18,7 +18,24 @@ import typer
 from ecoalign.cli._text import print_json, say
 from ecoalign.errors import EcoAlignError
 
+REFUSED = 5
+
 INTERRUPTED = 130
+
+TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has asked this process to end."""
+
+
+def report_interrupt(error: KeyboardInterrupt, *, as_json: bool) -> int:
+    """Say that it was interrupted, and by what; returns the exit code."""
+    ended = isinstance(error, Terminated)
+    kind, text = ("Terminated", "ended by SIGTERM") if ended else ("Interrupted", "interrupted")
+    code = TERMINATED if ended else INTERRUPTED
+    report(kind, text, code, as_json=as_json)
+    return code
 
 
 def report(kind: str, message: str, code: int, *, as_json: bool) -> None:
@@ -45,9 +62,8 @@ def reported(*, as_json: bool, debug: bool) -> Iterator[None]:
     except EcoAlignError as error:
         report(type(error).__name__, str(error), error.exit_code, as_json=as_json)
         raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        report("Interrupted", "interrupted", INTERRUPTED, as_json=as_json)
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        raise typer.Exit(report_interrupt(error, as_json=as_json)) from None
     except BrokenPipeError:
         # The reader of our output went away; Python would complain once more when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

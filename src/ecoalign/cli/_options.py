@@ -22,27 +22,52 @@ if TYPE_CHECKING:
 
 _ORIGIN = "command line"
 
-_STDIN = "-"
+STDIN = "-"
+"""Standard input, in place of a file."""
 
-Json = Annotated[bool, Option("--json", help="Print one JSON object and nothing else.")]
+_OUTPUT = "Output"
 
-Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing on standard error but errors.")]
+_MONEY = "Model and money"
+
+_SETTINGS = "Settings"
+
+Json = Annotated[
+    bool,
+    Option("--json", help="Print one JSON object and nothing else.", rich_help_panel=_OUTPUT),
+]
+
+Quiet = Annotated[
+    bool,
+    Option(
+        "--quiet",
+        "-q",
+        help="Print nothing on standard error but errors.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 
 Preset = Annotated[
     str | None,
     Option(
         help="Start from these settings: default, paper, or an ablation of either: myopic, "
         "fixed-horizon, last-safety, mean-safety, no-cost, paper-myopic, paper-fixed-horizon, "
-        "paper-last-safety, paper-mean-safety, paper-no-cost."
+        "paper-last-safety, paper-mean-safety, paper-no-cost.",
+        rich_help_panel=_SETTINGS,
     ),
 ]
 
 Config = Annotated[
     Path | None,
-    Option(help="Read settings from this TOML file, and from no other file."),
+    Option(
+        help="Read settings from this TOML file, and from no other file.",
+        rich_help_panel=_SETTINGS,
+    ),
 ]
 
-_Debug = Annotated[bool, Option("--debug", help="Show the traceback of unexpected errors.")]
+_Debug = Annotated[
+    bool,
+    Option("--debug", help="Show the traceback of unexpected errors.", rich_help_panel=_OUTPUT),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,25 +81,37 @@ class SettingsOptions:
             "-m",
             help="The model: embedded (the default), PROVIDER:NAME, an endpoint's name, or NAME "
             "with --base-url.",
+            rich_help_panel=_MONEY,
         ),
     ] = None
     base_url: Annotated[
         str | None,
-        Option(help="The OpenAI-compatible server that runs the model; usually ends in /v1."),
+        Option(
+            help="The OpenAI-compatible server that runs the model; usually ends in /v1.",
+            rich_help_panel=_MONEY,
+        ),
     ] = None
     preset: Preset = None
     config: Config = None
     evaluator: Annotated[
         str | None,
         Option(
-            help="Who scores thoughts: self (the model, the default), another model or endpoint."
+            help="Who scores thoughts: self (the model, the default), another model or endpoint.",
+            rich_help_panel=_MONEY,
         ),
     ] = None
     pairs: Annotated[
         list[str] | None,
-        Option("--set", help="Change any setting; may be repeated.", metavar="NAME=VALUE"),
+        Option(
+            "--set",
+            help="Change any setting; may be repeated.",
+            metavar="NAME=VALUE",
+            rich_help_panel=_SETTINGS,
+        ),
     ] = None
-    seed: Annotated[int | None, Option(help="The seed of everything random.")] = None
+    seed: Annotated[
+        int | None, Option(help="The seed of everything random.", rich_help_panel=_SETTINGS)
+    ] = None
 
     def load(self, budget: str | None = None) -> Settings:
         """The settings in force: those of the options, and `budget`, before all others.
@@ -110,10 +147,9 @@ def notice_of_toy(settings: Settings) -> None:
     """Say where the embedded model answers, and how to name another one."""
     if settings.model == "embedded":
         say(
-            "note: the embedded model answers, which knows only its own small world of coloured "
-            "shapes, signs and made-up rules. For real pictures name a real model: --model "
-            "openai:NAME with OPENAI_API_KEY set, or --model NAME --base-url URL for any "
-            "OpenAI-compatible server."
+            "note: the embedded model answers, a demonstration that knows only its own small world "
+            "of coloured shapes, signs and made-up rules. For your own pictures name a real model, "
+            "such as --model openai:NAME with OPENAI_API_KEY set."
         )
 
 
@@ -129,23 +165,29 @@ def split_pair(pair: str, rule: str) -> tuple[str, str]:
     return name.strip(), value
 
 
-def load_query(images: Sequence[str], question: str) -> Query:
-    """The question and its images; "-" is standard input.
+def load_query(
+    images: Sequence[str], question: str, context: Sequence[str] = (), instructions: str = ""
+) -> Query:
+    """The question, its images and what came before it; an image "-" is standard input.
 
     Raises:
         InputError: see `Query.of`; also if standard input is asked for twice or is a terminal.
     """
     from ecoalign.query import Query
 
-    if images.count(_STDIN) > 1:
+    if images.count(STDIN) > 1:
         raise InputError('only one image can be read from standard input ("-")')
     # An argument that is no valid text holds surrogates, which could not be sent or saved.
-    text = question.encode("utf-8", "replace").decode("utf-8")
+    text, instructions = map(_whole, (question, instructions))
     if not text.strip():
         # Before the images: this is the cheaper thing to get right.
         return Query.of(None, text)
-    sources: list[ImageSource] = [_stdin() if one == _STDIN else one for one in images]
-    return Query.of(sources, text)
+    sources: list[ImageSource] = [_stdin() if one == STDIN else one for one in images]
+    return Query.of(sources, text, context, instructions=instructions)
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _stdin() -> bytes:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from ecoalign.cli._options import Quiet, SettingsOptions, notice_of_toy
-from ecoalign.cli._text import say
+from ecoalign.cli._play import playground
+from ecoalign.cli._text import say, tell
 from ecoalign.errors import InputError
+
+if TYPE_CHECKING:
+    from ecoalign.settings import Settings
 
 _KEYS = "ECOALIGN_KEYS"
 
@@ -111,6 +117,19 @@ def serve(
     replicas: Annotated[
         int, Option(help="How many processes, with --engine ray.", min=1, max=1024)
     ] = 1,
+    ui: Annotated[
+        bool,
+        Option(
+            "--ui/--no-ui",
+            help="Serve the playground, too (see: ecoalign play --help): on 127.0.0.1, on a port "
+            "of its own. Its address, with a secret, is printed on standard output. What is asked "
+            "there counts against no key.",
+        ),
+    ] = False,
+    ui_port: Annotated[
+        int,
+        Option(help="The playground's port; 0 takes a free one.", min=0, max=65535),
+    ] = 0,
     quiet: Quiet = False,
 ) -> None:
     """Serve aligned answers to clients of OpenAI's API, each request within a budget.
@@ -173,6 +192,8 @@ def serve(
         raise InputError(
             f"--log-level is debug, info, warning, error or critical, not {log_level[:40]!r}"
         ) from None
+    if ui_port and not ui:
+        raise InputError("--ui-port requires --ui")
     sock = listen(host, port)
     host, port = sock.getsockname()[:2]
 
@@ -184,12 +205,27 @@ def serve(
                 f"{config.method}, {'with keys' if config.keys else 'without keys'})"
             )
 
-    try:
+    with ExitStack() as stack:
+        stack.callback(logs.close)
+        stack.callback(sock.close)
+        if ui:
+            stack.enter_context(_playground(config.settings, max_budget, ui_port))
         if engine == "ray":
             sock.close()  # The address is free; Ray opens a socket of its own.
             serve_on_ray(config, host, port, replicas, options, ready)
         else:
             serve_here(config, sock, ready)
+
+
+@contextmanager
+def _playground(settings: Settings, max_budget: str | None, port: int) -> Iterator[None]:
+    """The playground beside the gateway. Raises InputError if it cannot be served."""
+    from ecoalign.playground import beside, listen
+
+    config = playground(settings, max_budget)
+    sock = listen("127.0.0.1", port)
+    try:
+        with beside(config, sock, tell):
+            yield
     finally:
         sock.close()
-        logs.close()

@@ -3,26 +3,57 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING
 
-from ecoalign._text import harmless
+from ecoalign._text import amount, harmless
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+__all__ = ["amount", "print_json", "rich_console", "rich_table", "say", "table", "tell"]
+
 _PIPED_WIDTH = 140
 
 
 def say(text: str) -> None:
-    """Print a line on standard error. Does nothing if standard error is closed."""
+    """Print a line on standard error, on a terminal broken between words. Does nothing if standard
+    error is closed."""
+    if sys.stderr is None:
+        return
     try:
-        print(_encodable(harmless(text), sys.stderr.encoding), file=sys.stderr, flush=True)
+        shown = _encodable(harmless(text), sys.stderr.encoding)
+        print(_broken(shown) if sys.stderr.isatty() else shown, file=sys.stderr, flush=True)
     except OSError:
         return
+
+
+def _broken(text: str) -> str:
+    """Lines no wider than the terminal, the further ones of each indented."""
+    wrap = TextWrapper(
+        width=max(20, _width()),
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
+    return "\n".join(wrap.fill(line) for line in text.split("\n"))
+
+
+def _width() -> int:
+    """Columns of the terminal behind standard error, which standard output need not share."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:
+        return 80
 
 
 def tell(text: str) -> None:
@@ -50,18 +81,9 @@ def _encodable(text: str, encoding: str | None) -> str:
     return text.encode(known, "replace").decode(known)
 
 
-def amount(
-    tokens: int | None = None, usd: float | None = None, seconds: float | None = None
-) -> str:
-    """Amounts in words, those that are not None: "1,260 tokens, $0.0031, 4.2 s"."""
-    words = []
-    if tokens is not None:
-        words.append(f"{tokens:,} tokens")
-    if usd is not None:
-        words.append(f"${usd:.4f}")
-    if seconds is not None:
-        words.append(f"{seconds:.1f} s")
-    return ", ".join(words)
+def counted(number: int, one: str, several: str = "") -> str:
+    """A number of things in words: "1 call", "2 calls"."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
 def table(rows: Sequence[Sequence[str]], align: str) -> list[str]:

@@ -17,12 +17,12 @@ from ecoalign.errors import InputError
 if TYPE_CHECKING:
     from ecoalign.gateway._app import create_app
     from ecoalign.gateway._config import GatewayConfig
-    from ecoalign.gateway._image_fetch import FetchPolicy
     from ecoalign.gateway._ray import LogOptions, serve_on_ray
     from ecoalign.gateway._server import is_loopback, listen, serve
+    from ecoalign.query import FetchPolicy
 
 _HOMES = {
-    "FetchPolicy": "_image_fetch",
+    "FetchPolicy": "_config",
     "GatewayConfig": "_config",
     "LogOptions": "_ray",
     "create_app": "_app",

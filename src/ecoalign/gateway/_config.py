@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError
-from ecoalign.gateway._image_fetch import FetchPolicy
 from ecoalign.gateway.keys._policy import CHOICES, KeyPolicy
+from ecoalign.query import FetchPolicy
 from ecoalign.settings import Settings
 
 

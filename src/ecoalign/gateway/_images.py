@@ -12,8 +12,7 @@ from typing import Literal
 
 from ecoalign.errors import InputError
 from ecoalign.gateway._errors import SERVER, ApiError, invalid
-from ecoalign.gateway._image_urls import kind_of
-from ecoalign.query import Picture, read_header, read_source
+from ecoalign.query import Picture, kind_of, read_header, read_source
 
 Fetch = Callable[[str], Awaitable[bytes]]
 

@@ -12,14 +12,12 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from ecoalign.budget import Budget, Spending
+from ecoalign.budget import Budget, Spending, least_of
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._admission import Admission, Overloaded, RateLimited, RateLimiter
 from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._errors import SERVER, ApiError, Cut, crowded
 from ecoalign.gateway._forward import Forwarder
-from ecoalign.gateway._image_fetch import ImageFetcher
-from ecoalign.gateway._image_urls import ImageUrlError
 from ecoalign.gateway._images import Fetch, ImageLoader
 from ecoalign.gateway._service import ChatService
 from ecoalign.gateway.keys import KeyStore, open_store
@@ -30,10 +28,10 @@ from ecoalign.gateway.keys._policy import (
     StoreError,
     UnknownKey,
     WindowExhausted,
-    least_of,
 )
 from ecoalign.gateway.observe._metrics import GatewayMetrics
 from ecoalign.models.openai import OpenAIModel
+from ecoalign.query import ImageFetcher, ImageUrlError
 from ecoalign.trace.events import Event, to_json
 
 _LAST_CALL = 5.0

@@ -16,16 +16,22 @@ if TYPE_CHECKING:
     from ecoalign.methods._base import Method
     from ecoalign.methods._baseline import FUND, Baseline
     from ecoalign.methods._best_of_n import BestOfN
+    from ecoalign.methods._compare import Comparison, compare
+    from ecoalign.methods._estimate import Estimate, estimate
     from ecoalign.methods._refusals import is_refusal
     from ecoalign.methods._registry import METHODS, open_method, with_preset
 
 _HOMES = {
     "Answerer": "ecoalign.methods._answerer",
+    "Comparison": "ecoalign.methods._compare",
     "FUND": "ecoalign.methods._baseline",
     "Baseline": "ecoalign.methods._baseline",
     "BestOfN": "ecoalign.methods._best_of_n",
+    "Estimate": "ecoalign.methods._estimate",
     "METHODS": "ecoalign.methods._registry",
     "Method": "ecoalign.methods._base",
+    "compare": "ecoalign.methods._compare",
+    "estimate": "ecoalign.methods._estimate",
     "is_refusal": "ecoalign.methods._refusals",
     "open_method": "ecoalign.methods._registry",
     "with_preset": "ecoalign.methods._registry",
@@ -37,7 +43,11 @@ __all__ = [
     "Answerer",
     "Baseline",
     "BestOfN",
+    "Comparison",
+    "Estimate",
     "Method",
+    "compare",
+    "estimate",
     "is_refusal",
     "open_method",
     "with_preset",

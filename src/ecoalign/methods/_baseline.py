@@ -187,7 +187,8 @@ class Baseline(ABC):
         self, ctx: RunContext, short: BudgetExceeded, calls: Sequence[tuple[str, Usage]] = ()
     ) -> BudgetTooSmall:
         """The error for a budget that has no room for `calls`, or no time for an answer."""
-        return budget_too_small(ctx.ledger, short, calls, "this method")
+        what = f"an answer by {self.name}"
+        return budget_too_small(ctx.ledger, short, calls, what, ctx.usual_budget)
 
     def finish(
         self,
@@ -199,6 +200,7 @@ class Baseline(ABC):
         safety: float | None = None,
         utility: float | None = None,
         reply: Reply = OWN_REPLY,
+        hint: str = "",
     ) -> Finished:
         """Record the answer; `reply` is that of `text`, where a model wrote it."""
         return ctx.recorder.emit(
@@ -210,6 +212,7 @@ class Baseline(ABC):
                 utility=utility,
                 path=(),
                 spent=ctx.ledger.spent.to_json(),
+                hint=hint,
                 reply=reply,
                 detail=detail or {},
             )

@@ -6,6 +6,7 @@ from ecoalign.errors import BudgetExceeded
 from ecoalign.methods._baseline import Baseline
 from ecoalign.prompts.requests import AnswerStyle
 from ecoalign.search.context import RunContext
+from ecoalign.search.failures import cut_short
 from ecoalign.trace.events import Finished
 
 DIRECT: dict[str, tuple[AnswerStyle, str]] = {
@@ -30,10 +31,17 @@ class Direct(Baseline):
     async def respond(self, ctx: RunContext) -> Finished:
         """See `Baseline.respond`."""
         request = self.request(ctx, DIRECT[self.name][0])
-        self.require(ctx, ctx.bounds(request))
+        call = ctx.render(request)
+        self.require(ctx, [(ctx.model.name, ctx.bound(ctx.model, call))])
         try:
             result = await self.ask(ctx, request)
         except BudgetExceeded as short:
             raise self.too_small(ctx, short) from short
         detail = {} if result.whole == result.text else {"whole": result.whole}
-        return self.finish(ctx, result.text, result.note, detail, reply=result.reply)
+        hint = ""
+        if result.reply.finish_reason == "length":
+            stage = self.name if self.name in {"cot", "cod"} else "direct"
+            stage = "" if ctx.profile.dialect == "compact" else stage
+            asked = ctx.query.sampling.max_tokens
+            hint = cut_short(call.max_tokens, stage, asked, ctx.ledger.budget)
+        return self.finish(ctx, result.text, result.note, detail, reply=result.reply, hint=hint)

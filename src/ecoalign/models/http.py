@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -203,13 +203,26 @@ class _Pool:
     session: aiohttp.ClientSession
     connector: _Connector
     turns: asyncio.Semaphore
+    closing: AsyncGenerator[None, None]
+
+
+async def _closed_at_the_end_of_the_loop(
+    session: aiohttp.ClientSession,
+) -> AsyncGenerator[None, None]:
+    """Closes a session when it is closed itself, or dropped; a loop that ends, as `asyncio.run`
+    ends it, closes its generators, and with this one its connections."""
+    try:
+        yield
+    finally:
+        await session.close()
 
 
 class HttpClient:
     """Requests with the same headers, usually to one server.
 
     May be used in several event loops and threads: each loop has connections of its own. They are
-    kept open between requests. Cancelling a request closes its connection at once.
+    kept open between requests, and closed when it ends. Cancelling a request closes its connection
+    at once.
 
     Args:
         headers: of every request.
@@ -277,7 +290,7 @@ class HttpClient:
         if pool is not None:
             for line in list(pool.connector.lines):
                 line.transport.abort()
-            await pool.session.close()
+            await pool.closing.aclose()
 
     async def _forget_ended_loops(self) -> None:
         for loop in [loop for loop in list(self._pools) if loop.is_closed()]:
@@ -303,21 +316,19 @@ class HttpClient:
                 max_headers=1000,
             )
             # Kept before anything is awaited: another task may ask meanwhile.
-            pool = self._pools[loop] = _Pool(
-                session, connector, asyncio.Semaphore(self._connections)
-            )
+            closing = _closed_at_the_end_of_the_loop(session)
+            turns = asyncio.Semaphore(self._connections)
+            pool = self._pools[loop] = _Pool(session, connector, turns, closing)
+            await anext(closing)
             await self._forget_ended_loops()
         return pool
 
     def __del__(self) -> None:
-        # A client that is dropped without being closed takes its connections along.
+        # Those of loops that are open go by `closing`, which is dropped as well.
         for loop, pool in getattr(self, "_pools", {}).items():
-            with suppress(StopIteration, RuntimeError):
-                if loop.is_closed():
+            if loop.is_closed():
+                with suppress(StopIteration, RuntimeError):
                     pool.session.close().send(None)
-                else:
-                    close = pool.session.close
-                    loop.call_soon_threadsafe(lambda close=close: asyncio.ensure_future(close()))
 
 
 @dataclass(slots=True, eq=False, repr=False)

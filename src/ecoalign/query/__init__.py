@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from ecoalign.query._decoding import MAX_BYTES, read_header, read_source
-from ecoalign.query._pictures import FULL_PIXELS, LOW_DETAIL_SIDE, Picture
-from ecoalign.query._query import ImageSource, Query
+from typing import TYPE_CHECKING
+
+from ecoalign.query._decoding import read_header
+from ecoalign.query._pictures import FULL_PIXELS, LOW_DETAIL_SIDE, ImageSource, Picture
+from ecoalign.query._query import Images, Query
+from ecoalign.query._sources import MAX_BYTES, AllowUrls, read_source
+from ecoalign.query._urls import FetchPolicy, ImageUrlError, kind_of
+
+if TYPE_CHECKING:
+    from ecoalign.query._fetch import ImageFetcher
 
 __all__ = [
     "FULL_PIXELS",
     "LOW_DETAIL_SIDE",
     "MAX_BYTES",
+    "AllowUrls",
+    "FetchPolicy",
+    "ImageFetcher",
     "ImageSource",
+    "ImageUrlError",
+    "Images",
     "Picture",
     "Query",
+    "kind_of",
     "read_header",
     "read_source",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # It brings the HTTP client, which takes long to import, and most questions need no network.
+    if name == "ImageFetcher":
+        from ecoalign.query._fetch import ImageFetcher
+
+        return ImageFetcher
+    raise AttributeError(f"module 'ecoalign.query' has no attribute {name!r}")

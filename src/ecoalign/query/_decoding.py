@@ -1,27 +1,18 @@
-"""From an untrusted source to upright RGB pixels: read, check, decode, flatten."""
+"""From untrusted bytes to upright RGB pixels: check, decode, flatten."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
-import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
     from PIL import Image
-
-MAX_BYTES = 64 * 1024 * 1024
-"""Of an encoded image."""
 
 MAX_PIXELS = 64_000_000
 """Of a decoded image."""
@@ -37,12 +28,6 @@ COUNTED_BYTES = 256 * 1024
 
 # Raster formats only: EPS would run Ghostscript. Phones' MPO files are opened as JPEG.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
-
-_IS_BASE64 = re.compile(r";\s*base64\s*$", re.I)
-
-_FROM_URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
-
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 _HINTS = (
     (b"%PDF", "it is a PDF: render the page to PNG first"),
@@ -75,74 +60,6 @@ class Header:
     def pixels(self) -> int:
         """Width times height."""
         return self.width * self.height
-
-
-def read_source(source: str | Path | bytes | bytearray | memoryview) -> tuple[bytes, str]:
-    """The encoded bytes of a path, a `data:` URI or bytes, and a name for error messages.
-
-    Raises:
-        InputError: nothing readable is there, or it has more than 64 MiB.
-    """
-    if isinstance(source, str) and source[:5].lower() == "data:":
-        data, where = _data_uri(source), "the data: URI"
-    elif isinstance(source, str) and source[:7].lower() == "file://":
-        raise InputError(f"{_short(source)} is a file's address: give its path without file://")
-    elif isinstance(source, str) and _SCHEME.match(source) is not None:
-        raise InputError(
-            f"{_short(source)} is an address: EcoAlign does not fetch images from the network; "
-            "download it and give the file, its bytes or a data: URI"
-        )
-    elif isinstance(source, str | Path):
-        data, where = _read_file(Path(source)), f"the file {_short(str(source))}"
-    else:
-        data, where = bytes(source), "the image bytes"
-    if not data:
-        raise InputError(f"{where} is empty: there is no image in it")
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{where} has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
-    return data, where
-
-
-def _short(text: str) -> str:
-    shown = text if len(text) <= 120 else text[:117] + "..."
-    return repr(shown)
-
-
-def _read_file(path: Path) -> bytes:
-    name = _short(str(path))
-    try:
-        # Asked before opening: opening a named pipe would wait for a writer for ever.
-        mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode):
-            raise InputError(f"{name} is a directory, not an image file")
-        if not stat.S_ISREG(mode):
-            raise InputError(f"{name} is not a regular file; give an image file")
-        with path.open("rb") as file:
-            # One byte more than is allowed shows that there is more, whatever stat claimed.
-            return file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise InputError(f"there is no image file {name}") from None
-    except OSError as error:
-        raise InputError(f"cannot read the image file {name}: {error.strerror}") from None
-    except ValueError:
-        raise InputError(f"{name} is not a usable file name") from None
-
-
-def _data_uri(uri: str) -> bytes:
-    header, comma, payload = uri.partition(",")
-    if not comma:
-        raise InputError("the data: URI has no comma, so it holds no data")
-    if len(payload) > 3 * MAX_BYTES:
-        raise InputError(f"the data: URI is too long; at most {MAX_BYTES:,} bytes are read")
-    data = unquote_to_bytes(payload)
-    if not _IS_BASE64.search(header):
-        return data
-    # As browsers read it: white space goes, and the padding may be missing; and the URL's alphabet.
-    letters = b"".join(data.split()).translate(_FROM_URL_ALPHABET).rstrip(b"=")
-    try:
-        return base64.b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise InputError("the data: URI is not valid base64; was it cut short?") from None
 
 
 _PNG = b"\x89PNG\r\n\x1a\n"

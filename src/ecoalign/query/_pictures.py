@@ -5,14 +5,22 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ecoalign.errors import InputError
 from ecoalign.graph import Region
 from ecoalign.models import ImagePart
-from ecoalign.query._decoding import decode, from_pil, read_source
+from ecoalign.query._decoding import decode, from_pil
+from ecoalign.query._sources import (
+    AllowUrls,
+    ArrayLike,
+    BinaryFile,
+    Encoded,
+    image_of_array,
+    read_source,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,6 +47,9 @@ JPEG_MUST_SAVE = 0.5
 JPEG_QUALITY = 90
 
 CACHED_PARTS = 32
+
+ImageSource: TypeAlias = "Encoded | Image.Image | ArrayLike | Picture"
+"""What `Picture.load` reads. (A text: naming the classes must not import Pillow.)"""
 
 Box = tuple[int, int, int, int]
 
@@ -82,40 +93,55 @@ class Picture:
         return self.image.height
 
     @classmethod
-    def load(cls, source: str | Path | bytes | Image.Image | Picture) -> Picture:
-        """Load an image from a path, encoded bytes, a PIL image or a `data:` URI.
+    def load(cls, source: ImageSource, *, allow_urls: AllowUrls = False) -> Picture:
+        """Load an image.
 
         The type is read from the bytes, never from the name. Of an animation or a multi-page
         file the first frame is used, transparency is laid on white, 16-bit is reduced to 8, and
-        `notes` says so. A `Picture` is returned as it is.
+        `notes` says so.
+
+        Args:
+            source: a path; encoded bytes (bytes, bytearray, memoryview); a file object that is open
+                in binary mode, read from where it stands; a `data:` URI; a PIL image; an array of
+                height x width (grey), or height x width x 1, 3 (RGB) or 4 (RGBA), of uint8 or of
+                floats from 0 to 1; or a `Picture`, which is returned as it is.
+            allow_urls: whether an http or https address is fetched, too. Only public hosts are
+                asked, on their usual ports, and PNG, JPEG, GIF and WebP are taken, of at most
+                20 MiB, within ten seconds. It blocks until the image is there.
 
         Raises:
             InputError: the source is missing, a directory, empty, truncated, too large (more
                 than 64 MiB or 64 million pixels, checked before decoding), no image that can be
-                read, or an address on the network, which is never fetched.
+                read, or an address on the network that is not to be fetched.
         """
         if isinstance(source, Picture):
             return source
-        if isinstance(source, str | Path | bytes | bytearray | memoryview):
-            data, where = read_source(source)
+        if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview | BinaryFile):
+            data, where = read_source(source, allow_urls)
             decoded = decode(data, where)
             digest = hashlib.sha256(data).hexdigest()
             return cls(decoded.image, decoded.media_type, digest, decoded.notes)
-        return cls._from_pil(source)
+        return cls._from_pixels(source)
 
     @classmethod
-    def _from_pil(cls, source: Image.Image) -> Picture:
+    def _from_pixels(cls, source: Image.Image | ArrayLike) -> Picture:
         from PIL import Image
 
-        if not isinstance(source, Image.Image):
+        notes: tuple[str, ...] = ()
+        if isinstance(source, Image.Image):
+            where = "the PIL image"
+        elif isinstance(source, ArrayLike):
+            where = "the array"
+            source, notes = image_of_array(source)
+        else:
             raise InputError(
-                f"cannot load an image from {type(source).__name__}; "
-                "give a path, bytes, a PIL image or a data: URI"
+                f"cannot load an image from {type(source).__name__}; give a path, bytes, a file "
+                "that is open in binary mode, a numpy array, a PIL image or a data: URI"
             )
-        decoded = from_pil(source, "the PIL image")
+        decoded = from_pil(source, where)
         image = decoded.image
         digest = hashlib.sha256(f"{image.width}x{image.height} RGB ".encode() + image.tobytes())
-        return cls(image, decoded.media_type, digest.hexdigest(), decoded.notes)
+        return cls(image, decoded.media_type, digest.hexdigest(), notes + decoded.notes)
 
     def view(self, side: int, smallest: int = 1) -> ImagePart:
         """The whole image, its longest side at most `side` px (>= 1), twice that where `detail` is

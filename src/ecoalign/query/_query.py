@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias, cast
 
 from ecoalign.errors import InputError
 from ecoalign.models import SamplingParams
-from ecoalign.query._pictures import Picture
+from ecoalign.query._pictures import ImageSource, Picture
+from ecoalign.query._sources import AllowUrls
 
-if TYPE_CHECKING:
-    from PIL import Image
+Images: TypeAlias = "ImageSource | Sequence[ImageSource] | None"
+"""The images of a question: one, several in a list or a tuple, or none."""
 
-ImageSource: TypeAlias = "str | Path | bytes | Image.Image | Picture"
-"""What `Picture.load` reads. (A text: naming the classes must not import Pillow.)"""
+_ENCODED = (str, bytes, bytearray, memoryview)
+"""Sequences that are one image, each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +41,24 @@ class Query:
     @classmethod
     def of(
         cls,
-        images: ImageSource | Sequence[ImageSource] | None,
+        images: Images,
         question: str,
         context: Sequence[str] = (),
         sampling: SamplingParams | None = None,
         instructions: str = "",
+        *,
+        allow_urls: AllowUrls = False,
     ) -> Query:
         """Load the images and check the question.
 
         Args:
-            images: a path, bytes, a `data:` URI, a PIL image or a Picture, several, or None.
+            images: what `Picture.load` takes, several of them in a list or a tuple, or None.
             question: what to answer.
             context: earlier turns, oldest first.
             sampling: what a client asks of the answer itself.
             instructions: the client's system prompt.
+            allow_urls: whether images are fetched from http and https addresses; see
+                `Picture.load`.
 
         Raises:
             InputError: the question is empty or not text, or an image cannot be used.
@@ -63,11 +67,13 @@ class Query:
             raise InputError(f"the question is text, not {type(question).__name__}")
         if not question.strip():
             raise InputError("the question is empty: say what you want to know about the image")
-        if images is None:
-            pictures: tuple[Picture, ...] = ()
-        elif isinstance(images, Sequence) and not isinstance(images, str | bytes):
-            pictures = tuple(Picture.load(source) for source in images)
-        else:
-            pictures = (Picture.load(images),)
+        if isinstance(context, str):
+            raise InputError("the context is a list of earlier turns, not one text")
+        one = not isinstance(images, Sequence) or isinstance(images, _ENCODED)
+        several = cast("Sequence[ImageSource]", [images] if one else images)
+        pictures = tuple(
+            Picture.load(source, allow_urls=allow_urls)
+            for source in ([] if images is None else several)
+        )
         asked = sampling or SamplingParams()
         return cls(question.strip(), pictures, tuple(context), asked, instructions.strip())

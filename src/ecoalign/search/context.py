@@ -17,7 +17,7 @@ from itertools import chain
 from typing import Literal
 
 from ecoalign._version import __version__
-from ecoalign.budget import PATIENCE, Called, Ledger, MeteredClient
+from ecoalign.budget import PATIENCE, Budget, Called, Ledger, MeteredClient
 from ecoalign.errors import EcoAlignError, InputError, ModelError
 from ecoalign.evaluators import Evaluator, NamedEvaluator, bounds_by_model, scored
 from ecoalign.graph import ActionKind, Region, Thought
@@ -46,7 +46,7 @@ from ecoalign.prompts.requests import (
     WriteRequest,
 )
 from ecoalign.query import FULL_PIXELS, Picture, Query
-from ecoalign.settings import Role, Settings
+from ecoalign.settings import Role, Settings, default_budget
 from ecoalign.trace import Alignment, Recorder, Trace
 from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStarted
 
@@ -448,6 +448,11 @@ class RunContext:
         Only where no call is under way: then a replay has the same bounds.
         """
         return self.metered.learned.take()
+
+    @property
+    def usual_budget(self) -> Budget:
+        """What such a run gets where nobody says."""
+        return default_budget(self.model.name, len(self.query.pictures), self.profile)
 
     def longest(self, request: PromptRequest) -> str:
         """A text as long as what `request` may bring, to bound a call that quotes it."""

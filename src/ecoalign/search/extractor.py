@@ -5,11 +5,18 @@ from __future__ import annotations
 from ecoalign.graph import ROOT, ThoughtId, ThoughtKind, economics
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator
 from ecoalign.graph.pareto import Frontier, track
-from ecoalign.models import OWN_REPLY
+from ecoalign.models import OWN_REPLY, Reply
 from ecoalign.search.context import ANSWER, RunContext
-from ecoalign.search.failures import raise_if_rejected
+from ecoalign.search.failures import cut_short, raise_if_rejected
 from ecoalign.search.state import SearchState
-from ecoalign.search.synthesizer import FIXED_REFUSAL, answer_bounds, write
+from ecoalign.search.synthesizer import (
+    FIXED_REFUSAL,
+    UNSAFE_ANSWERS,
+    UNSAFE_REQUEST,
+    answer_bounds,
+    write,
+    write_request,
+)
 from ecoalign.trace.events import Ending, Finished, PathChosen, StopReason, ThoughtAdded
 
 
@@ -34,7 +41,7 @@ async def extract(
     if standing is not None and (drafted or ctx.settings.synthesis == "needed"):
         return _take_path(ctx, state, ready, stop, standing, drafted=drafted)
     if standing is None and stop == "unsafe-request":
-        return _fixed_refusal(ctx, state)
+        return _fixed_refusal(ctx, state, UNSAFE_REQUEST)
     # Where nothing was found that is safe to say to an unsafe request, no answer is written to it.
     refusing = standing is None and graph.root.safety < 0
     kind = ThoughtKind.REFUSAL if refusing else ThoughtKind.ANSWER
@@ -138,10 +145,15 @@ def _take_path(
     return _finish(ctx, state, frontier.paths[rank].ids, stop, drafted=drafted)
 
 
-def _fixed_refusal(ctx: RunContext, state: SearchState) -> Finished:
+def _fixed_refusal(ctx: RunContext, state: SearchState, text: str = "") -> Finished:
+    """Where nothing was judged unsafe, and a server is why there is no answer, that is an error:
+    asked again, the same question may well be answered."""
+    if not text and state.outage is not None and state.rejected <= state.unread:
+        raise state.outage
+    text = text or (UNSAFE_ANSWERS if state.rejected > state.unread else FIXED_REFUSAL)
     if not state.cause and state.short is None:
         state.cause = "every thought was scored unsafe"
-    return _finish(ctx, state, (ROOT,), "fail-closed")
+    return _finish(ctx, state, (ROOT,), "fail-closed", refusal=text)
 
 
 def _finish(
@@ -151,25 +163,27 @@ def _finish(
     stop: StopReason,
     *,
     drafted: bool = False,
+    refusal: str = FIXED_REFUSAL,
 ) -> Finished:
-    """The end of a path as the answer; the fixed refusal where that is the root."""
+    """The end of a path as the answer; `refusal` where that is the root."""
     path = state.graph.path(ids)
     end, settings = path[-1], ctx.settings
     answered = end.kind is not ThoughtKind.ROOT
     refused = end.kind is not ThoughtKind.ANSWER
     safety = SafetyAggregator(settings.aggregator)
     utility = UtilityAggregator(settings.utility_aggregator)
+    reply = state.replies.get(end.id, OWN_REPLY)
     return ctx.recorder.emit(
         Finished(
-            answer=end.text if answered else FIXED_REFUSAL,
+            answer=end.text if answered else refusal,
             refused=refused,
             stop_reason=stop,
             safety=economics.path_safety((t.safety for t in path[1:]), safety),
             utility=economics.path_utility((t.utility for t in path[1:]), utility),
             path=path,
             spent=ctx.ledger.spent.to_json(),
-            hint=_hint(ctx, state, stop),
-            reply=state.replies.get(end.id, OWN_REPLY),
+            hint=_hint(ctx, state, stop, reply),
+            reply=reply,
             ended=_ended(stop, refused=refused, drafted=drafted),
         )
     )
@@ -183,15 +197,14 @@ def _ended(stop: StopReason, *, refused: bool, drafted: bool) -> Ending:
     return "budget" if stop == "budget" else "searched"
 
 
-def _hint(ctx: RunContext, state: SearchState, stop: StopReason) -> str:
+def _hint(ctx: RunContext, state: SearchState, stop: StopReason, reply: Reply) -> str:
     """What to change, where something went wrong."""
     if stop == "fail-closed":
         return f"nothing could be shown to be safe; last cause: {state.cause}"
-    if stop == "budget":
-        spent = ctx.ledger.spent
-        dearest = max(spent.by_stage, key=lambda name: spent.by_stage[name].tokens)
-        return (
-            f"the budget of {ctx.ledger.budget} ran out; most of it went to {dearest} "
-            f"({spent.by_stage[dearest].tokens} of {spent.tokens.total} tokens)"
-        )
-    return ""
+    hints = [state.lacking] if stop == "budget" else []
+    if reply.finish_reason == "length":
+        cap = ctx.render(write_request(ctx, (state.graph.root,))).max_tokens
+        stage = "" if ctx.profile.dialect == "compact" else "answer"
+        asked = ctx.query.sampling.max_tokens
+        hints.append(cut_short(cap, stage, asked, ctx.ledger.budget))
+    return "; ".join(hints)

@@ -44,7 +44,7 @@ from ecoalign.search.executor import (
     worst_case,
 )
 from ecoalign.search.extractor import extract
-from ecoalign.search.failures import raise_if_rejected
+from ecoalign.search.failures import needed_by, not_paid_for, raise_if_rejected
 from ecoalign.search.proposer import propose
 from ecoalign.search.scanner import Scan
 from ecoalign.search.speculator import proposal_ahead, with_root_ahead
@@ -127,7 +127,7 @@ async def _grow(ctx: RunContext, state: SearchState, reserve: AnswerReserve) -> 
             # If something is worth doing and cannot be paid for, proposals would only cost.
             continue
         elif not await _answer_after_all(ctx, state, reserve, now):
-            stop = _why_stopped(state, considered)
+            stop = _why_stopped(ctx, state, considered)
             if state.unsafe_end is not None and not state.graph.ends:
                 # Where every answer was unsafe, one more would be, too: refuse and say why.
                 parent = state.unsafe_end
@@ -215,11 +215,29 @@ def _satisfied(ctx: RunContext, state: SearchState, now: Terms) -> bool:
     return now.headroom <= price * (GOING_ON if verified else 1)
 
 
-def _why_stopped(state: SearchState, considered: Sequence[ValuedAction]) -> StopReason:
-    if any(one.value > 0 for one in considered) or state.short is not None:
+def _why_stopped(
+    ctx: RunContext, state: SearchState, considered: Sequence[ValuedAction]
+) -> StopReason:
+    wanted = next((one for one in considered if one.value > 0), None)
+    if wanted is not None:
+        needs, what = _needs(ctx, state, state.queue[wanted.action]), _STEPS[wanted.kind]
+        state.lacking = not_paid_for(ctx.ledger, what, needs, ctx.usual_budget)
+        return "budget"
+    if state.short is not None:
+        needs = needed_by(state.short)
+        state.lacking = not_paid_for(ctx.ledger, "a further call", needs, ctx.usual_budget)
         return "budget"
     too_deep = state.graph.open and state.next_open()[0] is None
     return "limits" if too_deep and not considered else "no-positive-action"
+
+
+_STEPS = {
+    ActionKind.THINK: "the next thought",
+    ActionKind.LOOK: "a look",
+    ActionKind.FUSE: "a fusion of thoughts",
+    ActionKind.ANSWER: "another answer",
+    ActionKind.REFUSE: "a refusal",
+}
 
 
 # Choose ---------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from ecoalign.graph import (
 from ecoalign.models import Reply
 from ecoalign.prompts.requests import ScoreResult
 from ecoalign.search.executor import KIND_OF, ActionResult, Job
-from ecoalign.search.failures import cause_of
+from ecoalign.search.failures import cause_of, is_outage
 from ecoalign.search.scanner import Scan
 from ecoalign.search.simulator import Simulator, simulator_for
 from ecoalign.search.valuator import Ceiling, Prices, Terms, value
@@ -99,7 +99,9 @@ class SearchState:
         unsafe_end: the parent of the last answer that was pruned.
         replies: what goes with the texts of thoughts.
         cause: why the last failure failed, in no model's words; "" if nothing has.
+        outage: the last failure, if a server was to blame for it.
         short: the last time that the budget did not suffice.
+        lacking: what the search ended before, in words; "" where it ended for another reason.
         jobs, needs: of open actions, worked out once each: rendering prompts is the dearest part.
         ceiling: what the bounds in the queue rest on.
     """
@@ -131,7 +133,9 @@ class SearchState:
     unsafe_end: ThoughtId | None = None
     replies: dict[ThoughtId, Reply] = field(default_factory=dict)
     cause: str = ""
+    outage: EcoAlignError | None = None
     short: BudgetExceeded | None = None
+    lacking: str = ""
     jobs: dict[int, Job] = field(default_factory=dict)
     needs: dict[int, Amount] = field(default_factory=dict)
     ceiling: Ceiling | None = None
@@ -309,6 +313,7 @@ class SearchState:
         if isinstance(error, BudgetExceeded):
             self.short = error
         self.cause = f"{stage}: {cause_of(error)}"
+        self.outage = error if is_outage(error) else None
         return ActionFailed(action, stage, type(error).__name__, str(error))
 
     def tell(self, action: PendingAction, result: ActionResult) -> list[Event]:

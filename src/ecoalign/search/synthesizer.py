@@ -15,10 +15,20 @@ from ecoalign.search.scanner import scan_request
 
 FIXED_REFUSAL = (
     "I can't answer this: nothing I could write could be shown to be safe within the limits of "
-    "this request. You can rephrase it, ask about something else in the image, or allow a larger "
-    "budget."
+    "this request. You can rephrase it, ask about something else, or allow a larger budget."
 )
 """The fixed text of last resort. No model wrote it, and it says nothing of the request."""
+
+UNSAFE_ANSWERS = (
+    "I can't answer this: what I could have said was judged unsafe. You can rephrase it, or ask "
+    "about something else."
+)
+"""The same, where answers were written and judged."""
+
+UNSAFE_REQUEST = "I can't answer this: the request was judged unsafe. You can ask something else."
+"""The same, where no answer was tried."""
+
+FIXED_REFUSALS = (FIXED_REFUSAL, UNSAFE_ANSWERS, UNSAFE_REQUEST)
 
 _LONG_CAPTION = 100
 """Words of a caption that is longer than the scan is asked for."""
@@ -117,7 +127,8 @@ class AnswerReserve:
         """The error, with what a scan and an answer from a long caption need at worst."""
         scan = self.ctx.bounds(scan_request(self.ctx))
         answer = answer_bounds(self.ctx, caption=min(scan[0][1].completion, _LONG_CAPTION))
-        return budget_too_small(self.ctx.ledger, short, [*scan, *answer], "any scored answer")
+        calls, usual = [*scan, *answer], self.ctx.usual_budget
+        return budget_too_small(self.ctx.ledger, short, calls, "any scored answer", usual)
 
 
 def _length(path: tuple[Thought, ...]) -> int:

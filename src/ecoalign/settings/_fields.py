@@ -35,29 +35,12 @@ from ecoalign.query import FULL_PIXELS, LOW_DETAIL_SIDE
 from ecoalign.settings._endpoints import Endpoints, Name, NamedEndpoint, Url
 
 
-def _read_budget(value: object) -> Budget:
+def _read_budget(value: Any) -> Budget:
     try:
-        budget = _any_budget(value)
+        return Budget.of(value)
     except InputError as error:
         # Only a ValueError is reported together with the name of the setting.
         raise ValueError(str(error)) from None
-    if budget.is_empty:
-        raise ValueError("a budget must bound tokens, usd or seconds")
-    return budget
-
-
-def _any_budget(value: object) -> Budget:
-    if isinstance(value, Budget):
-        return value
-    if isinstance(value, str):
-        return Budget.parse(value)
-    if isinstance(value, int):
-        return Budget(tokens=value)
-    if isinstance(value, Mapping) and value.keys() <= {"tokens", "usd", "seconds"}:
-        return Budget(value.get("tokens"), value.get("usd"), value.get("seconds"))
-    raise ValueError(
-        'give tokens (8000), text ("8000,$0.02,5s") or a table of tokens, usd, seconds'
-    )
 
 
 def _read_prices(value: object) -> dict[str, Price]:
@@ -401,6 +384,12 @@ class Fields(BaseModel):
 
     max_concurrency: int = Field(8, ge=1, le=256)
     """The most calls at once."""
+
+    # -- what is kept
+
+    history: bool = False
+    """Whether what was asked, answered and spent is noted in a file of your own on this machine,
+    without pictures; see `ecoalign history`."""
 
     @field_validator("*", mode="before")
     @classmethod

@@ -25,7 +25,7 @@ _SECRET = ("key", "secret", "password", "passwd", "credential", "auth")
 _LONGEST = 80
 
 _SPECIAL = {
-    "budget": '"8000", "$0.02", "5s", "500ms", "2m" or "8000,$0.02,5s"',
+    "budget": '"8000", "8k", "$0.02", "0.02usd", "5s", "500ms", "2m", "1h" or "8000,$0.02,5s"',
     "prices": "by model: input, output, cached >= 0, in dollars per million tokens",
     "endpoints": "by name: model, base_url, key_env, proxy, timeout, profile",
     "image_family": "one of the families in docs/models.md, or none",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ecoalign.trace._alignment import Alignment, Trace
 from ecoalign.trace._critical_path import critical_path
+from ecoalign.trace._drawing import drawing
 from ecoalign.trace._files import TraceWriter, read_trace
 from ecoalign.trace._layout import layout
 from ecoalign.trace._recorder import Recorder
+from ecoalign.trace._showing import dollars, html_table
 from ecoalign.trace._story import Node, Option, Story
 from ecoalign.trace._stream import stream_events
 
@@ -19,6 +21,9 @@ __all__ = [
     "Trace",
     "TraceWriter",
     "critical_path",
+    "dollars",
+    "drawing",
+    "html_table",
     "layout",
     "read_trace",
     "stream_events",

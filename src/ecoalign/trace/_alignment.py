@@ -7,19 +7,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ecoalign._text import amount, short
 from ecoalign.budget import Budget, Spending
 from ecoalign.errors import InputError
 from ecoalign.graph import Thought
 from ecoalign.models import OWN_REPLY, FinishReason, Reply, ToolCall
 from ecoalign.trace._critical_path import critical_path
-from ecoalign.trace.events import Ending, Event, Finished, RunStarted, to_json
+from ecoalign.trace._drawing import drawing
+from ecoalign.trace._files import TraceWriter, read_trace
+from ecoalign.trace._showing import Shown, as_html, scores, stages
+from ecoalign.trace._story import Story
+from ecoalign.trace.events import Ending, Event, Finished, RunStarted
+
+_ENDED: Mapping[Ending, str] = {
+    "": "",
+    "drafted": "its draft stands",
+    "searched": "found by searching",
+    "refused": "refused",
+    "budget": "ended by its budget",
+}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Trace:
     """The events of a run, in order."""
 
-    events: tuple[Event, ...] = field(repr=False)
+    events: tuple[Event, ...]
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self.events)
@@ -27,15 +40,36 @@ class Trace:
     def __len__(self) -> int:
         return len(self.events)
 
+    def __repr__(self) -> str:
+        last = type(self.events[-1]).__name__ if self.events else "nothing"
+        return f"Trace({len(self.events)} events, the last one {last})"
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trace:
+        """The trace in a file, also of a run that failed or was broken off.
+
+        Raises:
+            InputError: the file is missing, or is no trace.
+        """
+        return cls(read_trace(path))
+
     def save(self, path: str | Path) -> None:
-        """Write the events as JSON lines; an existing file is replaced."""
-        lines = "".join(to_json(event) + "\n" for event in self.events)
-        Path(path).write_text(lines, encoding="utf-8", newline="\n")
+        """Write the events as JSON lines; see `TraceWriter`.
+
+        Raises:
+            InputError: the file cannot be written, or is there and is no trace.
+        """
+        with TraceWriter(path) as writer:
+            for event in self.events:
+                writer.write(event)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Alignment:
-    """The result of a run: the answer, its scores, what it cost and its trace."""
+    """The result of a run: the answer, its scores, what it cost and its trace.
+
+    A notebook shows it with a picture of its search.
+    """
 
     answer: str
     """The text as a user sees it. EcoAlign's has been scored, or is the fixed refusal."""
@@ -72,9 +106,9 @@ class Alignment:
     """The most calls that had to wait for each other; see `critical_path`."""
     detail: Mapping[str, Any] = field(default_factory=dict)
     """Further results of the method, as plain JSON."""
-    reply: Reply = field(default=OWN_REPLY, repr=False)
+    reply: Reply = OWN_REPLY
     """The answer's finish reason, tool calls and log-probabilities."""
-    trace: Trace = field(default=Trace(()), repr=False)
+    trace: Trace = Trace(())
     """Every event of the run."""
 
     @property
@@ -127,6 +161,45 @@ class Alignment:
             trace=Trace(tuple(events)),
             reply=finished.reply,
         )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Alignment:
+        """The result of the run in a trace file.
+
+        Raises:
+            InputError: the file is missing, is no trace, or is one of a run without an answer.
+        """
+        return cls.from_events(read_trace(path))
+
+    def __repr__(self) -> str:
+        named = "" if self.method == "ecoalign" else f", method={self.method!r}"
+        safety, utility = (
+            None if score is None else round(score, 4) for score in (self.safety, self.utility)
+        )
+        return (
+            f"Alignment({short(self.answer, 60)!r}, refused={self.refused}, safety={safety}, "
+            f"utility={utility}, spent={self._cost()!r}, ended={self.ended!r}{named})"
+        )
+
+    def __rich__(self) -> Shown:
+        return Shown(self.answer, self.refused, self._notes())
+
+    def _repr_html_(self) -> str:
+        story = Story.of(self.trace)
+        picture = drawing(story, title=False) if story.nodes else ""
+        return as_html(self.answer, self._notes(), picture, stages(self.spent, self.budget))
+
+    def _notes(self) -> list[str]:
+        """What there is to say of the answer, in words."""
+        how = "refused" if self.refused else _ENDED.get(self.ended, self.ended)
+        made = f"{self.method} on {self.model}" if self.model else self.method
+        notes = (how, scores(self.safety, self.utility), made, self._cost(), self.hint)
+        return [note for note in notes if note]
+
+    def _cost(self) -> str:
+        spent = self.spent
+        words = amount(spent.tokens.total, spent.usd or None, spent.seconds)
+        return words if spent.usd is not None else f"{words}, dollars unknown"
 
     def to_json(self) -> dict[str, object]:
         """The object that `ecoalign ask --json` prints."""

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ecoalign.budget import Budget, Ledger, Reservation, Spending
+from ecoalign.budget import Budget, Ledger, Reservation, Spending, least_of
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelError
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
@@ -27,7 +27,6 @@ from ecoalign.gateway._state import AppState, Client
 from ecoalign.gateway.chat._protocol import CAPS, ChatParameters
 from ecoalign.gateway.chat._request import cap_of, passed_images
 from ecoalign.gateway.chat._response import EventStream, cancelled_on_disconnect, error_event
-from ecoalign.gateway.keys._policy import least_of
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.models import ChatRequest, ImagePart, Message, TextPart, Usage, profile_of
 from ecoalign.models import bound as bound_of

@@ -214,28 +214,12 @@ class BudgetUnits(_Closed):
     seconds: Annotated[float, Field(gt=0)] | None = None
 
 
-def _budget(value: object) -> Budget | None:
+def _budget(value: Any) -> Budget | None:
     """`8000`, `"8000,$0.02,5s"` or `{"tokens": 8000, "usd": 0.02, "seconds": 5}`."""
     try:
-        match value:
-            case None:
-                return None
-            case bool():
-                raise InputError("budget: it must not be true or false")
-            case int():
-                return Budget(tokens=value)
-            case str():
-                return Budget.parse(value)
-            case dict() if value and value.keys() <= BudgetUnits.model_fields.keys():
-                made = Budget(**value)
-            case _:
-                names = ", ".join(BudgetUnits.model_fields)
-                raise InputError(f"budget: an object has one or more of {names}")
+        return None if value is None else Budget.of(value)
     except InputError as error:
         raise _wrong(f"ecoalign.{error}") from None
-    if made.is_empty:
-        raise _wrong("ecoalign.budget bounds nothing")
-    return made
 
 
 _BudgetText = Annotated[str, Field(examples=["8000", "$0.02", "8000,$0.02,5s"])]

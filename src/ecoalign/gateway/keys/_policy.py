@@ -17,9 +17,9 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NewType, TypeVar, get_args
+from typing import ClassVar, Literal, NewType, get_args
 
-from ecoalign.budget import Budget
+from ecoalign.budget import Budget, least_of
 from ecoalign.errors import EcoAlignError, InputError
 
 Choice = Literal["budget", "preset", "method", "trace"]
@@ -33,8 +33,6 @@ _LONGEST_WINDOW = 366 * DAY
 _MOST_TOKENS = 10**15
 
 _MOST_USD = 10**9
-
-Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +131,6 @@ class KeyPolicy:
             )
         except TypeError as error:
             raise InputError(f"a key's policy cannot be read: {error}") from None
-
-
-def least_of(one: Budget, other: Budget) -> Budget:
-    """The tighter bound of each unit."""
-    return Budget(
-        _least(one.tokens, other.tokens),
-        _least(one.usd, other.usd),
-        _least(one.seconds, other.seconds),
-    )
-
-
-def _least(one: Number | None, other: Number | None) -> Number | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)
 
 
 def _budget(text: object) -> Budget | None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from image_host import NAME, PNG, POLICY, TLS, Names, fetcher, hosting, http
 
-from ecoalign.gateway._image_urls import ImageUrlError
+from ecoalign.query import ImageUrlError
 
 SMALL = replace(POLICY, max_bytes=4096)
 

@@ -285,3 +285,49 @@ def kind_of(data: bytes) -> str | None:
         if data.startswith(start):
             return kind
     return "image/webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPolicy:
+    """What may be fetched. The defaults fetch nothing.
+
+    Attributes:
+        enabled: whether anything is fetched at all.
+        max_bytes: largest image, in bytes, from 1.
+        seconds: longest time for one image in all, the wait for its turn and redirects included,
+            above 0.
+        redirects: how many are followed, from 0.
+        ports: the ports that are asked.
+        hosts: the only hosts that are asked, redirects included: names ("images.example.org"),
+            or all names below one (".example.org"); none for every public host.
+        never: networks that are not asked though they are public, such as one's own.
+        concurrency: how many images are fetched at once, from 1; more wait.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    enabled: bool = False
+    max_bytes: int = 20 * 1024 * 1024
+    seconds: float = 10.0
+    redirects: int = 3
+    ports: frozenset[int] = frozenset({80, 443})
+    hosts: frozenset[str] = frozenset()
+    never: tuple[Network, ...] = ()
+    concurrency: int = 8
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_bytes", 1), ("redirects", 0), ("concurrency", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be {least} or more, not {getattr(self, name)}")
+        if not 0 < self.seconds < float("inf"):
+            raise ValueError(f"seconds must be positive and finite, not {self.seconds}")
+
+    def allows_host(self, host: str) -> bool:
+        """Whether `host`, in lower case, is on the list, or there is none."""
+        if not self.hosts:
+            return True
+        listed = {entry.lower().rstrip(".") for entry in self.hosts}
+        return host in listed or any(
+            entry.startswith(".") and host.endswith(entry) for entry in listed
+        )

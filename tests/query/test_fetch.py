@@ -12,8 +12,7 @@ from image_host import LOOPBACK, NAME, PNG, POLICY, Names, fetcher, hosting, htt
 
 import ecoalign
 from ecoalign.errors import InputError
-from ecoalign.gateway._image_fetch import FetchPolicy, ImageFetcher
-from ecoalign.gateway._image_urls import ImageUrlError
+from ecoalign.query import FetchPolicy, ImageFetcher, ImageUrlError
 
 
 async def refusal(images: ImageFetcher, url: str) -> ImageUrlError:
@@ -220,7 +219,7 @@ async def test_this_machine_is_not_asked_by_an_address_that_looks_public(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # As on a machine with a public address of its own: the check of the network lets it pass.
-    monkeypatch.setattr("ecoalign.gateway._image_fetch.is_public", lambda _: True)
+    monkeypatch.setattr("ecoalign.query._fetch.is_public", lambda _: True)
     async with hosting(http()) as host:
         images = fetcher(host, reach=False)
         assert (await refusal(images, host.url())).reason == "address"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecoalign.gateway._image_urls import is_public, parse_address
+from ecoalign.query._urls import is_public, parse_address
 
 CLOSED = [
     "0.0.0.0",  # noqa: S104 - looked at, not bound

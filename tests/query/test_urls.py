@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecoalign.gateway._image_urls import ImageUrl, ImageUrlError, follow, read_url
+from ecoalign.query._urls import ImageUrl, ImageUrlError, follow, read_url
 
 ODD = [
     "",
