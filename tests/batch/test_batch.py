@@ -178,7 +178,7 @@ def test_what_a_row_says_of_itself(tmp_path: Path) -> None:
         *["error"] * 2,
     ]
     assert out[0]["method"] == "cot"
-    assert "BudgetTooSmall: the budget of 5 is too small" in out[1]["error"]
+    assert "BudgetTooSmall: the budget of 5 tokens is too small" in out[1]["error"]
     assert "no-such" in out[4]["error"]
     assert "none.png" in out[5]["error"]
     said = ["\n".join(message.text for message in one.messages) for one in model.requests]

@@ -107,8 +107,7 @@ async def test_an_item_waits_while_others_hold_the_money(tmp_path: Path) -> None
         first = await desk.begin("a", want, want)
         assert first is not None
         second = asyncio.create_task(desk.begin("b", want, want))
-        while not desk._waiters:
-            await asyncio.sleep(0)
+        await asyncio.wait([second], timeout=0.05)
         assert not second.done()
         await desk.end(first, Sum(100), row())
         got = await second

@@ -1,7 +1,7 @@
 """A file of questions under one budget, answered in any number at once, and resumable.
 
 from ecoalign.batch import Batch
-result = Batch("questions.jsonl", "answers.jsonl", total_budget="2000000").run()
+result = Batch("questions.jsonl", "answers.jsonl", total_budget="2000k").run()
 """
 
 from __future__ import annotations

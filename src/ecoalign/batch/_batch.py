@@ -23,7 +23,7 @@ from ecoalign.batch._preferences import line, pairs
 from ecoalign.batch._progress import BatchProgress
 from ecoalign.batch._rows import STDIN, Source, read_source
 from ecoalign.batch._work import UNASKED, Worker, not_asked
-from ecoalign.budget import Budget
+from ecoalign.budget import Budget, BudgetLike
 from ecoalign.budget.pacing import Sum
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, UnpricedModelError
 from ecoalign.methods import Answerer, open_method
@@ -32,8 +32,8 @@ from ecoalign.settings import Settings
 
 Engine = Literal["local", "ray"]
 
-INTERRUPTED = 130
-"""The exit code of what the user has ended."""
+_ENDED = {"interrupted": 130, "terminated": 143}
+"""The exit codes of what the user has ended."""
 
 GRACE = 20.0
 """Seconds in which items under way may end after SIGTERM, before their calls are cut off."""
@@ -45,7 +45,7 @@ Watch = Callable[[BatchProgress], None]
 class Batch:
     """A batch: what is asked, under which settings, and where the answers go.
 
-        result = Batch("questions.jsonl", "answers.jsonl", total_budget="2000000").run()
+        result = Batch("questions.jsonl", "answers.jsonl", total_budget="2000k").run()
 
     What was done is kept in OUTPUT.journal. The same batch run again goes on where it was, also
     after kill -9: no finished item is lost or paid twice.
@@ -58,8 +58,8 @@ class Batch:
         question, system, method: for rows without one of their own.
         columns: the column of a role, where it is not called so: question, image, budget, method,
             system, context.
-        total_budget: what all answers may spend together, earlier runs included, as a Budget or
-            its text; None for no bound. Its time is that of one run.
+        total_budget: what all answers may spend together, earlier runs included, as `Budget.of`
+            reads it ("2000k", "$5", a Budget); None for no bound. Its time is that of one run.
         concurrency: items at once, >= 1.
         traces: a folder for a trace of each item.
         preferences: a file of JSON lines for preference data.
@@ -79,7 +79,7 @@ class Batch:
     system: str = ""
     method: str = "ecoalign"
     columns: Mapping[str, str] = field(default_factory=dict)
-    total_budget: Budget | str | None = None
+    total_budget: BudgetLike | None = None
     concurrency: int = 4
     traces: str | Path | None = None
     preferences: str | Path | None = None
@@ -121,7 +121,7 @@ class BatchOptions(TypedDict, total=False):
     system: str
     method: str
     columns: Mapping[str, str]
-    total_budget: Budget | str | None
+    total_budget: BudgetLike | None
     concurrency: int
     traces: str | Path | None
     preferences: str | Path | None
@@ -185,10 +185,10 @@ class BatchResult:
     @property
     def exit_code(self) -> int:
         """What the command line ends with: 0 every row has its answer or its error, 3 the model
-        failed, 4 the money was short, 130 interrupted; where too many items failed, or all of
-        them, the code of their error."""
-        if self.stopped == "interrupted":
-            return INTERRUPTED
+        failed, 4 the money was short, 130 interrupted, 143 ended by SIGTERM; where too many items
+        failed, or all of them, the code of their error."""
+        if self.stopped in _ENDED:
+            return _ENDED[self.stopped]
         if self.stopped == "model":
             return errors.ModelError.exit_code
         failed = self.statuses.get("error", 0)
@@ -237,8 +237,8 @@ class _Run:
         self.watch = watch
         self.tell = tell
         self.settings = batch.settings or Settings.load()
-        limit = batch.total_budget
-        self.limit = Budget.parse(limit) if isinstance(limit, str) else limit or Budget()
+        total = batch.total_budget
+        self.limit = Budget() if total is None else Budget.of(total)
         self.output = Path(batch.output)
         self.journal_path = self.output.with_name(self.output.name + SUFFIX)
         self.traces = None if batch.traces is None else Path(batch.traces)
@@ -419,10 +419,14 @@ class _Run:
         ended: Callable[[Outcome | None], None],
     ) -> None:
         if self.batch.engine == "ray":
-            from ecoalign.batch._ray import asked_on_ray
+            from ecoalign.batch._ray import Processes, asked_on_ray
 
+            workers = self.batch.workers
+            at_once = -(-self.batch.concurrency // workers)
+            traces = None if self.traces is None else self.traces.absolute()
+            processes = Processes(workers, at_once, self.batch.gpus, traces)
             with _interruptible(desk, self.tell) as cut:
-                await asked_on_ray(self.batch, self.settings, todo, desk, ended, cut)
+                await asked_on_ray(processes, self.settings, todo, desk, ended, cut)
             return
         async with Answerer(self.settings, self.batch.model) as answerer:
             worker = Worker(answerer, desk, journal.cost, self.traces)
@@ -531,30 +535,32 @@ def _interruptible(desk: Desk, tell: Callable[[str], None]) -> Iterator[asyncio.
     cut, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def interrupted() -> None:
-        if desk.stopped == "interrupted":
+        if desk.stopped in _ENDED:
             cut.set()
             return
         desk.stop("interrupted")
         tell("finishing what has begun; press Ctrl-C again to stop at once")
 
     def terminated() -> None:
-        if desk.stopped != "interrupted":
-            desk.stop("interrupted")
+        if desk.stopped not in _ENDED:
+            desk.stop("terminated")
             tell(f"told to end: what has begun may take {GRACE:g} more seconds")
         loop.call_later(GRACE, cut.set)
 
-    handled = []
+    before: dict[signal.Signals, Any] = {}
     try:
         for number, handler in ((signal.SIGINT, interrupted), (signal.SIGTERM, terminated)):
+            known = signal.getsignal(number)
             try:
                 loop.add_signal_handler(number, handler)
             except (NotImplementedError, RuntimeError, ValueError):
                 continue
-            handled.append(number)
+            before[number] = known
         yield cut
     finally:
-        for number in handled:
+        for number, known in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, known)
 
 
 def _version() -> str:

@@ -30,9 +30,9 @@ LEAST = 4
 PATIENCE = 8
 """Items in a row that a model may fail in the same way before the batch stops, at least."""
 
-Stop = Literal["", "budget", "model", "failures", "interrupted"]
-"""Why no further item is begun: the money has ended; the model fails; too many items failed; the
-user wants it."""
+Stop = Literal["", "budget", "model", "failures", "interrupted", "terminated"]
+"""Why no further item is begun: the money has ended; the model fails; too many items failed;
+Ctrl-C; SIGTERM."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,7 @@ def _item(
         named = row.values.get(known["image"])
         images = row.stored() if row.stored is not None else pictures_of(named, "'image'")
         images = tuple(_placed(one, folder) for one in images)
-        budget = Budget.parse(text("budget")) if text("budget") else None
+        budget = _budget(row.values.get(known["budget"]))
         method = text("method") or method
         system = text("system") or system
         context = _turns(row.values.get(known["context"]))
@@ -193,6 +193,13 @@ def _item(
     # Bytes are read again when they are needed.
     kept = images if row.stored is None else ()
     return Item(digest, number, asked, kept, budget, method, system, context, wrong, row.stored)
+
+
+def _budget(value: Any) -> Budget | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    empty = value is None or (isinstance(value, float) and math.isnan(value))
+    return None if empty or (isinstance(value, str) and not value.strip()) else Budget.of(value)
 
 
 def _placed(image: Picture, folder: Path) -> Picture:

@@ -16,7 +16,7 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,6 @@ from ecoalign.errors import EcoAlignError, InputError
 from ecoalign.methods import Answerer
 
 if TYPE_CHECKING:
-    from ecoalign.batch._batch import Batch
     from ecoalign.settings import Settings
 
 _STORE_BYTES = 128 * 1024 * 1024
@@ -38,6 +37,24 @@ _STORE_BYTES = 128 * 1024 * 1024
 
 _TURNS = 4
 """Items that a process is given at once, as a multiple of those that it asks at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """The processes of Ray.
+
+    Attributes:
+        count: how many, >= 1.
+        at_once: items that each asks at once, >= 1.
+        gpus: of each, >= 0.
+        traces: the folder for traces; None for none.
+    """
+
+    count: int
+    at_once: int
+    gpus: float
+    traces: Path | None
+
 
 _ENDING = 20.0
 """Seconds that Ray Data may take to end what was cut off."""
@@ -253,7 +270,7 @@ def _absolute(image: Picture) -> Picture:
 
 
 async def asked_on_ray(
-    batch: Batch,
+    processes: Processes,
     settings: Settings,
     todo: Sequence[Item],
     desk: Desk,
@@ -263,7 +280,7 @@ async def asked_on_ray(
     """Ask all items on Ray Data, on a Ray of our own or that of RAY_ADDRESS.
 
     Args:
-        batch: how many processes, how many items at once.
+        processes: how many, and what each does.
         settings: of every answer.
         todo: the items.
         desk: grants and settles.
@@ -275,11 +292,11 @@ async def asked_on_ray(
     """
     # Ray prints what it has to say of a process that died, and standard output is for the result.
     with redirect_stdout(sys.stderr):
-        await _on_ray(batch, settings, todo, desk, ended, cut)
+        await _on_ray(processes, settings, todo, desk, ended, cut)
 
 
 async def _on_ray(
-    batch: Batch,
+    processes: Processes,
     settings: Settings,
     todo: Sequence[Item],
     desk: Desk,
@@ -292,7 +309,7 @@ async def _on_ray(
     counter = _Counter(todo, desk, ended)
     office = ray.remote(_Office).options(num_cpus=0, max_concurrency=10_000).remote()
     serving = asyncio.create_task(_serve(office, counter))
-    working = asyncio.create_task(asyncio.to_thread(_map, office, batch, settings, len(todo)))
+    working = asyncio.create_task(asyncio.to_thread(_map, office, processes, settings, len(todo)))
     cutting = asyncio.create_task(cut.wait())
     try:
         await asyncio.wait([serving, working, cutting], return_when=asyncio.FIRST_COMPLETED)
@@ -358,23 +375,21 @@ async def _serve(office: Any, counter: _Counter) -> None:
                 group.create_task(answered(*one))
 
 
-def _map(office: Any, batch: Batch, settings: Settings, count: int) -> None:
+def _map(office: Any, processes: Processes, settings: Settings, count: int) -> None:
     import ray
 
-    at_once = -(-batch.concurrency // batch.workers)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    blocks = max(batch.workers, -(-count // (at_once * _TURNS)))
-    traces = None if batch.traces is None else Path(batch.traces).absolute()
+    blocks = max(processes.count, -(-count // (processes.at_once * _TURNS)))
     rows: list[Mapping[str, int]] = [{"number": number} for number in range(count)]
     data = ray.data.from_items(rows, override_num_blocks=min(count, blocks)).map_batches(
         _Process,
-        fn_constructor_args=(office, settings, traces, at_once),
+        fn_constructor_args=(office, settings, processes.traces, processes.at_once),
         batch_size=None,
-        compute=ray.data.ActorPoolStrategy(size=batch.workers, max_tasks_in_flight_per_actor=1),
+        compute=ray.data.ActorPoolStrategy(size=processes.count, max_tasks_in_flight_per_actor=1),
         # They wait for others most of the time: more of them than processors is fine.
         num_cpus=0,
-        num_gpus=batch.gpus,
+        num_gpus=processes.gpus,
     )
     for _ in data.iter_batches(batch_size=None):
         pass

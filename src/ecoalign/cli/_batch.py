@@ -13,7 +13,13 @@ import typer
 from typer import Argument, Option
 
 from ecoalign._text import harmless
-from ecoalign.cli._options import Json, Quiet, SettingsOptions, notice_of_toy, split_pair
+from ecoalign.cli._options import (
+    Json,
+    Quiet,
+    SettingsOptions,
+    notice_of_toy,
+    split_pair,
+)
 from ecoalign.cli._text import amount, print_json, say
 from ecoalign.errors import InputError
 
@@ -24,9 +30,18 @@ if TYPE_CHECKING:
 
 EXITS = (
     "Exit codes: 0 every row has its answer or its error, 2 bad usage or input, 3 the model or its "
-    "server failed, 4 the budget of the batch did not suffice, 130 interrupted. Where every row "
-    "failed, or --max-failures was reached, that of the last failure. The same command goes on."
+    "server failed, 4 the budget of the batch did not suffice, 130 interrupted, 143 ended by "
+    "SIGTERM. Where every row failed, or --max-failures was reached, that of the last failure. The "
+    "same command goes on."
 )
+
+_ROWS = "Rows"
+
+_MONEY = "Model and money"
+
+_OUTPUT = "Output"
+
+_RUN = "How it runs"
 
 _EVERY = 10.0
 """Seconds between two lines of progress where it is not a terminal that shows them."""
@@ -45,11 +60,21 @@ class BatchCommand:
     ]
     output: Annotated[Path, Argument(help="A .jsonl, .csv or .parquet file.")]
     question: Annotated[
-        str | None, Option("--question", help="What to ask where a row has no question.")
+        str | None,
+        Option(
+            "--question", help="What to ask where a row has no question.", rich_help_panel=_ROWS
+        ),
     ] = None
-    system: Annotated[str, Option("--system", help="The system prompt where a row has none.")] = ""
+    system: Annotated[
+        str,
+        Option("--system", help="The system prompt where a row has none.", rich_help_panel=_ROWS),
+    ] = ""
     method: Annotated[
-        str, Option(help="Who answers where a row names no method. See: ecoalign bench list")
+        str,
+        Option(
+            help="Who answers where a row names no method. See: ecoalign bench list",
+            rich_help_panel=_MONEY,
+        ),
     ] = "ecoalign"
     column: Annotated[
         list[str] | None,
@@ -57,6 +82,7 @@ class BatchCommand:
             help="Which column is the question, image, budget, method, system or context, where "
             "it has another name; may be repeated.",
             metavar="ROLE=NAME",
+            rich_help_panel=_ROWS,
         ),
     ] = None
     settings: SettingsOptions = field(default_factory=SettingsOptions)
@@ -66,6 +92,7 @@ class BatchCommand:
             "--budget",
             "-b",
             help="The most to spend on one answer: tokens 8000, dollars '$0.02', time 5s.",
+            rich_help_panel=_MONEY,
         ),
     ] = None
     total_budget: Annotated[
@@ -74,12 +101,18 @@ class BatchCommand:
             "--total-budget",
             "-B",
             help="The most to spend on all answers together, earlier runs of the same batch "
-            "included.",
+            "included: 2000k, '$5', 1h, or several.",
+            rich_help_panel=_MONEY,
         ),
     ] = None
-    concurrency: Annotated[int, Option(help="How many rows to ask at once.", min=1)] = 4
+    concurrency: Annotated[
+        int, Option(help="How many rows to ask at once.", min=1, rich_help_panel=_RUN)
+    ] = 4
     traces: Annotated[
-        Path | None, Option(help="Write a trace of each row to this folder.", metavar="DIR")
+        Path | None,
+        Option(
+            help="Write a trace of each row to this folder.", metavar="DIR", rich_help_panel=_OUTPUT
+        ),
     ] = None
     preferences: Annotated[
         Path | None,
@@ -87,24 +120,41 @@ class BatchCommand:
             help="Also write preference data: JSON lines with the answer as chosen and other "
             "branches of the same search as rejected.",
             metavar="FILE",
+            rich_help_panel=_OUTPUT,
         ),
     ] = None
     max_failures: Annotated[
-        int | None, Option(help="Stop after so many rows have failed.", min=1)
+        int | None, Option(help="Stop after so many rows have failed.", min=1, rich_help_panel=_RUN)
     ] = None
     retry_failed: Annotated[
-        bool, Option("--retry-failed", help="Ask again what failed in an earlier run.")
+        bool,
+        Option(
+            "--retry-failed", help="Ask again what failed in an earlier run.", rich_help_panel=_RUN
+        ),
     ] = False
     fresh: Annotated[
         bool,
-        Option("--fresh", help="Begin anew; the journal of an earlier run is kept as NAME.old."),
+        Option(
+            "--fresh",
+            help="Begin anew; the journal of an earlier run is kept as NAME.old.",
+            rich_help_panel=_RUN,
+        ),
     ] = False
     engine: Annotated[
-        str, Option(help='Where rows are asked: local, or ray for Ray Data (extra "ray").')
+        str,
+        Option(
+            help='Where rows are asked: local, or ray for Ray Data (extra "ray").',
+            rich_help_panel=_RUN,
+        ),
     ] = "local"
-    workers: Annotated[int, Option(help="Processes of Ray.", min=1)] = 2
+    workers: Annotated[int, Option(help="Processes of Ray.", min=1, rich_help_panel=_RUN)] = 2
     gpus: Annotated[
-        float, Option(help="GPUs of each process of Ray, for models that run in it.", min=0)
+        float,
+        Option(
+            help="GPUs of each process of Ray, for models that run in it.",
+            min=0,
+            rich_help_panel=_RUN,
+        ),
     ] = 0.0
     as_json: Json = False
     quiet: Quiet = False
@@ -113,6 +163,7 @@ class BatchCommand:
         Option(
             "--progress/--no-progress",
             help="Show progress; by default only where standard error is a terminal.",
+            rich_help_panel=_OUTPUT,
         ),
     ] = None
 
@@ -179,6 +230,8 @@ _WHY = {
     "failures": "so many rows failed that the batch was stopped; the same command goes on, with "
     "--retry-failed also with those. The last failure: {error}",
     "interrupted": "interrupted; {done} of {rows} rows are in {journal}, the same command goes on",
+    "terminated": "ended by SIGTERM; {done} of {rows} rows are in {journal}, the same command goes "
+    "on",
 }
 
 
@@ -195,7 +248,7 @@ def _receipt(result: BatchResult, *, quiet: bool) -> None:
             short=result.short,
             error=result.error,
         )
-        say(why if result.stopped in {"budget", "interrupted"} else f"error: {why}")
+        say(f"error: {why}" if result.stopped in {"model", "failures"} else why)
     elif result.exit_code:
         say(f"error: not one row was answered; the last failure: {result.error}")
     if quiet:
