@@ -496,13 +496,27 @@ def test_preference_data(tmp_path: Path) -> None:
         assert pair["rejected_unsafe"] == (text == "the bad one")
         assert pair["rejected_unsafe"] == (pair["rejected_safety"] < 0)
     assert all(pair["images"] == [] for pair in pairs if pair["row"] == 1)
-    # They can be had later, too, and cost nothing then.
+    # They are kept, and cost nothing another time.
     calls = model.calls
     preferences.unlink()
     again = run(rows, output, model, preferences=preferences, **options)
     assert again.preferences == len(pairs)
     assert answers(preferences) == pairs
     assert model.calls == calls
+    # Of a batch that did not want them they are in its traces; else such text is kept nowhere.
+    traced, plain = tmp_path / "traced.jsonl", tmp_path / "plain.jsonl"
+    run(rows, traced, model, traces=tmp_path / "t", **options)
+    run(rows, plain, model, **options)
+    later = run(rows, traced, model, preferences=preferences, **options)
+    assert later.fresh == 0
+    assert [pair["rejected"] for pair in answers(preferences)] == [
+        pair["rejected"] for pair in pairs
+    ]
+    told: list[str] = []
+    Batch(rows, plain, model=model, preferences=preferences, **options).run(tell=told.append)
+    assert answers(preferences) == []
+    assert "2 rows were answered without --preferences and --traces" in told[-1]
+    assert "bad one" not in plain.with_name("plain.jsonl.journal").read_text()
     # Without any image the content is text, as in other data sets.
     run(rows[1:], tmp_path / "o2.jsonl", model, preferences=tmp_path / "p2.jsonl", **options)
     pair = answers(tmp_path / "p2.jsonl")[0]

@@ -19,7 +19,7 @@ from ecoalign.batch._desk import PATIENCE, Desk, Outcome, Stop
 from ecoalign.batch._items import Item, items_of
 from ecoalign.batch._journal import SUFFIX, Journal
 from ecoalign.batch._output import carried, check_format, write_lines, write_output
-from ecoalign.batch._preferences import line, pairs
+from ecoalign.batch._preferences import line, pairs, traced_branches
 from ecoalign.batch._progress import BatchProgress
 from ecoalign.batch._rows import STDIN, Source, read_source
 from ecoalign.batch._work import UNASKED, Worker, not_asked
@@ -424,12 +424,14 @@ class _Run:
             workers = self.batch.workers
             at_once = -(-self.batch.concurrency // workers)
             traces = None if self.traces is None else self.traces.absolute()
-            processes = Processes(workers, at_once, self.batch.gpus, traces)
+            keep = self.preferences is not None
+            processes = Processes(workers, at_once, self.batch.gpus, traces, keep)
             with _interruptible(desk, self.tell) as cut:
                 await asked_on_ray(processes, self.settings, todo, desk, ended, cut)
             return
         async with Answerer(self.settings, self.batch.model) as answerer:
-            worker = Worker(answerer, desk, journal.cost, self.traces)
+            keep = self.preferences is not None
+            worker = Worker(answerer, desk, journal.cost, self.traces, keep)
             queue = iter(todo)
 
             async def work() -> None:
@@ -495,15 +497,29 @@ class _Run:
         if path is None:
             return 0
 
+        unknown = 0
+
         def told() -> Iterator[tuple[Item, Mapping[str, Any], Sequence[Mapping[str, Any]]]]:
+            nonlocal unknown
             for item in items:
                 if item.id in journal.done and journal.done[item.id].status in _DONE[:2]:
                     kept = journal.read(item.id)
-                    yield item, kept["row"], kept["branches"]
+                    branches = kept.get("branches")
+                    if branches is None:
+                        branches = traced_branches(kept["row"]["trace"])
+                    if branches is None:
+                        unknown += 1
+                    yield item, kept["row"], branches or ()
 
         images = any(item.images or item.stored is not None for item in items)
         folder = path.with_name(f"{path.stem}-images")
-        return write_lines(path, map(line, pairs(told(), folder, images=images)))
+        count = write_lines(path, map(line, pairs(told(), folder, images=images)))
+        if unknown:
+            self.tell(
+                f"{_count(unknown, 'row was', 'rows were')} answered without --preferences and "
+                "--traces: what else was written for them is not known"
+            )
+        return count
 
 
 async def together(work: Iterable[Coroutine[Any, Any, None]], cut: asyncio.Event) -> None:

@@ -63,13 +63,13 @@ class Outcome:
     Attributes:
         row: what the output says of it.
         files: what its image files were.
-        branches: answers of the same run that were not given out.
+        branches: answers of the same run that were not given out; None if they are not kept.
         fault: how the model failed, a `ModelFault`; "" if it did not.
     """
 
     row: Mapping[str, Any]
     files: Sequence[File] = ()
-    branches: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    branches: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
     fault: str = ""
 
 

@@ -158,7 +158,7 @@ class Journal:
         row: Mapping[str, Any] | None = None,
         *,
         files: Sequence[tuple[int, int, str]] = (),
-        branches: Sequence[Mapping[str, Any]] = (),
+        branches: Sequence[Mapping[str, Any]] | None = None,
         pace: PacingState | None = None,
     ) -> None:
         """End an attempt; it outlives a kill when this returns, and more after `sync`.
@@ -168,12 +168,14 @@ class Journal:
             cost: what it is charged.
             row: what the output will say of it; None if the item is to be asked again.
             files: see `Done.files`.
-            branches: answers of the same run that were not given out.
+            branches: answers of the same run that were not given out; None if they are not kept.
             pace: the shadow price from now on.
         """
         line: dict[str, Any] = {"end": item, "cost": [cost.tokens, cost.nano]}
         if row is not None:
-            line |= {"row": row, "files": list(files), "branches": list(branches)}
+            line |= {"row": row, "files": list(files)}
+        if branches is not None:
+            line["branches"] = list(branches)
         if pace is not None:
             line["pace"] = pace.to_json()
         at, length = self._write(line)
@@ -198,7 +200,7 @@ class Journal:
         self.synced = max(self.synced, size)
 
     def read(self, item: str) -> dict[str, Any]:
-        """The line of a done item: `row`, `branches` and `files`."""
+        """The line of a done item: `row`, `files`, and `branches` if they were kept."""
         done = self.done[item]
         with self.path.open("rb") as file:
             file.seek(done.at)

@@ -15,12 +15,13 @@ from typing import Any
 
 from ecoalign.batch._items import Item
 from ecoalign.batch._rows import Picture
+from ecoalign.errors import InputError
 from ecoalign.graph import ENDS, Thought, ThoughtId
-from ecoalign.trace import Alignment
+from ecoalign.trace import Alignment, read_trace
 from ecoalign.trace.events import ThoughtAdded, ThoughtMerged
 
 
-def branches_of(result: Alignment, threshold: float) -> list[dict[str, Any]]:
+def branches_of(result: Alignment) -> list[dict[str, Any]]:
     """The answers of a run that were worse than the one that it gave.
 
     Of a run that answered these are the ones scored unsafe or worth less (S·u); of one that
@@ -28,7 +29,6 @@ def branches_of(result: Alignment, threshold: float) -> list[dict[str, Any]]:
 
     Args:
         result: of EcoAlign; other methods have no branches.
-        threshold: the least safety of what may be given out.
 
     Returns:
         text, safety, utility and unsafe of each, the most useful first.
@@ -36,9 +36,12 @@ def branches_of(result: Alignment, threshold: float) -> list[dict[str, Any]]:
     if not result.path:
         return []
     ends: dict[ThoughtId, Thought] = {}
+    pruned = set()
     for event in result.trace:
         if isinstance(event, ThoughtAdded) and event.thought.kind in ENDS:
             ends[event.thought.id] = event.thought
+            if event.pruned:
+                pruned.add(event.thought.id)
         elif isinstance(event, ThoughtMerged):
             ends.pop(event.merged, None)
             if event.kept in ends:
@@ -47,7 +50,7 @@ def branches_of(result: Alignment, threshold: float) -> list[dict[str, Any]]:
     seen = {_plain(result.answer)}
     found = []
     for thought in sorted(ends.values(), key=lambda one: (-one.utility, one.id)):
-        unsafe = thought.safety < threshold
+        unsafe = thought.id in pruned
         worse = unsafe or (not result.refused and _worth(thought) < best)
         if worse and _plain(thought.text) not in seen:
             seen.add(_plain(thought.text))
@@ -60,6 +63,14 @@ def branches_of(result: Alignment, threshold: float) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def traced_branches(trace: str) -> list[dict[str, Any]] | None:
+    """The same from the trace of a run; None if it is not there."""
+    try:
+        return branches_of(Alignment.from_events(read_trace(trace))) if trace else None
+    except InputError:
+        return None
 
 
 def _worth(thought: Thought) -> float:

@@ -48,12 +48,14 @@ class Processes:
         at_once: items that each asks at once, >= 1.
         gpus: of each, >= 0.
         traces: the folder for traces; None for none.
+        branches: see `Worker`.
     """
 
     count: int
     at_once: int
     gpus: float
     traces: Path | None
+    branches: bool
 
 
 _ENDING = 20.0
@@ -146,10 +148,12 @@ class _Messenger:
 class _Process:
     """What a process of Ray does: a callable class for `map_batches`."""
 
-    def __init__(self, office: Any, settings: Settings, traces: Path | None, at_once: int) -> None:
+    def __init__(self, office: Any, settings: Settings, processes: Processes) -> None:
         self._office = office
-        self._at_once = at_once
-        self._worker = Worker(Answerer(settings), _Messenger(office), None, traces)
+        self._at_once = processes.at_once
+        self._worker = Worker(
+            Answerer(settings), _Messenger(office), None, processes.traces, processes.branches
+        )
         self._loop = asyncio.new_event_loop()
         self._closed = office.closed.remote()
 
@@ -384,7 +388,7 @@ def _map(office: Any, processes: Processes, settings: Settings, count: int) -> N
     rows: list[Mapping[str, int]] = [{"number": number} for number in range(count)]
     data = ray.data.from_items(rows, override_num_blocks=min(count, blocks)).map_batches(
         _Process,
-        fn_constructor_args=(office, settings, processes.traces, processes.at_once),
+        fn_constructor_args=(office, settings, processes),
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(size=processes.count, max_tasks_in_flight_per_actor=1),
         # They wait for others most of the time: more of them than processors is fine.

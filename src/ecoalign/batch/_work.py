@@ -70,12 +70,14 @@ class Worker:
         desk: who pays.
         tell: told at every call what an item may have cost by now; None where only its end is told.
         traces: the folder for traces; None for none.
+        branches: whether answers that were not given out are kept: text that may be unsafe.
     """
 
     answerer: Answerer
     desk: Counter
     tell: Callable[[str, Sum], None] | None = None
     traces: Path | None = None
+    branches: bool = False
 
     async def do(self, item: Item) -> Outcome | None:
         """Answer an item; its row is on disk when this returns.
@@ -151,7 +153,7 @@ class Worker:
             if trace is not None:
                 trace.close()
         row = _answered_row(result, trace)
-        branches = branches_of(result, answerer.settings.safety_threshold)
+        branches = branches_of(result) if self.branches else None
         return Outcome(row, item.files(query), branches)
 
 
