@@ -223,6 +223,21 @@ def test_a_model_that_is_down_ends_it_early(tmp_path: Path) -> None:
     assert back.calls == 995
 
 
+def test_what_the_model_failed_is_asked_again_by_the_next_run(tmp_path: Path) -> None:
+    rows: Rows = [*questions(3), {"question": "number 3", "image": "none.png"}]
+    result = run(rows, tmp_path / "o.jsonl", parrot({"1": down()}))
+    assert result.statuses == {"answered": 2, "error": 2}
+    assert result.exit_code == 0
+    back = parrot()
+    result = run(rows, tmp_path / "o.jsonl", back)
+    assert (result.fresh, back.calls) == (1, 1)
+    assert result.statuses == {"answered": 3, "error": 1}
+    # Where it failed all of them it is the model's failure.
+    result = run(questions(3), tmp_path / "o2.jsonl", parrot(dict.fromkeys("012", down())))
+    assert result.exit_code == 3
+    assert run(questions(3), tmp_path / "o2.jsonl").exit_code == 0
+
+
 def test_so_many_failures_end_it(tmp_path: Path) -> None:
     rows = [{"question": f"number {n}", "image": f"{n}.png"} for n in range(9)]
     result = run(rows, tmp_path / "o.jsonl", max_failures=3, concurrency=1)

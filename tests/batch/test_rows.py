@@ -141,6 +141,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("question\na\n")
     with pytest.raises(InputError, match="has no column 'prompt'; it has question"):
         items(tmp_path / "a.csv", question="prompt")
+    with pytest.raises(InputError, match="for all rows is empty"):
+        items(tmp_path / "a.csv", " ")
     with pytest.raises(InputError, match="no role 'answer'"):
         items(tmp_path / "a.csv", answer="question")
 

@@ -64,7 +64,8 @@ class Batch:
         traces: a folder for a trace of each item.
         preferences: a file of JSON lines for preference data.
         max_failures: failed items after which a run stops; None for any number.
-        retry_failed: ask again what failed in an earlier run.
+        retry_failed: ask again all that failed in an earlier run, and not only what the model
+            failed.
         fresh: set the journal of an earlier run aside and begin anew.
         engine: "local", or "ray" for Ray Data.
         workers: processes of Ray, >= 1.
@@ -371,16 +372,21 @@ class _Run:
             for id_, done in journal.done.items()
             if id_ in known and not known[id_].same_files(done.files)
         ]
-        again = set(changed)
         if changed:
             self.tell(
                 f"{_count(len(changed), 'row is', 'rows are')} asked again: the image is not the "
                 "one that was asked about"
             )
-        if self.batch.retry_failed:
-            again |= {
-                id_ for id_, done in journal.done.items() if id_ in known and done.status == "error"
-            }
+        failed = [
+            id_
+            for id_, done in journal.done.items()
+            if id_ in known and (done.fault or (self.batch.retry_failed and done.status == "error"))
+        ]
+        if failed:
+            self.tell(
+                f"{_count(len(failed), 'row that failed is', 'rows that failed are')} asked again"
+            )
+        again = {*changed, *failed}
         if again:
             journal.again(sorted(again))
         stale = len(journal.done.keys() - known.keys())

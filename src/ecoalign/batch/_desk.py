@@ -201,6 +201,7 @@ class Desk:
                 grant.item,
                 charged,
                 outcome.row,
+                fault=outcome.fault,
                 files=outcome.files,
                 branches=outcome.branches,
                 pace=pace,

@@ -109,6 +109,8 @@ def items_of(
     """
     if not source.rows:
         raise InputError(f"{source.name} has no rows")
+    if question is not None and not question.strip():
+        raise InputError("the question for all rows is empty")
     known = {role: columns.get(role, role) for role in ROLES}
     for role, column in columns.items():
         if role not in ROLES:

@@ -56,12 +56,14 @@ class Done:
 
     Attributes:
         status: of the row.
+        fault: how the model failed it; "" if it did not.
         files: size, time of change and digest of each image file when it was asked.
         tokens, usd, calls: what its row says that it took; usd is None if unknown.
         at, length: where its line is in the journal, in bytes.
     """
 
     status: str
+    fault: str
     files: tuple[tuple[int, int, str], ...]
     tokens: int
     usd: float | None
@@ -157,6 +159,7 @@ class Journal:
         cost: Sum,
         row: Mapping[str, Any] | None = None,
         *,
+        fault: str = "",
         files: Sequence[tuple[int, int, str]] = (),
         branches: Sequence[Mapping[str, Any]] | None = None,
         pace: PacingState | None = None,
@@ -167,13 +170,13 @@ class Journal:
             item: its id.
             cost: what it is charged.
             row: what the output will say of it; None if the item is to be asked again.
-            files: see `Done.files`.
+            fault, files: see `Done`.
             branches: answers of the same run that were not given out; None if they are not kept.
             pace: the shadow price from now on.
         """
         line: dict[str, Any] = {"end": item, "cost": [cost.tokens, cost.nano]}
         if row is not None:
-            line |= {"row": row, "files": list(files)}
+            line |= {"row": row, "fault": fault, "files": list(files)}
         if branches is not None:
             line["branches"] = list(branches)
         if pace is not None:
@@ -273,6 +276,7 @@ class Journal:
             if (row := body.get("row")) is not None:
                 self.done[body["end"]] = Done(
                     row["status"],
+                    body["fault"],
                     tuple((size, time, digest) for size, time, digest in body["files"]),
                     row["tokens"],
                     row["usd"],

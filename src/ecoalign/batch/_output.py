@@ -85,7 +85,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         InputError: it cannot be written; `path` is as before.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    # One batch writes to it at a time, and takes what a kill has left there.
+    temporary = path.with_name(f".{path.name}.new")
     try:
         yield temporary
         with temporary.open("rb") as file:

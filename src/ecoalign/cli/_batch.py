@@ -129,7 +129,9 @@ class BatchCommand:
     retry_failed: Annotated[
         bool,
         Option(
-            "--retry-failed", help="Ask again what failed in an earlier run.", rich_help_panel=_RUN
+            "--retry-failed",
+            help="Ask again all that failed in an earlier run, not only what the model failed.",
+            rich_help_panel=_RUN,
         ),
     ] = False
     fresh: Annotated[
@@ -227,8 +229,8 @@ _WHY = {
     "a larger --total-budget the same command asks them",
     "model": "the model failed for every row that was asked last, so the batch was stopped; those "
     "rows are asked again by the same command. The last failure: {error}",
-    "failures": "so many rows failed that the batch was stopped; the same command goes on, with "
-    "--retry-failed also with those. The last failure: {error}",
+    "failures": "so many rows failed that the batch was stopped; the same command goes on. The "
+    "last failure: {error}",
     "interrupted": "interrupted; {done} of {rows} rows are in {journal}, the same command goes on",
     "terminated": "ended by SIGTERM; {done} of {rows} rows are in {journal}, the same command goes "
     "on",
