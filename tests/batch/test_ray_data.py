@@ -78,7 +78,8 @@ def test_a_killed_process_costs_its_grants_and_nothing_else(home: Path) -> None:
     counted = Counted()
 
     def hold(number: int) -> None:
-        if number == 6:
+        # Two of each process are under way.
+        if number == 9:
             held.set()
         if number >= 6:
             release.wait(WAIT)
@@ -104,9 +105,8 @@ def test_a_killed_process_costs_its_grants_and_nothing_else(home: Path) -> None:
     assert set(ends.values()) == {1}
     lost = [body for body in journal if "end" in body and "row" not in body]
     # What the killed process had under way, each at the whole of its grant.
-    assert 1 <= len(lost) <= 2
-    assert {body["cost"][0] for body in lost} == {20_000}
-    assert all(times == 1 for times in counted.asked.values()) or counted.requests <= ROWS + 2
+    assert [body["cost"][0] for body in lost] == [20_000, 20_000]
+    assert sorted(counted.asked.values()) == [*[1] * (ROWS - 2), 2, 2]
     charged = json.loads(told)["charged"]["tokens"]
     assert counted.used <= charged <= budget
     for row in lines(home / "ray.jsonl"):
@@ -153,12 +153,16 @@ def test_an_interrupted_batch_leaves_nothing_behind_and_goes_on(home: Path) -> N
 
 def test_what_cannot_go_on_says_so(home: Path) -> None:
     """An error of the whole batch in a process of Ray is the error of the command."""
+    (home / "ecoalign.toml").write_text('[prices."openai:tiny"]\ninput = 1.0\noutput = 1.0\n')
     with Counted().serving() as server:
         options = ["--engine", "ray", "--workers", "1", "--total-budget", "$1"]
+        options += ["--method", "ecoalign", "--evaluator", "openai:judge"]
         process = started(home, server.url, "out.jsonl", *options)
-        told, _ = process.communicate(timeout=WAIT)
-        assert process.returncode == 2
-    assert json.loads(told)["error"]["type"] == "UnpricedModelError"
+        told, said = process.communicate(timeout=WAIT)
+        assert process.returncode == 2, said.decode()
+    error = json.loads(told)["error"]
+    assert error["type"] == "UnpricedModelError"
+    assert "openai:judge" in error["message"]
     _gone(home)
 
 

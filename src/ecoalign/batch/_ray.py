@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecoalign import errors
 from ecoalign.batch._desk import Desk, Grant, Outcome
 from ecoalign.batch._items import Item
 from ecoalign.batch._rows import Picture
@@ -172,7 +173,7 @@ class _Process:
                 try:
                     await self._worker.do(item)
                 except EcoAlignError as error:
-                    await self._office.ask.remote("failed", error)
+                    await self._office.ask.remote("failed", type(error).__name__, str(error))
                     return
 
         async def watch() -> None:
@@ -249,7 +250,11 @@ class _Counter:
             self._done.add(item)
             self._ended(outcome)
 
-    async def _failed(self, error: EcoAlignError) -> None:
+    async def _failed(self, kind: str, message: str) -> None:
+        # An error of its own kind does not survive the way from one process to another.
+        found = getattr(errors, kind, EcoAlignError)
+        error: EcoAlignError = found.__new__(found)
+        error.args = (message,)
         raise error
 
     async def _lose(self, item: str) -> None:
@@ -373,10 +378,13 @@ async def _serve(office: Any, counter: _Counter) -> None:
     async def answered(number: int, what: str, arguments: tuple[Any, ...]) -> None:
         await office.answer.remote(number, await counter.say(what, arguments))
 
-    async with asyncio.TaskGroup() as group:
-        while True:
-            for one in await office.asked.remote():
-                group.create_task(answered(*one))
+    try:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for one in await office.asked.remote():
+                    group.create_task(answered(*one))
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
 
 
 def _map(office: Any, processes: Processes, settings: Settings, count: int) -> None:
