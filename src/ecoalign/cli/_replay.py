@@ -1,4 +1,4 @@
-"""`ecoalign replay`: the same run again from its trace, compared byte for byte."""
+"""`ecoalign replay`: the same run again from its trace, or as other settings would have had it."""
 
 from __future__ import annotations
 
@@ -7,36 +7,77 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer import Argument
+from typer import Argument, Option
 
-from ecoalign.cli._options import Json, load_query
-from ecoalign.cli._text import print_json, tell
+from ecoalign.cli._options import Json, split_pair
+from ecoalign.cli._text import print_json, say, tell
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
-    from ecoalign.trace.events import Event
+    from ecoalign.query import Picture
+    from ecoalign.replay import WhatIf
+    from ecoalign.trace.events import Event, RunStarted
 
 
 def replay(
     trace: Annotated[Path, Argument(help="A file that --trace has written.")],
     images: Annotated[
-        list[str] | None, Argument(help="The images of the run, in the same order.")
+        list[str] | None,
+        Argument(
+            help="The images of the run, in the same order. Without them those are taken that your "
+            "history knows, if they are as they were."
+        ),
+    ] = None,
+    pairs: Annotated[
+        list[str] | None,
+        Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="What if this setting had been another? May be repeated; preset is one, too.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the search again on the recorded answers and compare the events, byte for byte.
+    """Run the search again on the recorded answers: no model, no network, not a token.
 
-    Needs no model and no network. Exits with 0 if the events are the same and 1 if they differ.
+    As it was, the events are compared byte for byte: it exits with 0 if they are the same and 1 if
+    they differ. With --set it says where other settings would have decided otherwise, as far as
+    nothing is asked that was not asked then; without the images only the recorded scores are held
+    against them.
+
+    [bold]Examples[/bold]
+
+    ecoalign replay run.jsonl photo.jpg
+
+    ecoalign replay run.jsonl photo.jpg --set safety_threshold=0.5
+
+    ecoalign replay run.jsonl photo.jpg --set preset=paper --set batch=1
     """
     import asyncio
 
     from ecoalign.replay import replay as replay_events
+    from ecoalign.replay import what_if
     from ecoalign.trace import read_trace
     from ecoalign.trace.events import to_json
 
     recorded = read_trace(trace)
-    query = load_query(images or (), _question(recorded, trace))
-    fresh = asyncio.run(replay_events(recorded, query.pictures))
+    started = _started(recorded, trace)
+    pictures = _pictures(images or (), started)
+    if pairs:
+        changes: dict[str, object] = {}
+        for pair in pairs:
+            name, value = split_pair(pair, "--set takes name=value, as in --set batch=2")
+            if name in changes:
+                raise InputError(f"{name} is set twice on the command line")
+            changes[name] = value
+        found = asyncio.run(what_if(recorded, pictures, changes))
+        if as_json:
+            print_json(found.to_json())
+        else:
+            _tell(found)
+        return
+    _check_whole(recorded, trace)
+    fresh = asyncio.run(replay_events(recorded, pictures or ()))
     old, new = [to_json(e) for e in recorded], [to_json(e) for e in fresh]
     same = old == new
     where = None if same else _first_difference(old, new)
@@ -51,20 +92,70 @@ def replay(
         raise typer.Exit(1)
 
 
-def _question(recorded: Sequence[Event], path: Path) -> str:
-    """The question of a run.
+def _tell(found: WhatIf) -> None:
+    """The differences, a line each."""
+    changes = [f"{name} {now} (was {was})" for name, (was, now) in found.changes.items()]
+    tell(f"what if: {', '.join(changes) or 'nothing is changed, the run had these settings'}")
+    for one in found.decisions:
+        tell(f"- {one.text}")
+    if found.reached:
+        if not found.decisions:
+            tell("- no decision differs, to the end of the run")
+        return
+    if not found.decisions:
+        tell("- no decision differs, as far as the trace reaches")
+    tell(found.beyond)
+
+
+def _started(recorded: Sequence[Event], path: Path) -> RunStarted:
+    """The first event.
 
     Raises:
-        InputError: the events do not begin as a run does, or the run was interrupted.
+        InputError: the events do not begin as a run does.
     """
-    from ecoalign.trace.events import RunFailed, RunStarted
+    from ecoalign.trace.events import RunStarted
 
     if not (recorded and isinstance(recorded[0], RunStarted)):
         raise InputError(f"{path} is not a trace: it does not begin with the start of a run")
+    return recorded[0]
+
+
+def _check_whole(recorded: Sequence[Event], path: Path) -> None:
+    from ecoalign.trace.events import RunFailed
+
     last = recorded[-1]
     if isinstance(last, RunFailed) and last.error == "Cancelled":
         raise InputError(f"the run in {path} was interrupted, so it cannot be replayed to its end")
-    return recorded[0].question
+
+
+def _pictures(images: Sequence[str], started: RunStarted) -> tuple[Picture, ...] | None:
+    """The images that are given, or those that the history knows by their digests; None if they
+    are not known.
+
+    Raises:
+        InputError: one that is given cannot be read.
+    """
+    from ecoalign.cli._options import load_query
+    from ecoalign.history import History
+    from ecoalign.query import Picture
+
+    if images or not started.images:
+        return load_query(images, started.question).pictures
+    files: dict[str, str] = {}
+    for entry in History.open().entries():
+        files.update(zip(entry.images, entry.files, strict=False))
+    found = []
+    for image in started.images:
+        path = files.get(image.sha256, "")
+        try:
+            picture = Picture.load(path) if path and Path(path).is_file() else None
+        except InputError:
+            picture = None
+        if picture is None or picture.sha256 != image.sha256:
+            return None
+        found.append(picture)
+    say(f"images, by your history: {', '.join(files[image.sha256] for image in started.images)}")
+    return tuple(found)
 
 
 def _first_difference(old: Sequence[str], new: Sequence[str]) -> int:

@@ -88,16 +88,7 @@ class ReplayModel:
             ModelError: as recorded.
             InputError: the trace has no (further) answer to it: the run went another way.
         """
-        answers = self._answers.get(request_key(request))
-        if not answers:
-            # The stages fail closed on errors, this one included: so it is kept, too.
-            astray = InputError(
-                f"the trace has no answer to this {request.stage} request: it was recorded with "
-                "another image, question, version or settings"
-            )
-            self.astray = self.astray or astray
-            raise astray
-        record = answers.popleft()
+        record = self.record_of(request)
         failure = record.error
         if failure is None:
             return Completion(
@@ -123,6 +114,23 @@ class ReplayModel:
         if failure.kind == "cancelled":
             raise asyncio.CancelledError
         raise InputError(f"a call that ended as {failure.kind!r} cannot be replayed")
+
+    def record_of(self, request: ChatRequest) -> Called:
+        """The next recorded attempt of this very request.
+
+        Raises:
+            InputError: the trace has no (further) one.
+        """
+        answers = self._answers.get(request_key(request))
+        if not answers:
+            # The stages fail closed on errors, this one included: so it is kept, too.
+            astray = InputError(
+                f"the trace has no answer to this {request.stage} request: it was recorded with "
+                "another image, question, version or settings"
+            )
+            self.astray = self.astray or astray
+            raise astray
+        return answers.popleft()
 
     async def aclose(self) -> None:
         """Nothing to release."""
@@ -173,11 +181,43 @@ async def replay(
         InputError: the trace has no start, the pictures are not those of the run, or the run
             went another way than recorded.
     """
+    started = beginning(events)
+    query = recorded_query(started, pictures)
+    settings = Settings.from_json(started.settings)
+    profile = Profile.from_json(started.profile) if started.profile else None
+    model = ReplayModel(events, started.model, dialect, bound, profile, started.known)
+    evaluator = SelfEvaluator(model, spoken_to(model, settings))
+    if evaluator.name != started.evaluator:
+        raise InputError(f"a run scored by {started.evaluator} cannot be replayed")
+    aligner = Aligner(model, settings, evaluator=evaluator, price=price, clock=lambda: 0.0)
+    again = await aligner.rerun(
+        query, Budget.parse(started.budget), events, started.nonce, started.method
+    )
+    if model.astray is not None:
+        raise model.astray
+    return again
+
+
+def beginning(events: Sequence[Event]) -> RunStarted:
+    """The start of a run that can be run again.
+
+    Raises:
+        InputError: the trace has no start, or is of another method.
+    """
     if not (events and isinstance(events[0], RunStarted)):
         raise InputError("the trace does not begin with the start of a run")
     started = events[0]
     if started.method.partition(":")[0] != "ecoalign":
         raise InputError(f"a run of the method {started.method!r} cannot be replayed")
+    return started
+
+
+def recorded_query(started: RunStarted, pictures: Sequence[Picture]) -> Query:
+    """What was asked.
+
+    Raises:
+        InputError: the pictures are not those of the run, or it was recorded in an earlier schema.
+    """
     given = tuple(picture.sha256 for picture in pictures)
     wanted = tuple(image.sha256 for image in started.images)
     if given != wanted:
@@ -190,22 +230,9 @@ async def replay(
             f"the run was recorded by version {started.version}, which asked its model in other "
             "words or in another order: it can be read and shown, not run again"
         )
-    settings = Settings.from_json(started.settings)
-    profile = Profile.from_json(started.profile) if started.profile else None
-    model = ReplayModel(events, started.model, dialect, bound, profile, started.known)
-    evaluator = SelfEvaluator(model, spoken_to(model, settings))
-    if evaluator.name != started.evaluator:
-        raise InputError(f"a run scored by {started.evaluator} cannot be replayed")
-    aligner = Aligner(model, settings, evaluator=evaluator, price=price, clock=lambda: 0.0)
-    sampling = SamplingParams.from_json(started.sampling)
     seen = tuple(
         picture.seen_in(image.detail)
         for picture, image in zip(pictures, started.images, strict=True)
     )
-    query = Query(started.question, seen, started.context, sampling, started.instructions)
-    again = await aligner.rerun(
-        query, Budget.parse(started.budget), events, started.nonce, started.method
-    )
-    if model.astray is not None:
-        raise model.astray
-    return again
+    sampling = SamplingParams.from_json(started.sampling)
+    return Query(started.question, seen, started.context, sampling, started.instructions)
