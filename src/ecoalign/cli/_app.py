@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from ecoalign._version import __version__
 from ecoalign.cli import (
     _ask,
+    _batch,
     _bench,
     _doctor,
     _history,
@@ -36,6 +37,7 @@ app = typer.Typer(
 command(app, "ask", epilog=_ask.EXITS)(_ask.ask)
 command(app, "show")(_view.show)
 command(app, "view", epilog=_view.EXITS)(_view.view)
+command(app, "batch", epilog=_batch.EXITS)(_batch.batch)
 command(app, "play", epilog=_play.EXITS)(_play.play)
 command(app, "serve", epilog=_serve.EXITS)(_serve.serve)
 app.add_typer(_bench.app)
