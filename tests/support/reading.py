@@ -295,6 +295,7 @@ def folder(home: Path) -> None:
     photo.save(home / "photos" / "a.jpg")
     table = "image,question,answer\na.jpg,What does the sign say?,42\n"
     (home / "photos" / "data.csv").write_text(table, "utf-8")
+    (home / "rubric.md").write_text("Good: it is what the sign says.\n", "utf-8")
 
 
 def read(page: Path, home: Path) -> Iterator[tuple[Block, str]]:
