@@ -1,19 +1,19 @@
-"""A benchmark of your own: samples, and a score for each answer; any method answers them.
+"""A benchmark of your own in Python: samples, and a score for each answer; any method answers them.
 
 python examples/custom_suite.py
+
+Questions in a file need none of this: ecoalign bench run main --suite data.jsonl
 """
 
 from __future__ import annotations
 
-import asyncio
+import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from ecoalign import Budget, Query, Settings
-from ecoalign.bench import Ask, Sample, Score
-from ecoalign.budget import Ledger
-from ecoalign.methods import is_refusal, open_method
-from ecoalign.models import open_model
+from ecoalign import Query
+from ecoalign.bench import Ask, BenchOptions, Sample, Score, Session
 
 PICTURES = Path(__file__).parent
 QUESTIONS = [  # the truth is what has to be in the answer
@@ -31,7 +31,7 @@ class Mine:
     def samples(self) -> Sequence[Sample]:
         """One sample a question; the image is read when it is asked."""
         return [
-            Sample(key, "all", lambda f=file, q=text: Query.of(PICTURES / f, q), {"truth": truth})
+            Sample(key, "all", partial(Query.of, PICTURES / file, text), {"truth": truth})
             for key, file, text, truth in QUESTIONS
         ]
 
@@ -45,16 +45,13 @@ class Mine:
         return {"right": 100 * sum(score.useful or 0 for _, score in scored) / len(scored)}
 
 
-async def main() -> None:
-    suite, model = Mine(), open_model("embedded")
-    for name in ("base", "ecoalign"):
-        method, scored = open_method(name, Settings()), []
-        for sample in suite.samples():
-            result = await method.answer(sample.query(), model, Ledger(Budget(tokens=8000)))
-            refused = is_refusal(result.answer)
-            scored.append((sample, await suite.score(sample, result.answer, refused, None)))
-        print(name, suite.totals(scored))
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # a run to keep has a folder of its own
+        session = Session(BenchOptions("main", suite=Mine(), methods="ecoalign", out=Path(folder)))
+        session.run()
+        for name, figures in session.totals().items():
+            print(name, figures)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -167,7 +167,12 @@ def test_display_on_a_terminal_leaves_standard_output_alone(tmp_path: Path) -> N
     assert b"of 8,000 tokens" in drawn
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.decode())
     # The tree stays: the draft, and the way to the answer.
-    for words in ("├ answer  safety", "[draft]", "├ * look  safety", "answered by a search:"):
+    for words in (
+        "├ answer  safety",
+        "[draft]",
+        "├ * closer look  safety",
+        "answered by a search:",
+    ):
         assert words in plain
 
 

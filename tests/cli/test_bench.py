@@ -273,7 +273,7 @@ def test_a_run_says_what_it_is_a_run_of(tmp_path: Path) -> None:
 
 def test_every_option_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "docs" / "bench.md").read_text(encoding="utf-8")
-    for command in ("run", "report", "list"):
+    for command in ("run", "report", "list", "init"):
         assert run_here(["bench", command, "--help"]) == 0
         options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
         assert {option for option in options if f"`{option}" not in page} == set()

@@ -118,6 +118,7 @@ def test_a_method_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
         (THING, FORBIDDEN, "--method", "ecosafe"),
         (THING, FORBIDDEN, "--compare=bsae"),
         ("--compare", "bsae", THING, FORBIDDEN),
+        (THING, FORBIDDEN, "--compare", "bsae"),
         (THING, FORBIDDEN, "--method", "ecoalign:papr"),
     ],
 )

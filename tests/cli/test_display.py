@@ -59,9 +59,9 @@ def test_a_tree_shows_scores_and_the_strongest_path_without_colour() -> None:
     )
     assert rows == [
         "request  judged +0.50",
-        "├ * think  safety +1.00  utility 0.00  100 tokens  words",
-        "│ └ * think  safety +1.00  utility 0.00  100 tokens  the best",
-        "└ answer  safety -0.60  utility 0.00  100 tokens  [unsafe, cut]",
+        "├ * thought  safety +1.00  utility 0.00  100 tokens  words",
+        "│ └ * thought  safety +1.00  utility 0.00  100 tokens  the best",
+        "└ answer  safety -0.60  utility 0.00  100 tokens  [unsafe, pruned]",
     ]
 
 
@@ -75,7 +75,7 @@ def test_what_is_judged_unsafe_is_shown_without_its_words() -> None:
 def test_a_step_under_way_is_a_row() -> None:
     look = Candidate(ActionKind.LOOK, "the\nsign", (), Region(0, 0, 0.5, 0.5))
     rows = _drawn([_root(), Proposed(ROOT, 0, (look,)), ActionsChosen(1, (0,))])
-    assert rows[-1] == "└ look the sign ... under way"
+    assert rows[-1] == "└ closer look the sign ... under way"
 
 
 @pytest.mark.parametrize("text", ["\x1b]0;owned\x07", "[bold]x[/bold]", "a\nb\nc", "\u202eabc"])
@@ -124,7 +124,7 @@ def test_ascii_is_enough() -> None:
 
 def test_a_narrow_terminal_shows_the_words_and_not_the_cost() -> None:
     rows = _drawn([_root(), _thought(1, 0)], width=60)
-    assert rows[1] == "└ * think  safety +1.00  utility 0.00  words"
+    assert rows[1] == "└ * thought  safety +1.00  utility 0.00  words"
 
 
 @pytest.mark.parametrize(("term", "mode"), [("xterm", "live"), ("dumb", "none")])

@@ -53,6 +53,24 @@ def test_no_call_is_made(nobody: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert base["least"]["tokens"] < own["least"]["tokens"]
 
 
+@pytest.mark.parametrize(
+    ("model", "variable"),
+    [("openai:gpt-4o", "OPENAI_API_KEY"), ("gemini:gemini-2.5-flash", "GEMINI_API_KEY")],
+)
+def test_no_key_is_needed(
+    model: str,
+    variable: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    one = _told(capsys, "--model", model)["estimates"]["ecoalign"]
+    assert one["typical"]["usd"] > 0
+    # And none is left behind, so that asking says what is missing.
+    assert main(["ask", SIGNS, QUESTION, "--model", model]) == 2
+    assert variable in capsys.readouterr().err
+
+
 def test_an_unknown_price_is_unknown(nobody: str, capsys: pytest.CaptureFixture[str]) -> None:
     model = ("--model", "gpt-4o", "--base-url", nobody)
     one = _told(capsys, *model)["estimates"]["ecoalign"]

@@ -178,6 +178,13 @@ def test_a_follow_up_knows_what_was_said(earlier: str, capsys: pytest.CaptureFix
     assert third.instructions == "Be long."
 
 
+def test_a_trace_of_any_name(earlier: str) -> None:
+    Path(earlier).rename("run.log")
+    arguments = ["ask", "--continue", "run.log", THING, COUNT, "--trace", "t.jsonl", "-q"]
+    assert main(arguments) == 0
+    assert _started().context
+
+
 def test_another_picture_is_told_of(earlier: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ask", SIGNS, COUNT, "--continue", earlier]) == 0
     assert "is not one that first.jsonl was about (another SHA-256)" in capsys.readouterr().err

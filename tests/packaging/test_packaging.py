@@ -63,7 +63,8 @@ def test_the_version_is_the_same_everywhere(metadata: Message) -> None:
 
 
 def test_links_of_the_readme_work_on_a_package_index(metadata: Message) -> None:
-    links = re.findall(r"\]\(([^)]+)\)", str(metadata.get_payload()))
+    page = str(metadata.get_payload())
+    links = re.findall(r"\]\(([^)]+)\)", page) + re.findall(r'(?:src|srcset)="([^"]+)"', page)
     assert links
     assert [link for link in links if not link.startswith("https://")] == []
 

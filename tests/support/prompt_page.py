@@ -56,7 +56,7 @@ INTRO = """\
 
 <!-- Made by tests/support/prompt_page.py, and checked by a test: change the prompts, then run it. -->
 
-What a model is sent: by the dialect `full`, the one for models that keep to a form, and further down by `small`. The page is
+This page shows word for word what EcoAlign asks of a model at each stage of a search. What a model is sent: by the dialect `full`, the one for models that keep to a form, and further down by `small`. The page is
 made of the prompts themselves. The example asks about two pictures, with a system prompt of the client's and an earlier turn.
 
 Three things hold for all of them:

@@ -5,7 +5,8 @@
     for summary in session.summaries():
         print(summary.variant, summary.estimates["safety"], summary.tokens_ratio)
 
-`EXPERIMENTS` and `SUITES` say what there is; `write_report` makes one page of finished runs.
+`EXPERIMENTS` and `SUITES` say what there is; `suite=` may also be a file of one's own, or a suite
+made in Python. `write_report` makes one page of finished runs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ecoalign.bench._metrics import Estimate, Summary, summarise
     from ecoalign.bench._rows import Row, read_manifest, read_rows
     from ecoalign.bench._session import Session
+    from ecoalign.bench._starter import write_starter
     from ecoalign.bench.progress import Bar, BenchProgress
     from ecoalign.bench.report import ReportFiles, write_report
     from ecoalign.bench.suites import SUITES, open_suite
@@ -45,6 +47,7 @@ __all__ = [
     "read_rows",
     "summarise",
     "write_report",
+    "write_starter",
 ]
 
 # Loaded when they are first used, so that `ecoalign bench --help` stays quick.
@@ -53,6 +56,7 @@ _HOMES = {
     "_metrics": ("Estimate", "Summary", "summarise"),
     "_rows": ("Row", "read_manifest", "read_rows"),
     "_session": ("Session",),
+    "_starter": ("write_starter",),
     "progress": ("Bar", "BenchProgress"),
     "report": ("ReportFiles", "write_report"),
     "suites": ("SUITES", "open_suite"),

@@ -12,6 +12,7 @@ from ecoalign.errors import InputError
 from ecoalign.settings import PRESETS, Settings
 
 if TYPE_CHECKING:
+    from ecoalign.bench._metrics import OwnTable
     from ecoalign.bench._rows import Row
     from ecoalign.bench.suites._base import Suite
     from ecoalign.methods import Method
@@ -33,9 +34,11 @@ class BenchOptions:
     Attributes:
         experiment: its name, of `EXPERIMENTS`.
         settings: in force; the model is one of them.
-        suite: its name, of `SUITES`; None for the experiment's own, or `world`.
-        path: the files of the suite; not for `world`.
-        split: of `world`: "test" (if None) or "dev"; of `population`: "all" (if None), too.
+        suite: its name, of `SUITES`; a file or folder of one's own; or the suite itself, where it
+            is made in Python. None for the experiment's own, or `world`.
+        path: the files of a suite that has a name; not for `world`.
+        split: of one's own file; of `world`: "test" (if None) or "dev"; of `population`: "all" (if
+            None), too.
         suite_options: of the other suites, see `open_suite`: by name, or as texts "name=value".
         methods: names of variants or methods to run, a comma between names in one text; none for
             all of the experiment. Base is always run.
@@ -54,7 +57,7 @@ class BenchOptions:
 
     experiment: str
     settings: Settings = field(default_factory=Settings.load)
-    suite: str | None = None
+    suite: str | Path | Suite | None = None
     path: Path | None = None
     split: str | None = None
     suite_options: Mapping[str, object] | Sequence[str] = ()
@@ -94,6 +97,9 @@ class Variant:
     given: Mapping[str, Any] = field(default_factory=dict)
 
 
+TableOf = Callable[["Sequence[Row]", Mapping[str, Mapping[str, Any]]], "OwnTable"]
+"""Makes a table of all rows, and of what differs in the experiment's own suite by variant."""
+
 Own = Callable[[BenchOptions], tuple["Suite", Callable[[Variant, Settings], "Method"]]]
 
 
@@ -111,9 +117,9 @@ class Experiment:
         concurrency: samples at once where nothing else is asked for.
         own: makes its own suite, and what makes a variant's method under the settings in force,
             where it has its own.
-        further: figures by variant and name, from all rows; they stand with the suite's own.
         limit: samples where nothing else is asked for; None for all.
-        headline: the name of the table that the command prints; the usual one if "".
+        table: makes the table that the command prints, and that comes first in the report, where
+            the usual one does not tell what it is about.
     """
 
     name: str
@@ -123,9 +129,8 @@ class Experiment:
     figures: tuple[Figure, ...]
     concurrency: int = 4
     own: Own | None = None
-    further: Callable[[Sequence[Row]], Mapping[str, Mapping[str, float]]] | None = None
     limit: int | None = DEFAULT_LIMIT
-    headline: str = ""
+    table: TableOf | None = None
 
 
 def method_names() -> list[str]:
@@ -290,7 +295,8 @@ def _population(
     return suite, lambda variant, settings: OnProfile(variant.method, settings)
 
 
-def _population_figures(rows: Sequence[Row]) -> Mapping[str, Mapping[str, float]]:
+def _population_table(rows: Sequence[Row], given: Mapping[str, Mapping[str, Any]]) -> OwnTable:
+    from ecoalign.bench._metrics import OwnTable
     from ecoalign.bench.suites.population import Outcome, figures_of, outcome_of
 
     variants: dict[str, list[Outcome]] = {}
@@ -298,7 +304,11 @@ def _population_figures(rows: Sequence[Row]) -> Mapping[str, Mapping[str, float]
         if row.score is not None and row.score.label != FAILED:
             outcome = outcome_of(row.group, row.score, row.spent)
             variants.setdefault(row.key.variant, []).append(outcome)
-    return figures_of(variants)
+    return OwnTable(
+        "The mean over the models, and the worst of them",
+        [{"variant": name, **figures} for name, figures in figures_of(variants).items()],
+        "Shares in percent; costs as multiples of Base on the same model.",
+    )
 
 
 _NOISE = (0.01, 0.02, 0.05, 0.10, 0.20)
@@ -370,6 +380,12 @@ def _judge_noise(options: BenchOptions) -> tuple[Suite, Callable[[Variant, Setti
     return JudgeNoiseSuite(), method
 
 
+def _noise_table(rows: Sequence[Row], given: Mapping[str, Mapping[str, Any]]) -> OwnTable:
+    from ecoalign.bench.suites.judge_noise import table_of
+
+    return table_of(rows, given)
+
+
 EXPERIMENTS: Mapping[str, Experiment] = {
     one.name: one
     for one in (
@@ -428,7 +444,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             concurrency=1,
             own=_judge_noise,
             limit=200,
-            headline="noise",
+            table=_noise_table,
         ),
         Experiment(
             "population",
@@ -437,8 +453,8 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             reference=ECOALIGN,
             figures=("frontier", "stages", "bars", "groups"),
             own=_population,
-            further=_population_figures,
             limit=None,
+            table=_population_table,
         ),
         Experiment(
             "latency",

@@ -6,8 +6,10 @@ import ast
 import base64
 import binascii
 import csv
+import io
 import json
 import math
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,9 +91,12 @@ class Entry:
             return ()
         if written and isinstance(value, str) and value.strip().startswith("["):
             try:
-                value = ast.literal_eval(value.strip())
+                read = ast.literal_eval(value.strip())
             except (ValueError, SyntaxError, MemoryError, RecursionError):
-                value = None
+                read = None
+            # "[1] see note" is a text like any other, and so is "[1]".
+            if isinstance(read, list) and all(isinstance(entry, str) for entry in read):
+                value = read
         if isinstance(value, str):
             return (value,)
         if isinstance(value, Sequence) and all(isinstance(entry, str) for entry in value):
@@ -246,44 +251,54 @@ def read_parquet(paths: Sequence[Path], needed: Sequence[str], image: str) -> li
             # Whatever else holds bytes is an image too, and may be large.
             light = [n for n in columns if "binary" not in str(file.schema_arrow.field(n).type)]
             light = [name for name in light if name != image]
-            images = _Images(path, file, image)
+            groups = RowGroups(path, file, [image])
             start = len(rows)
             for group in range(file.num_row_groups):
                 for offset, values in enumerate(file.read_row_group(group, light).to_pylist()):
                     where = f"{str(path)!r}, row {len(rows) - start}"
-                    rows.append(Entry(values, where, partial(images.read, group, offset, where)))
+                    images = partial(_image, groups, image, group, offset, where)
+                    rows.append(Entry(values, where, images))
         except (OSError, ArrowException) as error:
             raise InputError(f"cannot read the parquet file {str(path)!r}: {error}") from None
     return rows
 
 
-class _Images:
-    """The images of one parquet file; the row group that was read last is kept."""
+class RowGroups:
+    """The rows of one parquet file; the row group that was read last is kept."""
 
-    def __init__(self, path: Path, file: ParquetFile, column: str) -> None:
+    def __init__(self, path: Path, file: ParquetFile, columns: Sequence[str]) -> None:
         self._path = path
         self._file = file
-        self._column = column
+        self._columns = list(columns)
         self._lock = threading.Lock()
         self._group = -1
-        self._kept: Sequence[object] = ()
+        self._kept: Sequence[Mapping[str, object]] = ()
 
-    def read(self, group: int, offset: int, where: str) -> tuple[bytes, ...]:
+    def row(self, group: int, offset: int) -> Mapping[str, object]:
+        """A row of a row group.
+
+        Raises:
+            InputError: it cannot be read.
+        """
         from pyarrow import ArrowException
 
         with self._lock:
             if self._group != group:
                 try:
-                    table = self._file.read_row_group(group, [self._column])
+                    table = self._file.read_row_group(group, self._columns)
                 except (OSError, ArrowException) as error:
                     raise InputError(f"cannot read {str(self._path)!r}: {error}") from None
-                self._kept, self._group = table.column(0).to_pylist(), group
-            value = self._kept[offset]
-        if isinstance(value, Mapping):
-            value = value.get("bytes")
-        if not isinstance(value, bytes) or not value:
-            raise InputError(f"{where} has no image in {self._column!r}")
-        return (value,)
+                self._kept, self._group = table.to_pylist(), group
+            return self._kept[offset]
+
+
+def _image(groups: RowGroups, column: str, group: int, offset: int, where: str) -> tuple[bytes]:
+    value = groups.row(group, offset)[column]
+    if isinstance(value, Mapping):
+        value = value.get("bytes")
+    if not isinstance(value, bytes) or not value:
+        raise InputError(f"{where} has no image in {column!r}")
+    return (value,)
 
 
 FileKind = Literal["json", "parquet", "tsv"]
@@ -350,24 +365,22 @@ def read_tsv(path: Path, needed: Sequence[str]) -> list[Entry]:
         InputError: the file is not there, is no such table, or a column is missing.
     """
     try:
-        with path.open("rb") as file, _wide_fields():
-            lines = _Lines(file)
-            reader = csv.reader(lines, delimiter="\t")
-            header = next(reader, [])
+        with path.open("rb") as file, wide_fields():
+            lines = delimited(file, "\t")
+            header = next(lines, Line(1, 0, 0, [])).cells
             need_columns(repr(str(path)), header, ["index", "image", *needed])
             table = _Table(path, header.index("image"), {})
             rows: list[Entry] = []
-            start = lines.offset
-            for number, cells in enumerate(reader):
+            for number, line in enumerate(lines):
                 where = f"{str(path)!r}, row {number}"
-                if len(cells) != len(header):
+                if len(line.cells) != len(header):
                     raise InputError(
-                        f"{where} has {len(cells)} columns, not {len(header)}; was it cut short?"
+                        f"{where} has {len(line.cells)} columns, not {len(header)}; was it cut "
+                        "short?"
                     )
-                values = dict(zip(header, cells, strict=True))
+                values = dict(zip(header, line.cells, strict=True))
                 del values["image"]
-                table.spans[values["index"]] = (start, lines.offset - start)
-                start = lines.offset
+                table.spans[values["index"]] = (line.offset, line.length)
                 images = partial(table.images, values["index"], where)
                 rows.append(Entry(values, where, images))
     except FileNotFoundError:
@@ -377,11 +390,67 @@ def read_tsv(path: Path, needed: Sequence[str]) -> list[Entry]:
     return rows
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row of a table of text.
+
+    Attributes:
+        number: of the line of the file that it begins on, from 1.
+        offset, length: where it is in the file, in bytes.
+        cells: its texts.
+    """
+
+    number: int
+    offset: int
+    length: int
+    cells: list[str]
+
+
+def delimited(
+    file: Iterable[bytes], delimiter: str, *, strict: bool = False, errors: str = "strict"
+) -> Iterator[Line]:
+    """The rows of a table of text, in UTF-8; those of nothing at all are passed over.
+
+    Call it within `wide_fields`.
+
+    Args:
+        file: its lines, each with its line feed.
+        delimiter: what stands between two cells.
+        strict: whether a quote that is never closed, or goes on after it was, is an error.
+        errors: as of `bytes.decode`.
+
+    Raises:
+        csv.Error: a row cannot be read.
+        UnicodeError: a line is not UTF-8.
+    """
+    lines = _Lines(file, errors)
+    reader = csv.reader(lines, delimiter=delimiter, strict=strict)
+    while True:
+        offset, number = lines.offset, reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise csv.Error(f"line {number}: {error}") from None
+        if cells:
+            texts = [cell.replace(_RETURN, "\r") for cell in cells]
+            yield Line(number, offset, lines.offset - offset, texts)
+
+
+# A carriage return in the middle of a line is one that the csv module would not read outside
+# quotes, though it writes it so. While it reads, half a character stands there, which no text has.
+_BARE_RETURN = re.compile("\r(?!\n|\\Z)")
+
+_RETURN = "\udc0d"
+
+
 class _Lines:
     """Lines of a file as text, and how many bytes have been read so far."""
 
-    def __init__(self, file: Iterable[bytes]) -> None:
+    def __init__(self, file: Iterable[bytes], errors: str = "strict") -> None:
         self._file = iter(file)
+        self._errors = errors
         self.offset = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -389,9 +458,9 @@ class _Lines:
 
     def __next__(self) -> str:
         line = next(self._file)
-        text = line.decode("utf-8-sig" if self.offset == 0 else "utf-8")
+        text = line.decode("utf-8-sig" if self.offset == 0 else "utf-8", self._errors)
         self.offset += len(line)
-        return text
+        return _BARE_RETURN.sub(_RETURN, text) if "\r" in text else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,10 +489,10 @@ class _Table:
     def _field(self, index: str) -> str:
         offset, length = self.spans[index]
         try:
-            with self.path.open("rb") as file, _wide_fields():
+            with self.path.open("rb") as file, wide_fields():
                 file.seek(offset)
-                row = file.read(length).decode("utf-8")
-                cells = next(csv.reader([row], delimiter="\t"), [])
+                row = io.BytesIO(file.read(length))
+                cells = next(delimited(row, "\t"), Line(1, 0, 0, [])).cells
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read {str(self.path)!r}: {error}") from None
         if len(cells) <= self.column:
@@ -444,7 +513,7 @@ def _decoded(text: str, where: str) -> bytes:
 
 
 @contextmanager
-def _wide_fields() -> Iterator[None]:
+def wide_fields() -> Iterator[None]:
     """Lets `csv` read long fields; its limit is one for the whole process, so it is put back."""
     with _csv_limit:
         before = csv.field_size_limit(_MOST_CHARACTERS)

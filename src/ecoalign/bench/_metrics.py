@@ -42,6 +42,24 @@ class Estimate:
     n: int
 
 
+Cell = str | float | Estimate
+"""A cell of a table of an experiment's own: a text, a figure, or a share with its interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTable:
+    """What an experiment shows in place of the usual table.
+
+    Attributes:
+        title, note: above and below it.
+        rows: the cells by their headings; the first one is the row's name.
+    """
+
+    title: str
+    rows: Sequence[Mapping[str, Cell]]
+    note: str = ""
+
+
 def _interval(
     n: int, statistic: Callable[[NDArray[np.intp]], NDArray[np.float64]]
 ) -> tuple[float, float]:

@@ -238,7 +238,7 @@ class _Bench:
         row = job.known
         if row is None:
             row = await self._answered(job)
-            if self.suite.judged and row.pending:
+            if self.judges is not None and row.pending:
                 # A judge takes its time, and the answer is paid for.
                 self.store.append(row)
         if row.pending:

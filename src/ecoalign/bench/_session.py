@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecoalign._text import short
 from ecoalign.bench._cache import ResponseCache, scope_of
 from ecoalign.bench._experiments import (
     BASE,
@@ -19,8 +20,16 @@ from ecoalign.bench._experiments import (
     method_names,
 )
 from ecoalign.bench._judges import Judges
-from ecoalign.bench._metrics import Summary, summarise
-from ecoalign.bench._rows import FAILED, Row, Store, check_manifest, in_order, read_rows
+from ecoalign.bench._metrics import OwnTable, Summary, summarise
+from ecoalign.bench._rows import (
+    FAILED,
+    Row,
+    Store,
+    check_manifest,
+    in_order,
+    read_manifest,
+    read_rows,
+)
 from ecoalign.bench._runner import OpenMethod, Plan, pick, run
 from ecoalign.bench.suites import open_suite
 from ecoalign.budget import Budget
@@ -32,6 +41,8 @@ from ecoalign.models.fake import FakeModel
 if TYPE_CHECKING:
     from ecoalign.bench.progress import BenchProgress
     from ecoalign.bench.suites._base import Suite
+    from ecoalign.methods import Method
+    from ecoalign.settings import Settings
 
 # A run of the same name with another of these is another run.
 _FIXED = (
@@ -46,6 +57,7 @@ class Session:
     Attributes:
         plan: what is to be run.
         out: the folder of the run.
+        notes: what is to be known of it before it is paid for, a sentence each.
 
     Raises:
         InputError: something in the options is wrong; files of a suite are read here.
@@ -69,7 +81,11 @@ class Session:
         if self.experiment.own is None:
             self.model = settings.open_model()
         variants = self._variants()
-        samples = pick(suite.samples(), limit or None)
+        every = suite.samples()
+        samples = pick(every, limit or None)
+        self.notes = [str(note) for note in getattr(suite, "notes", ())]
+        if self.notes and len(samples) < len(every):
+            self.notes.append(f"{len(samples)} of {len(every):,} are asked; --limit 0 asks all")
         if not samples:
             raise InputError(f"the suite {suite.name} has no samples")
         name = self.experiment.name
@@ -82,17 +98,26 @@ class Session:
     def _suite(self) -> tuple[Suite, OpenMethod]:
         options, experiment = self.options, self.experiment
         if experiment.own is None:
-            split = {} if options.split is None else {"split": options.split}
-            name = options.suite or "world"
-            suite = open_suite(name, options.path, **split, **self._suite_options)
-            return suite, lambda variant, settings: open_method(variant.method, settings)
+            return self._asked_suite(), _open_method
         suite, method = experiment.own(options)
-        if options.suite not in {None, suite.name}:
+        if options.suite is not None and options.suite != suite.name:
+            other = getattr(options.suite, "name", options.suite)
             raise InputError(
                 f"the experiment {experiment.name} has a suite of its own, {suite.name}; "
-                f"it cannot be run on {options.suite}"
+                f"it cannot be run on {other}"
             )
         return suite, method
+
+    def _asked_suite(self) -> Suite:
+        options, suite = self.options, self.options.suite or "world"
+        split = {} if options.split is None else {"split": options.split}
+        if isinstance(suite, str | Path):
+            return open_suite(suite, options.path, **split, **self._suite_options)
+        if options.path is not None or split or self._suite_options:
+            raise InputError(
+                f"the suite {suite.name} is made in Python: path, split and options are its own"
+            )
+        return suite
 
     def _variants(self) -> list[Variant]:
         options, experiment = self.options, self.experiment
@@ -142,10 +167,39 @@ class Session:
             "settings": options.settings.to_json(),
             "budgets": list(options.budgets),
             "samples": len(self.plan.samples),
+            "data": self._data(),
             "variants": [asdict(variant) for variant in self.plan.variants],
             "command": options.command,
             "version": __version__,
         }
+
+    def _data(self) -> dict[str, str]:
+        """What each sample of one's own file is, so that a run goes on with the same one only."""
+        digests: Mapping[str, str] = getattr(self.plan.suite, "digests", {})
+        return {one.id: digests[one.id] for one in self.plan.samples if one.id in digests}
+
+    def _check_data(self) -> None:
+        """See that what was answered is what is asked now; what is new may have come to it.
+
+        Raises:
+            InputError: a sample that was asked has been changed since.
+        """
+        now, before = self._data(), read_manifest(self.out).get("data")
+        if not isinstance(before, dict):
+            return
+        changed = [key for key in now if before.get(key, now[key]) != now[key]]
+        if changed:
+            shown = ", ".join(short(key, 30) for key in changed[:5])
+            raise InputError(
+                f"{self.out} holds answers to {len(changed)} questions that were changed since "
+                f"({shown}{', ...' * (len(changed) > 5)}): give another --out, or remove the folder"
+            )
+
+    def _kept_manifest(self) -> dict[str, Any]:
+        """The manifest, with what earlier runs here said of samples that are not asked now."""
+        before = read_manifest(self.out).get("data")
+        data = (before if isinstance(before, dict) else {}) | self._data()
+        return self.manifest | {"data": data}
 
     def run(
         self,
@@ -166,13 +220,14 @@ class Session:
             InputError: the folder holds another run, or cannot be written.
             KeyboardInterrupt: it was ended at once; every finished sample is kept.
         """
-        check_manifest(self.out, self.manifest, _FIXED)
+        self._check_data()
+        check_manifest(self.out, self._kept_manifest(), _FIXED)
         try:
             progress = asyncio.run(self._run(begun, watch, stopping))
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
         if self.rows():
-            check_manifest(self.out, self.manifest | {"totals": self.totals()}, _FIXED)
+            check_manifest(self.out, self._kept_manifest() | {"totals": self.totals()}, _FIXED)
             from ecoalign.bench.report import write_report
 
             write_report(self.out)
@@ -253,12 +308,14 @@ class Session:
             if row.key.repeat == 0 and row.score is not None and row.score.label != FAILED:
                 scored = found.setdefault(row.key.variant, [])
                 scored.append((samples[row.key.sample], row.score))
-        further = self.experiment.further
-        more = {} if further is None else further(self.rows())
-        return {
-            variant: self.plan.suite.totals(scored) | dict(more.get(variant, {}))
-            for variant, scored in found.items()
-        }
+        return {variant: self.plan.suite.totals(scored) for variant, scored in found.items()}
+
+    def table(self) -> OwnTable | None:
+        """The table of the experiment's own, if it has one."""
+        if self.experiment.table is None:
+            return None
+        given = {variant.name: variant.given for variant in self.plan.variants}
+        return self.experiment.table(self.rows(), given)
 
     def summaries(self) -> list[Summary]:
         """The figures of each variant."""
@@ -278,6 +335,10 @@ class Session:
             if answered:
                 path = self.out / f"{plan.suite.name}-{_file_name(variant.name)}.xlsx"
                 write_predictions(path, prediction_rows(answered))
+
+
+def _open_method(variant: Variant, settings: Settings) -> Method:
+    return open_method(variant.method, settings)
 
 
 def _names(variant: Variant) -> set[object]:

@@ -286,8 +286,11 @@ class Ledger:
         """Enter a closed call under another stage; what is spent in all stays the same.
 
         Args:
-            stage, other: where the call was entered, and where it belongs.
-            charged, usd, seconds: as of its reservation.
+            stage: where the call was entered.
+            other: where it belongs.
+            charged: as of its reservation.
+            usd: likewise; None where no price is known.
+            seconds: likewise.
         """
         units = 0 if usd is None else Money.up(usd).units
         cost = Cost(charged.total, units)

@@ -42,7 +42,8 @@ def run(arguments: list[str]) -> int:
     except TyperException as error:
         message = error.format_message()
         if message:
-            asked = getattr(getattr(error, "ctx", None), "command_path", "ecoalign")
+            given = f"ecoalign {arguments[0]}" if arguments else "ecoalign"
+            asked = getattr(getattr(error, "ctx", None), "command_path", given)
             text = f"{message} (try: {asked} --help)"
             as_json = "--json" in arguments
             report(type(error).__name__, text, error.exit_code, as_json=as_json)

@@ -14,7 +14,7 @@ from typer import Argument, Option
 
 from ecoalign.cli._errors import REFUSED, report_interrupt
 from ecoalign.cli._options import STDIN, Json, Quiet, SettingsOptions, notice_of_toy
-from ecoalign.cli._question import earlier_run, read_question
+from ecoalign.cli._question import earlier_run, is_method, read_question
 from ecoalign.cli._signals import Ending, ended_by_signal
 from ecoalign.cli._text import amount, counted, print_json, say, tell
 from ecoalign.errors import EcoAlignError, InputError
@@ -110,8 +110,8 @@ class AskOptions:
         Option(
             "--budget",
             "-b",
-            help="The most to spend: tokens 8000, dollars '$0.02', time 5s, or several: "
-            "'8000,$0.02,5s'.",
+            help="The most to spend: tokens 8000 or 8k, dollars '$0.02' or 0.02usd, time 5s or "
+            "2m, or several: '8000,$0.02,5s'.",
             rich_help_panel="Model and money",
         ),
     ] = None
@@ -180,21 +180,24 @@ def _ask(options: AskOptions, ending: Ending) -> None:
         raise InputError("standard output is closed: there is nowhere to print the answer")
     quiet = options.quiet
     settings = options.settings.load(options.budget)
-    answerer = Answerer(settings)
-    names = _names(options, answerer)
-    query, images = read_question(
-        (*(options.images or ()), *(options.more_images or ())),
-        options.question,
-        system=options.system,
-        earlier=None if options.follow is None else earlier_run(options.follow),
-        quiet=quiet,
-    )
-    budget = answerer.budget_for(query)
-    if options.estimate:
-        from ecoalign.cli._estimate import tell_estimates
+    with ExitStack() as keys:
+        if options.estimate:
+            from ecoalign.cli._estimate import no_key_needed, tell_estimates
 
-        tell_estimates(answerer, query, names, budget, as_json=options.as_json)
-        return
+            keys.enter_context(no_key_needed(settings))
+        answerer = Answerer(settings)
+        names = _names(options, answerer)
+        query, images = read_question(
+            (*(options.images or ()), *(options.more_images or ())),
+            options.question,
+            system=options.system,
+            earlier=None if options.follow is None else earlier_run(options.follow),
+            quiet=quiet,
+        )
+        budget = answerer.budget_for(query)
+        if options.estimate:
+            tell_estimates(answerer, query, names, budget, as_json=options.as_json)
+            return
     allowed = _allowed(answerer, query, budget, names)
     if not quiet:
         notice_of_toy(settings)
@@ -229,13 +232,18 @@ def _names(options: AskOptions, answerer: Answerer) -> list[str]:
     Raises:
         SettingsError: one of them does not exist.
     """
-    chosen = options.method or "ecoalign"
+    from ecoalign.methods import METHODS
+    from ecoalign.settings import unknown_name
+
+    chosen = (options.method or "ecoalign").strip()
     others = [] if options.compare is None else options.compare.split(",")
     names = [name.strip() for name in others if name.strip()] or ["base"] * len(others)
     names = [name for name in dict.fromkeys(names) if name != chosen]
     if others and not names:
         names = [name for name in ("base", "ecoalign") if name != chosen]
     for name in (*names, chosen):
+        if not is_method(name):
+            raise unknown_name("method", name, METHODS, "command line")
         answerer.method(name)
     return [*names, chosen]
 
@@ -346,7 +354,13 @@ class _Run:
         if self.options.as_json:
             print_json(result_json(result, kept[0] if kept else None))
             return
+        # Where both streams are one screen, the answer stands out.
+        apart = not self.options.quiet and sys.stdout.isatty() and sys.stderr.isatty()
+        if apart:
+            say("")
         tell(result.answer)
+        if apart:
+            say("")
         if self.options.quiet:
             return
         for line in receipt(result):

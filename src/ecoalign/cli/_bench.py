@@ -41,14 +41,26 @@ def run_experiment(
     ],
     settings: SettingsOptions,
     suite: Annotated[
-        str | None, Option(help="The suite; world by default. See: ecoalign bench list")
+        str | None,
+        Option(
+            help="The suite; world by default, see: ecoalign bench list. Or a file of your own "
+            "(.jsonl, .json, .csv, .tsv, .parquet), or a folder with images and questions.",
+            metavar="NAME|FILE|DIR",
+        ),
     ] = None,
     path: Annotated[
         Path | None, Option(help="The suite's files, as its authors publish them.")
     ] = None,
     split: Annotated[
         str | None,
-        Option(help="For suite world: test (the default) or dev. For population: all, dev, test."),
+        Option(
+            help="Of your own file: any in it. Of world: test (the default) or dev. Of population: "
+            "all, dev, test."
+        ),
+    ] = None,
+    rubric: Annotated[
+        Path | None,
+        Option(help="For your own file: how a judge grades, in a file of text."),
     ] = None,
     suite_option: Annotated[
         list[str] | None,
@@ -117,6 +129,8 @@ def run_experiment(
 
     ecoalign bench run ablation --split dev --limit 200
 
+    ecoalign bench run main --suite data.csv --model openai:gpt-4o --methods ecoalign
+
     ecoalign bench run main --suite siuo --path SIUO/ --model openai:gpt-4o --judge openai:gpt-4o
     """
     from ecoalign.bench import BenchOptions, Session
@@ -125,6 +139,7 @@ def run_experiment(
         "--suite": suite,
         "--path": path,
         "--split": split,
+        "--rubric": rubric,
         "--suite-option": suite_option,
         "--methods": methods,
         "--preset": settings.preset,
@@ -140,13 +155,14 @@ def run_experiment(
         "--limit": limit,
         "--repeats": None if repeats == 1 else repeats,
     }
+    more = [] if rubric is None else [f"rubric={rubric}"]
     options = BenchOptions(
         experiment=experiment,
         settings=settings.load(),
         suite=suite,
         path=path,
         split=split,
-        suite_options=suite_option or (),
+        suite_options=[*(suite_option or ()), *more],
         methods=methods or (),
         judges=judge or (),
         judge_base_url=judge_base_url,
@@ -191,6 +207,10 @@ def _run(session: Session, *, as_json: bool, quiet: bool) -> BenchProgress:
 
     bars: list[Bar] = []
 
+    if not quiet:
+        for note in session.notes:
+            say(note)
+
     def begun(progress: BenchProgress) -> None:
         if progress.before and not quiet:
             say(f"{progress.before} of {progress.total} rows are there already")
@@ -221,7 +241,7 @@ def _run(session: Session, *, as_json: bool, quiet: bool) -> BenchProgress:
 def _json(
     session: Session, progress: BenchProgress, rows: Sequence[Row], summaries: Sequence[Summary]
 ) -> dict[str, object]:
-    manifest, own = session.manifest, _headline(session, rows)
+    manifest, own = session.manifest, _own(session, rows)
     told = ("experiment", "suite", "split", "model", "judges", "samples", "command")
     return {
         **{name: manifest[name] for name in told},
@@ -233,7 +253,8 @@ def _json(
         "totals": session.totals(),
         "variants": [summary.to_json() for summary in summaries],
         **({"table": [dict(zip(own[0], row, strict=True)) for row in own[1:]]} if own else {}),
-        **({} if session.experiment.further is None else {"groups": _by_group(summaries)}),
+        "groups": _by_group(summaries),
+        "notes": session.notes,
     }
 
 
@@ -265,23 +286,20 @@ _ENDINGS = ("drafted", "searched", "refused", "budget")
 
 
 def _show(session: Session, rows: Sequence[Row], summaries: Sequence[Summary]) -> None:
-    shown = [_headline(session, rows) or _usual(summaries)]
-    if session.experiment.further is not None:
-        shown.append(_own_figures(session.totals()))
-    for cells in shown:
-        for line in table(cells, "<" + ">" * (len(cells[0]) - 1)):
-            tell(line)
+    cells = _own(session, rows) or _usual(summaries)
+    for line in table(cells, "<" + ">" * (len(cells[0]) - 1)):
+        tell(line)
     say(f"rows and report: {session.out / 'report.html'}")
 
 
-def _headline(session: Session, rows: Sequence[Row]) -> list[tuple[str, ...]]:
+def _own(session: Session, rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """The experiment's own table, its headings first; empty if it has none."""
-    if not (session.experiment.headline and rows):
+    if session.experiment.table is None or not rows:
         return []
-    from ecoalign.bench.report import RunData, headline
+    from ecoalign.bench.report import RunData, own_table
 
-    own = headline(RunData(rows, session.manifest), session.experiment.headline)
-    return [own.columns, *own.rows]
+    own = own_table(RunData(rows, session.manifest))
+    return [] if own is None else [own.columns, *own.rows]
 
 
 def _usual(summaries: Sequence[Summary]) -> list[tuple[str, ...]]:
@@ -309,16 +327,6 @@ def _usual(summaries: Sequence[Summary]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _own_figures(totals: Mapping[str, Mapping[str, float]]) -> list[tuple[str, ...]]:
-    """The figures of an experiment's own suite: a line for each variant."""
-    names = list(dict.fromkeys(name for figures in totals.values() for name in figures))
-    lines = [
-        (variant, *(f"{figures[name]:,.1f}" if name in figures else "-" for name in names))
-        for variant, figures in totals.items()
-    ]
-    return [("", *names), *lines]
-
-
 @command(app, "report")
 def write_report_again(
     folder: Annotated[Path, Argument(help="The folder of a run, or one with several runs in it.")],
@@ -339,6 +347,30 @@ def write_report_again(
             tell(str(path))
 
 
+@command(app, "init")
+def write_example(
+    folder: Annotated[Path, Argument(help="The folder to write to; made if need be.")] = Path(
+        "my-bench"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Write a small benchmark of your own to start from: ten questions, their images, a rubric.
+
+    It runs at once on the embedded model, with the command that is printed. Each line of its
+    data.jsonl shows something else that a line can say. Nothing that is there is overwritten.
+    """
+    from ecoalign.bench import write_starter
+
+    files = write_starter(folder)
+    run = shlex.join(["ecoalign", "bench", "run", "main", "--suite", str(files[0])])
+    if as_json:
+        print_json({"files": [str(path) for path in files], "command": run})
+        return
+    for path in files:
+        say(f"wrote {path}")
+    tell(run)
+
+
 @command(app, "list")
 def list_all(as_json: Json = False) -> None:
     """Show all experiments, suites and methods, a line each."""
@@ -357,3 +389,4 @@ def list_all(as_json: Json = False) -> None:
         tell(title)
         for line in table(list(entries.items()), "<<"):
             tell(f"  {line}")
+    tell("Your own questions: --suite FILE; an example of one: ecoalign bench init")

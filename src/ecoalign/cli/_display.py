@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ecoalign._text import short
 from ecoalign.cli._text import amount, counted, say
-from ecoalign.trace import Node, Option, Story
+from ecoalign.trace import Node, Option, Story, mark_word
 from ecoalign.trace.events import (
     ActionFailed,
     ActionsChosen,
@@ -23,6 +23,7 @@ from ecoalign.trace.events import (
     RunFailed,
     ThoughtAdded,
 )
+from ecoalign.trace.look import KINDS, MARKS
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -36,6 +37,9 @@ _DUMB = {"dumb", "unknown"}
 
 _WORDLESS = {"unsafe", "merged"}
 """The marks of thoughts whose words are not shown."""
+
+_SHOWN = {"path", "answer"}
+"""The marks that are seen without a word: such rows are bold and have a star."""
 
 _LEFT = 16
 """Rows of the tree that is left behind."""
@@ -222,7 +226,8 @@ def _row(one: Node | Option, story: Story, *, wide: bool) -> Iterator[tuple[str,
     """The words of a row, each with its style."""
     if isinstance(one, Option):
         words = short(one.text, 60)
-        yield f"{one.kind}{words and f' {words}'} ... under way", "dim italic"
+        kind = "refusal" if one.kind == "refuse" else one.kind
+        yield f"{KINDS.get(kind, kind)}{words and f' {words}'} ... under way", "dim italic"
         return
     marks = set(one.marks)
     best = "bold" if "path" in marks else ""
@@ -231,16 +236,12 @@ def _row(one: Node | Option, story: Story, *, wide: bool) -> Iterator[tuple[str,
         if one.safety is not None:
             yield f"  judged {one.safety:+.2f}", _colour(one, story)
         return
-    yield f"{'* ' if best else ''}{one.kind}", best
+    yield f"{'* ' if best else ''}{KINDS.get(one.kind, one.kind)}", best
     if one.safety is not None and one.utility is not None:
         yield f"  safety {one.safety:+.2f}", _colour(one, story)
         cost = f"  {one.cost:,.0f} tokens" if wide else ""
         yield f"  utility {one.utility:.2f}{cost}", best or "dim"
-    told: list[str] = [word for word in ("draft", "fused", "confirmed") if word in marks]
-    if "merged" in marks:
-        told.append(f"merged into {one.into}")
-    elif "pruned" in marks:
-        told += ["unsafe, cut"] if "unsafe" in marks else ["cut"]
+    told = [mark_word(one, mark) for mark in MARKS if mark in marks - _SHOWN]
     if told:
         yield f"  [{', '.join(told)}]", ""
     if not marks & _WORDLESS:
@@ -249,7 +250,8 @@ def _row(one: Node | Option, story: Story, *, wide: bool) -> Iterator[tuple[str,
 
 def _colour(node: Node, story: Story) -> str:
     assert node.safety is not None  # noqa: S101 - asked for nodes that have one
-    return "green" if node.safety >= float(story.run.get("threshold", 0.0)) else "red"
+    # Told apart by every kind of sight; the row says it in words, too.
+    return "cyan" if node.safety >= float(story.run.get("threshold", 0.0)) else "dark_orange"
 
 
 # Live ---------------------------------------------------------------------------------------------

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ecoalign.cli._text import amount, print_json, rich_console, rich_table, say, tell
 from ecoalign.methods import Answerer, estimate
+from ecoalign.models import PROVIDERS, provider_of
 
 if TYPE_CHECKING:
     from ecoalign.budget import Amount, Budget
     from ecoalign.methods import Estimate
     from ecoalign.query import Query
+    from ecoalign.settings import Role, Settings
+
+
+@contextmanager
+def no_key_needed(settings: Settings) -> Iterator[None]:
+    """As nobody is asked, a model can be opened without its key: a word that is no key stands for
+    one that is missing, and is taken away again."""
+    names = list[str]()
+    asked: tuple[tuple[Role, str], ...] = (
+        ("model", settings.model),
+        ("evaluator", settings.evaluator),
+    )
+    for role, spec in asked:
+        if spec == "self":
+            continue
+        way = settings.reach(spec, role)
+        provider = provider_of(way.spec)[0] or PROVIDERS["openai"]
+        name = provider.key_env if way.key_env is None else way.key_env
+        if name and not os.environ.get(name, "").strip():
+            names.append(name)
+    os.environ.update(dict.fromkeys(names, "none-as-nobody-is-asked"))
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
 
 
 def tell_estimates(

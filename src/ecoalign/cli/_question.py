@@ -48,17 +48,30 @@ def with_values(arguments: Sequence[str]) -> list[str]:
                 names.append(waiting.pop(0))
             word = f"--compare={','.join(names)}"
         elif word == "--continue":
-            trace = waiting and _TRACE.fullmatch(waiting[0]) and not waiting[0].startswith("-")
-            word = f"--continue={waiting.pop(0) if trace else LAST}"
+            word = f"--continue={waiting.pop(0) if waiting and _is_trace(waiting[0]) else LAST}"
         given.append(word)
     return given
 
 
+def _is_trace(word: str) -> bool:
+    """Whether it is named as traces are, or is a file that begins as they do."""
+    if word.startswith("-"):
+        return False
+    if _TRACE.fullmatch(word):
+        return True
+    try:
+        with Path(word).open("rb") as file:
+            return file.read(9).startswith(b'{"event"')
+    except (OSError, ValueError):
+        return False
+
+
 def _names_methods(word: str) -> bool:
-    return any(_is_method(name) for name in word.split(",")) and not Path(word).is_file()
+    return any(is_method(name) for name in word.split(",")) and not Path(word).is_file()
 
 
-def _is_method(name: str) -> bool:
+def is_method(name: str) -> bool:
+    """Whether a name is one of a method, or has the form of one."""
     from ecoalign.methods import METHODS
 
     return name in METHODS or re.fullmatch(r"best-of-[0-9]+|ecoalign:\S+", name) is not None
@@ -137,11 +150,12 @@ def _check_order(images: Sequence[str], asked: str) -> None:
     bare = [name for name in missing if not re.search(r"[./\\:]", name)]
     if not bare:
         return
-    near = difflib.get_close_matches(bare[0], _method_names(), n=1, cutoff=0.75)
-    if near and len(bare) == 1:
-        raise InputError(
-            f"there is no image file {bare[0]!r}, nor such a method; did you mean {near[0]!r}?"
-        )
+    for word in (*bare, asked):
+        # `--compare NAME` leaves a name that it does not know among the words.
+        if near := difflib.get_close_matches(word, _method_names(), n=1, cutoff=0.75):
+            raise InputError(
+                f"there is no method {word!r}, nor an image file; did you mean {near[0]!r}?"
+            )
     if len(images) > 1:
         raise InputError(
             f"there is no image file {bare[0]!r}; if it is a word of the question, put the whole "

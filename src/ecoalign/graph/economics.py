@@ -239,10 +239,12 @@ def prospect_value(
 
     Args:
         safeties: s of the action and of each step after it, in [-1, 1].
-        utilities, costs: their u >= 0 and c >= 0, as many.
+        utilities: their u >= 0, as many.
+        costs: their c >= 0, as many.
         delta: the time value of compute, in (0, 1].
         horizon: how many steps beyond the action count, >= 0.
-        economy, price: see `worth`.
+        economy: see `worth`.
+        price: see `worth`.
 
     Returns:
         The value; minus infinity if the action itself has s < 0.

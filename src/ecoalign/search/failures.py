@@ -32,9 +32,12 @@ def cause_of(error: EcoAlignError) -> str:
 
 
 def is_outage(error: EcoAlignError) -> bool:
-    """Whether a server was to blame: it is not there, too slow, overrun, broken or misused. An
-    answer that a filter withheld, or that cannot be read, is none."""
-    return isinstance(error, ModelError) and error.fault not in {"filtered", "bad-response"}
+    """Whether a server was to blame: it is not there, too slow, overrun, broken or misused.
+
+    Where its filter withheld an answer, nothing is broken; where a stage cannot use an answer that
+    came as it should, only the model's words are. Such an error has no role: no call failed.
+    """
+    return isinstance(error, ModelError) and error.fault != "filtered" and error.role is not None
 
 
 def raise_if_rejected(error: EcoAlignError | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ecoalign.trace._alignment import Alignment, Trace
 from ecoalign.trace._critical_path import critical_path
-from ecoalign.trace._drawing import drawing
+from ecoalign.trace._drawing import drawing, mark_word
 from ecoalign.trace._files import TraceWriter, read_trace
 from ecoalign.trace._layout import layout
 from ecoalign.trace._recorder import Recorder
@@ -25,6 +25,7 @@ __all__ = [
     "drawing",
     "html_table",
     "layout",
+    "mark_word",
     "read_trace",
     "stream_events",
 ]

@@ -31,7 +31,7 @@ def test_which_benchmarks_need_a_judge(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("mmbench", {}, "unknown suite 'mmbench'; there are: world, mm-safetybench"),
+        ("mmbench", {}, "unknown suite 'mmbench': did you mean 'mssbench'"),
         ("siuo", {"tiny": True}, "siuo has no option 'tiny'; it has answers"),
         ("ocrbench", {"x": 1}, "it has none"),
         ("siuo", {"answers": "0"}, "number from 1, not '0'"),

@@ -70,6 +70,8 @@ def test_legacy_integers_have_no_decimals() -> None:
         (CHOICE, "140°", "140°"),
         (CHOICE, "B", "B"),
         (CHOICE, " (C). ", "C"),
+        (CHOICE, "**B**", "B"),
+        (CHOICE, "The answer is: $B$.", "B"),
         (CHOICE, "D", None),
         (CHOICE, "a", None),
         (CHOICE, "B it is", None),

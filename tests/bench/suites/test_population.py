@@ -203,10 +203,13 @@ def test_a_run_tells_mean_and_worst_case(tmp_path: Path) -> None:
     session = Session(options)
     session.run()
     assert {row.group for row in session.rows()} == {lvlm.name for lvlm in profiles_of("test")}
-    totals = session.totals()
-    assert list(totals) == ["base", "cot"]
-    assert totals["base"]["x Base, worst"] == 1.0
-    assert totals["cot"]["useful, worst"] <= totals["cot"]["useful, mean"]
+    assert list(session.totals()) == ["base", "cot"]
+    table = session.table()
+    assert table is not None
+    base, cot = table.rows
+    assert [base["variant"], cot["variant"]] == ["base", "cot"]
+    assert base["x Base, worst"] == 1.0
+    assert cot["useful, worst"] <= cot["useful, mean"]  # type: ignore[operator]
     assert "x Base, worst" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.bench.suites import mm_safetybench, mmstar, mssbench, ocrbench, siuo
+from ecoalign.bench.suites._rules import last_letter
 from ecoalign.bench.suites.siuo import Verdicts
 
 
@@ -94,7 +95,7 @@ def test_mmstar_without_a_letter_is_never_right() -> None:
     ],
 )
 def test_siuo_last_letter(text: str, letter: str | None) -> None:
-    assert siuo.last_letter(text) == letter
+    assert last_letter(text) == letter
 
 
 def test_siuo_majorities() -> None:

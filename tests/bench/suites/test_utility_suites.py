@@ -172,6 +172,14 @@ async def test_mmstar_in_both_formats(tmp_path: Path, publish: Callable[[Path], 
     }
 
 
+@pytest.mark.parametrize("answer", ["**B**", "[B]", "$B$", "Answer: B", "The answer is: (B)"])
+async def test_mmstar_letters_and_what_is_put_around_them(tmp_path: Path, answer: str) -> None:
+    suite = open_suite("mmstar", mmstar_tsv(tmp_path))
+    first, second, _ = suite.samples()
+    assert (await suite.score(second, answer, False, None)).label == "right"
+    assert (await suite.score(first, answer, False, None)).label == "wrong"
+
+
 def test_mmstar_options_in_columns_are_asked_too(tmp_path: Path) -> None:
     row = dict(
         zip(("index", "question", "answer", "category", "l2_category"), STARS[0], strict=True)
@@ -376,6 +384,38 @@ async def test_mathvista_several_judges(
     assert score.label == label
     assert score.useful == float(label == "right")
     assert suite.totals([(whole, score)])["unusable"] == (100.0 if label == "unusable" else 0.0)
+
+
+DECORATED = ("B", "(B)", "B.", "**B**", "[B]", "'B'", "$B$", "b", "Option B", "Answer: B", "(B) y")
+
+
+@pytest.mark.parametrize("reply", [*DECORATED, "The answer is B.", r"$\boxed{B}$", "y", "**y**"])
+async def test_mathvista_letters_and_what_is_put_around_them(tmp_path: Path, reply: str) -> None:
+    _, choice = first(tmp_path)
+    suite = open_suite("mathvista", tmp_path)
+    score = await suite.score(choice, "it is the second", False, Extractor(reply))
+    assert (score.label, score.detail["prediction"]) == ("right", "y")
+
+
+@pytest.mark.parametrize("reply", ["**14**", "14.", "$14$", "Answer: 14", "14.0", "1,4e1"])
+async def test_mathvista_numbers_and_what_is_put_around_them(tmp_path: Path, reply: str) -> None:
+    row = problem("1", answer="14", image="images/1.png")
+    suite = open_suite("mathvista", put(tmp_path / "testmini.json", [row]))
+    score = await suite.score(suite.samples()[0], "some", False, Extractor(reply))
+    assert score.label == ("wrong" if reply == "1,4e1" else "right")
+
+
+@pytest.mark.parametrize("reply", ["none", "None.", "**none**", "N/A", "", "D", "Option C"])
+@pytest.mark.parametrize("right", ["long", "s"])
+async def test_mathvista_no_answer_is_no_choice(tmp_path: Path, reply: str, right: str) -> None:
+    """Not the nearest one, which for silence is the shortest."""
+    row = problem("1", question_type="multi_choice", answer_type="text", answer=right)
+    suite = open_suite(
+        "mathvista", put(tmp_path / "testmini.json", [{**row, "choices": ["long", "s"]}])
+    )
+    (sample,) = suite.samples()
+    assert (await suite.score(sample, "I cannot tell.", True, Extractor(reply))).label == "wrong"
+    assert (await suite.score(sample, "", False, None)).label == "wrong"
 
 
 async def test_mathvista_without_a_judge_what_is_not_outright_is_unusable(tmp_path: Path) -> None:

@@ -380,26 +380,23 @@ def test_a_stream_that_breaks_ends_with_an_error(gateway: Served, upstream: Mood
             next(stream)
 
 
-def test_a_search_whose_upstream_goes_away_fails_closed(gateway: Served, upstream: Moods) -> None:
+def test_a_search_whose_upstream_goes_away_is_an_error(gateway: Served, upstream: Moods) -> None:
     """Its scan and its draft are well, then the upstream is gone: nothing unscored comes out, and
-    the hint says that the model failed."""
+    nothing is refused in the name of safety."""
 
     def mood(request: Received) -> Reply:
         first = len(upstream.server.received) <= 2
         return well_behaved(request) if first else Reply({}, 500)
 
     upstream.mood = mood
-    reply = gateway.post(_question(stream=True))
-    assert reply.status_code == 200
-    events = [line for line in reply.text.splitlines() if line.startswith("data: {")]
-    told = json.loads(events[-1].removeprefix("data: "))["ecoalign"]
-    assert (told["refused"], told["stop_reason"]) == (True, "fail-closed")
-    assert "the model failed (server)" in told["hint"]
-    assert "42" not in "".join(
-        choice["delta"].get("content") or ""
-        for event in events
-        for choice in json.loads(event.removeprefix("data: "))["choices"]
-    )
+    failed = gateway.post(_question())
+    assert failed.status_code == 502
+    assert _error(failed)["code"] == "model_server"
+    assert "42" not in failed.text
+    upstream.server.received.clear()
+    streamed = gateway.post(_question(stream=True))
+    assert "model_server" in streamed.text
+    assert "42" not in streamed.text
 
 
 def test_an_upstream_that_is_down(tmp_path_factory: pytest.TempPathFactory) -> None:

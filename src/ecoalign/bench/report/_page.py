@@ -76,6 +76,9 @@ def _sentence(text: str) -> str:
 _KINDS: Mapping[str, Callable[[Row], bool]] = {
     "Unsafe answers": lambda row: row.score is not None and row.score.safe is False,
     "Harmless questions refused": lambda row: bool(row.score and row.score.refused_harmless),
+    "Answers that are not right": lambda row: bool(
+        row.score and row.score.useful is not None and row.score.useful < 1
+    ),
     "Failures": lambda row: row.failure is not None,
 }
 
@@ -93,7 +96,9 @@ def _examples(run: RunData) -> list[tuple[str, int, list[tuple[str, str, str]]]]
 
 def _example(row: Row) -> tuple[str, str, str]:
     shown = row.failure.message if row.failure is not None else row.answer
-    return f"{row.key.variant} · {row.key.sample}", _cut(row.question), _cut(shown)
+    known = [] if row.score is None else row.score.detail.get("known")
+    right = f" (right: {' | '.join(map(str, known))})" if isinstance(known, list) and known else ""
+    return f"{row.key.variant} · {row.key.sample}", _cut(row.question + right), _cut(shown)
 
 
 def _cut(text: str) -> str:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ecoalign.bench._experiments import EXPERIMENTS
 from ecoalign.bench._judges import judge_agreement
 from ecoalign.bench._metrics import (
     ENDINGS,
     MEASURES,
     SCORED,
     SHARES,
+    Cell,
     Estimate,
     Summary,
-    binomial,
     correlation,
     per_sample,
     slope,
 )
-from ecoalign.bench.suites.judge_noise import WRITERS
 
 if TYPE_CHECKING:
     from ecoalign.bench._rows import Row
@@ -108,9 +108,11 @@ class Table:
 
 def tables(run: RunData) -> list[Table]:
     """Every table of a run; those that would be empty are left out."""
-    made = [make(run) for make in _HEADLINES.values()]
-    made += [_results(run), _official(run), _costs(run), _differences(run), _stages(run)]
-    made += [_stops(run), _agreement(run)]
+    own = own_table(run)
+    made = [_results(run), _endings(run)]
+    made = [own, *made] if own else [*made, _official(run)]
+    made += [_rules(run), _costs(run), _differences(run), _stages(run), _stops(run)]
+    made.append(_agreement(run))
     if "groups" in run.figures:
         made += _groups(run)
     if "latency" in run.figures:
@@ -118,9 +120,21 @@ def tables(run: RunData) -> list[Table]:
     return [table for table in made if len(table.columns) > 1 and table.rows]
 
 
-def headline(run: RunData, name: str) -> Table:
-    """The table of a run that its command prints; `name` is the experiment's `headline`."""
-    return _HEADLINES[name](run)
+def own_table(run: RunData) -> Table | None:
+    """The table of the experiment's own, which its command prints; None if it has none."""
+    experiment = EXPERIMENTS.get(run.experiment)
+    if experiment is None or experiment.table is None:
+        return None
+    made = experiment.table(run.rows, run.given)
+    names = tuple(dict.fromkeys(name for row in made.rows for name in row))
+    rows = tuple(tuple(_cell(row.get(name)) for name in names) for row in made.rows)
+    return Table("own", made.title, names, rows, made.note)
+
+
+def _cell(value: Cell | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or NONE
+    return with_interval("safety", value) if isinstance(value, Estimate) else number(value)
 
 
 def _by_variant(
@@ -138,13 +152,6 @@ def _by_variant(
 
 
 def _results(run: RunData) -> Table:
-    known = {name for one in run.summaries for name in one.estimates}
-    endings = [name for ending in ENDINGS if (name := f"ended_{ending}") in known]
-
-    def ended(one: Summary, name: str) -> str:
-        estimate = one.estimates.get(name)
-        return NONE if estimate is None else percent(estimate.value)
-
     def share(estimate: Estimate | None, name: str) -> str:
         return with_interval(name, estimate) + (f" n={estimate.n}" if estimate else "")
 
@@ -152,29 +159,38 @@ def _results(run: RunData) -> Table:
         run,
         "results",
         "Safety, utility and cost",
-        (
-            *(HEADINGS[name] for name in (*SCORED, *endings)),
-            "all tokens, Base = 1",
-            "output tokens, Base = 1",
-            "rows",
-            "failed",
-            "budget too small",
-            "no verdict",
-        ),
+        (*(HEADINGS[name] for name in SCORED), "all tokens, Base = 1", "output tokens, Base = 1"),
         lambda one: (
             *(share(one.estimates.get(name), name) for name in SCORED),
-            *(ended(one, name) for name in endings),
             with_interval("tokens_ratio", one.tokens_ratio),
             with_interval("output_ratio", one.output_ratio),
-            str(one.rows),
-            str(one.failed),
-            str(one.too_small),
-            str(one.unusable + one.pending),
         ),
         "In brackets 95 % intervals: percentile bootstrap over samples; the exact binomial one "
-        "where all samples agree. n: samples on which the question arises. Failed samples and "
-        "those without a usable verdict are in no share; an answer that the budget did not allow "
-        "counts as an empty one."
+        "where all samples agree. n: samples on which the question arises. Failed samples are in "
+        "no share; an answer that the budget did not allow counts as an empty one.",
+    )
+
+
+def _endings(run: RunData) -> Table:
+    known = {name for one in run.summaries for name in one.estimates}
+    endings = [name for ending in ENDINGS if (name := f"ended_{ending}") in known]
+
+    def ended(one: Summary, name: str) -> str:
+        estimate = one.estimates.get(name)
+        return NONE if estimate is None else percent(estimate.value)
+
+    return _by_variant(
+        run,
+        "endings",
+        "How the answers came about",
+        (*(HEADINGS[name] for name in endings), *_COUNTED),
+        lambda one: (
+            *(ended(one, name) for name in endings),
+            *(str(count) for count in (one.rows, one.failed, one.too_small)),
+            str(one.unusable + one.pending),
+        ),
+        "No verdict: what the judges said could not be read; by the rules of most benchmarks that "
+        "is not safe, or not useful."
         + (
             " Drafted: the draft stood; searched: an answer that the search found; refused: a "
             "refusal; ended by the budget: what there was when it ran out."
@@ -183,55 +199,38 @@ def _results(run: RunData) -> Table:
     )
 
 
-def _noise(run: RunData) -> Table:
-    """The experiment `judge-noise`: what comes out of the two writers, by the cell."""
+_COUNTED = ("rows", "failed", "budget too small", "no verdict")
 
-    def cells(one: str, given: Mapping[str, Any]) -> tuple[str, ...]:
-        groups = {writer: [r for r in run.of(one) if r.group == writer] for writer in WRITERS}
-        scores = {name: [r.score for r in rows if r.score] for name, rows in groups.items()}
-        leaked = [score.safe is False for score in scores["harmful"]]
-        refused = [score.refused_harmless is True for score in scores["harmless"]]
-        means = [
-            number(mean) if (mean := _mean(groups[writer], measure)) is not None else NONE
-            for measure in ("verdicts", "tokens")
-            for writer in WRITERS
-        ]
-        return (
-            str(given["method"]),
-            *(percent(float(given[name])) for name in ("p", "q")),
-            str(run.of(one)[0].budget),
-            *(
-                with_interval("safety", binomial(sum(each), len(each)))
-                for each in (leaked, refused)
-            ),
-            *means,
-            str(len(leaked)),
-        )
 
-    there = {row.key.variant for row in run.rows}
+def _rules(run: RunData) -> Table:
+    """For suites that score each question by a rule of its own: which one, and what came of it."""
+    by_rule: dict[str, dict[str, list[Row]]] = {}
+    for row in run.rows:
+        rule = row.score.detail.get("rule") if row.score is not None else None
+        if row.score is not None and isinstance(rule, str):
+            name = f"{rule}, guessed" if row.score.detail.get("guessed") is True else rule
+            by_rule.setdefault(name, {}).setdefault(row.key.variant, []).append(row)
+
+    def cell(rows: Sequence[Row], measure: str) -> str:
+        values = per_sample(rows, measure).values()
+        return percent(sum(values) / len(values)) if values else NONE
+
+    names = [one.variant for one in run.summaries]
+    rows = []
+    for rule, variants in by_rule.items():
+        measure = "safety" if rule in {"refusal", "judge of safety"} else "utility"
+        samples = {row.key.sample for each in variants.values() for row in each}
+        cells = (cell(variants.get(name, ()), measure) for name in names)
+        rows.append((rule, str(len(samples)), *cells))
     return Table(
-        "noise",
-        "What comes out where the judge errs",
-        (
-            *("method", "p, %", "q, %", "budget", "leaked, %", "over-refused, %"),
-            *(f"{what}, {writer}" for what in ("verdicts", "tokens") for writer in WRITERS),
-            "answers of each",
-        ),
-        tuple(cells(one, given) for one, given in run.given.items() if one in there),
-        "p: how likely a verdict is wrong, drawn anew for each; q: the share of texts about which "
-        "every verdict is wrong. Leaked: harmful answers of an always-harmful writer that came "
-        "out; over-refused: questions to an always-harmless one that got no answer. In brackets "
-        "95 % intervals (Wilson).",
+        "rules",
+        "Which rule scored what, right or safe, %",
+        ("rule", "n", *names),
+        tuple(rows),
+        "n: questions. Guessed: the file names no rule, and the known answer tells it. None: no "
+        "answer is known, only over-refusal is told. Refusal: a harmful request; safe is what "
+        "opens as a refusal. Judge: by the rubric, or of safety.",
     )
-
-
-_HEADLINES: Mapping[str, Callable[[RunData], Table]] = {"noise": _noise}
-"""By name, for experiments with a table of their own; it is empty for others."""
-
-
-def _mean(rows: Sequence[Row], measure: str) -> float | None:
-    values = [*per_sample(rows, measure).values()]
-    return sum(values) / len(values) if values else None
 
 
 def _costs(run: RunData) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -39,22 +40,32 @@ SUITES: Mapping[str, str] = {name: line for name, (_, line) in _CLASSES.items()}
 """The suites by name, a line each. All but `world` need the files of their authors."""
 
 
-def open_suite(name: str, path: str | Path | None = None, **options: object) -> Suite:
+def open_suite(name: str | Path, path: str | Path | None = None, **options: object) -> Suite:
     """The suite `name`. Its files are read by `samples`, not yet; nothing is ever downloaded.
 
     Args:
-        name: of `SUITES`.
-        path: file or folder, as the suite's class says; not for `world`.
-        options: world: `split` ("test" or "dev"); mm-safetybench: `kinds`, `scenarios`, `tiny`;
-            mssbench: `parts`; siuo: `answers`; mathvista: `legacy_int`. As Python values or as
-            text.
+        name: of `SUITES`; or a file of one's own (.jsonl, .json, .csv, .tsv, .parquet), or a folder
+            with images and questions, see `ecoalign.bench.suites.own`.
+        path: file or folder, as the suite's class says; not for `world` and for one's own.
+        options: one's own: `split`, `rule`, `tolerance`, `rubric`, `images`, `encoding`; world:
+            `split` ("test" or "dev"); mm-safetybench: `kinds`, `scenarios`, `tiny`; mssbench:
+            `parts`; siuo: `answers`; mathvista: `legacy_int`. As Python values or as text.
 
     Raises:
         InputError: the name or an option is unknown, an option's value is not allowed, or a path
             is missing.
     """
+    if is_own(name):
+        return _own(Path(name), path, options)
+    name = str(name)
     if name not in SUITES:
-        raise InputError(f"unknown suite {name!r}; there are: {', '.join(SUITES)}")
+        here = [one.name for one in Path().iterdir() if not one.name.startswith(".")]
+        near = difflib.get_close_matches(name, [*SUITES, *here], n=1, cutoff=0.7)
+        meant = f": did you mean {near[0]!r}?" if near else "."
+        raise InputError(
+            f"unknown suite {name!r}{meant} There are: {', '.join(SUITES)}; or name a file of your "
+            "own, data.jsonl or the like"
+        )
     module, _, class_name = _CLASSES[name][0].partition(".")
     cls: type[Any] = getattr(importlib.import_module(f"{__name__}.{module}"), class_name)
     suite: Suite
@@ -72,6 +83,33 @@ def open_suite(name: str, path: str | Path | None = None, **options: object) -> 
             "--path DIR. Nothing is downloaded"
         )
     suite = cls(Path(path), **_read_options(name, cls, options))
+    return suite
+
+
+def is_own(name: str | Path) -> bool:
+    """Whether that is a file or folder of one's own, there or not, and no name of a suite."""
+    if name in SUITES:
+        return False
+    return isinstance(name, Path) or bool(Path(name).suffix) or "/" in name or Path(name).exists()
+
+
+def _own(name: Path, path: str | Path | None, given: Mapping[str, object]) -> Suite:
+    from ecoalign.bench.suites.own import OwnData
+
+    if path is not None:
+        raise InputError(f"{str(name)!r} is the file itself: leave out --path")
+    known = [each.name for each in fields(OwnData) if each.name != "path"]
+    unknown = [option for option in given if option not in known]
+    if unknown:
+        raise InputError(
+            f"a suite of one's own has no option {', '.join(map(repr, unknown))}; it has "
+            f"{', '.join(known)}"
+        )
+    values: dict[str, Any] = {
+        option: Path(str(value)) if option in {"rubric", "images"} else str(value).strip()
+        for option, value in given.items()
+    }
+    suite: Suite = OwnData(name, **values)
     return suite
 
 

@@ -30,6 +30,7 @@ from ecoalign.bench.suites._base import (
     percents,
     unusable_percent,
 )
+from ecoalign.bench.suites._rules import as_number, bare, lone_letter
 from ecoalign.errors import InputError
 from ecoalign.query import Query
 
@@ -47,8 +48,6 @@ FACETS = (
 """What the official totals are broken down by, beside the average."""
 
 _BRACKETED = re.compile(r"\(([a-zA-Z])\)")
-
-_LETTER = re.compile(r"[(\[]?([A-Z])[)\].:]*")
 
 _HINTS = {
     "text": "and provide the correct option letter, e.g., A, B, C, D, at the end.",
@@ -139,9 +138,9 @@ def bare_answer(problem: Problem, response: str) -> str | None:
     if problem.multiple_choice:
         if response in problem.choices:
             return response
-        letter = _LETTER.fullmatch(response.strip())
-        if letter is not None and ord(letter.group(1)) - 65 < len(problem.choices):
-            return letter.group(1)
+        letter = lone_letter(response)
+        if letter is not None and 0 <= ord(letter) - 65 < len(problem.choices):
+            return letter
     try:
         if problem.answer_type == "integer":
             return str(int(response))
@@ -221,7 +220,8 @@ _COLUMNS = ("question", "answer", "question_type", "answer_type", "choices")
 
 _TYPES = frozenset({"text", "integer", "float", "list"})
 
-_NOTHING = "none"
+# What judges write for "none", which they are asked for.
+_NOTHING = frozenset({"", "none", "n/a", "no answer", "none given", "nothing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,8 @@ class MathVista:
     Attributes:
         path: the folder with `data/testmini.json` and `images/`, that file itself, parquet files
             or their folder (Hugging Face), or `MathVista_MINI.tsv` (VLMEvalKit).
-        legacy_int: read integers as the first release did, to compare with its results.
+        legacy_int: score as the published result files were: integers as the first release read
+            them, and the nearest choice also for silence and for a letter that no choice has.
     """
 
     name: ClassVar[str] = "mathvista"
@@ -290,7 +291,9 @@ class MathVista:
         """Right if the answer's final value, in its official form, is the true one.
 
         A bare answer is taken as it is; else the judges extract it, and without
-        one that answers the label is "unusable", which counts as wrong.
+        one that answers the label is "unusable", which counts as wrong. No answer is no choice:
+        the published script, which takes the nearest one unless it is told to
+        `--ignore_empty_extractions`, gives points for silence.
         """
         problem = problem_of(sample.facts)
         outright = bare_answer(problem, answer)
@@ -313,13 +316,16 @@ class MathVista:
         return Score(label, useful=float(right), detail=detail)
 
     def _normalised(self, problem: Problem, extraction: str) -> str | None:
+        if problem.multiple_choice and not (self.legacy_int or extraction.strip()):
+            return None
         return normalised(problem, extraction, legacy_int=self.legacy_int)
 
     async def _extracted(self, problem: Problem, answer: str, ask: Ask | None) -> list[str | None]:
         if ask is None:
             return []
         replies = await ask(extraction_prompt(problem, answer), None)
-        return [reply if reply is None else _read(reply) for reply in replies]
+        read = _as_published if self.legacy_int else _read
+        return [reply if reply is None else read(problem, reply) for reply in replies]
 
     def totals(self, scored: Sequence[tuple[Sample, Score]]) -> dict[str, float]:
         """Percent right: "accuracy", and by facet and value ("task/math word problem")."""
@@ -351,7 +357,29 @@ def _problem(entry: Entry) -> Problem:
     return Problem(question, kind, answer_type, choices, unit or None, precision)
 
 
-def _read(reply: str) -> str:
-    """The extracted answer in a judge's reply; "" for none."""
+def _as_published(problem: Problem, reply: str) -> str:
     text = reply.strip().strip("`").strip()
-    return "" if text.lower().rstrip(".") == _NOTHING else text
+    return "" if text.lower().rstrip(".") == "none" else text
+
+
+def _read(problem: Problem, reply: str) -> str:
+    """The extracted answer in a judge's reply, without what is put around it; "" for none.
+
+    A letter that no choice has is none, too: the nearest choice would be another one.
+    """
+    text = reply.strip().strip("`").strip()
+    if text in problem.choices:
+        return text
+    said = bare(text)
+    if said.lower() in _NOTHING:
+        return ""
+    if problem.multiple_choice:
+        if said in problem.choices:
+            return said
+        letter = (lone_letter(text) or "").upper()
+        if letter:
+            return letter if ord(letter) - 65 < len(problem.choices) else ""
+        return text
+    if problem.answer_type in {"integer", "float"} and as_number(said) is not None:
+        return said.replace(",", "").rstrip("% ").lstrip("$\u20ac\u00a3 ")
+    return text

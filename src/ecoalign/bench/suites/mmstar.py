@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from ecoalign.bench._files import Entry, read_parquet, read_tsv, table_files
 from ecoalign.bench.suites._base import Ask, Sample, Score, entry_query, graded, percents
+from ecoalign.bench.suites._rules import lone_letter
 from ecoalign.errors import InputError
 
 CAPABILITIES = (
@@ -78,8 +79,10 @@ class MMStar:
         return Sample(index, category, entry_query(_asked(entry), entry), facts)
 
     async def score(self, sample: Sample, answer: str, refused: bool, ask: Ask | None) -> Score:
-        """Right if the answer opens with the right letter; no judge."""
-        return graded(is_right(answer, sample.facts["answer"]), refused=refused)
+        """Right if the answer opens with the right letter; no judge. A letter alone is taken out
+        of what is put around it first, as in "**B**": the official rule does not see it there."""
+        written = lone_letter(answer) or answer
+        return graded(is_right(written, sample.facts["answer"]), refused=refused)
 
     def totals(self, scored: Sequence[tuple[Sample, Score]]) -> dict[str, float]:
         """Percent right: "final score", by core capability, and by axis ("math/geometry")."""
