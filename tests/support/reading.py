@@ -152,7 +152,6 @@ class Reader:
             home,
             PATH=path,
             OPENAI_BASE_URL=url,
-            ECOALIGN_PRICES=PRICES,
             BROWSER="true",
             NO_COLOR="1",
             **keys,
@@ -199,7 +198,7 @@ class Reader:
             stderr=errors,
             text=True,
             cwd=self.home,
-            env=self._environment,
+            env=self._environment if line.way == "run" else self.variables,
             timeout=WAIT,
             check=False,
         )
@@ -219,7 +218,8 @@ class Reader:
 
     @property
     def variables(self) -> dict[str, str]:
-        return self._environment
+        """The environment of what asks a server of ours."""
+        return self._environment | {"ECOALIGN_PRICES": PRICES}
 
 
 @contextmanager
@@ -323,7 +323,8 @@ def read(page: Path, home: Path) -> Iterator[tuple[Block, str]]:
 
 
 def steady(text: str) -> str:
-    """What is said, without what differs from run to run: times, and blanks at the ends."""
+    """What is said, without what differs from run to run: times, ids, and blanks at the ends."""
+    text = re.sub(r"\beco-[0-9a-f]{10}\b", "ID", text)
     text = re.sub(r"\b\d+(\.\d+)? (ms|s)\b|(?<=  )\d+\.\d *$", "TIME", text, flags=re.MULTILINE)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
