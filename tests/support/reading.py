@@ -28,6 +28,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
+import pyarrow.parquet
 import typer
 from command import KEY, ROOT, environment
 from documented import PAGES, Block, Command, blocks, commands
@@ -100,7 +101,9 @@ HOW = [
     How(r"ecoalign ask ", "run"),
     How(r"ecoalign probe ", "asks"),
     How(r"ecoalign (doctor|replay|keys|show|view|history) ?", "run"),
-    # Benchmarks.
+    # Many questions.
+    How(rf"ecoalign batch .*({_LOCAL}|openai:)", "asks"),
+    How(r"ecoalign batch ", "run"),
     How(r"ecoalign bench run .*--suite photos/", "asks"),
     How(r"ecoalign bench run .*--path", "options", "tests/bench/suites reads published files"),
     How(r"ecoalign bench run ", "smaller", "the whole of it takes minutes", more=("--limit", "1")),
@@ -286,7 +289,7 @@ def parse(command: Command) -> None:
 
 
 def folder(home: Path) -> None:
-    """Make `home` a folder as a reader has it: examples/, and pictures of one's own."""
+    """Make `home` a folder as a reader has it: examples/, pictures and tables of one's own."""
     shutil.copytree(ROOT / "examples", home / "examples")
     photo = Image.new("RGB", (640, 480), "steelblue")
     for name in ("photo.jpg", "photo.png", "a.jpg", "b.jpg", "dense.png"):
@@ -295,6 +298,11 @@ def folder(home: Path) -> None:
     photo.save(home / "photos" / "a.jpg")
     table = "image,question,answer\na.jpg,What does the sign say?,42\n"
     (home / "photos" / "data.csv").write_text(table, "utf-8")
+    table = "image,question\nphoto.jpg,What does the sign say?\n"
+    (home / "questions.csv").write_text(table, "utf-8")
+    rows = [{"image": "examples/signs.png", "prompt": "What is the sum of the two numbers?"}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), home / "in.parquet")
+    (home / "rubric.md").write_text("Good: it is what the sign says.\n", "utf-8")
 
 
 def read(page: Path, home: Path) -> Iterator[tuple[Block, str]]:
