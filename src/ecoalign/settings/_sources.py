@@ -98,6 +98,10 @@ def complaint(
             lines.append(each["msg"].removeprefix("Value error, "))
             continue
         where = f"setting {name} (from {origins.get(name, 'keyword')})"
+        if name == "budget" and each["type"] == "value_error":
+            # What is wrong with a budget says what is not, and how it is written.
+            lines.append(f"{where}: {each['msg'].removeprefix('Value error, ')}")
+            continue
         # An address may hold a password, which is what is wrong with it.
         value = "" if name in {"base_url", "endpoints"} else f" is {_short(each['input'])}"
         own = each["type"] == "value_error"
