@@ -100,6 +100,9 @@ HOW = [
     How(r"ecoalign ask ", "run"),
     How(r"ecoalign probe ", "asks"),
     How(r"ecoalign (doctor|replay|keys|show|view|history) ?", "run"),
+    # Batches.
+    How(r"ecoalign batch .*(openai|vllm):", "asks"),
+    How(r"ecoalign batch ", "run"),
     # Benchmarks.
     How(r"ecoalign bench run .*--suite photos/", "asks"),
     How(r"ecoalign bench run .*--path", "options", "tests/bench/suites reads published files"),
