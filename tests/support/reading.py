@@ -28,6 +28,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
+import pyarrow.parquet
 import typer
 from command import KEY, ROOT, environment
 from documented import PAGES, Block, Command, blocks, commands
@@ -100,8 +101,8 @@ HOW = [
     How(r"ecoalign ask ", "run"),
     How(r"ecoalign probe ", "asks"),
     How(r"ecoalign (doctor|replay|keys|show|view|history) ?", "run"),
-    # Batches.
-    How(r"ecoalign batch .*(openai|vllm):", "asks"),
+    # Many questions.
+    How(rf"ecoalign batch .*({_LOCAL}|openai:)", "asks"),
     How(r"ecoalign batch ", "run"),
     # Benchmarks.
     How(r"ecoalign bench run .*--suite photos/", "asks"),
@@ -289,7 +290,7 @@ def parse(command: Command) -> None:
 
 
 def folder(home: Path) -> None:
-    """Make `home` a folder as a reader has it: examples/, and pictures of one's own."""
+    """Make `home` a folder as a reader has it: examples/, pictures and tables of one's own."""
     shutil.copytree(ROOT / "examples", home / "examples")
     photo = Image.new("RGB", (640, 480), "steelblue")
     for name in ("photo.jpg", "photo.png", "a.jpg", "b.jpg", "dense.png"):
@@ -298,6 +299,11 @@ def folder(home: Path) -> None:
     photo.save(home / "photos" / "a.jpg")
     table = "image,question,answer\na.jpg,What does the sign say?,42\n"
     (home / "photos" / "data.csv").write_text(table, "utf-8")
+    table = "image,question\nphoto.jpg,What does the sign say?\n"
+    (home / "questions.csv").write_text(table, "utf-8")
+    rows = [{"image": "examples/signs.png", "prompt": "What is the sum of the two numbers?"}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), home / "in.parquet")
+    (home / "rubric.md").write_text("Good: it is what the sign says.\n", "utf-8")
 
 
 def read(page: Path, home: Path) -> Iterator[tuple[Block, str]]:

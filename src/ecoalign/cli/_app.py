@@ -20,6 +20,7 @@ from ecoalign.cli import (
     _probe,
     _replay,
     _serve,
+    _view,
 )
 from ecoalign.cli._errors import report
 from ecoalign.cli._options import command
@@ -34,6 +35,8 @@ app = typer.Typer(
 )
 
 command(app, "ask", epilog=_ask.EXITS)(_ask.ask)
+command(app, "show")(_view.show)
+command(app, "view", epilog=_view.EXITS)(_view.view)
 command(app, "batch", epilog=_batch.EXITS)(_batch.batch)
 command(app, "play", epilog=_play.EXITS)(_play.play)
 command(app, "serve", epilog=_serve.EXITS)(_serve.serve)
