@@ -19,7 +19,7 @@ from ecoalign.settings import PRESETS
 from ecoalign.trace.events import _TYPES
 
 DOCS = ROOT / "docs"
-ELSEWHERE = {"bench": "bench.md", "keys": "keys.md", "batch": "batch.md"}
+ELSEWHERE = {"bench": "bench.md", "keys": "keys.md"}
 """Commands whose options stand, all or some, on a page of their own."""
 
 

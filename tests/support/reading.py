@@ -104,6 +104,7 @@ HOW = [
     # Many questions.
     How(rf"ecoalign batch .*({_LOCAL}|openai:)", "asks"),
     How(r"ecoalign batch ", "run"),
+    # Benchmarks.
     How(r"ecoalign bench run .*--suite photos/", "asks"),
     How(r"ecoalign bench run .*--path", "options", "tests/bench/suites reads published files"),
     How(r"ecoalign bench run ", "smaller", "the whole of it takes minutes", more=("--limit", "1")),
