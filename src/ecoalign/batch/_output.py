@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ecoalign.batch._journal import sync_folder
-from ecoalign.batch._rows import Source, pyarrow_parquet
+from ecoalign.batch._rows import Source
 from ecoalign.batch._work import COLUMNS
 from ecoalign.errors import InputError
+from ecoalign.query.tables import pyarrow_parquet
 
 FORMATS = (".jsonl", ".csv", ".parquet")
 """What an output can be, by the end of its name."""
@@ -167,7 +168,7 @@ def _parquet(path: Path, source: Source, rows: Iterable[Mapping[str, Any]]) -> N
             if writer is None:
                 writer = parquet.ParquetWriter(path, table.schema)
             writer.write_table(table)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, ValueError) as error:  # shards of different columns, too
         raise InputError(f"{path.name} cannot be written: {error}") from None
     finally:
         if writer is not None:
@@ -187,11 +188,12 @@ def _as(kind: type, value: Any) -> Any:
 
 def _given_tables(source: Source, parquet: Any, pyarrow: Any) -> Iterator[Any]:
     """The input's columns, a part of the rows at a time."""
-    if source.parquet is not None:
-        file = parquet.ParquetFile(source.parquet)
+    for path in source.parquet:
+        file = parquet.ParquetFile(path)
         names = list(_renamed(file.schema_arrow.names).values())
         for batch in file.iter_batches(_AT_ONCE):
             yield pyarrow.Table.from_batches([batch]).rename_columns(names)
+    if source.parquet:
         return
     names_of = carried(source)
     columns = {

@@ -9,19 +9,22 @@ import csv
 import io
 import json
 import math
-import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ecoalign.errors import InputError
-
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetFile
+from ecoalign.query.tables import (
+    ENDINGS,
+    Line,
+    RowGroups,
+    delimited,
+    heavy_columns,
+    pyarrow_parquet,
+    wide_fields,
+)
 
 Images = Callable[[], tuple[bytes, ...]]
 
@@ -129,10 +132,6 @@ def need_columns(where: str, found: Sequence[str], needed: Sequence[str]) -> Non
         )
 
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-"""The endings that an image is looked for under. They say nothing: the bytes are sniffed."""
-
-
 def find_folder(path: str | Path, what: str) -> Path:
     """The folder that a user named.
 
@@ -235,22 +234,18 @@ def read_parquet(paths: Sequence[Path], needed: Sequence[str], image: str) -> li
     Raises:
         InputError: pyarrow is not installed, a file cannot be read, or a column is missing.
     """
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise InputError(
-            "parquet files need pyarrow, which is not installed: pip install 'ecoalign[bench]'"
-        ) from None
+    parquet = pyarrow_parquet()
+    from pyarrow import ArrowException
+
     rows: list[Entry] = []
     for path in paths:
         try:
-            file = ParquetFile(path)
+            file = parquet.ParquetFile(path)
             columns = [str(name) for name in file.schema_arrow.names]
             need_columns(repr(str(path)), columns, [*needed, image])
-            # Whatever else holds bytes is an image too, and may be large.
-            light = [n for n in columns if "binary" not in str(file.schema_arrow.field(n).type)]
-            light = [name for name in light if name != image]
+            # Whatever else holds bytes is an image too.
+            heavy = {image, *heavy_columns(file)}
+            light = [name for name in columns if name not in heavy]
             groups = RowGroups(path, file, [image])
             start = len(rows)
             for group in range(file.num_row_groups):
@@ -261,35 +256,6 @@ def read_parquet(paths: Sequence[Path], needed: Sequence[str], image: str) -> li
         except (OSError, ArrowException) as error:
             raise InputError(f"cannot read the parquet file {str(path)!r}: {error}") from None
     return rows
-
-
-class RowGroups:
-    """The rows of one parquet file; the row group that was read last is kept."""
-
-    def __init__(self, path: Path, file: ParquetFile, columns: Sequence[str]) -> None:
-        self._path = path
-        self._file = file
-        self._columns = list(columns)
-        self._lock = threading.Lock()
-        self._group = -1
-        self._kept: Sequence[Mapping[str, object]] = ()
-
-    def row(self, group: int, offset: int) -> Mapping[str, object]:
-        """A row of a row group.
-
-        Raises:
-            InputError: it cannot be read.
-        """
-        from pyarrow import ArrowException
-
-        with self._lock:
-            if self._group != group:
-                try:
-                    table = self._file.read_row_group(group, self._columns)
-                except (OSError, ArrowException) as error:
-                    raise InputError(f"cannot read {str(self._path)!r}: {error}") from None
-                self._kept, self._group = table.to_pylist(), group
-            return self._kept[offset]
 
 
 def _image(groups: RowGroups, column: str, group: int, offset: int, where: str) -> tuple[bytes]:
@@ -345,13 +311,8 @@ def table_files(
     )
 
 
-# Base64 of the largest image that is read at all (see ecoalign.query._decoding.MAX_BYTES).
-_MOST_CHARACTERS = 96 * 1024 * 1024
-
 # An image that several rows share is written once; the others hold that row's index instead.
 _LONGEST_INDEX = 64
-
-_csv_limit = threading.Lock()
 
 
 def read_tsv(path: Path, needed: Sequence[str]) -> list[Entry]:
@@ -388,79 +349,6 @@ def read_tsv(path: Path, needed: Sequence[str]) -> list[Entry]:
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"cannot read {str(path)!r} as a table: {error}") from None
     return rows
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A row of a table of text.
-
-    Attributes:
-        number: of the line of the file that it begins on, from 1.
-        offset, length: where it is in the file, in bytes.
-        cells: its texts.
-    """
-
-    number: int
-    offset: int
-    length: int
-    cells: list[str]
-
-
-def delimited(
-    file: Iterable[bytes], delimiter: str, *, strict: bool = False, errors: str = "strict"
-) -> Iterator[Line]:
-    """The rows of a table of text, in UTF-8; those of nothing at all are passed over.
-
-    Call it within `wide_fields`.
-
-    Args:
-        file: its lines, each with its line feed.
-        delimiter: what stands between two cells.
-        strict: whether a quote that is never closed, or goes on after it was, is an error.
-        errors: as of `bytes.decode`.
-
-    Raises:
-        csv.Error: a row cannot be read.
-        UnicodeError: a line is not UTF-8.
-    """
-    lines = _Lines(file, errors)
-    reader = csv.reader(lines, delimiter=delimiter, strict=strict)
-    while True:
-        offset, number = lines.offset, reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise csv.Error(f"line {number}: {error}") from None
-        if cells:
-            texts = [cell.replace(_RETURN, "\r") for cell in cells]
-            yield Line(number, offset, lines.offset - offset, texts)
-
-
-# A carriage return in the middle of a line is one that the csv module would not read outside
-# quotes, though it writes it so. While it reads, half a character stands there, which no text has.
-_BARE_RETURN = re.compile("\r(?!\n|\\Z)")
-
-_RETURN = "\udc0d"
-
-
-class _Lines:
-    """Lines of a file as text, and how many bytes have been read so far."""
-
-    def __init__(self, file: Iterable[bytes], errors: str = "strict") -> None:
-        self._file = iter(file)
-        self._errors = errors
-        self.offset = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._file)
-        text = line.decode("utf-8-sig" if self.offset == 0 else "utf-8", self._errors)
-        self.offset += len(line)
-        return _BARE_RETURN.sub(_RETURN, text) if "\r" in text else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -510,14 +398,3 @@ def _decoded(text: str, where: str) -> bytes:
     if not data:
         raise InputError(f"{where} has no image in base64 in its column 'image'")
     return data
-
-
-@contextmanager
-def wide_fields() -> Iterator[None]:
-    """Lets `csv` read long fields; its limit is one for the whole process, so it is put back."""
-    with _csv_limit:
-        before = csv.field_size_limit(_MOST_CHARACTERS)
-        try:
-            yield
-        finally:
-            csv.field_size_limit(before)
