@@ -16,7 +16,7 @@ from typing import Any, Literal, TypedDict, Unpack
 from ecoalign import errors
 from ecoalign.aligner import run_blocking
 from ecoalign.batch._desk import PATIENCE, Desk, Outcome, Stop
-from ecoalign.batch._items import Item, items_of, unasked
+from ecoalign.batch._items import Item, items_of, misspelt, unasked
 from ecoalign.batch._journal import SUFFIX, Journal
 from ecoalign.batch._output import carried, check_format, write_lines, write_output
 from ecoalign.batch._preferences import line, pairs, traced_branches
@@ -335,6 +335,11 @@ class _Run:
         if left := len(unasked(source, items)):
             said = _count(left, "image is", "images are")
             self.tell(f"{said} in no row of {source.name} and not asked about")
+        if near := misspelt(source, self.batch.columns):
+            self.tell(
+                f"no row has an image: is the column {near!r} meant? Then name it, --column "
+                f"image={near}"
+            )
         renamed = [f"{name} is {new}" for name, new in carried(source).items() if name != new]
         if renamed:
             self.tell(f"columns of the input that are called as ours: {', '.join(renamed)}")

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,7 +18,7 @@ from ecoalign.batch._rows import Picture, Source, column_of
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError
 from ecoalign.query import Query
-from ecoalign.query.tables import ImageFolder, Record, images_in
+from ecoalign.query.tables import NAMES, ImageFolder, Record, images_in, meant, plain_name
 
 ROLES = ("question", "image", "budget", "method", "system", "context")
 """What a column may be for. Each is the column of its own name, unless another one is named."""
@@ -123,8 +123,10 @@ def items_of(
             )
     if question is None and known["question"] not in source.columns:
         there = ", ".join(source.columns) or "none"
+        near = _near("question", source.columns)
+        hint = f": did you mean {near!r} to be it?" if near else ""
         raise InputError(
-            f"{source.name} has no column 'question' (its columns: {there}): name it, "
+            f"{source.name} has no column 'question'{hint} (its columns: {there}): name it, "
             "--column question=NAME, or give one question for all, --question TEXT"
         )
     seen: Counter[str] = Counter()
@@ -205,6 +207,17 @@ def _images(row: Record, column: str, folder: ImageFolder) -> tuple[Picture, ...
     values = row.reread() if column in row.heavy else row.values
     placed = [folder.place(one) for one in images_in(values.get(column), flat=row.flat)]
     return tuple(str(one) if isinstance(one, Path) else one for one in placed)
+
+
+def _near(role: str, columns: Iterable[str]) -> str:
+    """The column that nearly is called as one of a role; "" if none is."""
+    return next((name for name in columns if meant(plain_name(name), NAMES) == role), "")
+
+
+def misspelt(source: Source, columns: Mapping[str, str]) -> str:
+    """The column that may be meant to have the images, where no column has; "" if none may be."""
+    has = column_of("image", source.columns, columns.get("image")) in source.columns
+    return "" if has else _near("image", source.columns)
 
 
 def unasked(source: Source, items: Sequence[Item]) -> list[Path]:

@@ -35,8 +35,8 @@ class Source:
     """The rows of an input, in order.
 
     Attributes:
-        rows: all of them, without the columns that hold bytes.
-        columns: names in the order in which they first come, those that hold bytes too.
+        rows: all of them.
+        columns: names in the order in which they first come; those that are heavy, too.
         folder: where the paths of images begin.
         name: for messages.
         pictures: image files beside a table in a folder, which its rows may leave out.
@@ -114,7 +114,6 @@ def _source(records: Iterable[Record], folder: ImageFolder, name: str) -> Source
         # As a file of objects by the names of their images has it.
         if record.image and column_of("image", values) not in values and folder.has(record.image):
             values = {"image": record.image, **values}
-        columns |= dict.fromkeys(values)
-        light = {name: value for name, value in values.items() if name not in record.heavy}
-        rows.append(replace(record, values=light))
+        columns |= dict.fromkeys((*values, *sorted(record.heavy)))
+        rows.append(replace(record, values=values))
     return Source(rows, tuple(columns), folder, name)

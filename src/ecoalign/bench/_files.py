@@ -5,12 +5,10 @@ from __future__ import annotations
 import ast
 import base64
 import binascii
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -18,12 +16,11 @@ from typing import Literal
 from ecoalign.errors import InputError
 from ecoalign.query.tables import (
     ENDINGS,
-    Line,
-    RowGroups,
-    delimited,
-    heavy_columns,
-    pyarrow_parquet,
-    wide_fields,
+    Mistakes,
+    Record,
+    Source,
+    parquet_records,
+    read_records,
 )
 
 Images = Callable[[], tuple[bytes, ...]]
@@ -234,32 +231,20 @@ def read_parquet(paths: Sequence[Path], needed: Sequence[str], image: str) -> li
     Raises:
         InputError: pyarrow is not installed, a file cannot be read, or a column is missing.
     """
-    parquet = pyarrow_parquet()
-    from pyarrow import ArrowException
-
     rows: list[Entry] = []
     for path in paths:
-        try:
-            file = parquet.ParquetFile(path)
-            columns = [str(name) for name in file.schema_arrow.names]
-            need_columns(repr(str(path)), columns, [*needed, image])
-            # Whatever else holds bytes is an image too.
-            heavy = {image, *heavy_columns(file)}
-            light = [name for name in columns if name not in heavy]
-            groups = RowGroups(path, file, [image])
-            start = len(rows)
-            for group in range(file.num_row_groups):
-                for offset, values in enumerate(file.read_row_group(group, light).to_pylist()):
-                    where = f"{str(path)!r}, row {len(rows) - start}"
-                    images = partial(_image, groups, image, group, offset, where)
-                    rows.append(Entry(values, where, images))
-        except (OSError, ArrowException) as error:
-            raise InputError(f"cannot read the parquet file {str(path)!r}: {error}") from None
+        for number, record in enumerate(parquet_records(path, several=False)):
+            if not number:
+                there = [*record.values, *sorted(record.heavy)]
+                need_columns(repr(str(path)), there, [*needed, image])
+            where = f"{str(path)!r}, row {number}"
+            images = partial(_image, record, image, where)
+            rows.append(Entry(record.values, where, images))
     return rows
 
 
-def _image(groups: RowGroups, column: str, group: int, offset: int, where: str) -> tuple[bytes]:
-    value = groups.row(group, offset)[column]
+def _image(record: Record, column: str, where: str) -> tuple[bytes]:
+    value = record.reread()[column]
     if isinstance(value, Mapping):
         value = value.get("bytes")
     if not isinstance(value, bytes) or not value:
@@ -325,67 +310,34 @@ def read_tsv(path: Path, needed: Sequence[str]) -> list[Entry]:
     Raises:
         InputError: the file is not there, is no such table, or a column is missing.
     """
-    try:
-        with path.open("rb") as file, wide_fields():
-            lines = delimited(file, "\t")
-            header = next(lines, Line(1, 0, 0, [])).cells
-            need_columns(repr(str(path)), header, ["index", "image", *needed])
-            table = _Table(path, header.index("image"), {})
-            rows: list[Entry] = []
-            for number, line in enumerate(lines):
-                where = f"{str(path)!r}, row {number}"
-                if len(line.cells) != len(header):
-                    raise InputError(
-                        f"{where} has {len(line.cells)} columns, not {len(header)}; was it cut "
-                        "short?"
-                    )
-                values = dict(zip(header, line.cells, strict=True))
-                del values["image"]
-                table.spans[values["index"]] = (line.offset, line.length)
-                images = partial(table.images, values["index"], where)
-                rows.append(Entry(values, where, images))
-    except FileNotFoundError:
-        raise InputError(f"there is no file {str(path)!r}") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"cannot read {str(path)!r} as a table: {error}") from None
+    mistakes = Mistakes(repr(str(path)))
+    records: dict[str, Record] = {}
+    rows: list[Entry] = []
+    for record in read_records(Source(path, path.parent, (path,)), mistakes):
+        if not rows:
+            there = [*record.values]
+            need_columns(mistakes.file, there, ["index", "image", *needed])
+        values = {name: value for name, value in record.values.items() if name != "image"}
+        where = f"{mistakes.file}, {record.where}"
+        # Without its values: what is large in them are the images.
+        records[str(values["index"])] = replace(record, values={})
+        images = partial(_written, records, str(values["index"]), where)
+        rows.append(Entry(values, where, images))
+    mistakes.check()
+    if not rows:
+        raise InputError(f"{mistakes.file} has no rows; was it cut short?")
     return rows
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """Where each row of a file is.
-
-    Attributes:
-        path: the file.
-        column: number of the image's column.
-        spans: offset and length of each row, in bytes, by index.
-    """
-
-    path: Path
-    column: int
-    spans: dict[str, tuple[int, int]]
-
-    def images(self, index: str, where: str) -> tuple[bytes, ...]:
-        field = self._field(index)
-        if len(field) <= _LONGEST_INDEX and field in self.spans:
-            field = self._field(field)
-        # Several images are a Python list of texts; base64 has neither quotes nor commas.
-        several = field.startswith("[") and field.endswith("]")
-        texts = field[1:-1].split(",") if several else [field]
-        return tuple(_decoded(text.strip(" '\"\n"), where) for text in texts)
-
-    def _field(self, index: str) -> str:
-        offset, length = self.spans[index]
-        try:
-            with self.path.open("rb") as file, wide_fields():
-                file.seek(offset)
-                row = io.BytesIO(file.read(length))
-                cells = next(delimited(row, "\t"), Line(1, 0, 0, [])).cells
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {str(self.path)!r}: {error}") from None
-        if len(cells) <= self.column:
-            raise InputError(f"{str(self.path)!r} was changed since it was opened")
-        return cells[self.column]
+def _written(records: Mapping[str, Record], index: str, where: str) -> tuple[bytes, ...]:
+    """The images that a row of a table of text holds, or the row that it names instead."""
+    cell = str(records[index].reread().get("image", ""))
+    if len(cell) <= _LONGEST_INDEX and cell in records:
+        cell = str(records[cell].reread().get("image", ""))
+    # Several images are a Python list of texts; base64 has neither quotes nor commas.
+    several = cell.startswith("[") and cell.endswith("]")
+    texts = cell[1:-1].split(",") if several else [cell]
+    return tuple(_decoded(text.strip(" '\"\n"), where) for text in texts)
 
 
 def _decoded(text: str, where: str) -> bytes:

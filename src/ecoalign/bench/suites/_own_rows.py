@@ -8,7 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +28,7 @@ from ecoalign.query.tables import (
     images_in,
     is_empty,
     listed,
+    meant,
     plain_name,
     read_records,
 )
@@ -169,8 +170,9 @@ class _Reader:
         samples: list[Sample] = []
         digests: dict[str, str] = {}
         count = 0
-        for record in read_records(self._source, self._mistakes, wanted.encoding):
+        for light in read_records(self._source, self._mistakes, wanted.encoding):
             count += 1
+            record = replace(light, values=light.reread()) if light.heavy else light
             if count == 1 and record.flat and not self._has_questions(record):
                 break
             sample, digest = self._sample(record, count)
@@ -201,7 +203,7 @@ class _Reader:
             return True
         if record.where.endswith(".txt"):
             return True
-        near = [n for n in names if _meant(plain_name(n)) == "question"]
+        near = [n for n in names if meant(plain_name(n), COLUMNS) == "question"]
         hint = f": did you mean {near[0]!r} to be it?" if near else ""
         known = ", ".join(repr(short(name, 30)) for name in names[:12])
         self._mistakes.add("line 1", f"there is no column 'question'{hint} (it has {known})")
@@ -263,12 +265,12 @@ class _Reader:
                 options[str(name)] = value
                 continue
             said = plain_name(str(name))
-            meant = None if said in known or not said else _meant(said)
-            if meant and meant not in row and not is_empty(value):
+            near = None if said in known or not said else meant(said, COLUMNS)
+            if near and near not in row and not is_empty(value):
                 if not self._unused[said]:
                     self._mistakes.add(
                         record.where,
-                        f"the column {short(str(name), 40)!r}: did you mean {meant!r}?",
+                        f"the column {short(str(name), 40)!r}: did you mean {near!r}?",
                     )
                 self._unused[said] += 1
             elif said not in known and not is_empty(value):
@@ -420,13 +422,6 @@ class _Reader:
             shown = ", ".join(alone[:5]) + (" ..." if len(alone) > 5 else "")
             notes.append(f"files without an image or a text beside them: {shown}")
         return notes
-
-
-def _meant(name: str) -> str | None:
-    """The column that a name nearly is."""
-    known = {each: canonical for canonical, names in COLUMNS.items() for each in names}
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-    return known[near[0]] if near else None
 
 
 def _text(value: object) -> str:

@@ -31,33 +31,30 @@ class Line:
     cells: list[str]
 
 
-def delimited(
-    file: Iterable[bytes], delimiter: str, *, strict: bool = False, errors: str = "strict"
-) -> Iterator[Line]:
+def delimited(file: Iterable[bytes], delimiter: str) -> Iterator[Line]:
     """The rows of a table of text, in UTF-8; those of nothing at all are passed over.
 
-    Call it within `wide_fields`.
+    Bytes that are no UTF-8 are in the cells as "surrogateescape" has them.
 
     Args:
         file: its lines, each with its line feed.
         delimiter: what stands between two cells.
-        strict: whether a quote that is never closed, or goes on after it was, is an error.
-        errors: as of `bytes.decode`.
 
     Raises:
-        csv.Error: a row cannot be read.
-        UnicodeError: a line is not UTF-8.
+        csv.Error: a row cannot be read, as a quote in it is never closed or goes on after it was;
+            the message begins with its line.
     """
-    lines = _Lines(file, errors)
-    reader = csv.reader(lines, delimiter=delimiter, strict=strict)
+    lines = _Lines(file)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         offset, number = lines.offset, reader.line_num + 1
         try:
-            cells = next(reader)
-        except StopIteration:
-            return
+            with _wide_fields():
+                cells = next(reader, None)
         except csv.Error as error:
             raise csv.Error(f"line {number}: {error}") from None
+        if cells is None:
+            return
         if cells:
             texts = [cell.replace(_RETURN, "\r") for cell in cells]
             yield Line(number, offset, lines.offset - offset, texts)
@@ -73,9 +70,8 @@ _RETURN = "\udc0d"
 class _Lines:
     """Lines of a file as text, and how many bytes have been read so far."""
 
-    def __init__(self, file: Iterable[bytes], errors: str = "strict") -> None:
+    def __init__(self, file: Iterable[bytes]) -> None:
         self._file = iter(file)
-        self._errors = errors
         self.offset = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -83,13 +79,13 @@ class _Lines:
 
     def __next__(self) -> str:
         line = next(self._file)
-        text = line.decode("utf-8-sig" if self.offset == 0 else "utf-8", self._errors)
+        text = line.decode("utf-8-sig" if self.offset == 0 else "utf-8", "surrogateescape")
         self.offset += len(line)
         return _BARE_RETURN.sub(_RETURN, text) if "\r" in text else text
 
 
 @contextmanager
-def wide_fields() -> Iterator[None]:
+def _wide_fields() -> Iterator[None]:
     """Lets `csv` read long fields; its limit is one for the whole process, so it is put back."""
     with _csv_limit:
         before = csv.field_size_limit(_MOST_CHARACTERS)

@@ -34,6 +34,13 @@ def plain_name(name: str) -> str:
     return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
+def meant(name: str, names: Mapping[str, tuple[str, ...]]) -> str | None:
+    """The column that a plain name nearly is, of those that have these names; None if none is."""
+    known = {each: canonical for canonical, several in names.items() for each in several}
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    return known[near[0]] if near else None
+
+
 def is_empty(value: object) -> bool:
     """Whether a cell holds nothing: no text, no number, an empty list."""
     return (
@@ -129,7 +136,7 @@ class ImageFolder:
             )
         path = self.find(image)
         if path is None:
-            raise InputError(f"there is no image {short(image, 80)!r}{self._near(image)}")
+            raise InputError(f"there is no image {short(image, 200)!r}{self._near(image)}")
         return path
 
     def has(self, name: str) -> bool:
@@ -153,7 +160,7 @@ class ImageFolder:
         inside = path.is_relative_to(base)
         if self._bounded and not inside:
             raise InputError(
-                f"the image {short(name, 80)!r} is outside the folder {str(self.path)!r}: name "
+                f"the image {short(name, 200)!r} is outside the folder {str(self.path)!r}: name "
                 f"the one that all images are in, {self._option.format('images', 'DIR')}"
             )
         if inside and not Path(name).is_absolute():

@@ -30,20 +30,12 @@ def pyarrow_parquet() -> Any:
     return pyarrow.parquet
 
 
-def heavy_columns(file: ParquetFile) -> frozenset[str]:
-    """The columns that hold bytes, and may be large: images, mostly."""
-    return frozenset(
-        str(column.name) for column in file.schema_arrow if "binary" in str(column.type)
-    )
-
-
-class RowGroups:
+class _RowGroups:
     """The rows of one parquet file; the row group that was read last is kept."""
 
-    def __init__(self, path: Path, file: ParquetFile, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, file: ParquetFile) -> None:
         self._path = path
         self._file = file
-        self._columns = list(columns)
         self._lock = threading.Lock()
         self._group = -1
         self._kept: Sequence[Mapping[str, object]] = ()
@@ -59,7 +51,7 @@ class RowGroups:
         with self._lock:
             if self._group != group:
                 try:
-                    table = self._file.read_row_group(group, self._columns)
+                    table = self._file.read_row_group(group)
                 except (OSError, ArrowException) as error:
                     raise InputError(f"cannot read {str(self._path)!r}: {error}") from None
                 self._kept, self._group = table.to_pylist(), group
@@ -80,16 +72,17 @@ def parquet_records(path: Path, *, several: bool) -> Iterator[Record]:
     from pyarrow import ArrowException
 
     name = f"{path.name}, " if several else ""
+    number = 0
     try:
         file = parquet.ParquetFile(path)
-        heavy = heavy_columns(file)
-        groups = RowGroups(path, file, [str(column) for column in file.schema_arrow.names])
-        sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+        columns = {str(column.name): str(column.type) for column in file.schema_arrow}
+        heavy = frozenset(name for name, kind in columns.items() if "binary" in kind)
+        light = [name for name in columns if name not in heavy]
+        groups = _RowGroups(path, file)
+        for group in range(file.num_row_groups):
+            for offset, values in enumerate(file.read_row_group(group, light).to_pylist()):
+                number += 1
+                again = partial(groups.row, group, offset)
+                yield Record(values, f"{name}row {number}", again, heavy=heavy)
     except (OSError, ArrowException) as error:
         raise InputError(f"cannot read the parquet file {str(path)!r}: {error}") from None
-    number = 0
-    for group, size in enumerate(sizes):
-        for offset in range(size):
-            number += 1
-            again = partial(groups.row, group, offset)
-            yield Record(again(), f"{name}row {number}", again, heavy=heavy)

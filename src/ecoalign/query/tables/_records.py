@@ -11,12 +11,13 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 from ecoalign.errors import InputError
-from ecoalign.query.tables._delimited import Line, delimited, wide_fields
+from ecoalign.query.tables._delimited import delimited
 from ecoalign.query.tables._parquet import parquet_records
 from ecoalign.query.tables._sources import Mistakes, Record, Source, Values, with_texts
 
@@ -49,18 +50,13 @@ def read_records(source: Source, mistakes: Mistakes, encoding: str = "utf-8") ->
             yield from _json_lines(opened, source.path, mistakes)
 
 
-class _told:  # noqa: N801 - used as a function is
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
     """Turns what the system says of a file into an InputError."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise InputError(f"cannot read {str(self._path)!r}: {error.strerror}") from None
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot read {str(path)!r}: {error.strerror}") from None
 
 
 # -- text -----------------------------------------------------------------------------------------
@@ -289,11 +285,11 @@ def _delimited(opened: Opened, suffix: str, mistakes: Mistakes) -> Iterator[Reco
     delimiter, declared = _delimiter(opened, suffix)
     encoding = _Encoding(mistakes)
     with opened() as file:
-        lines = delimited(file, delimiter, strict=True, errors="surrogateescape")
+        lines = delimited(file, delimiter)
         try:
             if declared:
-                _next(lines)
-            head = _next(lines)
+                next(lines, None)
+            head = next(lines, None)
             if head is None:
                 return
             columns = [cell.strip() for cell in head.cells]
@@ -302,7 +298,7 @@ def _delimited(opened: Opened, suffix: str, mistakes: Mistakes) -> Iterator[Reco
                 mistakes.add(f"line {head.number}", f"the column {name!r} is there twice")
             if twice or not encoding.fits(f"line {head.number}", "".join(columns)):
                 return
-            while (line := _next(lines)) is not None:
+            for line in lines:
                 where, cells = f"line {line.number}", line.cells
                 if not any(cell.strip() for cell in cells):
                     continue
@@ -332,13 +328,6 @@ _QUOTES = (
 )
 
 
-def _next(lines: Iterator[Line]) -> Line | None:
-    """The next row. The limit of the csv module is one for the process: it is not left changed
-    while the row is looked at."""
-    with wide_fields():
-        return next(lines, None)
-
-
 def _named(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
     # What has no name is no column, unless something is there, as pandas writes its index.
     named = enumerate(zip(columns, cells, strict=True), 1)
@@ -352,10 +341,12 @@ def _cells_again(
     with opened() as file:
         file.seek(offset)
         row = io.BytesIO(file.read(length))
-    line = _next(delimited(row, delimiter, errors="surrogateescape"))
-    if line is None or len(line.cells) < len(columns):
-        return {}
-    return _named(columns, line.cells[: len(columns)])
+    try:
+        cells = next(delimited(row, delimiter)).cells
+    except (StopIteration, csv.Error):
+        cells = []
+    # Of a file that was changed since, nothing.
+    return {} if len(cells) < len(columns) else _named(columns, cells[: len(columns)])
 
 
 # -- a folder with a file beside each image -------------------------------------------------------

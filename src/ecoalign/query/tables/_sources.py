@@ -75,13 +75,13 @@ class Record:
     """One entry of a file.
 
     Attributes:
-        values: by column, as they stand there.
+        values: by column, as they stand there, but for those that are heavy.
         where: "line 3".
-        reread: reads the values again, so that nobody has to keep the images among them.
+        reread: reads all of them, so that nobody has to keep the images among them.
         flat: whether the values are texts in cells, so that a list is written in one of them.
         image: the file that the entry belongs to where a folder says so, else "".
         decimal_comma: whether numbers in it are written "1,5".
-        heavy: the columns that hold bytes.
+        heavy: the columns that hold bytes, and may be large.
     """
 
     values: Values
