@@ -675,3 +675,20 @@ async def test_patterns_with_many_repetitions_are_held_against_long_answers(tmp_
     path = jsonl(tmp_path / "d.jsonl", [row])
     for text, label in (("red seal", "right"), ("\ud800 blue  sel", "right"), ("red sl", "wrong")):
         assert (await scored(path, "x " * 20_000 + text)).label == label
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    put(tmp_path / "private.png", RED)
+    folder = tmp_path / "hub" / "snapshots" / "1"
+    (tmp_path / "hub" / "blobs").mkdir(parents=True)
+    folder.mkdir(parents=True)
+    put(tmp_path / "hub" / "blobs" / "2f", BLUE)
+    put(folder / "own.png", BLUE)
+    (folder / "inside.png").symlink_to("own.png")
+    (folder / "cached.png").symlink_to("../../blobs/2f")
+    rows = [{"question": "a", "image": name} for name in ("inside.png", "cached.png")]
+    assert len(samples(jsonl(folder / "data.jsonl", rows))) == 2
+    (folder / "out.png").symlink_to(tmp_path / "private.png")
+    path = jsonl(folder / "data.jsonl", [{"question": "a", "image": "out.png"}])
+    with pytest.raises(InputError, match="a link out of the folder"):
+        samples(path)

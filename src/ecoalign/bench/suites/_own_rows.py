@@ -420,10 +420,24 @@ class _Reader:
         try:
             for candidate in (path, *(path.with_suffix(ending) for ending in ENDINGS)):
                 if candidate.is_file():
+                    self._check_link(candidate, name)
                     return candidate
         except (OSError, ValueError):
             return None
         return None
+
+    def _check_link(self, path: Path, name: str) -> None:
+        """Raise _Mistake if a link leads out: what somebody packed up must not send other pictures
+        of this machine to a model. Hugging Face's cache links its snapshots to its blobs."""
+        base, real = Path(os.path.realpath(self._base)), Path(os.path.realpath(path))
+        allowed = [base]
+        if "snapshots" in base.parts:
+            allowed.append(Path(*base.parts[: base.parts.index("snapshots")], "blobs"))
+        if not any(real.is_relative_to(one) for one in allowed):
+            raise _Mistake(
+                f"the image {short(name, 80)!r} is a link out of the folder {str(self._base)!r}: "
+                "copy the picture into it"
+            )
 
     def _near(self, name: str) -> str:
         place = Path(os.path.abspath(self._base)) / name.replace("\\", "/")
