@@ -287,6 +287,9 @@ def test_images_stay_in_the_folder_of_the_file(tmp_path: Path) -> None:
     assert items(rows)[0].images == (outside[1],)
     (bounded,) = items_of(read_source(rows, tmp_path / "in"), None, "ecoalign", "", {})
     assert "outside" in bounded.wrong
+    (path.parent / "link.png").symlink_to(outside[1])
+    path.write_text("question,image\nq,link.png\n")
+    assert "is a link out of the folder" in items(path)[0].wrong
 
 
 def test_a_table_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:

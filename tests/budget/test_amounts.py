@@ -235,3 +235,10 @@ def test_tokens_are_covered_together_and_time_while_any_is_left() -> None:
     assert not Amount(tokens=10).covers(Amount(tokens=4), Amount(tokens=7))
     assert Amount(seconds=0.1).covers(Amount(tokens=10**9, usd=9.0))
     assert not Amount(seconds=0.0).covers()
+
+
+@pytest.mark.parametrize("unit", ["tokens", "usd", "seconds"])
+@pytest.mark.parametrize("digits", [400, 6000])
+def test_a_number_beyond_all_bounds_is_an_error_in_words(unit: str, digits: int) -> None:
+    with pytest.raises(InputError, match=f"{unit} is too large"):
+        Budget.of({unit: 10**digits})

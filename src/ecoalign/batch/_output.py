@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,11 @@ FORMATS = (".jsonl", ".csv", ".parquet")
 
 _TAKEN = "input_"
 """What the name of an input's column gets that is called as one of ours."""
+
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a text begins that a spreadsheet takes for a formula, after blanks too."""
+
+_NUMBER = re.compile(r"[-+]?[0-9][0-9.,]*%?")
 
 _AT_ONCE = 1024
 """Rows of a parquet file that are held in memory together."""
@@ -121,8 +127,15 @@ def _csv(path: Path, source: Source, rows: Iterable[Mapping[str, Any]]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         for given, row in _merged(source, rows):
-            both = {**given, **row}
+            both = {**given, **{name: _inert(value) for name, value in row.items()}}
             writer.writerow([_cell(both.get(name)) for name in names])
+
+
+def _inert(value: object) -> object:
+    """A text that came from a model, which no spreadsheet takes for a formula. Numbers stay."""
+    if not isinstance(value, str) or not value.lstrip().startswith(_FORMULA):
+        return value
+    return value if _NUMBER.fullmatch(value) else f"'{value}"
 
 
 def _cell(value: object) -> object:

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ecoalign._text import short
 from ecoalign.budget import Budget, Called
+from ecoalign.errors import InputError
 from ecoalign.graph import (
     ENDS,
     ROOT,
@@ -53,6 +55,13 @@ SCHEMA = 1
 
 _MOST_VALUES = 12
 """Of the open actions that were valued in a round, so many are told of, the best first."""
+
+_MOST_OPTIONS = 64
+"""That are listed of one thought: each frame that changes one of them tells all of them."""
+
+_LONGEST = 256
+"""Thoughts of a path that is followed: four times what a search can make, as a trace made by hand
+can hold any."""
 
 Json = dict[str, Any]
 
@@ -239,6 +248,8 @@ class Story:
     def see(self, event: Event) -> Json:
         """Add one event; returns the frame, which says what it has changed, as plain JSON.
 
+        Raises InputError where the run's settings are none, as in a trace that was made by hand.
+
         A frame has "at" (seconds), "event" (its type), "text" (one sentence) and, where they have
         changed, "nodes" (by id, the fields of `Node` that changed), "values" (by action id, the
         value V of its `Option`, None if it is forecast to be unsafe), "gauges" (fields of
@@ -343,12 +354,27 @@ class Story:
             "threshold": event.settings.get("safety_threshold", 0.0),
             "settings": dict(event.settings),
         }
+        self._check_settings()
         self.gauges.remaining = asdict(budget)
         searches = event.method.partition(":")[0] == "ecoalign"
         self.gauges.doing = "scanning and drafting" if searches else "asking"
         if searches:
             self._node(Node("t0", ThoughtKind.ROOT.value))
         return f"{event.model} is asked, by the method {event.method}, for at most {event.budget}."
+
+    def _check_settings(self) -> None:
+        """Raise InputError where a setting that is read here is no such setting."""
+        settings = self.run["settings"]
+        try:
+            self._aggregators()
+            Economy(settings.get("economy", Economy.SURPLUS.value))
+            threshold = self.run["threshold"]
+            if isinstance(threshold, bool) or not math.isfinite(threshold):
+                raise ValueError(f"safety_threshold is {threshold!r}")
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"a setting of the trace cannot be read: {short(str(error))}"
+            ) from None
 
     def _call(self, event: Called) -> str:
         gauges = self.gauges
@@ -396,7 +422,8 @@ class Story:
         for action, candidate in enumerate(event.candidates, event.first):
             option = _option(action, candidate)
             self._options[action] = option, parent.id
-            parent.options.append(option)
+            if len(parent.options) < _MOST_OPTIONS:
+                parent.options.append(option)
         self.gauges.doing = "valuing"
         kinds = ", ".join(candidate.kind.value for candidate in event.candidates) or "nothing"
         return f"From {parent.id}: {kinds} proposed."
@@ -544,7 +571,7 @@ class Story:
         best: tuple[float, tuple[ThoughtId, ...]] | None = None
         for parent in thought.parents:
             before = self._paths.get(parent)
-            if before is None or thought.id in before:
+            if before is None or thought.id in before or len(before) >= _LONGEST:
                 continue
             path = (*before, thought.id)
             steps = [self._thoughts[i] for i in path[1:] if i in self._thoughts]

@@ -150,7 +150,7 @@ class ImageFolder:
         """The image file of that name, under any usual ending; None if there is none.
 
         Raises:
-            InputError: the name leads out of the folder.
+            InputError: the name, or a link, leads out of the folder.
         """
         if len(name) > 1024 or "\0" in name:
             return None
@@ -166,9 +166,26 @@ class ImageFolder:
         if inside and not Path(name).is_absolute():
             path = self.path / path.relative_to(base)
         try:
-            return next((one for one in _endings(path) if one.is_file()), None)
+            found = next((one for one in _endings(path) if one.is_file()), None)
         except (OSError, ValueError):
             return None
+        if found is not None and self._bounded:
+            self._check_link(found, name)
+        return found
+
+    def _check_link(self, path: Path, name: str) -> None:
+        """Raise InputError if a link leads out: what somebody packed up must not send other
+        pictures of this machine to a model. Hugging Face's cache links its snapshots to its
+        blobs."""
+        base, real = Path(os.path.realpath(self.path)), Path(os.path.realpath(path))
+        allowed = [base]
+        if "snapshots" in base.parts:
+            allowed.append(Path(*base.parts[: base.parts.index("snapshots")], "blobs"))
+        if not any(real.is_relative_to(one) for one in allowed):
+            raise InputError(
+                f"the image {short(name, 200)!r} is a link out of the folder {str(self.path)!r}: "
+                "copy the picture into it"
+            )
 
     def _near(self, name: str) -> str:
         place = Path(os.path.abspath(self.path)) / name.replace("\\", "/")
