@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from ecoalign._text import short
 from ecoalign.errors import InputError
-from ecoalign.query.tables._sources import ENDINGS
+from ecoalign.query.tables._sources import ENDINGS, leads_out
 
 Given: TypeAlias = "str | bytes"
 """An image as a row gives it: a path, a `data:` URI or base64; or its bytes."""
@@ -169,23 +169,12 @@ class ImageFolder:
             found = next((one for one in _endings(path) if one.is_file()), None)
         except (OSError, ValueError):
             return None
-        if found is not None and self._bounded:
-            self._check_link(found, name)
-        return found
-
-    def _check_link(self, path: Path, name: str) -> None:
-        """Raise InputError if a link leads out: what somebody packed up must not send other
-        pictures of this machine to a model. Hugging Face's cache links its snapshots to its
-        blobs."""
-        base, real = Path(os.path.realpath(self.path)), Path(os.path.realpath(path))
-        allowed = [base]
-        if "snapshots" in base.parts:
-            allowed.append(Path(*base.parts[: base.parts.index("snapshots")], "blobs"))
-        if not any(real.is_relative_to(one) for one in allowed):
+        if found is not None and self._bounded and leads_out(found, self.path):
             raise InputError(
                 f"the image {short(name, 200)!r} is a link out of the folder {str(self.path)!r}: "
                 "copy the picture into it"
             )
+        return found
 
     def _near(self, name: str) -> str:
         place = Path(os.path.abspath(self.path)) / name.replace("\\", "/")

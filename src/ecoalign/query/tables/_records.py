@@ -19,7 +19,7 @@ from typing import IO
 from ecoalign.errors import InputError
 from ecoalign.query.tables._delimited import delimited
 from ecoalign.query.tables._parquet import parquet_records
-from ecoalign.query.tables._sources import Mistakes, Record, Source, Values, with_texts
+from ecoalign.query.tables._sources import Mistakes, Record, Source, Values, leads_out, with_texts
 
 
 def read_records(source: Source, mistakes: Mistakes, encoding: str = "utf-8") -> Iterator[Record]:
@@ -361,6 +361,9 @@ def _beside_images(source: Source, mistakes: Mistakes, encoding: str) -> Iterato
         fields: dict[str, object] = {}
         if path is not None:
             where = path.relative_to(source.folder).as_posix()
+            if leads_out(path, source.folder):
+                mistakes.add(where, "a link out of the folder: copy the text into it")
+                continue
             try:
                 data = path.read_bytes()
                 fields = _fields(data.decode("utf-8-sig" if encoding == "utf-8" else encoding))

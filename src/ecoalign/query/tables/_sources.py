@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -204,6 +205,17 @@ def with_texts(source: Source) -> Iterator[tuple[Path, Path | None]]:
         text = texts.get(path.with_suffix(""))
         if path.suffix.lower() in _IMAGES and (text is not None or source.bare):
             yield path, text
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether a file is a link out of a folder: what somebody packed up must not send other
+    pictures or texts of this machine to a model. Hugging Face's cache links its snapshots to its
+    blobs."""
+    base, real = Path(os.path.realpath(folder)), Path(os.path.realpath(path))
+    allowed = [base]
+    if "snapshots" in base.parts:
+        allowed.append(Path(*base.parts[: base.parts.index("snapshots")], "blobs"))
+    return not any(real.is_relative_to(one) for one in allowed)
 
 
 def _by_stem(files: Iterable[Path], *, images: bool) -> dict[Path, Path]:
