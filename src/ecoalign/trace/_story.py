@@ -167,8 +167,11 @@ class Gauges:
     """lambda, in utility per token."""
     headroom: float = 1.0
     """1 minus the safe utility of the best answer so far."""
+    left: float = 1.0
+    """The scarcest unit's remaining share of the budget, in [0, 1]."""
     share_left: float = 1.0
-    """The scarcest unit's remaining share of the budget."""
+    """The same of what the search may use of it, as the round began: a request of low safety leaves
+    it less than all."""
     remaining: Json = field(default_factory=dict)
     """What is left, by unit."""
     stages: Json = field(default_factory=dict)
@@ -268,6 +271,7 @@ class Story:
         self._touched.clear()
         if values:
             frame["values"] = values
+        self.gauges.left = self._left()
         now = asdict(self.gauges)
         if gauges := {k: v for k, v in now.items() if self._told_gauges.get(k, _NOTHING) != v}:
             frame["gauges"] = gauges
@@ -281,6 +285,12 @@ class Story:
                 frame[name] = after
         self.frames.append(frame)
         return frame
+
+    def _left(self) -> float:
+        spent = {name: getattr(self.gauges, name) or 0 for name in ("tokens", "usd", "seconds")}
+        limits = self.run.get("budget", {})
+        parts = [1 - spent[name] / limit for name, limit in limits.items() if limit]
+        return round(max(0.0, min(parts, default=1.0)), 6)
 
     def _changes(self, name: str) -> Json:
         now = asdict(self.nodes[name])
@@ -303,7 +313,7 @@ class Story:
                 gauges.share_left, gauges.remaining = event.share_left, asdict(event.remaining)
                 gauges.doing = "proposing"
                 return (
-                    f"Round {event.step}: {event.share_left:.0%} of the budget is left, so "
+                    f"Round {event.step}: {event.share_left:.0%} of what it may use is left, so "
                     f"{event.horizon} steps ahead count, and 1,000 tokens have to be worth "
                     f"{1000 * event.price:.2f}."
                 )
