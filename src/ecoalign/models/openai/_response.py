@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import secrets
+import string
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
@@ -20,10 +22,7 @@ MAX_TOKENS = 100_000_000
 
 _SECRET = re.compile(r"\b[sp]k-[A-Za-z0-9*._-]{6,}|\bBearer\s+\S+", re.I)
 
-# What the API takes for a name. An identifier is a server's own and not scored: no prose in it.
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
-
-_CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,96}")
+_ID = string.ascii_letters + string.digits
 
 _SHORTEST_KEY = 8
 
@@ -157,7 +156,9 @@ def parse(
             used,
         )
     asked = client or {}
-    calls = _tool_calls(message.get("tool_calls"), used) if asked.get("tools") else ()
+    calls = (
+        tool_calls(message.get("tool_calls"), asked["tools"], used) if asked.get("tools") else ()
+    )
     end = ending(finish)
     lost = thinks and end == "length" and text == visible(text).text
     details = _mapping(_mapping(_mapping(body).get("usage")).get("completion_tokens_details"))
@@ -187,24 +188,34 @@ def parse(
     )
 
 
-def _tool_calls(value: object, usage: Usage | None) -> tuple[ToolCall, ...]:
+def tool_calls(value: object, tools: object, usage: Usage | None) -> tuple[ToolCall, ...]:
     """The calls in a message, their known fields alone.
 
+    Their names are those of the client's tools. Their ids are made here, as nobody scores those of
+    a server; nine letters and digits are what every server takes for one (Mistral takes no other).
+
+    Args:
+        value: of the message's `tool_calls`.
+        tools: what the client gave.
+        usage: of the call, for the error.
+
     Raises:
-        ModelError: one of them is none: a part of the answer that nobody could score.
+        ModelError: one of them is none, or of no tool that was given: a part of the answer that
+            nobody could score.
     """
     calls: list[ToolCall] = []
-    for number, entry in enumerate(map(_mapping, _items(value))):
+    names = {_mapping(tool.get(kind)).get("name") for tool in map(_mapping, _items(tools))
+             for kind in ("function", "custom")}  # fmt: skip
+    for entry in map(_mapping, _items(value)):
         kind: Literal["function", "custom"] = "custom" if "custom" in entry else "function"
         fields = _mapping(entry.get(kind))
         name, given = fields.get("name"), fields.get("input" if kind == "custom" else "arguments")
-        if not isinstance(name, str) or _TOOL_NAME.fullmatch(name) is None:
-            raise _bad("the server's answer has a tool call without a proper name", usage)
+        if not isinstance(name, str) or name not in names:
+            raise _bad("the server's answer calls a tool that it was not given", usage)
         # Some servers send the arguments as the object itself.
         arguments = given if isinstance(given, str) else json.dumps(given or {}, ensure_ascii=False)
-        named_id = entry.get("id")
-        known = isinstance(named_id, str) and _CALL_ID.fullmatch(named_id) is not None
-        calls.append(ToolCall(str(named_id) if known else f"call_{number}", name, arguments, kind))
+        made = "".join(secrets.choice(_ID) for _ in range(9))
+        calls.append(ToolCall(made, name, arguments, kind))
     return tuple(calls)
 
 
