@@ -50,7 +50,7 @@ from ecoalign.models._reply import (
     spoken,
 )
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
-from ecoalign.models._speech import Ending, Visible, ending, visible
+from ecoalign.models._speech import Ending, Visible, content_of, ending, visible
 from ecoalign.models._streamed import StreamedText
 from ecoalign.models._tokens import (
     Segment,
@@ -98,6 +98,7 @@ __all__ = [
     "check_family",
     "check_judge",
     "checked",
+    "content_of",
     "ending",
     "finish_reason",
     "image_family",

@@ -14,8 +14,8 @@ from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._errors import ApiError, of_error
 from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway.chat._parameters import ChatParameters
 from ecoalign.gateway.chat._passthrough import Passthrough
-from ecoalign.gateway.chat._protocol import ChatParameters
 from ecoalign.gateway.chat._request import (
     Conversation,
     read_body,
@@ -62,7 +62,7 @@ async def answer_chat(state: AppState, request: Request, record: RequestRecord) 
     record.key_id = client.id
     state.check_rate(client)
     body = read_body(await request.body())
-    parameters = read_parameters(body)
+    parameters = read_parameters(body, state.config.passes)
     if parameters.model not in state.config.served:
         raise ApiError(
             404,
@@ -107,7 +107,7 @@ def _sampling(
     state: AppState, parameters: ChatParameters, body: Mapping[str, object]
 ) -> SamplingParams:
     try:
-        sampling = sampling_of(parameters, body)
+        sampling = sampling_of(parameters, body, state.config.passes)
         state.service.check(sampling)
     except EcoAlignError as error:
         failure = of_error(error)

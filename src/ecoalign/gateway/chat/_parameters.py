@@ -406,46 +406,43 @@ CLOSED: Mapping[str, type[BaseModel]] = {
 
 _ELSEWHERE = "a request cannot choose where it is answered, or with whose key"
 
-_FILTERS = "a request cannot change what its server filters, logs or keeps"
-
-_TEMPLATE = "it changes what the model is asked, or what it has to answer"
-
 _WHY: Mapping[str, str] = {
-    **{name: f"{why}" for name, why in DEARER.items()},
-    "audio": "audio output is not supported",
-    "functions": "it is deprecated; use tools",
-    "function_call": "it is deprecated; use tool_choice",
-    "moderation": "answers are scored by the evaluator of this server",
-    "best_of": "a search gives one answer; choose the method best-of-n in ecoalign.method",
-    "prediction": "what is predicted is charged whether it comes or not",
-    **dict.fromkeys(
-        """
-        api_base api_key api_type api_version azure_endpoint base_url custom_llm_provider
-        deployment_id extra_body extra_headers extra_query default_headers fallbacks
-        context_window_fallbacks context_window_fallback_dict content_policy_fallbacks headers host
-        model_list models organization provider proxy route router url preset transforms
-        bootstrap_host bootstrap_port bootstrap_room kv_transfer_params lora lora_path
-        """.split(),
-        _ELSEWHERE,
-    ),
-    **dict.fromkeys(
-        """
-        num_retries max_retries retry_policy request_timeout timeout mock_response mock_tool_calls
-        mock_timeout mock_delay mock_testing_fallbacks
-        """.split(),
-        "this server tries again, and waits, as its settings say",
-    ),
-    **dict.fromkeys(
-        "safety_settings safe_prompt guardrails guardrail_config callbacks cache".split(), _FILTERS
-    ),
-    **dict.fromkeys(
-        """
-        chat_template add_generation_prompt continue_final_message add_special_tokens echo prefix
-        guided_json guided_regex guided_choice guided_grammar structured_outputs grammar json_schema
-        regex ebnf allowed_token_ids bad_words skip_special_tokens
-        """.split(),
-        _TEMPLATE,
-    ),
+    **DEARER,
+    **{
+        name: why
+        for why, names in {
+            _ELSEWHERE: """
+                api_base api_key api_type api_version azure_endpoint base_url custom_llm_provider
+                deployment_id extra_body extra_headers extra_query default_headers fallbacks
+                context_window_fallbacks context_window_fallback_dict content_policy_fallbacks
+                headers host model_list models organization provider proxy route router url preset
+                transforms bootstrap_host bootstrap_port bootstrap_room kv_transfer_params lora
+                lora_path
+            """,
+            "this server tries again, and waits, as its settings say": """
+                num_retries max_retries retry_policy request_timeout timeout mock_response
+                mock_tool_calls mock_timeout mock_delay mock_testing_fallbacks
+            """,
+            "a request cannot change what its server filters, logs or keeps": """
+                safety_settings safe_prompt guardrails guardrail_config callbacks cache
+            """,
+            "it changes what the model is asked, or what it has to answer": """
+                chat_template add_generation_prompt continue_final_message add_special_tokens echo
+                prefix guided_json guided_regex guided_choice guided_grammar structured_outputs
+                grammar json_schema regex ebnf allowed_token_ids bad_words skip_special_tokens
+            """,
+            "the cap on an answer is max_completion_tokens": """
+                max_new_tokens max_output_tokens num_predict n_predict
+            """,
+            "audio output is not supported": "audio",
+            "it is deprecated; use tools": "functions",
+            "it is deprecated; use tool_choice": "function_call",
+            "answers are scored by the evaluator of this server": "moderation",
+            "a search gives one answer; choose the method best-of-n in ecoalign.method": "best_of",
+            "what is predicted is charged whether it comes or not": "prediction",
+        }.items()
+        for name in names.split()
+    },
 }
 """Why a parameter that is often met is refused."""
 

@@ -16,7 +16,6 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    Tag,
     TypeAdapter,
 )
 from pydantic_core import PydanticCustomError
@@ -70,9 +69,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 def _bounded_url(url: str) -> str:
     if len(url) > _MAX_URL and url[:5].lower() != "data:":
         if _BASE64.fullmatch(url[:_MAX_URL]):
-            raise wrong(
-                "the URL of the image is bare base64: put data:image/png;base64, before it"
-            )
+            raise wrong("the URL of the image is bare base64: put data:image/png;base64, before it")
         raise wrong("the URL of the image is too long")
     return url
 
@@ -174,28 +171,6 @@ MESSAGE_LIST = Annotated[
 
 MESSAGES: TypeAdapter[list[Message]] = TypeAdapter(MESSAGE_LIST)
 """The messages of a request that a method answers."""
-
-
-class OtherPart(_Part):
-    """A part that is passed on unread."""
-
-    type: Literal["text", "refusal", "input_audio"]
-
-
-class PassedMessage(_Part):
-    """A message that is passed on: of its content, only the types of the parts are checked."""
-
-    content: Annotated[
-        Annotated[list[Annotated[ImagePart | OtherPart, Discriminator("type")]], Tag("parts")]
-        | Annotated[Any, Tag("other")],
-        Discriminator(lambda content: "parts" if isinstance(content, list) else "other"),
-    ] = None
-
-
-PASSED_MESSAGES: TypeAdapter[list[PassedMessage]] = TypeAdapter(
-    Annotated[list[PassedMessage], Field(min_length=1)]
-)
-"""The messages of a request that is passed on as it came."""
 
 
 # -- responses -------------------------------------------------------------------------------------

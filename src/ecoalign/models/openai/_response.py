@@ -43,7 +43,10 @@ def _items(value: object) -> Sequence[object]:
 
 def _error_in(data: bytes) -> object:
     """The error object of a body; raises ValueError or RecursionError if it is no JSON."""
-    body: object = json.loads(data)
+    return _error_of(json.loads(data))
+
+
+def _error_of(body: object) -> object:
     outer = body[0] if isinstance(body, list) and body else body
     return _mapping(outer).get("error", outer)
 
@@ -69,6 +72,10 @@ def said(data: bytes) -> str:
     except (ValueError, RecursionError):
         text = data[:2000].decode("utf-8", "replace")
         return "an HTML page" if text.lstrip()[:1] == "<" else text
+    return _said(error)
+
+
+def _said(error: object) -> str:
     if isinstance(error, str):
         return error
     fields = _mapping(error)
@@ -107,15 +114,36 @@ def parse(
     client: Mapping[str, object] | None = None,
     thinks: bool = False,
 ) -> Completion:
-    """The completion in a response body. `key` is kept out of error messages.
+    """The completion in a response body; see `completion_of`. `key` is kept out of error messages.
+
+    Raises:
+        ModelError: the body is no chat completion, or holds no text.
+    """
+    try:
+        body: object = json.loads(data)
+    except (ValueError, RecursionError):
+        raise _bad(f"the server's answer is not JSON but {scrub(_looks(data), key)}") from None
+    return completion_of(body, seconds=seconds, key=key, client=client, thinks=thinks)
+
+
+def completion_of(
+    body: object,
+    *,
+    seconds: float = 0.0,
+    key: str = "",
+    client: Mapping[str, object] | None = None,
+    thinks: bool = False,
+    blank: bool = False,
+) -> Completion:
+    """The completion in the JSON of a response body. `key` is kept out of error messages.
 
     Where a model `thinks`, and may begin inside its thoughts, a text that was cut and holds no mark
     of their end is nothing but thoughts, unless the server tells those apart, by a field of their
     own or by counting them.
 
     A refusal in its own field (structured output) becomes the text, with finish reason
-    "refusal". An empty text is accepted only where a content filter took it, or beside calls of
-    tools. Those, and log-probabilities as they came, are read only where `client`, the parameters
+    "refusal". An empty text is accepted where it may be `blank`, where a content filter took it, or
+    beside calls of tools. Those, and log-probabilities as they came, are read only where `client`, the parameters
     that a client asked for, has them. Half an answer, of a server that gave up amid it, is none.
 
     Raises:
@@ -123,14 +151,10 @@ def parse(
             says in place of one that a content filter refused the request ("filtered"). Its `usage`
             is what the body reports all the same.
     """
-    try:
-        body: object = json.loads(data)
-    except (ValueError, RecursionError):
-        raise _bad(f"the server's answer is not JSON but {scrub(_looks(data), key)}") from None
     used = usage_of(_mapping(body).get("usage"), "")
     choices = _items(_mapping(body).get("choices"))
     if not choices:
-        words = said(data)
+        words = _said(_error_of(body))
         if withheld(words) or _withheld_by(body):
             raise filtered(f"the content filter refused the request: {scrub(words, key)}", used)
         if _mapping(body).get("error"):
@@ -146,7 +170,7 @@ def parse(
     elif ending(finish) == "refusal" or _withheld_by(choice):
         # Anthropic's word for an answer that a classifier stopped; Azure says so beside any word.
         finish = "content_filter"
-    trouble = said(json.dumps({"error": choice["error"]}).encode()) if choice.get("error") else ""
+    trouble = _said(choice["error"]) if choice.get("error") else ""
     if withheld(trouble):
         finish = "content_filter"
     elif trouble or broke_off(finish):
@@ -165,7 +189,7 @@ def parse(
     apart = "reasoning_tokens" in details or any(message.get(field) for field in _REASONING)
     if lost and not apart:
         text = ""
-    if not text.strip() and not calls and end != "content_filter":
+    if not blank and not text.strip() and not calls and end != "content_filter":
         if end == "length":
             raise _bad(
                 "the model used its whole output cap without writing any text (hidden reasoning "
