@@ -346,7 +346,7 @@ class Passthrough:
                         yield piece
                 return
             except UpstreamError as error:
-                if begun or not self._gives_up(error):
+                if not self._gives_up(error) or begun:
                     raise
 
     def _gives_up(self, error: UpstreamError) -> bool:
