@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError
@@ -33,6 +34,8 @@ class GatewayConfig:
         passes: further parameters that requests may have, by name, each with the tokens (>= 0) that
             it may cost a call beyond its cap. They are passed on unread.
         trace_bytes: memory for the traces that are kept, in bytes; the oldest go first.
+        trace_dir: a folder to which the whole trace of each run is written, for the operator: with
+            the texts that were not scored safe, which no key can fetch. It is made if need be.
         keepalive: seconds of silence in a stream after which a comment is sent.
         progress: least seconds between two comments of progress.
         drain: seconds that requests under way have to end when the server is stopped.
@@ -59,6 +62,7 @@ class GatewayConfig:
     fetch: FetchPolicy = field(default_factory=FetchPolicy)
     passes: Mapping[str, int] = field(default_factory=dict)
     trace_bytes: int = 64 * 1024 * 1024
+    trace_dir: Path | None = None
     keepalive: float = 10.0
     progress: float = 0.25
     drain: float = 30.0

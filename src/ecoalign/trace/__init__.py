@@ -8,11 +8,13 @@ from ecoalign.trace._drawing import drawing, mark_word
 from ecoalign.trace._files import TraceWriter, read_trace
 from ecoalign.trace._layout import layout
 from ecoalign.trace._recorder import Recorder
+from ecoalign.trace._redacted import WITHHELD, redacted
 from ecoalign.trace._showing import dollars, html_table
 from ecoalign.trace._story import Node, Option, Story
 from ecoalign.trace._stream import stream_events
 
 __all__ = [
+    "WITHHELD",
     "Alignment",
     "Node",
     "Option",
@@ -27,5 +29,6 @@ __all__ = [
     "layout",
     "mark_word",
     "read_trace",
+    "redacted",
     "stream_events",
 ]

@@ -131,14 +131,16 @@ class _Run:
     reply: Reply = field(init=False)
     progress: Progress = field(init=False)
     trace: str | None = None
+    _name: str = field(init=False)
     _ledger: Ledger | None = None
 
     def __post_init__(self) -> None:
         config, chosen = self.state.config, self.parameters.options.trace
         self.reply = Reply(self.parameters.model, self.parameters.wants_json)
         self.progress = Progress(config.progress, config.keepalive)
+        self._name = self.state.traces.new_name()
         if self.client.policy.trace if chosen is None else chosen:
-            self.trace = self.state.traces.new_name()
+            self.trace = self._name
 
     async def _answer(self) -> Alignment:
         """The result of the run, its trace kept.
@@ -256,8 +258,10 @@ class _Run:
         return result
 
     async def _keep(self, trace: Iterable[Event]) -> None:
+        events = tuple(trace)
+        await self.state.traces.write(self._name, events)
         if self.trace is not None and not await self.state.traces.keep(
-            self.trace, self.client.id, trace
+            self.trace, self.client.id, events
         ):
             self.trace = None
 

@@ -143,8 +143,9 @@ def completion_of(
 
     A refusal in its own field (structured output) becomes the text, with finish reason
     "refusal". An empty text is accepted where it may be `blank`, where a content filter took it, or
-    beside calls of tools. Those, and log-probabilities as they came, are read only where `client`, the parameters
-    that a client asked for, has them. Half an answer, of a server that gave up amid it, is none.
+    beside calls of tools. Those, and log-probabilities as they came, are read only where `client`,
+    the parameters that a client asked for, has them. Half an answer, of a server that gave up amid
+    it, is none.
 
     Raises:
         ModelError: the body is not a chat completion, or it holds no text ("bad-response"), or it
