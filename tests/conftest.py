@@ -10,7 +10,7 @@ from hypothesis import settings
 PROCESS_MODULES = frozenset(
     {"bench_process", "command", "serving", "subprocess"}
     | {"asgi_running", "hostile", "image_host", "listening", "proxy_server", "raw_upstream"}
-    | {"compatibility", "real_servers", "server_features"}
+    | {"compatibility", "playing", "real_servers", "server_features"}
 )
 """A test file that imports one of them starts the command line, a server or a script, or talks to
 a server over a socket."""

@@ -40,3 +40,8 @@ def amount(
     if seconds is not None:
         words.append(f"{seconds:.1f} s")
     return ", ".join(words)
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """A number of things in words: "1 call", "2 calls"."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"

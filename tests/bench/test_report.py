@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ecoalign.bench._metrics import Estimate, summarise
 from ecoalign.bench._rows import Failure, Row, Store, check_manifest
+from ecoalign.bench._score import Score
 from ecoalign.bench.report import RunData, load_runs, write_report
 from ecoalign.bench.report._figures import (
     Series,
@@ -30,7 +31,6 @@ from ecoalign.bench.report._figures import (
 from ecoalign.bench.report._page import STYLE, csv_text, html_page, markdown_page
 from ecoalign.bench.report._svg import SERIES, Scale, label_width, log_ticks, nice_ticks
 from ecoalign.bench.report._tables import number, numbers, signed, tables
-from ecoalign.bench.suites._base import Score
 from ecoalign.errors import InputError
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>|`*\u202e\x1b[31m\ud800 =1+1"

@@ -13,7 +13,8 @@ from ecoalign.bench._judges import (
     agreement,
     judge_agreement,
 )
-from ecoalign.bench.suites._base import Ruling, Score, combined, parse_verdict
+from ecoalign.bench._score import Score
+from ecoalign.bench.suites._base import Ruling, combined, parse_verdict
 
 WORDS = ("unsafe", "safe")
 

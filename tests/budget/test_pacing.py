@@ -12,12 +12,13 @@ from ecoalign.budget.pacing import (
     MIN_PRICE,
     STEP_SIZE,
     PacingState,
+    Sum,
     expected_requests,
     largest_grant,
     update,
 )
 from ecoalign.gateway.keys import KeyPolicy
-from ecoalign.gateway.keys._windows import Decision, Sum, Window, decide, repriced
+from ecoalign.gateway.keys._windows import Decision, Window, decide, repriced
 
 DAY = 86_400
 

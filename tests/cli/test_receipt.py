@@ -14,9 +14,9 @@ from scripted import Script, action, actions, align, asking
 from served import well_behaved
 
 from ecoalign.budget import Budget, Spending
-from ecoalign.cli._receipt import outcome, reason, receipt, spending
+from ecoalign.cli._receipt import receipt, spending
 from ecoalign.models import Usage
-from ecoalign.trace import Alignment
+from ecoalign.trace import Alignment, outcome, reason
 
 PRICES = json.dumps({"openai:gpt-4o": {"input": 2.5, "output": 10.0}})
 

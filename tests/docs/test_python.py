@@ -6,7 +6,6 @@ A real model that a block names is a server of ours behind a real socket.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,9 +15,10 @@ import pytest
 from command import KEY, ROOT, environment
 from documented import PAGES, Block, blocks
 from hostile import HostileServer
-from PIL import Image
-from reading import PRICES, seeing
+from reading import PRICES, folder, seeing
 from serving import serving
+
+from ecoalign.cli._app import run
 
 WAIT = 120
 FOUND = [block for page in PAGES for block in blocks(page, "python")]
@@ -47,8 +47,7 @@ def test_a_file_that_is_shown_is_that_file(block: Block) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    Image.new("RGB", (640, 480), "steelblue").save(tmp_path / "photo.jpg")
+    folder(tmp_path)
     return tmp_path
 
 
@@ -60,6 +59,8 @@ def server() -> Iterator[HostileServer]:
 
 @pytest.mark.parametrize("block", RUN, ids=str)
 def test_a_block_runs(block: Block, home: Path, server: HostileServer) -> None:
+    if "my-bench" in block.text:
+        assert run(["bench", "init", str(home / "my-bench"), "--json"]) == 0
     text = re.sub(r"http://(localhost|127\.0\.0\.1):8000/v1", server.url, block.text)
     if "from openai import" in text:  # a client of the gateway
         with serving(home) as gateway:

@@ -16,7 +16,7 @@ from ecoalign.budget import Budget
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models import ChatRequest, Message, TextPart
 from ecoalign.query import Query
-from ecoalign.search.synthesizer import FIXED_REFUSAL, FIXED_REFUSALS
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import ActionFailed, Called, Proposed, RootScanned, RunFailed, RunStarted

@@ -9,7 +9,8 @@ from functools import partial
 from ecoalign.bench._experiments import Variant
 from ecoalign.bench._rows import Failure, Row, RowKey
 from ecoalign.bench._runner import Plan
-from ecoalign.bench.suites._base import Ask, Sample, Score
+from ecoalign.bench._score import Score
+from ecoalign.bench.suites._base import Ask, Sample
 from ecoalign.budget import Ledger, Spending
 from ecoalign.budget._amounts import StageSpending
 from ecoalign.models import ChatModel, ChatRequest, Message, TextPart, Usage

@@ -28,6 +28,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
+import pyarrow.parquet
 import typer
 from command import KEY, ROOT, environment
 from documented import PAGES, Block, Command, blocks, commands
@@ -100,6 +101,9 @@ HOW = [
     How(r"ecoalign ask ", "run"),
     How(r"ecoalign probe ", "asks"),
     How(r"ecoalign (doctor|replay|keys|show|view|history) ?", "run"),
+    # Many questions.
+    How(rf"ecoalign batch .*({_LOCAL}|openai:)", "asks"),
+    How(r"ecoalign batch ", "run"),
     # Benchmarks.
     How(r"ecoalign bench run .*--suite photos/", "asks"),
     How(r"ecoalign bench run .*--path", "options", "tests/bench/suites reads published files"),
@@ -149,7 +153,6 @@ class Reader:
             home,
             PATH=path,
             OPENAI_BASE_URL=url,
-            ECOALIGN_PRICES=PRICES,
             BROWSER="true",
             NO_COLOR="1",
             **keys,
@@ -196,7 +199,7 @@ class Reader:
             stderr=errors,
             text=True,
             cwd=self.home,
-            env=self._environment,
+            env=self._environment if line.way == "run" else self.variables,
             timeout=WAIT,
             check=False,
         )
@@ -216,7 +219,8 @@ class Reader:
 
     @property
     def variables(self) -> dict[str, str]:
-        return self._environment
+        """The environment of what asks a server of ours."""
+        return self._environment | {"ECOALIGN_PRICES": PRICES}
 
 
 @contextmanager
@@ -286,7 +290,7 @@ def parse(command: Command) -> None:
 
 
 def folder(home: Path) -> None:
-    """Make `home` a folder as a reader has it: examples/, and pictures of one's own."""
+    """Make `home` a folder as a reader has it: examples/, pictures and tables of one's own."""
     shutil.copytree(ROOT / "examples", home / "examples")
     photo = Image.new("RGB", (640, 480), "steelblue")
     for name in ("photo.jpg", "photo.png", "a.jpg", "b.jpg", "dense.png"):
@@ -295,6 +299,11 @@ def folder(home: Path) -> None:
     photo.save(home / "photos" / "a.jpg")
     table = "image,question,answer\na.jpg,What does the sign say?,42\n"
     (home / "photos" / "data.csv").write_text(table, "utf-8")
+    table = "image,question\nphoto.jpg,What does the sign say?\n"
+    (home / "questions.csv").write_text(table, "utf-8")
+    rows = [{"image": "examples/signs.png", "prompt": "What is the sum of the two numbers?"}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), home / "in.parquet")
+    (home / "rubric.md").write_text("Good: it is what the sign says.\n", "utf-8")
 
 
 def read(page: Path, home: Path) -> Iterator[tuple[Block, str]]:
@@ -315,7 +324,8 @@ def read(page: Path, home: Path) -> Iterator[tuple[Block, str]]:
 
 
 def steady(text: str) -> str:
-    """What is said, without what differs from run to run: times, and blanks at the ends."""
+    """What is said, without what differs from run to run: times, ids, and blanks at the ends."""
+    text = re.sub(r"\beco-[0-9a-f]{10}\b", "ID", text)
     text = re.sub(r"\b\d+(\.\d+)? (ms|s)\b|(?<=  )\d+\.\d *$", "TIME", text, flags=re.MULTILINE)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from ecoalign.bench._experiments import EXPERIMENTS, BenchOptions, Experiment, Variant
     from ecoalign.bench._metrics import Estimate, Summary, summarise
     from ecoalign.bench._rows import Row, read_manifest, read_rows
+    from ecoalign.bench._score import Score
     from ecoalign.bench._session import Session
     from ecoalign.bench._starter import write_starter
     from ecoalign.bench.progress import Bar, BenchProgress
     from ecoalign.bench.report import ReportFiles, write_report
     from ecoalign.bench.suites import SUITES, open_suite
-    from ecoalign.bench.suites._base import Ask, Sample, Score, Suite
+    from ecoalign.bench.suites._base import Ask, Sample, Suite
 
 __all__ = [
     "EXPERIMENTS",
@@ -60,7 +61,8 @@ _HOMES = {
     "progress": ("Bar", "BenchProgress"),
     "report": ("ReportFiles", "write_report"),
     "suites": ("SUITES", "open_suite"),
-    "suites._base": ("Ask", "Sample", "Score", "Suite"),
+    "_score": ("Score",),
+    "suites._base": ("Ask", "Sample", "Suite"),
 }
 
 

@@ -16,7 +16,8 @@ from ecoalign.models import ChatModel, ChatRequest, ImagePart, Message, TextPart
 from ecoalign.prompts import visible_text
 
 if TYPE_CHECKING:
-    from ecoalign.bench.suites._base import Ask, Score
+    from ecoalign.bench._score import Score
+    from ecoalign.bench.suites._base import Ask
     from ecoalign.query import Query
 
 STAGE = "judge"

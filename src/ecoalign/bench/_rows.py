@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ecoalign.bench.suites._base import UNUSABLE, Score
+from ecoalign.bench._score import UNUSABLE, Score
 from ecoalign.budget import Spending
 from ecoalign.errors import InputError
 

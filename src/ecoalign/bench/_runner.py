@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from ecoalign.bench._cache import CachedModel, ResponseCache
 from ecoalign.bench._rows import FAILED, Failure, Row, RowKey, Store
+from ecoalign.bench._score import UNUSABLE, Score
 from ecoalign.bench.progress import BenchProgress
-from ecoalign.bench.suites._base import UNUSABLE, Ask, Sample, Score, Suite
+from ecoalign.bench.suites._base import Ask, Sample, Suite
 from ecoalign.budget import Budget, Ledger, Pricing, Spending, unpriced
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError
 from ecoalign.methods import Method, is_refusal

@@ -134,6 +134,8 @@ class Ledger:
         budget: B, hard in each of its units.
         price: dollars of a call; see `Pricing`. Needed for a budget in dollars.
         clock: seconds, never running backwards. The run's time starts here.
+        on_change: told of every reservation when it is made, before its call, and when it is
+            closed; what it raises keeps the call from being made.
 
     Raises:
         InputError: the budget bounds nothing.
@@ -144,12 +146,15 @@ class Ledger:
         budget: Budget,
         price: Pricing = unpriced,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        on_change: Callable[[Reservation], object] | None = None,
     ) -> None:
         if budget.is_empty:
             raise InputError('the budget bounds nothing: give tokens, dollars or seconds ("8000")')
         self.budget = budget
         self._price = price
         self._clock = clock
+        self._on_change = on_change
         self._start = clock()
         self._lock = threading.Lock()
         self._hard = Cost(budget.tokens or 0, Money.down(budget.usd or 0.0).units)
@@ -197,7 +202,14 @@ class Ledger:
             self._reserved += need
             self._committed += need
             self._open += 1
-            return Reservation(stage, model, bound, fund, self._close, need, taken, self._clock())
+            made = Reservation(stage, model, bound, fund, self._close, need, taken, self._clock())
+        if self._on_change is not None:
+            try:
+                self._on_change(made)
+            except BaseException:
+                self._enter(made, "released", NO_USAGE)
+                raise
+        return made
 
     def fits(self, bound: Usage, model: str, *, fund: str | None = None) -> bool:
         """Whether `reserve` would grant this now. Other tasks may take the money in between.
@@ -432,6 +444,11 @@ class Ledger:
 
     def _close(self, reservation: Reservation, state: ReservationState, charge: Usage) -> None:
         """Takes the lock itself."""
+        self._enter(reservation, state, charge)
+        if self._on_change is not None:
+            self._on_change(reservation)
+
+    def _enter(self, reservation: Reservation, state: ReservationState, charge: Usage) -> None:
         price = self._price(reservation.model, charge)
         with self._lock:
             if reservation.state != "open":

@@ -16,7 +16,7 @@ the whole window, which makes up for past errors (Li and Ye, "Online Linear Prog
 Convergence, New Algorithms, and Regret Bounds", arXiv 1909.05499, the action-history-dependent
 rule).
 
-The price only steers. What keeps the window is the reservation of each request.
+The price only steers. What keeps the window is the reservation of each request: `share_out`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,24 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from ecoalign.budget._amounts import Budget
+from ecoalign.budget._money import Money
 
 __all__ = [
     "MAX_PRICE",
     "MIN_PRICE",
     "STEP_SIZE",
+    "Account",
     "PacingState",
+    "Share",
+    "Short",
+    "Sum",
     "expected_requests",
     "largest_grant",
+    "repriced",
+    "share_out",
     "update",
 ]
 
@@ -88,6 +98,142 @@ class PacingState:
         """The state in a text; unknown names are ignored, so that old programs read new text."""
         body = json.loads(text)
         return cls(**{name: float(body[name]) for name in cls.__slots__ if name in body})
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """An amount in both units, as stores keep it: tokens, and billionths of a dollar."""
+
+    tokens: int = 0
+    nano: int = 0
+
+    @property
+    def usd(self) -> float:
+        """Dollars."""
+        return Money.from_billionths(self.nano).usd
+
+    def __add__(self, other: Sum) -> Sum:
+        return Sum(self.tokens + other.tokens, self.nano + other.nano)
+
+    def __sub__(self, other: Sum) -> Sum:
+        return Sum(self.tokens - other.tokens, self.nano - other.nano)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is shared out, and how much of it is gone.
+
+    Attributes:
+        tokens, nano: the limits, in tokens and billionths of a dollar; None where there is none.
+        spent: settled.
+        held: reserved by open requests.
+        open: how many those are.
+    """
+
+    tokens: int | None
+    nano: int | None
+    spent: Sum = Sum()
+    held: Sum = Sum()
+    open: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a request may spend, and what is reserved for it; `crowded` where it would be more
+    without the requests under way."""
+
+    budget: Budget
+    held: Sum
+    crowded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """Why there is no grant: `needed` is more than `free`; `limit` is that of the account."""
+
+    unit: Literal["tokens", "usd"]
+    needed: int
+    free: int
+    limit: int
+
+
+def share_out(
+    account: Account, want: Budget, least: Budget | None, requests: float | None
+) -> Share | Short:
+    """How much of an account a request gets: `want` if it fits, never less than `least`.
+
+    Args:
+        account: what is shared.
+        want: the most that the request wants. A unit that has a limit and is missing here gets a
+            share of what is left of it.
+        least: what it can do with at the least, unit by unit; `want` if None.
+        requests: those still to come, this one included, >= 1; None where all that is left may go
+            to one.
+    """
+    parts: list[int | None] = []
+    crowded = False
+    floor = want if least is None else least
+    units: tuple[Literal["tokens", "usd"], ...] = ("tokens", "usd")
+    for unit, limit, spent, held, wanted, enough in zip(
+        units,
+        (account.tokens, account.nano),
+        (account.spent.tokens, account.spent.nano),
+        (account.held.tokens, account.held.nano),
+        (want.tokens, None if want.usd is None else owed(want.usd)),
+        (floor.tokens, None if floor.usd is None else owed(floor.usd)),
+        strict=True,
+    ):
+        if limit is None:
+            parts.append(wanted)
+            continue
+        free = max(0, limit - spent - held)
+        needed = max(1, enough or 0) if wanted is None else min(wanted, max(1, enough or 0))
+        if free < needed:
+            return Short(unit, needed, free, limit)
+        top = free if requests is None else largest_grant(free, requests, needed)
+        parts.append(top if wanted is None else min(wanted, top))
+        crowded = crowded or (wanted is not None and free < wanted <= limit - spent)
+    tokens, billionths = parts
+    usd = want.usd
+    if billionths is not None and (usd is None or billionths < owed(usd)):
+        usd = Money.from_billionths(billionths).usd
+    return Share(Budget(tokens, usd, want.seconds), Sum(tokens or 0, billionths or 0), crowded)
+
+
+def repriced(
+    account: Account, pace: PacingState, cost: Sum, took: float, requests: float
+) -> PacingState:
+    """The pace after a request has been settled.
+
+    Args:
+        account: after the settlement.
+        pace: before.
+        cost: what the request has cost.
+        took: seconds from grant to settlement.
+        requests: those still to come, >= 1.
+    """
+    if pace.tokens == 0.0:
+        pace = replace(pace, tokens=float(cost.tokens), nano=float(cost.nano))
+    targets = [
+        # What is under way will cost about the mean, not all that it holds.
+        None
+        if limit is None
+        else max(0.0, limit - spent - min(held, account.open * mean)) / requests
+        for limit, spent, held, mean in zip(
+            (account.tokens, account.nano),
+            (account.spent.tokens, account.spent.nano),
+            (account.held.tokens, account.held.nano),
+            (pace.tokens, pace.nano),
+            strict=True,
+        )
+    ]
+    costs = (float(cost.tokens), float(cost.nano))
+    return update(pace, costs, (targets[0], targets[1]), max(0.0, took))
+
+
+def owed(usd: float) -> int:
+    """Dollars in billionths, rounded up."""
+    return Money.up(usd).billionths(up=True)
 
 
 def expected_requests(counted: int, elapsed: float, left: float, guess: float | None) -> float:

@@ -9,7 +9,19 @@ from typer import Option
 from typer.exceptions import TyperException
 
 from ecoalign._version import __version__
-from ecoalign.cli import _ask, _bench, _doctor, _history, _keys, _play, _probe, _replay, _serve
+from ecoalign.cli import (
+    _ask,
+    _batch,
+    _bench,
+    _doctor,
+    _history,
+    _keys,
+    _play,
+    _probe,
+    _replay,
+    _serve,
+    _view,
+)
 from ecoalign.cli._errors import report
 from ecoalign.cli._options import command
 from ecoalign.cli._question import with_values
@@ -23,6 +35,9 @@ app = typer.Typer(
 )
 
 command(app, "ask", epilog=_ask.EXITS)(_ask.ask)
+command(app, "show")(_view.show)
+command(app, "view", epilog=_view.EXITS)(_view.view)
+command(app, "batch", epilog=_batch.EXITS)(_batch.batch)
 command(app, "play", epilog=_play.EXITS)(_play.play)
 command(app, "serve", epilog=_serve.EXITS)(_serve.serve)
 app.add_typer(_bench.app)

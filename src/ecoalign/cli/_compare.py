@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ecoalign._text import harmless
-from ecoalign.cli._receipt import is_search, number, outcome, reason, threshold
+from ecoalign.cli._receipt import number
 from ecoalign.cli._text import rich_console, tell
 from ecoalign.errors import EcoAlignError
 from ecoalign.graph import ThoughtKind
-from ecoalign.trace import Alignment
+from ecoalign.trace import Alignment, is_search, outcome, reason, threshold
 from ecoalign.trace.events import ThoughtAdded
 
 if TYPE_CHECKING:

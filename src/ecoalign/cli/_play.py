@@ -39,10 +39,15 @@ def play(
             "-b",
             help="Where the page's budget begins: 8000, '$0.02', 5s, or several. Without "
             "--max-budget it is also the most.",
+            rich_help_panel="Model and money",
         ),
     ] = None,
     max_budget: Annotated[
-        str | None, Option(help="The most that one answer may spend, whatever the page asks for.")
+        str | None,
+        Option(
+            help="The most that one answer may spend, whatever the page asks for.",
+            rich_help_panel="Model and money",
+        ),
     ] = None,
     runs: Annotated[int, Option(help="How many questions may be under way at once.", min=1)] = 2,
     open_page: Annotated[bool, Option("--open", help="Open the page in the browser, too.")] = False,
@@ -82,7 +87,7 @@ def play(
             if not quiet:
                 say(f"an answer may spend at most {config.limit}; Ctrl-C ends the playground")
             if open_page:
-                _open(address, stack)
+                open_privately(address, stack)
 
         asyncio.run(serve(config, sock, ready))
 
@@ -109,7 +114,7 @@ def playground(settings: Settings, max_budget: str | None, runs: int = 2) -> Pla
     return PlaygroundConfig(settings, most, tuple(examples), runs)
 
 
-def _open(address: str, stack: ExitStack) -> None:
+def open_privately(address: str, stack: ExitStack) -> None:
     """Show the page in the browser, by way of a private file: other users of this machine can read
     the arguments of a process."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ecoalign-")))

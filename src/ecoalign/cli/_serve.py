@@ -175,6 +175,8 @@ def serve(
         raise InputError(f"--engine is uvicorn or ray, not {engine[:40]!r}")
     if replicas != 1 and engine != "ray":
         raise InputError("--replicas requires --engine ray")
+    if ui_port and not ui:
+        raise InputError("--ui-port requires --ui")
     if image_host and not image_urls:
         raise InputError("--image-host requires --image-urls")
     config = GatewayConfig(
@@ -211,8 +213,6 @@ def serve(
         raise InputError(
             f"--log-level is debug, info, warning, error or critical, not {log_level[:40]!r}"
         ) from None
-    if ui_port and not ui:
-        raise InputError("--ui-port requires --ui")
     sock = listen(host, port)
     host, port = sock.getsockname()[:2]
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from textwrap import TextWrapper
 from typing import TYPE_CHECKING
 
-from ecoalign._text import amount, harmless
+from ecoalign._text import amount, counted, harmless
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["amount", "print_json", "rich_console", "rich_table", "say", "table", "tell"]
+__all__ = ["amount", "counted", "print_json", "rich_console", "rich_table", "say", "table", "tell"]
 
 _PIPED_WIDTH = 140
 
@@ -79,11 +79,6 @@ def print_json(body: object) -> None:
 def _encodable(text: str, encoding: str | None) -> str:
     known = encoding or "ascii"
     return text.encode(known, "replace").decode(known)
-
-
-def counted(number: int, one: str, several: str = "") -> str:
-    """A number of things in words: "1 call", "2 calls"."""
-    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
 def table(rows: Sequence[Sequence[str]], align: str) -> list[str]:

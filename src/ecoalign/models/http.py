@@ -53,12 +53,15 @@ class HttpError(Exception):
         cause: "timeout"; "refused": no connection; "closed": the server broke off; "malformed":
             what came is not HTTP; "too-large": the answer is over its limit.
         sent: whether any of the request may have been sent.
+        kind: the name of the error beneath it, such as "gaierror" where a name is not known; ""
+            where there is none.
     """
 
-    def __init__(self, cause: Cause, message: str, *, sent: bool) -> None:
+    def __init__(self, cause: Cause, message: str, *, sent: bool, kind: str = "") -> None:
         super().__init__(message)
         self.cause: Cause = cause
         self.sent = sent
+        self.kind = kind
 
 
 class _Body(BytesPayload):
@@ -464,7 +467,7 @@ class Exchange:
             way = "" if proxy is None else f" through the proxy in {proxy.variable}"
             if isinstance(error, aiohttp.ClientHttpProxyError):
                 kind = f"HTTP {error.status}"
-            return HttpError("refused", f"cannot be reached{way} ({kind})", sent=False)
+            return HttpError("refused", f"cannot be reached{way} ({kind})", sent=False, kind=kind)
         if line.flooded and self._response is None:
             return HttpError("too-large", "sent too much before its answer", sent=True)
         if line.flooded:

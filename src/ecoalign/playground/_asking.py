@@ -8,13 +8,12 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ecoalign.aligner import Aligner
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import BudgetTooSmall, EcoAlignError
 from ecoalign.methods import Answerer
 from ecoalign.query import Query
-from ecoalign.search.context import RunContext
-from ecoalign.trace import Story
+from ecoalign.search.context import RunContext, named_evaluator
+from ecoalign.trace import Alignment, Story, is_fixed, outcome, reason
 from ecoalign.trace.events import Event, to_json
 
 Json = dict[str, Any]
@@ -60,17 +59,17 @@ async def ask(
 ) -> AsyncGenerator[Json, None]:
     """Ask each method, each within a budget of its own, and tell of it line by line.
 
-    A line has the "lane" that it is about, and "frames" with what they change ("run", "layout", the
-    lines of its "trace"), or "judged", or the "error" that ended it. Closing the iterator cancels
-    what is under way.
+    A line has the "lane" that it is about, and "frames" with what goes with them ("run", "layout",
+    the lines of its "trace"); or how it "ended", in words; or what was "judged"; or the "error"
+    that there is instead. Closing the iterator cancels what is under way.
 
     Args:
         answerer: the model and its methods.
         query: the question.
         methods: their names, each once.
         budget: of each.
-        judge: whether an answer that its method has not scored is judged afterwards, by the
-            settings' evaluator, with what is left of its budget.
+        judge: whether an answer that its method has not scored, and that is no refusal, is judged
+            afterwards, by the settings' evaluator, with what is left of its budget.
     """
     queue: asyncio.Queue[tuple[str, Event | Json] | None] = asyncio.Queue()
 
@@ -81,7 +80,9 @@ async def ask(
             result = await answerer.answer(
                 query, name, ledger=ledger, on_event=lambda event: put((name, event))
             )
-            if judge and result.safety is None and result.answer.strip():
+            put((name, {"ended": _ended(result)}))
+            unscored = result.safety is None and not result.refused
+            if judge and unscored and result.answer.strip():
                 put((name, {"judged": await _judged(answerer, query, result.answer, ledger)}))
         except EcoAlignError as error:
             put((name, {"error": problem_of(error)}))
@@ -92,15 +93,16 @@ async def ask(
             put((name, {"error": {"type": kind, "message": message}}))
 
     lanes = {name: _Lane(name) for name in methods}
-    work = asyncio.gather(*map(one, methods))
-    work.add_done_callback(lambda _: queue.put_nowait(None))
+    tasks = [asyncio.create_task(one(name)) for name in methods]
+    for task in tasks:
+        task.add_done_callback(lambda _: queue.put_nowait(None))
     try:
-        ended = False
-        while not ended:
+        left = len(tasks)
+        while left:
             batch = [await queue.get()]
             while not queue.empty():
                 batch.append(queue.get_nowait())
-            ended = None in batch
+            left -= batch.count(None)
             for name, lane in lanes.items():
                 news = [item for entry in batch if entry and entry[0] == name for item in entry[1:]]
                 events = [item for item in news if not isinstance(item, dict)]
@@ -110,24 +112,32 @@ async def ask(
                     if isinstance(item, dict):
                         yield {"lane": name, **item}
     finally:
-        work.cancel()
-        await asyncio.wait([work])
-        if not work.cancelled():
-            work.exception()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def _ended(result: Alignment) -> Json:
+    """How it ended, in words."""
+    return {"outcome": outcome(result), "reason": reason(result), "fixed": is_fixed(result)}
 
 
 async def _judged(answerer: Answerer, query: Query, text: str, ledger: Ledger) -> Json:
     """What the evaluator says of a text that is out already; never an error."""
     settings, before = answerer.settings, ledger.spent
-    aligner = Aligner(answerer.model, settings)
-    verdict: Json = {"by": aligner.evaluator.name}
+    named = named_evaluator(settings)
+    verdict: Json = {}
     try:
-        ctx = RunContext.of(query, answerer.model, aligner.evaluator, ledger, settings)
+        evaluator = named.of(answerer.model)
+        verdict["by"] = evaluator.name
+        ctx = RunContext.of(query, answerer.model, evaluator, ledger, settings)
         await ctx.encode_views()
         score = await ctx.score(ctx.score_request((), "answer", text))
         verdict |= {"safety": score.safety, "utility": score.utility}
     except EcoAlignError as error:
         verdict["error"] = str(error)
+    finally:
+        await named.aclose()
     spent = ledger.spent
     known = spent.usd is not None and before.usd is not None
     usd = spent.usd - before.usd if known else None  # type: ignore[operator]
@@ -140,6 +150,3 @@ def problem_of(error: EcoAlignError) -> Json:
     if isinstance(error, BudgetTooSmall):
         body |= {"unit": error.unit, "smallest": error.smallest}
     return body
-
-
-__all__ = ["ask", "problem_of"]

@@ -24,7 +24,6 @@ from ecoalign.playground._config import PlaygroundConfig
 from ecoalign.playground._page import page
 from ecoalign.query import Picture, Query, read_header
 from ecoalign.settings import PRESET_TEXTS, PRESETS
-from ecoalign.trace.events import ENDING_WORDS, STOP_WORDS
 from ecoalign.view import Lines, LoopbackServer, Refused, body_of, listen
 
 __all__ = ["beside", "listen", "serve"]
@@ -94,7 +93,6 @@ class Playground:
                     }
                     for one in config.examples
                 ],
-                "words": {"ended": ENDING_WORDS, "stopped": STOP_WORDS},
             }
         )
 
@@ -210,18 +208,23 @@ async def serve(
     Raises:
         InputError: there is no such model, or it has no key.
     """
-    playground = Playground(config, model)
-    routes = (("GET", "/api/about", playground.about), ("POST", "/api/run", playground.run))
-    server = LoopbackServer(page(), routes, sock, most_body=config.most_body)
-    try:
-        await server.run(ready, stop)
-    finally:
-        await playground.answerer.aclose()
+    with sock:
+        playground = Playground(config, model)
+        try:
+            routes = (("GET", "/api/about", playground.about), ("POST", "/api/run", playground.run))
+            server = LoopbackServer(page(), routes, sock, most_body=config.most_body)
+            await server.run(ready, stop)
+        finally:
+            await playground.answerer.aclose()
 
 
 @contextmanager
 def beside(
-    config: PlaygroundConfig, sock: socket.socket, ready: Callable[[str], None]
+    config: PlaygroundConfig,
+    sock: socket.socket,
+    ready: Callable[[str], None],
+    *,
+    model: ChatModel | None = None,
 ) -> Iterator[None]:
     """Serve the playground in a thread of its own while the block runs.
 
@@ -242,7 +245,7 @@ def beside(
         try:
             with asyncio.Runner() as runner:
                 loops.append(runner.get_loop())
-                runner.run(serve(config, sock, told, stop=stop))
+                runner.run(serve(config, sock, told, model=model, stop=stop))
         except BaseException as error:
             failed.append(error)
         finally:

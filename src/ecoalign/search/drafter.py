@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 from ecoalign.budget import Budget, Called
-from ecoalign.errors import EcoAlignError
+from ecoalign.errors import BudgetExceeded, EcoAlignError
 from ecoalign.graph import ROOT, ActionKind, Candidate, PendingAction, Thought, ThoughtKind
 from ecoalign.models import ChatRequest, Completion, Usage, reply_of
 from ecoalign.prompts.requests import PromptRequest, ScoreRequest
@@ -21,7 +21,7 @@ from ecoalign.search.executor import ActionResult, Job, execute_request, worst_c
 from ecoalign.search.failures import raise_if_rejected, raise_if_silent
 from ecoalign.search.proposer import propose_request
 from ecoalign.search.scanner import Scan, scan, scan_request
-from ecoalign.search.synthesizer import answer_bounds, write_request
+from ecoalign.search.synthesizer import AnswerReserve, answer_bounds, write_request
 from ecoalign.search.valuator import GOING_ON
 from ecoalign.trace.events import ActionsChosen, Proposed
 
@@ -65,6 +65,23 @@ def first_round(ctx: RunContext) -> list[tuple[str, Usage]]:
     ctx = ctx if ctx.views else ctx.sized()
     drafting = worst_case(ctx, _job()) if ctx.settings.draft else []
     return [*ctx.bounds(scan_request(ctx)), *drafting, *answer_bounds(ctx)]
+
+
+def check_budget(ctx: RunContext) -> None:
+    """Make sure that the budget holds a scan and a scored answer at their worst.
+
+    Raises:
+        BudgetTooSmall: it does not.
+        UnpricedModelError: it is in dollars, and a price is not known.
+    """
+    ctx = ctx if ctx.views else ctx.sized()
+    reserve = AnswerReserve(ctx)
+    reserve.reserve()
+    try:
+        for model, bound in ctx.bounds(scan_request(ctx)):
+            ctx.ledger.reserve_fund(_FUND, bound, model)
+    except BudgetExceeded as short:
+        raise reserve.too_small(short) from short
 
 
 def first_calls(ctx: RunContext) -> list[ChatRequest]:

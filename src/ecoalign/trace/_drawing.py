@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from ecoalign._text import harmless, short
@@ -15,6 +15,8 @@ from ecoalign.trace._story import Node, Story
 __all__ = ["drawing"]
 
 Theme = Literal["light", "dark", "auto"]
+
+_Place = tuple[float, float]
 
 _CARD_W, _CARD_H, _TEXT_X = 184.0, 60.0, 50.0
 _LAYER, _ROW = 228.0, 84.0
@@ -79,6 +81,8 @@ def drawing(
     left = _EDGE + (max(w for w, _ in (size for _, _, size in thumbs)) + 24 if thumbs else 0)
     head, top = _heading(story, left) if title else ([], 14.0)
     right = max((x for x, _ in places.values()), default=0.0) * _LAYER + _CARD_W
+    if any(node.into for node in nodes):
+        right += 30.0  # the arrows beside the last layer
     below = max((y for _, y in places.values()), default=-1.0) * _ROW
     width = max(left + right + _EDGE if nodes else 0.0, _LEAST_WIDTH if title else 0.0)
     graph_left = left + max(0.0, (width - left - _EDGE - right) / 2)
@@ -87,13 +91,14 @@ def drawing(
         bottom = max(bottom, _EDGE + sum(h + 12 for _, _, (_, h) in thumbs))
     foot, height = _legend(nodes, bottom + 34, width) if title and nodes else ([], bottom + 18)
 
-    def at(name: str) -> tuple[float, float]:
+    def at(name: str) -> _Place:
         x, y = places[name]
         return graph_left + x * _LAYER, top + y * _ROW
 
     most = max((node.utility or 0.0 for node in nodes), default=1.0)
     body = [
-        f'<rect class="page" x=".5" y=".5" width="{width - 1:.1f}" height="{height - 1:.1f}" rx="12"/>'
+        f'<rect class="page" x=".5" y=".5" width="{width - 1:.1f}" height="{height - 1:.1f}" '
+        'rx="12"/>'
     ]
     body += head
     y = _EDGE
@@ -193,7 +198,7 @@ def _summary(story: Story) -> str:
     if story.path:
         steps = [story.nodes[name] for name in story.path if name in story.nodes]
         chain = " > ".join(f"{look.KINDS.get(n.kind, n.kind)}: {short(n.text, 50)}" for n in steps)
-        parts.append(f"Winning path: {chain}.")
+        parts.append(f"Winning path: {chain}")
     return " ".join(parts)
 
 
@@ -242,8 +247,7 @@ def _thumb(
 # -- the graph -------------------------------------------------------------------------------------
 
 
-def _edges(node: Node, story: Story, at: object) -> list[str]:
-    assert callable(at)
+def _edges(node: Node, story: Story, at: Callable[[str], _Place]) -> list[str]:
     x1, y1 = at(node.id)
     out = []
     for parent in node.parents:
@@ -252,32 +256,34 @@ def _edges(node: Node, story: Story, at: object) -> list[str]:
         x0, y0 = at(parent)
         on = (parent, node.id) in zip(story.path, story.path[1:], strict=False)
         cls = "edge on" if on else "edge cut" if "pruned" in node.marks else "edge"
-        bend = max(18.0, (x1 - x0 - _CARD_W) / 2)
         sx, sy, ex, ey = x0 + _CARD_W, y0 + _CARD_H / 2, x1, y1 + _CARD_H / 2
-        curve = f"M{sx:.1f} {sy:.1f}C{sx + bend:.1f} {sy:.1f} {ex - bend:.1f} {ey:.1f} {ex:.1f} {ey:.1f}"
+        bend = max(18.0, (ex - sx) / 2)
+        curve = _curve(sx, sy, sx + bend, sy, ex - bend, ey, ex, ey)
         out.append(f'<path class="{cls}" d="{curve}"/>')
     if node.into and node.into in story.nodes:
         x0, y0 = at(node.into)
         down = 1.0 if y0 > y1 else -1.0
         if abs(x0 - x1) < 1:
             x, sy, ey = x1 + _CARD_W, y1 + _CARD_H / 2, y0 + _CARD_H / 2 - down * 14
-            curve = (
-                f"M{x:.1f} {sy:.1f}C{x + 34:.1f} {sy:.1f} {x + 34:.1f} {ey:.1f} {x:.1f} {ey:.1f}"
-                f"M{x + 7:.1f} {ey - 5:.1f}L{x:.1f} {ey:.1f}L{x + 7:.1f} {ey + 5:.1f}"
-            )
+            curve = _curve(x, sy, x + 34, sy, x + 34, ey, x, ey)
+            curve += f"M{x + 7:.1f} {ey - 5:.1f}L{x:.1f} {ey:.1f}L{x + 7:.1f} {ey + 5:.1f}"
         else:
             sx, sy = x1 + _CARD_W / 2, y1 + (_CARD_H if down > 0 else 0)
             ex, ey = x0 + _CARD_W / 2, y0 + (0 if down > 0 else _CARD_H)
-            curve = (
-                f"M{sx:.1f} {sy:.1f}C{sx:.1f} {sy + down * 26:.1f} {ex:.1f} {ey - down * 26:.1f} "
-                f"{ex:.1f} {ey:.1f}M{ex - 5:.1f} {ey - down * 7:.1f}L{ex:.1f} {ey:.1f}"
-                f"L{ex + 5:.1f} {ey - down * 7:.1f}"
-            )
+            back = ey - down * 7
+            curve = _curve(sx, sy, sx, sy + down * 26, ex, ey - down * 26, ex, ey)
+            curve += f"M{ex - 5:.1f} {back:.1f}L{ex:.1f} {ey:.1f}L{ex + 5:.1f} {back:.1f}"
         out.append(f'<path class="edge into" d="{curve}"/>')
     return out
 
 
-def _card(node: Node, place: tuple[float, float], most: float) -> str:
+def _curve(*places: float) -> str:
+    """A cubic curve by its four points."""
+    x0, y0, *rest = places
+    return f"M{x0:.1f} {y0:.1f}C" + " ".join(f"{one:.1f}" for one in rest)
+
+
+def _card(node: Node, place: _Place, most: float) -> str:
     marks = [mark for mark in look.MARKS if mark in node.marks]
     parts = [
         f'<g class="s{look.shade(node.safety)} {" ".join(marks)}" '
@@ -292,7 +298,8 @@ def _card(node: Node, place: tuple[float, float], most: float) -> str:
     size = 13.0 if node.kind == "root" else look.radius(node.utility, most)
     parts.append(_glyph(node.kind, size, 25, 30, crossed="pruned" in marks))
     said = node.text or look.KINDS.get(node.kind, node.kind)
-    for i, line in enumerate(_wrapped(said, _CARD_W - _TEXT_X - 8, 2, 12.5)):
+    wide = 13.2 if "path" in marks else 12.5  # it is bold
+    for i, line in enumerate(_wrapped(said, _CARD_W - _TEXT_X - 8, 2, wide)):
         parts.append(_text(_TEXT_X, 20 + 15 * i, line, "words"))
     cost = f"{node.cost:,.0f} tok"
     if node.safety is not None:
@@ -304,7 +311,7 @@ def _card(node: Node, place: tuple[float, float], most: float) -> str:
         if mark != "path" and not (mark == "unsafe" and "pruned" in marks)
     ]
     if tags:
-        parts.append(_text(10, 3, " · ".join(tags), "tag"))
+        parts.append(_text(2, -8, " · ".join(tags), "tag"))
     return "".join(parts) + "</g>"
 
 
@@ -321,8 +328,7 @@ def _glyph(kind: str, size: float, x: float, y: float, *, crossed: bool = False)
     known = kind if kind in look.SHAPES else "think"
     shape = f'<path class="shape" d="{look.scaled(look.SHAPES[known], size)}"/>'
     icon = f'<path class="icon" d="{look.scaled(look.ICONS[known], size)}"/>'
-    r = size + 1
-    cross = f'<path class="cross" d="M-{r:.1f} -{r:.1f}L{r:.1f} {r:.1f}M-{r:.1f} {r:.1f}L{r:.1f} -{r:.1f}"/>'
+    cross = f'<path class="cross" d="{look.scaled(look.CROSS, size + 1)}"/>'
     inner = shape + (cross if crossed else icon)
     return f'<g transform="translate({x:.1f} {y:.1f})">{inner}</g>'
 
@@ -360,8 +366,9 @@ def _legend(nodes: Sequence[Node], y: float, width: float) -> tuple[list[str], f
         if any(mark in node.marks for node in nodes):
             words = look.MARKS[mark]
             room(46 + _width(words, 10.5) + 12)
+            place = f'x="{x - 3:.1f}" y="{y - 10:.1f}"'
             ring = (
-                f'<rect class="ring" x="{x - 3:.1f}" y="{y - 10:.1f}" width="34" height="20" rx="6"/>'
+                f'<rect class="ring" {place} width="34" height="20" rx="6"/>'
                 if mark == "confirmed"
                 else ""
             )

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DROPPED",
-    "ENDING_WORDS",
     "SCHEMA",
-    "STOP_WORDS",
     "ActionFailed",
     "ActionsChosen",
     "CallFailure",
@@ -69,29 +67,10 @@ StopReason = Literal[
 the budget allows no further action; a limit on thoughts, depth or unsafe answers; the request
 itself is unsafe; nothing that was written could be shown to be safe."""
 
-STOP_WORDS: Mapping[str, str] = {
-    "satisfied": "what is left to gain was not worth going on",
-    "no-positive-action": "no safe action was worth its price any more",
-    "budget": "the budget allowed no further action",
-    "limits": "the limit on thoughts, depth or unsafe answers was reached",
-    "unsafe-request": "the request itself was judged unsafe",
-    "fail-closed": "nothing that was written could be shown to be safe",
-}
-"""What each `StopReason` tells a user."""
-
 
 Ending = Literal["drafted", "searched", "refused", "budget", ""]
 """How a run ended: the draft stood; the search chose the answer; it is a refusal; the budget cut
 the search off, and the best answer so far was taken. "" for other methods."""
-
-ENDING_WORDS: Mapping[str, str] = {
-    "drafted": "answered by the draft",
-    "searched": "answered by a search",
-    "refused": "refused",
-    "budget": "answered as far as the budget went",
-    "": "answered",
-}
-"""What each `Ending` tells a user."""
 
 
 @dataclass(frozen=True, slots=True)

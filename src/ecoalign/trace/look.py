@@ -5,6 +5,7 @@ Shapes tell kinds apart and outlines tell fates apart, so that nothing is said b
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final
 
@@ -34,6 +35,9 @@ ICONS: Final = {
     "refusal": "M-.5 0L.5 0",
 }
 """Lines drawn into the shapes."""
+
+CROSS: Final = "M-1 -1L1 1M-1 1L1 -1"
+"""Drawn over what was pruned."""
 
 KINDS: Final = {
     "root": "image and question",
@@ -133,4 +137,4 @@ def radius(utility: float | None, most: float = 1.0) -> float:
     """The radius of a thought in px, 7 to 16: its area grows with its utility, of which `most` is
     the greatest in the drawing (at least 1)."""
     share = max(0.0, utility or 0.0) / max(1.0, most)
-    return 7.0 + 9.0 * min(1.0, share) ** 0.5
+    return 7.0 + 9.0 * math.sqrt(min(1.0, share))

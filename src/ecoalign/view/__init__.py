@@ -11,22 +11,31 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ecoalign.view._follow import follow
+    from ecoalign.view._formats import TreeLine, graphviz, mermaid, state, tree
     from ecoalign.view._loopback import Lines, LoopbackServer, Refused, body_of, listen
     from ecoalign.view._page import Assets, assets, is_own_page, loopback_script, page, policy
+    from ecoalign.view._pictures import data_uri, pictures
 
 _HOMES = {
     "Assets": "_page",
     "Lines": "_loopback",
     "LoopbackServer": "_loopback",
     "Refused": "_loopback",
+    "TreeLine": "_formats",
     "assets": "_page",
     "body_of": "_loopback",
+    "data_uri": "_pictures",
     "follow": "_follow",
+    "graphviz": "_formats",
     "is_own_page": "_page",
     "listen": "_loopback",
     "loopback_script": "_page",
+    "mermaid": "_formats",
     "page": "_page",
+    "pictures": "_pictures",
     "policy": "_page",
+    "state": "_formats",
+    "tree": "_formats",
 }
 
 __all__ = [
@@ -34,14 +43,21 @@ __all__ = [
     "Lines",
     "LoopbackServer",
     "Refused",
+    "TreeLine",
     "assets",
     "body_of",
+    "data_uri",
     "follow",
+    "graphviz",
     "is_own_page",
     "listen",
     "loopback_script",
+    "mermaid",
     "page",
+    "pictures",
     "policy",
+    "state",
+    "tree",
 ]
 
 

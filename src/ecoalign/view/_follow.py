@@ -75,13 +75,14 @@ async def follow(
 
     # The page is open to whoever can reach it, so what the runs hold comes by the stream alone.
     html = page([{}] * len(tails), live_url="frames", title="a run as it goes")
-    server = LoopbackServer(html, [("GET", "/frames", frames)], listen(host, port))
-    watching = asyncio.create_task(_watch(tails, news))
-    try:
-        await server.run(ready, stop)
-    finally:
-        watching.cancel()
-        await asyncio.wait([watching])
+    with listen(host, port) as sock:
+        server = LoopbackServer(html, [("GET", "/frames", frames)], sock)
+        watching = asyncio.create_task(_watch(tails, news))
+        try:
+            await server.run(ready, stop)
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
 
 
 async def _watch(tails: Sequence[_Tail], news: _News) -> None:

@@ -176,6 +176,7 @@ class LoopbackServer:
         self._page = page.encode()
         self._policy = content_policy(page)
         self._most_body = most_body
+        self._handling: set[asyncio.Task[object]] = set()
         port = sock.getsockname()[1]
         self._hosts = {f"{name}:{port}" for name in _NAMES} | (set(_NAMES) if port == 80 else set())
         app = web.Application(middlewares=[self._guard], client_max_size=most_body)
@@ -211,6 +212,8 @@ class LoopbackServer:
                 ready(self.address)
                 await ended.wait()
         finally:
+            for task in self._handling:
+                task.cancel()
             await runner.cleanup()
             self._sock.close()
 
@@ -231,6 +234,9 @@ class LoopbackServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a handler runs in one
+        self._handling.add(task)
         try:
             self._check(request)
             return await handler(request)
@@ -248,6 +254,8 @@ class LoopbackServer:
             _log.exception("a request failed")
             kind = type(error).__name__
             return problem(500, kind, f"unexpected {kind}; the terminal shows more")
+        finally:
+            self._handling.discard(task)
 
     def _check(self, request: web.Request) -> None:
         """Raise `Refused` unless the request comes from the operator's page, or opens it."""

@@ -38,6 +38,7 @@ def assets() -> Assets:
     table = {
         "shapes": look.SHAPES,
         "icons": look.ICONS,
+        "cross": look.CROSS,
         "kinds": look.KINDS,
         "marks": look.MARKS,
         "bounds": look.BOUNDS,

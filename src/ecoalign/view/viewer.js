@@ -12,11 +12,11 @@ const EcoView = (() => {
   const DOWN = {layer: 108, row: 202}; // and where they go down
   const FAR = 0.42; // below this scale words are too small to read and are left out
   const LARGEST = 1.25;
-  const CROSS = "M-1 -1L1 1M-1 1L1 -1";
+  const ROOM = 84; // px above and below the graph, where the buttons are
 
   // ---- small helpers
 
-  const UNSAFE_TEXT = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+  const UNSAFE_TEXT = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/gu;
   const harmless = (text) => String(text ?? "").replace(UNSAFE_TEXT, "\ufffd");
   const short = (text, most) => {
     const line = harmless(text).split(/\s+/).filter(Boolean).join(" ");
@@ -57,11 +57,12 @@ const EcoView = (() => {
   const known = (value) => typeof value === "number" && Number.isFinite(value);
   const signed = (value) => (known(value) ? `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}` : "–");
   const plain = (value, digits = 2) => (known(value) ? value.toFixed(digits) : "–");
-  const whole = (value) => (known(value) ? Math.round(value).toLocaleString("en-US") : "–");
+  const NUMBERS = new Intl.NumberFormat("en-US", {maximumFractionDigits: 0});
+  const whole = (value) => (known(value) ? NUMBERS.format(value) : "–");
   const count = (n, one, many) => `${whole(n)} ${n === 1 ? one : many || `${one}s`}`;
   const seconds = (value) => (!known(value) ? "–" : value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(0)} s`);
   const dollars = (value) => (known(value) ? `$${value.toFixed(value && value < 0.01 ? 5 : 4)}` : "unknown");
-  const percent = (value) => (known(value) ? `${(100 * value).toFixed(0)} %` : "–");
+  const percent = (value) => (known(value) ? `${(100 * value).toFixed(0)}\u00a0%` : "–");
   const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
   const shade = (safety) => (known(safety) ? LOOK.bounds.filter((bound) => safety >= bound).length : 3);
@@ -131,6 +132,7 @@ const EcoView = (() => {
 
   const STATUS = {
     answer: ["Answered", "eco-good"],
+    unchecked: ["Answered, unchecked", "eco-calm"],
     refused: ["Refused", "eco-calm"],
     error: ["Failed", "eco-bad"],
     running: ["Searching", "eco-busy"],
@@ -163,7 +165,11 @@ const EcoView = (() => {
 
   // ---- the component
 
+  let mounted = 0;
+
   function mount(root, options = {}) {
+    mounted += 1;
+    const which = mounted > 1 ? ` ${mounted}` : ""; // landmarks have names of their own
     let images = options.images || [];
     let live = Boolean(options.live);
     let run = {};
@@ -181,6 +187,7 @@ const EcoView = (() => {
     let roving = null;
     let turned = false; // layers go down instead of to the right
     let view = {x: 0, y: 0, k: 1};
+    let stage = {w: 800, h: 480}; // px of what the drawing is seen through
     let moved = false; // whether the user has moved the drawing
     let playing = null;
     let asked = 0; // an animation frame that is to come
@@ -214,7 +221,7 @@ const EcoView = (() => {
       ui.how,
       ui.facts,
     );
-    ui.result.setAttribute("aria-label", "Result");
+    ui.result.setAttribute("aria-label", `Result${which}`);
 
     ui.edges = svg("g", {class: "eco-edges", "aria-hidden": "true"});
     ui.nodes = svg("g", {class: "eco-nodes"});
@@ -233,7 +240,7 @@ const EcoView = (() => {
     ui.tools.setAttribute("aria-label", "Zoom");
     ui.panel = el("aside", "eco-panel");
     ui.panel.hidden = true;
-    ui.panel.setAttribute("aria-label", "The thought that was chosen");
+    ui.panel.setAttribute("aria-label", `The thought that was chosen${which}`);
     ui.legend = legend();
     ui.stage = el("div", "eco-stage", ui.svg, ui.tools, ui.hint);
     ui.body = el("div", "eco-body", ui.stage, ui.panel);
@@ -257,7 +264,7 @@ const EcoView = (() => {
       el("div", "eco-controls", ui.back, ui.play, ui.forth, ui.slider, ui.moment),
       ui.said,
     );
-    ui.replay.setAttribute("aria-label", "Replay");
+    ui.replay.setAttribute("aria-label", `Replay${which}`);
 
     ui.plots = el("div", "eco-plots");
     ui.plots.setAttribute("role", "group");
@@ -268,7 +275,7 @@ const EcoView = (() => {
     ui.about = el("details", "eco-about");
     ui.key = el("ul", "eco-key");
     ui.graph = el("section", "eco-graph", ui.key, ui.legend, ui.body, ui.replay, ui.plots);
-    ui.graph.setAttribute("aria-label", "How it was found");
+    ui.graph.setAttribute("aria-label", `How it was found${which}`);
     root.append(ui.result, ui.graph, ui.more, ui.about);
 
     // -- applying frames
@@ -338,9 +345,20 @@ const EcoView = (() => {
       if (!asked) asked = requestAnimationFrame(redraw);
     }
 
+    // What is drawn from all frames: once for all that came since the last time.
+    let stale = false;
+    function drawWhole() {
+      stale = false;
+      drawResult();
+      drawPlots();
+      drawStages();
+    }
+
     function redraw() {
       asked = 0;
+      if (stale) drawWhole();
       drawNodes();
+      if (views.size > 100) cull();
       drawMoment();
       if (selected && dirty.has(selected)) drawPanel();
       dirty.clear();
@@ -365,7 +383,7 @@ const EcoView = (() => {
       const glyph = svg("g", {transform: "translate(25 30)"}, shape, icon, cross);
       const lines = [0, 1].map((i) => svg("text", {class: "eco-text", x: CARD.text, y: 20 + 15 * i}));
       const cost = svg("text", {class: "eco-cost", x: CARD.text, y: 52});
-      const tag = svg("text", {class: "eco-tag", x: 10, y: 3});
+      const tag = svg("text", {class: "eco-tag", x: 2, y: -8});
       const group = svg("g", {role: "button", tabindex: "-1"}, focus, ring, card, glyph, ...lines, cost, tag);
       group.dataset.id = id;
       ui.nodes.append(group);
@@ -404,7 +422,7 @@ const EcoView = (() => {
         const marks = marksOf(node);
         const key = `eco-node k-${node.kind} s${shade(node.safety)} ${marks.map((m) => `m-${m}`).join(" ")}${id === selected ? " eco-chosen" : ""}`;
         if (drawn.key !== key) {
-          drawn.group.setAttribute("class", key);
+          drawn.group.setAttribute("class", drawn.group.off ? `${key} eco-off` : key);
           drawn.key = key;
         }
         const size = radius(node, most).toFixed(1);
@@ -412,7 +430,7 @@ const EcoView = (() => {
           drawn.size = `${node.kind} ${size}`;
           drawn.shape.setAttribute("d", scaled(LOOK.shapes[node.kind] || LOOK.shapes.think, size));
           drawn.icon.setAttribute("d", scaled(LOOK.icons[node.kind] || "M0 0", size));
-          drawn.cross.setAttribute("d", scaled(CROSS, Number(size) + 1));
+          drawn.cross.setAttribute("d", scaled(LOOK.cross, Number(size) + 1));
         }
         if (drawn.text !== node.text) {
           drawn.text = node.text;
@@ -447,7 +465,10 @@ const EcoView = (() => {
         for (const [name, edge] of drawn.edges) {
           const merged = name.startsWith(">");
           const cls = merged ? "eco-edge m-into" : onPath(name, id) ? "eco-edge m-path" : marks.includes("pruned") ? "eco-edge m-pruned" : "eco-edge";
-          if (edge.getAttribute("class") !== cls) edge.setAttribute("class", cls);
+          if (edge.kind !== cls) {
+            edge.kind = cls;
+            edge.setAttribute("class", edge.off ? `${cls} eco-off` : cls);
+          }
         }
       }
       if (!roving || !now.nodes[roving]) rove(now.nodes.t0 ? "t0" : Object.keys(now.nodes)[0] || null);
@@ -460,10 +481,17 @@ const EcoView = (() => {
       if (drawn.at === key) return;
       drawn.at = key;
       drawn.group.setAttribute("transform", `translate(${at.x} ${at.y})`);
+      drawn.box = {x0: at.x, y0: at.y, x1: at.x + CARD.w, y1: at.y + CARD.h};
       for (const [name, edge] of drawn.edges) {
         const merged = name.startsWith(">");
         const other = place(merged ? name.slice(1) : name);
         edge.setAttribute("d", merged ? mergeLine(at, other) : line(other, at));
+        edge.box = {
+          x0: Math.min(at.x, other.x),
+          y0: Math.min(at.y, other.y),
+          x1: Math.max(at.x, other.x) + CARD.w,
+          y1: Math.max(at.y, other.y) + CARD.h,
+        };
       }
     }
 
@@ -502,7 +530,7 @@ const EcoView = (() => {
       for (const id of Object.keys(layout)) {
         const {x, y} = place(id);
         x0 = Math.min(x0, x);
-        y0 = Math.min(y0, y);
+        y0 = Math.min(y0, y - 16);
         x1 = Math.max(x1, x + CARD.w);
         y1 = Math.max(y1, y + CARD.h);
       }
@@ -510,14 +538,15 @@ const EcoView = (() => {
     }
 
     function fitting(box, size) {
-      return Math.min((size.w - 36) / box.w, (size.h - 44) / box.h);
+      return Math.min((size.w - 36) / box.w, (size.h - ROOM) / box.h);
     }
 
     // Choose the direction in which the graph is the larger, and show all of it; a graph that would
     // be too small to read starts at its beginning instead, unless `all` is wanted.
     function fit(all, keep) {
-      const rect = ui.stage.getBoundingClientRect();
-      const size = {w: (rect.width || 800) - overlaid(), h: rect.height || 480};
+      const width = ui.stage.clientWidth || 800;
+      const tallest = Math.round(Math.max(320, Math.min(608, 0.56 * innerHeight)));
+      const size = {w: width - overlaid(), h: all ? ui.stage.clientHeight : tallest};
       const before = turned;
       turned = false;
       const across = fitting(bounds(), size);
@@ -528,16 +557,44 @@ const EcoView = (() => {
       const box = bounds();
       const whole = Math.min(LARGEST, fitting(box, size));
       const k = all ? Math.max(0.02, whole) : Math.max(size.w < 480 ? 0.7 : 0.5, whole);
+      if (!all) {
+        // A small graph needs no large window; one that grows, or that the panel is on, keeps it.
+        if (!live && !overlaid()) size.h = Math.min(tallest, Math.max(230, Math.round(k * box.h) + ROOM));
+        ui.stage.style.height = `${size.h}px`;
+      }
+      stage = {w: width, h: size.h};
       const inside = k <= whole + 1e-6;
-      view = {k, x: (size.w - k * box.w) / 2 - k * box.x, y: (size.h - k * box.h) / 2 - k * box.y};
+      view = {k, x: (size.w - k * box.w) / 2 - k * box.x, y: (size.h - ROOM - k * box.h) / 2 + 24 - k * box.y};
       if (!inside) {
         const at = place("t0");
-        if (k * box.w > size.w - 36) view.x = 24 - k * (turned ? at.x + CARD.w / 2 - size.w / 2 / k : box.x);
-        if (k * box.h > size.h - 44) view.y = turned ? 30 - k * box.y : size.h / 2 - k * (at.y + CARD.h / 2);
+        if (k * box.w > size.w - 36) view.x = turned ? size.w / 2 - k * (at.x + CARD.w / 2) : 24 - k * box.x;
+        if (k * box.h > size.h - ROOM + 1) view.y = turned ? 30 - k * box.y : size.h / 2 - k * (at.y + CARD.h / 2);
       }
       moved = Boolean(all);
       if (dirty.size) later();
       pan();
+    }
+
+    // Leave out what is not in sight: all of a drawing is painted anew for any change in it. The
+    // thoughts stay where keys and screen readers find them.
+    function cull() {
+      const many = views.size > 100;
+      const margin = 120;
+      const x0 = (-view.x - margin) / view.k;
+      const y0 = (-view.y - margin) / view.k;
+      const x1 = (stage.w - view.x + margin) / view.k;
+      const y1 = (stage.h - view.y + margin) / view.k;
+      const check = (one, box) => {
+        const off = many && Boolean(box) && (box.x1 < x0 || box.x0 > x1 || box.y1 < y0 || box.y0 > y1);
+        if (one.off !== off) {
+          one.off = off;
+          one.classList.toggle("eco-off", off);
+        }
+      };
+      for (const drawn of views.values()) {
+        check(drawn.group, drawn.box);
+        for (const edge of drawn.edges.values()) check(edge, edge.box);
+      }
     }
 
     let panAsked = 0;
@@ -547,6 +604,7 @@ const EcoView = (() => {
         panAsked = 0;
         ui.world.setAttribute("transform", `translate(${view.x.toFixed(1)} ${view.y.toFixed(1)}) scale(${view.k.toFixed(4)})`);
         ui.svg.classList.toggle("eco-far", view.k < FAR);
+        cull();
       });
     }
 
@@ -781,7 +839,7 @@ const EcoView = (() => {
     function scores(node) {
       const forecast = (node.forecast || [])[0];
       const table = el("table", "eco-table");
-      const head = el("tr", "", el("th", ""), el("th", "", "forecast"), el("th", "", "outcome"));
+      const head = el("tr", "", el("th", "", "score"), el("th", "", "forecast"), el("th", "", "outcome"));
       table.append(el("thead", "", head));
       const body = el("tbody");
       const row = (name, guess, real) => {
@@ -885,7 +943,7 @@ const EcoView = (() => {
         {class: `eco-node s${mark === "pruned" ? 1 : 6} m-${mark}`},
         svg("rect", {class: "eco-ring", x: 1, y: 1, width: 44, height: 24, rx: 7}),
         svg("rect", {class: "eco-card", x: 4, y: 4, width: 38, height: 18, rx: 5}),
-        svg("g", {transform: "translate(23 13)"}, svg("path", {class: "eco-shape", d: scaled(LOOK.shapes[kind], 5.5)}), svg("path", {class: "eco-cross", d: scaled(CROSS, 6.5)})),
+        svg("g", {transform: "translate(23 13)"}, svg("path", {class: "eco-shape", d: scaled(LOOK.shapes[kind], 5.5)}), svg("path", {class: "eco-cross", d: scaled(LOOK.cross, 6.5)})),
       );
       const picture = svg("svg", {class: "eco-sample", viewBox: "0 0 46 26", width: 46, height: 26, "aria-hidden": "true"}, group);
       return el("li", "", picture, words);
@@ -1005,8 +1063,9 @@ const EcoView = (() => {
       const names = {base: "Plain model", ecoalign: "EcoAlign"};
       put(ui.method, names[run.method] || run.method || "");
       ui.method.hidden = !run.method;
-      put(ui.status, STATUS[state][0]);
-      ui.status.className = `eco-status ${STATUS[state][1]}`;
+      const [word, tone] = STATUS[state === "answer" && !known(result.safety) ? "unchecked" : state];
+      put(ui.status, word);
+      ui.status.className = `eco-status ${tone}`;
       const answer = result.error || result.answer;
       ui.answer.className = `eco-answer${state === "error" ? " eco-failed" : (answer || "").length < 80 ? " eco-brief" : ""}`;
       put(ui.answer, answer || "");
@@ -1017,8 +1076,11 @@ const EcoView = (() => {
       ui.facts.replaceChildren();
       const budget = run.budget || {};
       if (state !== "running") {
-        if (known(result.safety)) fact("Safety", signed(result.safety), `${safetyWord(result.safety)}; the least safe step to the answer counts`, safetyMeter(result.safety));
-        else if (state === "answer" || state === "refused") fact("Safety", "not scored", "this method checks nothing");
+        if (known(result.safety)) {
+          const fixed = result.refused && result.stop_reason === "fail-closed";
+          const note = fixed ? "a fixed text, which no model wrote" : `${safetyWord(result.safety)}; the least safe step to the answer counts`;
+          fact("Safety", signed(result.safety), note, safetyMeter(result.safety));
+        } else if (state === "answer" || state === "refused") fact("Safety", "not scored", "this method checks nothing");
       }
       if (known(result.utility) && !result.refused) fact("Utility", plain(result.utility), "how helpful the answer was judged");
       const spent = gauges.tokens || 0;
@@ -1199,7 +1261,7 @@ const EcoView = (() => {
       const body = el("tbody");
       for (const point of points.slice(0, 24)) {
         const last = (point.ids || [])[(point.ids || []).length - 1];
-        const ends = last ? button(`Open ${last}, where the path ends`, (point.ids || []).join(" → "), () => open(last), "eco-link") : "–";
+        const ends = last ? button("", (point.ids || []).join(" → "), () => open(last), "eco-link") : "–";
         const th = el("th", "", ends);
         th.scope = "row";
         if (point.chosen) th.append(el("span", "eco-chip m-answer", "chosen"));
@@ -1288,10 +1350,9 @@ const EcoView = (() => {
         }
       }
       if (follow) seek(frames.length);
-      drawResult();
-      drawPlots();
-      drawStages();
-      drawAbout();
+      if (about) drawAbout();
+      stale = true;
+      if (empty) drawWhole();
       if (frames.length && (empty || (!moved && where))) {
         drawNodes();
         fit(false);
@@ -1329,7 +1390,9 @@ const EcoView = (() => {
     }
 
     const watcher = new ResizeObserver(() => {
-      if (!moved && frames.length) fit(false);
+      stage = {w: ui.stage.clientWidth || 800, h: ui.stage.clientHeight || 480};
+      if (!moved && frames.length) fit(false, overlaid() > 0);
+      else pan();
     });
     watcher.observe(ui.stage);
     drawResult();

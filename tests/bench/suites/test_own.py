@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from published import base64_of, picture, put, put_parquet
 
 from ecoalign.bench import open_suite
-from ecoalign.bench.suites._base import Sample, Score
+from ecoalign.bench._score import Score
+from ecoalign.bench.suites._base import Sample
 from ecoalign.bench.suites.own import RULES, OwnData, read_rubric
 from ecoalign.errors import InputError
 from ecoalign.query import Query

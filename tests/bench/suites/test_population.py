@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecoalign.bench import BenchOptions, Session
+from ecoalign.bench._score import Score
 from ecoalign.bench.simulated import Asked, ScoreAsked, Shown
-from ecoalign.bench.suites._base import Score
 from ecoalign.bench.suites._lvlm import _RANGES, ENCODERS, REFUSAL, Lvlm, _Behaviour, lvlms
 from ecoalign.bench.suites.population import (
     KINDS,

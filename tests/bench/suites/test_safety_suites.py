@@ -10,7 +10,8 @@ import pytest
 from published import picture, put, put_parquet
 
 from ecoalign.bench import open_suite
-from ecoalign.bench.suites._base import Sample, Score, Suite
+from ecoalign.bench._score import Score
+from ecoalign.bench.suites._base import Sample, Suite
 from ecoalign.errors import InputError
 from ecoalign.query import Query
 

@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from ecoalign.bench.suites._base import Sample, Score
+from ecoalign.bench._score import Score
+from ecoalign.bench.suites._base import Sample
 from ecoalign.bench.suites.world import WorldSuite
 from ecoalign.bench.world.questions import Kind
 from ecoalign.bench.world.rulebook import RECIPES, is_forbidden, is_harmful, recipe

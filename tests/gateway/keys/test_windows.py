@@ -7,12 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecoalign.budget import Budget, Spending
-from ecoalign.budget.pacing import PacingState
+from ecoalign.budget.pacing import PacingState, Short, Sum
 from ecoalign.gateway.keys import KeyPolicy
 from ecoalign.gateway.keys._windows import (
     Decision,
-    Short,
-    Sum,
     Window,
     charge,
     decide,

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ecoalign.bench._files import Entry, find_image
+from ecoalign.bench._score import UNUSABLE, Score
 from ecoalign.prompts import DATA_RULE, digest_fence, fenced
 from ecoalign.query import Query
-
-UNUSABLE = "unusable"
-"""The label of a score for which no judge gave a verdict that can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +29,6 @@ class Sample:
     group: str
     query: Callable[[], Query] = field(compare=False)
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What an answer is worth by the rules of its benchmark.
-
-    Attributes:
-        label: the verdict in the benchmark's own terms; "unusable" where a judge gave none.
-        safe: whether the answer is safe; None where the question does not arise.
-        useful: in [0, 1]; None where the question does not arise.
-        refused_harmless: whether something harmless was refused; None where nothing harmless was
-            asked.
-        detail: verdicts of single judges, extracted answers and the like, as plain JSON.
-    """
-
-    label: str
-    safe: bool | None = None
-    useful: float | None = None
-    refused_harmless: bool | None = None
-    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 Ask = Callable[[str, "Query | None"], Awaitable[Sequence[str | None]]]

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ecoalign.bench.suites._base import Ask, Sample, Score, percents
+from ecoalign.bench._score import Score
+from ecoalign.bench.suites._base import Ask, Sample, percents
 from ecoalign.methods import open_method
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.compact.grid import CELLS

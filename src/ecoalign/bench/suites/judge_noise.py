@@ -23,6 +23,7 @@ from PIL import Image
 
 from ecoalign.aligner import Aligner
 from ecoalign.bench._metrics import Cell, OwnTable, binomial, per_sample
+from ecoalign.bench._score import Score
 from ecoalign.bench.simulated import (
     AnswerAsked,
     CaptionAsked,
@@ -38,7 +39,7 @@ from ecoalign.bench.simulated import (
     VerdictAsked,
     WriteAsked,
 )
-from ecoalign.bench.suites._base import Ask, Sample, Score, percents
+from ecoalign.bench.suites._base import Ask, Sample, percents
 from ecoalign.evaluators import Ensemble, SelfEvaluator
 from ecoalign.graph import ActionKind
 from ecoalign.methods import BestOfN, open_method

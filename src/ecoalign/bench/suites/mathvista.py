@@ -16,12 +16,11 @@ from ecoalign.bench._files import (
     read_tsv,
     table_files,
 )
+from ecoalign.bench._score import UNUSABLE, Score
 from ecoalign.bench.suites._base import (
-    UNUSABLE,
     Ask,
     Ruling,
     Sample,
-    Score,
     combined,
     details,
     entry_query,

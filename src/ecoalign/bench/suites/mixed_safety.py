@@ -16,7 +16,8 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from ecoalign.bench.suites._base import Ask, Sample, Score, percents
+from ecoalign.bench._score import Score
+from ecoalign.bench.suites._base import Ask, Sample, percents
 from ecoalign.errors import InputError
 from ecoalign.graph import ROOT, ThoughtGraph, ThoughtId, ThoughtKind
 from ecoalign.graph.economics import Economy, SafetyAggregator, UtilityAggregator

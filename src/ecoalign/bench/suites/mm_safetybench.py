@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from ecoalign.bench._files import entries_of, find_file, find_folder, read_json, read_parquet
+from ecoalign.bench._score import UNUSABLE, Score
 from ecoalign.bench.suites._base import (
     SAFE,
-    UNUSABLE,
     Ask,
     Sample,
-    Score,
     ask_judges,
     details,
     entry_query,

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from ecoalign.bench._files import Entry, read_parquet, read_tsv, table_files
-from ecoalign.bench.suites._base import Ask, Sample, Score, entry_query, graded, percents
+from ecoalign.bench._score import Score
+from ecoalign.bench.suites._base import Ask, Sample, entry_query, graded, percents
 from ecoalign.bench.suites._rules import lone_letter
 from ecoalign.errors import InputError
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from ecoalign.bench._files import Entry, entries_of, find_file, find_folder, read_json
+from ecoalign.bench._score import UNUSABLE, Score
 from ecoalign.bench.suites._base import (
-    UNUSABLE,
     Ask,
     Ruling,
     Sample,
-    Score,
     ask_judges,
     details,
     file_query,

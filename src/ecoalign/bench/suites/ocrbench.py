@@ -16,7 +16,8 @@ from ecoalign.bench._files import (
     read_tsv,
     table_files,
 )
-from ecoalign.bench.suites._base import Ask, Sample, Score, entry_query, file_query, graded
+from ecoalign.bench._score import Score
+from ecoalign.bench.suites._base import Ask, Sample, entry_query, file_query, graded
 from ecoalign.errors import InputError
 from ecoalign.query import Query
 

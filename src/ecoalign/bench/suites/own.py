@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from ecoalign._text import short
+from ecoalign.bench._score import UNUSABLE, Score
 from ecoalign.bench.suites._base import (
     SAFE,
-    UNUSABLE,
     Ask,
     Sample,
-    Score,
     ask_judges,
     details,
     judge_prompt,

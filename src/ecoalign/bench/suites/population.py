@@ -35,7 +35,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 from PIL import Image, ImageDraw
 
-from ecoalign.bench.suites._base import Ask, Sample, Score, percent
+from ecoalign.bench._score import Score
+from ecoalign.bench.suites._base import Ask, Sample, percent
 from ecoalign.bench.suites._lvlm import Lvlm, Rule, Scene, Sign, complies, lvlms, result_in
 from ecoalign.budget import Ledger
 from ecoalign.errors import InputError

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from ecoalign.bench._files import Entry, entries_of, find_file, find_folder, read_json
+from ecoalign.bench._score import UNUSABLE, Score
 from ecoalign.bench.suites._base import (
     SAFE,
-    UNUSABLE,
     Ask,
     Ruling,
     Sample,
-    Score,
     ask_judges,
     details,
     file_query,

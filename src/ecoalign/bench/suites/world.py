@@ -14,7 +14,8 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
-from ecoalign.bench.suites._base import Ask, Sample, Score, percents
+from ecoalign.bench._score import Score
+from ecoalign.bench.suites._base import Ask, Sample, percents
 from ecoalign.bench.world.questions import REQUESTS, Kind, Question, about_request, make_case
 from ecoalign.bench.world.rulebook import (
     NOUNS,

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 from ecoalign.budget import Budget, Spending
-from ecoalign.budget.pacing import PacingState
+from ecoalign.budget.pacing import PacingState, Short, Sum
 from ecoalign.errors import InputError
 from ecoalign.gateway.keys._policy import (
     Grant,
@@ -29,8 +29,6 @@ from ecoalign.gateway.keys._policy import (
     mint,
 )
 from ecoalign.gateway.keys._windows import (
-    Short,
-    Sum,
     Window,
     charge,
     decide,

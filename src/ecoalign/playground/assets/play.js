@@ -65,9 +65,10 @@
   }
 
   async function addFiles(files) {
+    if (!about) return;
     const found = [...files].filter((file) => file.type.startsWith("image/"));
     if (!found.length) {
-      if (files.length) complain({ message: "That is no picture: choose a PNG, JPEG, WebP or GIF file." });
+      complain({ message: "That is no picture file: choose a PNG, JPEG, WebP or GIF. Addresses are not fetched." });
       return;
     }
     complain(null);
@@ -101,7 +102,7 @@
     if (!about.examples.length) return;
     $("examples").hidden = false;
     $("examples").replaceChildren(
-      el("span", { className: "hint" }, "or take an example:"),
+      el("span", { className: "hint" }, "or:"),
       ...about.examples.map((example) => {
         const url = `data:image/png;base64,${example.png}`;
         const image = el("img", { src: url, alt: "" });
@@ -226,7 +227,7 @@
     constructor(name, run) {
       Object.assign(this, {
         name, run, frames: [], layout: {}, told: null, gauges: {}, nodes: {}, path: [], result: null,
-        judged: null, error: null, cancelled: false, trace: "", began: performance.now(),
+        ended: null, judged: null, error: null, cancelled: false, trace: "", began: performance.now(),
       });
       this.card = new Card(this);
     }
@@ -237,6 +238,7 @@
       if (line.run) this.told = line.run;
       if (line.layout) Object.assign(this.layout, line.layout);
       if (line.trace) this.trace += line.trace;
+      if (line.ended) this.ended = line.ended;
       if (line.judged) this.judged = line.judged;
       if (line.error) this.error = line.error;
       for (const frame of line.frames || []) {
@@ -258,40 +260,38 @@
         node.marks.includes("unsafe") && !node.marks.includes("answer"));
     }
 
-    get ended() {
+    get state() {
       if (this.cancelled) return "cancelled";
       if (this.error) return "failed";
       if (!this.result) return this.gauges.doing || "starting";
-      const { ended, refused, stop_reason: why } = this.result;
-      if (!refused) return about.words.ended[ended];
-      const reason = about.words.stopped[why];
-      return reason && why !== "satisfied" ? `${about.words.ended.refused}: ${reason}` : about.words.ended.refused;
+      return this.ended ? this.ended.outcome : "answered";
     }
 
     /** How safe what came out was scored: a word of the style, a mark, and words. */
     get verdict() {
       const threshold = this.told ? this.told.threshold : 0;
       const of = (safety) => (safety >= threshold ? "safe" : "unsafe");
+      if (this.ended && this.ended.fixed) return { kind: "calm", safety: null, words: "a fixed text, no model wrote it" };
       const { safety } = this.result;
       if (safety !== null) return { kind: of(safety), safety, words: `scored ${of(safety)}` };
       if (this.judged && this.judged.safety !== undefined) {
         const kind = of(this.judged.safety);
         return { kind, safety: this.judged.safety, words: `judged ${kind} afterwards`, late: true };
       }
+      if (this.result.refused) return { kind: "calm", safety: null, words: "a refusal, not scored" };
       return { kind: "unknown", safety: null, words: "not scored", late: true };
     }
   }
 
-  const MARKS = { safe: "✓", unsafe: "✕", unknown: "?" };
+  const MARKS = { safe: "✓", unsafe: "✕", unknown: "?", calm: "–" };
 
   class Card {
     constructor(lane) {
       this.lane = lane;
       this.title = el("h3", { textContent: label(lane.name) });
       this.state = el("p", { className: "state" });
-      this.refusal = el("span", { className: "chip", textContent: "refused" });
       this.verdict = el("span", { className: "verdict" });
-      this.chips = el("p", { className: "chips", hidden: true }, this.refusal, this.verdict);
+      this.chips = el("p", { className: "chips", hidden: true }, this.verdict);
       this.answer = el("blockquote", { className: "answer", hidden: true });
       this.warning = el("p", { className: "warning", hidden: true });
       this.hint = el("p", { className: "hint", hidden: true });
@@ -313,7 +313,7 @@
       const { lane } = this;
       this.root.dataset.state = lane.over ? (lane.result ? "done" : "failed") : "running";
       this.root.setAttribute("aria-busy", String(!lane.over));
-      this.state.textContent = lane.ended;
+      this.state.textContent = lane.state;
       this.drawAnswer();
       this.drawKept();
       this.drawFigures();
@@ -333,7 +333,6 @@
       if (!lane.result) return;
       this.answer.textContent = harmless(lane.result.answer) || "(no text)";
       this.root.classList.toggle("refused", lane.result.refused);
-      this.refusal.hidden = !lane.result.refused;
       const { kind, safety, words, late } = lane.verdict;
       this.verdict.className = `verdict ${kind}`;
       this.verdict.replaceChildren(
@@ -341,17 +340,15 @@
         el("span", {}, words),
         safety === null ? "" : el("b", { textContent: signed(safety) }),
       );
-      const notes = [];
-      if (late) {
-        notes.push(lane.result.refused ? "Not scored: the model’s own words, as they came."
-          : "Not scored before it came out: the model’s own words, released as they came.");
-        if (lane.judged && lane.judged.error) notes.push(`The judge gave no verdict: ${lane.judged.error}`);
-        else if (lane.judged) notes.push(`The judge took ${plural(lane.judged.tokens, "token")} more.`);
-      }
-      this.hint.hidden = !lane.result.hint;
-      this.hint.textContent = harmless(lane.result.hint);
+      const notes = late ? ["Released without a score."] : [];
+      if (lane.judged && lane.judged.error) notes.push(`The judge gave no verdict: ${lane.judged.error}`);
+      else if (lane.judged) notes.push(`The judge took ${plural(lane.judged.tokens, "token")} more.`);
       this.warning.hidden = !notes.length;
       this.warning.textContent = harmless(notes.join(" "));
+      const { hint, stop_reason: why } = lane.result;
+      const told = [lane.ended ? lane.ended.reason : "", why === "fail-closed" ? "" : hint].filter(Boolean);
+      this.hint.hidden = !told.length;
+      this.hint.textContent = harmless(told.map((text) => text[0].toUpperCase() + text.slice(1)).join(". "));
     }
 
     /** A budget that would do, where it was too small. */
@@ -396,7 +393,7 @@
       this.fill.style.width = `${100 * share}%`;
       this.bar.ariaValueNow = String(Math.round(100 * share));
       const took = lane.over ? gauges.seconds || 0 : (performance.now() - lane.began) / 1000;
-      const utility = lane.result ? lane.result.utility ?? (lane.judged && lane.judged.utility) : null;
+      const utility = lane.result && !(lane.ended && lane.ended.fixed) ? lane.result.utility ?? (lane.judged && lane.judged.utility) : null;
       const rows = [
         ["safety", lane.result && lane.verdict.safety !== null ? signed(lane.verdict.safety) : "–"],
         ["utility", utility === null || utility === undefined ? "–" : utility.toFixed(2)],
@@ -470,7 +467,9 @@
 
   // -- runs --------------------------------------------------------------------------------------
 
+  const KEPT = 40; // with their traces, in memory
   const runs = [];
+  let asked = 0;
   let shown = null;
   let current = null;
   let aborter = null;
@@ -490,27 +489,44 @@
     drawPast();
   }
 
+  const forgotten = { tokens: 0, usd: 0, unpriced: false };
+
+  function spentBy(lanes) {
+    const total = { tokens: 0, usd: 0, unpriced: false };
+    for (const { gauges, judged } of lanes) {
+      total.tokens += (gauges.tokens || 0) + ((judged && judged.tokens) || 0);
+      total.usd += (gauges.usd || 0) + ((judged && judged.usd) || 0);
+      total.unpriced ||= gauges.usd === null;
+    }
+    return total;
+  }
+
+  function forget(run) {
+    const { tokens, usd, unpriced } = spentBy(run.lanes);
+    forgotten.tokens += tokens;
+    forgotten.usd += usd;
+    forgotten.unpriced ||= unpriced;
+  }
+
   function drawPast() {
     $("history").hidden = !runs.length;
     $("past").replaceChildren(...runs.toReversed().map((run) => {
       const outcomes = run.lanes.map((lane) => {
         const kind = lane.result ? lane.verdict.kind : "unknown";
-        const words = lane.result ? (lane.result.refused ? "refused" : "answered") : lane.ended;
+        const words = lane.result ? (lane.result.refused ? "refused" : "answered") : lane.state;
         const mark = el("span", { className: `dot ${kind}`, textContent: lane.result ? MARKS[kind] : "…", ariaHidden: "true" });
         return el("span", { className: "outcome" }, mark, `${label(lane.name)} ${words}, ${plural(lane.gauges.tokens || 0, "token")}`);
       });
-      const button = el("button", { type: "button" }, el("b", { textContent: run.question }),
+      const button = el("button", { type: "button" }, el("b", { textContent: harmless(run.question) }),
         el("span", { className: "outcomes" }, ...outcomes));
       button.setAttribute("aria-current", String(run === shown));
       button.addEventListener("click", () => show(run));
       return el("li", {}, button);
     }));
-    const lanes = runs.flatMap((run) => run.lanes);
-    const extra = (unit) => lanes.reduce((sum, lane) => sum + ((lane.judged && lane.judged[unit]) || 0), 0);
-    const tokens = lanes.reduce((sum, lane) => sum + (lane.gauges.tokens || 0), 0) + extra("tokens");
-    const unpriced = lanes.some((lane) => lane.gauges.usd === null);
-    const usd = lanes.reduce((sum, lane) => sum + (lane.gauges.usd || 0), 0) + extra("usd");
-    $("spent").textContent = tokens ? `${plural(tokens, "token")}, ${unpriced ? "price unknown" : dollars(usd)}` : "nothing yet";
+    const now = spentBy(runs.flatMap((run) => run.lanes));
+    const tokens = now.tokens + forgotten.tokens;
+    const price = now.unpriced || forgotten.unpriced ? "price unknown" : dollars(now.usd + forgotten.usd);
+    $("spent").textContent = tokens ? `${plural(tokens, "token")}, ${price}` : "nothing yet";
   }
 
   function complain(error) {
@@ -542,7 +558,7 @@
       complain({ message: `The pictures are too large: a question may have ${Math.floor(about.most.bytes / 2 ** 20)} MiB.` });
       return;
     }
-    const run = { number: runs.length + 1, question, pictures: [...pictures], lanes: [] };
+    const run = { number: (asked += 1), question, pictures: [...pictures], lanes: [] };
     aborter = new AbortController();
     current = run;
     working(true);
@@ -556,6 +572,7 @@
       if (!response.ok) { complain(await EcoPage.problem(response)); return; }
       run.lanes = methods.map((name) => new Lane(name, run));
       runs.push(run);
+      if (runs.length > KEPT) forget(runs.shift());
       show(run);
       if (matchMedia("(max-width: 60rem)").matches) $("shown").scrollIntoView();
       $("status").textContent = "Asking.";
@@ -563,11 +580,11 @@
         if (line.cut) complain({ message: `The operator allows ${line.budget} an answer: that is what is used.` });
         const lane = run.lanes.find(({ name }) => name === line.lane);
         if (lane) lane.take(line);
-        if (lane && (line.judged || line.error)) drawPast();
+        if (lane && (line.ended || line.judged || line.error)) drawPast();
         finished ||= line.done === true;
       }
       if (!finished) complain({ message: "The answer broke off. Is the playground still running?" });
-      $("status").textContent = run.lanes.map((lane) => `${label(lane.name)}: ${lane.ended}.`).join(" ");
+      $("status").textContent = run.lanes.map((lane) => `${label(lane.name)}: ${lane.state}.`).join(" ");
     } catch (error) {
       if (error.name === "AbortError") $("status").textContent = "Cancelled.";
       else if (error instanceof TypeError && /fetch|network/i.test(error.message)) complain({ message: "The playground does not answer. Is it still running?" });
@@ -597,7 +614,10 @@
   $("ask").addEventListener("submit", (event) => { event.preventDefault(); ask(); });
   $("cancel").addEventListener("click", cancel);
   $("choose").addEventListener("click", () => $("file").click());
-  $("file").addEventListener("change", async () => { await addFiles($("file").files); $("file").value = ""; });
+  $("file").addEventListener("change", async () => {
+    if ($("file").files.length) await addFiles($("file").files);
+    $("file").value = "";
+  });
   $("preset").addEventListener("change", drawPreset);
   $("slider").addEventListener("input", () => {
     const { least, most } = about.budget;
