@@ -127,7 +127,7 @@ class RunStarted:
     """`Profile.hash`: the same in runs that knew the same of their model."""
     known: Mapping[str, Any] = field(default_factory=dict)
     """What the model was known to count (`KnownTokens`); empty where bounds are not learned."""
-    redacted: bool = False
+    redacted: bool = field(default=False, kw_only=True)
     """Whether texts that were not scored safe were left out (`redacted`): such a run cannot be run
     again. Omitted from the line where it is not so."""
     at: float = 0.0
