@@ -113,7 +113,9 @@ async def test_no_text_that_was_not_scored_safe_is_left(method: str) -> None:
     # It can be read and shown as any other, and the answer is there.
     again = tuple(map(from_json, lines(left).splitlines()))
     assert again == left
-    assert Story.of(again).result["answer"] == result.answer
+    shown = Story.of(again).result
+    assert shown is not None
+    assert shown["answer"] == result.answer
     assert len(left) == len(whole)
     assert sum(e.charged.total for e in left if isinstance(e, Called)) == result.spent.tokens.total
     assert isinstance(left[-1], Finished)
@@ -165,7 +167,7 @@ async def test_it_says_why_it_cannot_be_run_again() -> None:
     left = redacted(tuple((await align(script().model(), query=query)).trace))
     read = tuple(map(from_json, lines(left).splitlines()))
     for events in (left, read):
-        with pytest.raises(InputError, match="not scored safe.*cannot|not run again"):
+        with pytest.raises(InputError, match="not scored safe"):
             await replay(events, query.pictures)
         with pytest.raises(InputError, match="not run again"):
             await what_if(events, query.pictures, {"lambda0": 2.0})
