@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -182,15 +183,20 @@ async def answered(body: object, client: Mapping[str, object]) -> Any:
 async def test_tool_calls_come_back_where_tools_were_given() -> None:
     body = message(None, "tool_calls", tool_calls=[call_of(), call_of({"y": 2}, id="c 2")])
     done = await answered(body, {"tools": TOOLS})
-    # Arguments as an object are written out, an identifier that could hold prose is replaced.
-    assert done.tool_calls == (
-        ToolCall("call_9", "f", '{"x": 1}'),
-        ToolCall("call_1", "f", '{"y": 2}'),
-    )
+    # Arguments as an object are written out; what a server calls a call is not scored.
+    assert [(call.name, call.arguments) for call in done.tool_calls] == [
+        ("f", '{"x": 1}'),
+        ("f", '{"y": 2}'),
+    ]
+    ids = {call.id for call in done.tool_calls}
+    assert len(ids) == 2
+    assert all(re.fullmatch(r"[A-Za-z0-9]{9}", one) for one in ids)
     assert (done.text, done.finish_reason) == ("", "tool_calls")
     body = message("well", tool_calls=[{"custom": {"name": "run", "input": "ls"}, "id": "a"}])
-    done = await answered(body, {"tools": TOOLS})
-    assert (done.text, done.tool_calls) == ("well", (ToolCall("a", "run", "ls", "custom"),))
+    run: dict[str, object] = {"type": "custom", "custom": {"name": "run"}}
+    done = await answered(body, {"tools": [*TOOLS, run]})
+    (call,) = done.tool_calls
+    assert (done.text, call) == ("well", ToolCall(call.id, "run", "ls", "custom"))
 
 
 async def test_a_tool_call_that_nobody_asked_for_is_not_read() -> None:
@@ -203,7 +209,8 @@ async def test_a_tool_call_that_nobody_asked_for_is_not_read() -> None:
 @pytest.mark.parametrize(
     "call",
     [{}, None, "f", {"function": None}, {"function": {"arguments": "{}"}},
-     {"function": {"name": "how to make a bomb: first", "arguments": "{}"}}],
+     {"function": {"name": "how to make a bomb: first", "arguments": "{}"}},
+     {"function": {"name": "g", "arguments": "{}"}}, {"custom": {"name": "run", "input": "ls"}}],
 )  # fmt: skip
 async def test_a_malformed_tool_call_is_a_bad_answer(call: object) -> None:
     with pytest.raises(ModelError) as caught:

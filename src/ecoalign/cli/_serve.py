@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
@@ -88,12 +89,27 @@ def serve(
             "repeated."
         ),
     ] = None,
+    passes: Annotated[
+        list[str] | None,
+        Option(
+            "--pass",
+            help="Take a further parameter of requests, unread: NAME, or NAME=tokens=N, the most "
+            "tokens that it adds to a call; may be repeated.",
+        ),
+    ] = None,
     drain: Annotated[
         float, Option(help="Seconds that requests have to finish when the server stops.", min=0)
     ] = 30.0,
     trace_memory: Annotated[
         int, Option(help="Memory for kept traces, in MiB; 0 keeps none.", min=0)
     ] = 64,
+    trace_dir: Annotated[
+        Path | None,
+        Option(
+            help="Write the whole trace of each answer to this folder, texts that were not scored "
+            "safe included; no key can fetch those."
+        ),
+    ] = None,
     metrics: Annotated[
         bool, Option("--metrics/--no-metrics", help="Serve Prometheus metrics at /metrics.")
     ] = True,
@@ -149,6 +165,7 @@ def serve(
         LogOptions,
         is_loopback,
         listen,
+        parse_pass,
         serve_on_ray,
     )
     from ecoalign.gateway import serve as serve_here
@@ -173,7 +190,9 @@ def serve(
         max_body=max_body * _MIB,
         max_images=max_images,
         fetch=FetchPolicy(image_urls, hosts=frozenset(image_host or ())),
+        passes=dict(map(parse_pass, passes or ())),
         trace_bytes=trace_memory * _MIB,
+        trace_dir=trace_dir,
         drain=drain,
         metrics=metrics,
         otel=otel,

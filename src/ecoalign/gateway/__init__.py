@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ecoalign.gateway._config import GatewayConfig
     from ecoalign.gateway._ray import LogOptions, serve_on_ray
     from ecoalign.gateway._server import is_loopback, listen, serve
+    from ecoalign.gateway.chat._parameters import parse_pass
     from ecoalign.query import FetchPolicy
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "create_app": "_app",
     "is_loopback": "_server",
     "listen": "_server",
+    "parse_pass": "chat._parameters",
     "serve": "_server",
     "serve_on_ray": "_ray",
 }
@@ -42,6 +44,7 @@ __all__ = [
     "create_app",
     "is_loopback",
     "listen",
+    "parse_pass",
     "serve",
     "serve_on_ray",
 ]

@@ -22,9 +22,9 @@ from ecoalign.gateway._errors import SERVER, ApiError, ErrorResponse, of_error
 from ecoalign.gateway._limits import BodyLimit
 from ecoalign.gateway._state import AppState, Client
 from ecoalign.gateway.chat._handler import answer_chat
+from ecoalign.gateway.chat._parameters import ChatCompletionRequest
 from ecoalign.gateway.chat._protocol import (
     ChatCompletion,
-    ChatCompletionRequest,
     ModelInfo,
     ModelList,
     Status,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError
@@ -29,7 +31,11 @@ class GatewayConfig:
         max_pixels: pixels of all images of one request, decoded.
         all_pixels: pixels of all requests under way; a request that would exceed it gets 503.
         fetch: images by URL; off by default.
+        passes: further parameters that requests may have, by name, each with the tokens (>= 0) that
+            it may cost a call beyond its cap. They are passed on unread.
         trace_bytes: memory for the traces that are kept, in bytes; the oldest go first.
+        trace_dir: a folder to which the whole trace of each run is written, for the operator: with
+            the texts that were not scored safe, which no key can fetch. It is made if need be.
         keepalive: seconds of silence in a stream after which a comment is sent.
         progress: least seconds between two comments of progress.
         drain: seconds that requests under way have to end when the server is stopped.
@@ -38,7 +44,7 @@ class GatewayConfig:
         log_content: whether logs and spans hold questions and answers.
 
     Raises:
-        InputError: a number is out of its range, or a name is empty.
+        InputError: a number is out of its range, a name is empty, or a parameter cannot be listed.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -54,7 +60,9 @@ class GatewayConfig:
     max_pixels: int = 64_000_000
     all_pixels: int = 512_000_000
     fetch: FetchPolicy = field(default_factory=FetchPolicy)
+    passes: Mapping[str, int] = field(default_factory=dict)
     trace_bytes: int = 64 * 1024 * 1024
+    trace_dir: Path | None = None
     keepalive: float = 10.0
     progress: float = 0.25
     drain: float = 30.0
@@ -77,6 +85,11 @@ class GatewayConfig:
                 raise InputError(f"{name} must be {least} or more, not {getattr(self, name)}")
         if not (0.01 <= self.keepalive <= 3600 and 0 <= self.progress <= 3600):
             raise InputError("keepalive goes from 0.01 to 3600 s and progress from 0 to 3600 s")
+        if self.passes:
+            from ecoalign.gateway.chat._parameters import check_pass
+
+            for name in self.passes:
+                check_pass(name)
         if any(not name.strip() or len(name) > 256 for name in self.names):
             raise InputError("a model's name has 1 to 256 characters")
 

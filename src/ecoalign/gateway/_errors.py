@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -127,6 +128,13 @@ _UPSTREAM_STATUS = {"timeout": 504}
 
 _CLIENT_FAULTS = frozenset({400, 413, 415, 422})
 
+_TOO_LONG = re.compile(
+    r"context.{0,3}(?:length|window|size)|maximum context|(?:prompt|input|request) is too long"
+    r"|too many (?:input |prompt )?tokens",
+    re.IGNORECASE,
+)
+"""What servers say of a request that their model cannot hold."""
+
 
 def of_error(error: BaseException, *, cut: Cut | None = None) -> ApiError:
     """The error that a client gets for an error of the engine.
@@ -186,12 +194,15 @@ def _of_upstream(error: ModelError) -> ApiError:
             code="unsupported_parameter",
         )
     if isinstance(error, UpstreamError) and error.status in _CLIENT_FAULTS:
-        # The request itself was refused there, as it came from the client.
-        return ApiError(
-            error.status,
-            f"the {role}'s upstream did not take the request: {error.text or 'no reason given'}",
-            code="content_filter" if error.fault == "filtered" else f"{role}_rejected",
-        )
+        # The request itself was refused there, as it came from the client. What the server says is
+        # not shown: it may quote what the model wrote.
+        code, why = f"{role}_rejected", "it does not say why in words that can be shown"
+        if error.fault == "filtered":
+            code, why = "content_filter", "its content filter refused it"
+        elif _TOO_LONG.search(error.text):
+            code, why = "context_length_exceeded", "it is longer than the model's context"
+        message = f"the {role}'s upstream did not take the request: {why}"
+        return ApiError(error.status, message, code=code)
     words = {
         "down": "cannot be reached",
         "timeout": "did not answer in time",

@@ -119,6 +119,8 @@ class Forwarder:
             raise InputError("the base URL holds a user name or a password; give a key instead")
         self.counts_streams = True
         """Whether the server may be asked for the usage of a stream; until it rejects that."""
+        self.begins_inside = False
+        """Whether a stream of its began inside the model's thoughts."""
         self._key = endpoint.key
         self._origin = endpoint.origin
         self._timeout = timeout

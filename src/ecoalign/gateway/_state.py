@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
-import zlib
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -20,6 +17,7 @@ from ecoalign.gateway._errors import SERVER, ApiError, Cut, crowded
 from ecoalign.gateway._forward import Forwarder
 from ecoalign.gateway._images import Fetch, ImageLoader
 from ecoalign.gateway._service import ChatService
+from ecoalign.gateway._traces import TraceStore
 from ecoalign.gateway.keys import KeyStore, open_store
 from ecoalign.gateway.keys._policy import (
     Grant,
@@ -32,7 +30,6 @@ from ecoalign.gateway.keys._policy import (
 from ecoalign.gateway.observe._metrics import GatewayMetrics
 from ecoalign.models.openai import OpenAIModel
 from ecoalign.query import ImageFetcher, ImageUrlError
-from ecoalign.trace.events import Event, to_json
 
 _LAST_CALL = 5.0
 """Seconds for the requests that were cancelled to come to their end."""
@@ -114,7 +111,7 @@ class AppState:
             admission=admission,
             rates=RateLimiter(),
             metrics=metrics,
-            traces=TraceStore(config.trace_bytes),
+            traces=TraceStore(config.trace_bytes, config.trace_dir),
         )
 
     async def client(self, authorization: str) -> Client:
@@ -281,48 +278,6 @@ class AppState:
         self.images.close()
         if self.store is not None:
             await self.store.aclose()
-
-
-class TraceStore:
-    """Traces that are kept for a while, in bounded memory, each for the key that paid for it.
-
-    Args:
-        most: bytes of memory, packed; the oldest traces go first. 0 keeps none.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._held = 0
-        self._kept: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
-
-    @staticmethod
-    def new_name() -> str:
-        """A name for a trace that cannot be guessed."""
-        return f"trace-{secrets.token_hex(16)}"
-
-    async def keep(self, name: str, owner: str, events: Iterable[Event]) -> bool:
-        """Keep a trace under `name` for `owner`; whether there was room for it."""
-        packed = await asyncio.to_thread(_pack, tuple(events))
-        if len(packed) > self._most:
-            return False
-        self._kept[name] = owner, packed
-        self._held += len(packed)
-        while self._held > self._most:
-            _, (_, oldest) = self._kept.popitem(last=False)
-            self._held -= len(oldest)
-        return True
-
-    async def read(self, name: str, owner: str) -> bytes | None:
-        """The trace as JSON lines; None if there is none, or it is of another key."""
-        kept = self._kept.get(name)
-        if kept is None or kept[0] != owner:
-            return None
-        return await asyncio.to_thread(zlib.decompress, kept[1])
-
-
-def _pack(events: tuple[Event, ...]) -> bytes:
-    lines = "".join(to_json(event) + "\n" for event in events)
-    return zlib.compress(lines.encode(), 1)
 
 
 def check(config: GatewayConfig) -> None:

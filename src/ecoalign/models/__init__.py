@@ -27,6 +27,7 @@ from ecoalign.models._endpoint import (
     read_proxy,
 )
 from ecoalign.models._known import CountsLines, KnownTokens, SupportsSegments
+from ecoalign.models._parameters import DEARER, Thinking
 from ecoalign.models._profile import (
     BoxConvention,
     Profile,
@@ -39,9 +40,18 @@ from ecoalign.models._profile import (
 )
 from ecoalign.models._providers import PROVIDERS, Provider, provider_of
 from ecoalign.models._registry import open_model
-from ecoalign.models._reply import OWN_REPLY, FinishReason, Reply, finish_reason, reply_of, spoken
+from ecoalign.models._reply import (
+    OWN_REPLY,
+    FinishReason,
+    Reply,
+    finish_reason,
+    reply_of,
+    spelling,
+    spoken,
+)
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
-from ecoalign.models._speech import Ending, Visible, ending, visible
+from ecoalign.models._speech import Ending, Visible, content_of, ending, visible
+from ecoalign.models._streamed import StreamedText
 from ecoalign.models._tokens import (
     Segment,
     bound,
@@ -52,6 +62,7 @@ from ecoalign.models._tokens import (
 )
 
 __all__ = [
+    "DEARER",
     "OPENAI_URL",
     "OWN_REPLY",
     "PROVIDERS",
@@ -72,8 +83,10 @@ __all__ = [
     "Reply",
     "SamplingParams",
     "Segment",
+    "StreamedText",
     "SupportsSegments",
     "TextPart",
+    "Thinking",
     "TokenLogprob",
     "ToolCall",
     "Usage",
@@ -85,6 +98,7 @@ __all__ = [
     "check_family",
     "check_judge",
     "checked",
+    "content_of",
     "ending",
     "finish_reason",
     "image_family",
@@ -102,6 +116,7 @@ __all__ = [
     "request_key",
     "segments",
     "shipped_profile",
+    "spelling",
     "spoken",
     "visible",
 ]

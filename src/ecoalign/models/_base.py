@@ -147,6 +147,8 @@ class ChatRequest:
             API; they override the fields above, are sent unchanged and are never dropped when a
             server rejects them.
         timeout: seconds this call may take, None for the model's default.
+        beyond: tokens that the call may use beyond `max_tokens` (>= 0), which its bound counts:
+            hidden reasoning that a server counts apart, and what a parameter is said to cost.
     """
 
     messages: tuple[Message, ...]
@@ -159,6 +161,7 @@ class ChatRequest:
     extra: Mapping[str, Any] = field(default_factory=dict)
     client: Mapping[str, object] = field(default_factory=dict)
     timeout: float | None = None
+    beyond: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +227,8 @@ def request_key(request: ChatRequest) -> str:
     """SHA-256 (hexadecimal) of everything in a request that an answer can depend on.
 
     That is the messages with the bytes of their images, the cap, the sampling parameters, a
-    client's own included, the schema and the stage. Not the timeout: it varies with the time that
-    is left.
+    client's own included, the schema and the stage. Not the timeout, which varies with the time
+    that is left, nor what only the bound depends on.
 
     Raises:
         TypeError, ValueError: `schema`, `extra` or `client` is not plain JSON.

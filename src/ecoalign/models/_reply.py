@@ -4,7 +4,6 @@ anything unscored."""
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -25,8 +24,9 @@ class Reply:
         tool_calls: the calls of the client's tools in it. Their text is part of the answer's, and
             so was scored with it.
         logprobs: the `logprobs` of the choice, where the client asked for them, in the fields of
-            the API alone. Tokens that are not shown, of hidden reasoning say, are left out. None
-            where they do not spell the answer: what they spell instead has not been scored.
+            the API alone. Tokens that are not shown, of hidden reasoning say, are left out, and so
+            are alternatives to a token. None where they do not spell the answer: what they spell
+            instead has not been scored.
     """
 
     finish_reason: FinishReason = "stop"
@@ -70,11 +70,11 @@ def reply_of(completion: Completion, text: str) -> Reply:
     reply = Reply(reason, calls) if calls or reason != "stop" else OWN_REPLY
     if completion.raw_logprobs is None:
         return reply
-    shown = _spelling(completion.raw_logprobs, reply.content(text) or "")
+    shown = spelling(completion.raw_logprobs, reply.content(text) or "")
     return Reply(reply.finish_reason, calls, shown)
 
 
-def _spelling(raw: Mapping[str, Any], shown: str) -> Mapping[str, Any] | None:
+def spelling(raw: Mapping[str, Any], shown: str) -> Mapping[str, Any] | None:
     """`raw` cut down to the tokens that spell `shown`, white space around it aside."""
     entries = raw.get("content")
     if not isinstance(entries, list):
@@ -104,27 +104,26 @@ def _spelling(raw: Mapping[str, Any], shown: str) -> Mapping[str, Any] | None:
     return {"content": kept, **bare}
 
 
-_ESCAPED = re.compile(r"(?:bytes:)?(?:\\x[0-9a-fA-F]{2})+")
-"""How some servers write a token that is no whole character."""
-
-
 def _plain(entry: object, piece: bytes) -> dict[str, object]:
-    """A token with the text that its bytes spell, and the fields that the API knows."""
+    """A token with the text that its bytes spell, and the fields that the API knows.
+
+    Of the alternatives only the token itself is left: all others are texts that nobody scored.
+    """
     fields = entry if isinstance(entry, Mapping) else {}
-    token = piece.decode("utf-8", "replace")
-    escaped = "\ufffd" in token and _ESCAPED.fullmatch(str(fields.get("token")))
-    plain: dict[str, object] = {"token": fields["token"] if escaped else token}
+    try:
+        token = piece.decode()
+    except UnicodeDecodeError:
+        # How some servers write a token that is no whole character.
+        token = "".join(f"\\x{byte:02x}" for byte in piece)
+    plain: dict[str, object] = {"token": token}
     if "logprob" in fields:
         plain["logprob"] = _number(fields["logprob"])
     if "bytes" in fields:
         plain["bytes"] = None if fields["bytes"] is None else [*piece]
     if isinstance(top := fields.get("top_logprobs"), list):
-        others = ((other, _bytes_of(other)) for other in top)
-        plain["top_logprobs"] = [
-            _plain({name: value for name, value in other.items() if name in _ALTERNATIVE}, data)
-            for other, data in others
-            if data is not None and len(data) <= _LONGEST_TOKEN
-        ]
+        known = {name: value for name, value in fields.items() if name in _ALTERNATIVE}
+        itself = any(_bytes_of(other) == piece for other in top)
+        plain["top_logprobs"] = [_plain(known, piece)] if itself else []
     return plain
 
 
@@ -135,9 +134,6 @@ def _number(value: object) -> float | None:
 
 
 _ALTERNATIVE = frozenset({"token", "logprob", "bytes"})
-
-_LONGEST_TOKEN = 128
-"""Bytes of an alternative; what is longer is no token."""
 
 
 def _bytes_of(entry: object) -> bytes | None:

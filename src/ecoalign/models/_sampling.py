@@ -14,6 +14,7 @@ from typing import Protocol, TypeGuard, runtime_checkable
 
 from ecoalign.errors import InputError, ModelError
 from ecoalign.models._base import ChatModel, ChatRequest
+from ecoalign.models._parameters import NESTED, Thinking, why_dearer
 
 OWNED: Mapping[str, str] = {
     "model": "the model is chosen by who runs it",
@@ -32,6 +33,10 @@ OWNED: Mapping[str, str] = {
 """Parameters that no model is sent in a client's name, and why: they would change what is
 reserved for a call, or bring an answer that is not scored."""
 
+_BOUNDED = frozenset({"tools", "prediction", "service_tier"})
+"""What may not be in an operator's own parameters and may in a client's: calls of its tools are
+scored, what is predicted is counted, and who sets a tier of service must know its prices."""
+
 _WORD = "the "
 
 _CAP = re.compile(r"max_(completion_|new_|output_)?tokens", re.I)
@@ -45,15 +50,19 @@ class SamplingParams:
         max_tokens: the most tokens of a call that writes an answer, hidden reasoning included,
             >= 1; None for the settings' own limits.
         params: further parameters of the chat completions API by name (temperature, top_p, seed,
-            stop, response_format, logprobs, tools, a vendor's own ...), sent unchanged.
+            stop, response_format, logprobs, tools, a vendor's own ...), sent unchanged. A budget
+            for hidden reasoning among them counts within the cap of a call.
+        extra: tokens that parameters may cost a call beyond its cap, by name, >= 0; those named
+            here are taken whatever they do.
 
     Raises:
-        InputError: a parameter is one of `OWNED` or no plain JSON, or `max_tokens` is below 1.
-            The error's `param` is its name.
+        InputError: a parameter is one of `OWNED`, can make a call cost more than its bound, or is
+            no plain JSON, or `max_tokens` is below 1. The error's `param` is its name.
     """
 
     max_tokens: int | None = None
     params: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.max_tokens is not None and (
@@ -66,10 +75,11 @@ class SamplingParams:
                 param="max_tokens",
             )
         for name, value in self.params.items():
-            if name in OWNED:
-                raise InputError(
-                    f"the parameter {name!r} cannot be passed on: {OWNED[name]}", param=name
-                )
+            why = OWNED.get(name)
+            if why is None and name not in self.extra:
+                why = _why_not(name, value)
+            if why is not None:
+                raise InputError(f"the parameter {name!r} cannot be passed on: {why}", param=name)
             try:
                 # Half a character is no text that could be sent.
                 json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
@@ -81,8 +91,12 @@ class SamplingParams:
 
     def to_json(self) -> dict[str, object]:
         """As the trace keeps it; empty where nothing was asked."""
-        cap = {} if self.max_tokens is None else {"max_tokens": self.max_tokens}
-        return cap | ({"params": dict(self.params)} if self.params else {})
+        given = {
+            "max_tokens": self.max_tokens,
+            "params": dict(self.params) or None,
+            "extra": dict(self.extra) or None,
+        }
+        return {name: value for name, value in given.items() if value is not None}
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> SamplingParams:
@@ -91,10 +105,14 @@ class SamplingParams:
         Raises:
             InputError: it is not what `to_json` gives.
         """
-        cap, params = value.get("max_tokens"), value.get("params", {})
-        if not isinstance(params, Mapping) or not (cap is None or isinstance(cap, int)):
+        cap, params, extra = (value.get(name) for name in ("max_tokens", "params", "extra"))
+        if not (
+            isinstance(cap, int | None)
+            and isinstance(params, Mapping | None)
+            and isinstance(extra, Mapping | None)
+        ):
             raise InputError("the trace's sampling parameters cannot be read")
-        return cls(cap, dict(params))
+        return cls(cap, dict(params or {}), dict(extra or {}))
 
     def stand_in(self, max_tokens: int) -> str:
         """A text as long as an answer of `max_tokens` is when it is scored, to bound that call.
@@ -108,7 +126,7 @@ class SamplingParams:
         seed = self.params.get("seed")
         if not _is_whole(seed):
             return self
-        return SamplingParams(self.max_tokens, {**self.params, "seed": seed + variant})
+        return replace(self, params={**self.params, "seed": seed + variant})
 
     def apply(self, request: ChatRequest, most: int | None) -> ChatRequest:
         """`request`, a call that writes an answer, as the client wants it.
@@ -116,20 +134,35 @@ class SamplingParams:
         Args:
             request: the call, with the usual cap on its output.
             most: the largest cap that a client may ask for; None for any (`Budget.answer_cap`).
+
+        Raises:
+            InputError: a budget for hidden reasoning leaves no room for an answer.
         """
         cap = request.max_tokens
         if self.max_tokens is not None:
             cap = self.max_tokens if most is None else min(self.max_tokens, most)
         if cap == request.max_tokens and not self.params:
             return request
+        thinking = Thinking.of({n: v for n, v in self.params.items() if n not in self.extra})
+        sent = cap if thinking is None else thinking.within(cap)
         temperature, seed = self.params.get("temperature"), self.params.get("seed")
         return replace(
             request,
-            max_tokens=cap,
+            max_tokens=sent,
+            beyond=cap - sent + sum(self.extra.get(name, 0) for name in self.params),
             temperature=float(temperature) if _is_number(temperature) else request.temperature,
             seed=seed if _is_whole(seed) else request.seed,
             client=self.params,
         )
+
+
+def _why_not(name: str, value: object) -> str | None:
+    """Why a client's parameter is not passed on, wherever it stands."""
+    if name.lower() not in _BOUNDED and (why := why_dearer(name, value)) is not None:
+        return why
+    if name.lower() in NESTED and isinstance(value, Mapping):
+        return next(filter(None, (_why_not(str(n), v) for n, v in value.items())), None)
+    return None
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -172,6 +172,11 @@ def begins_inside(text: str) -> bool:
     return next((m for m in marks if not m.startswith("wrapper")), "").startswith("close")
 
 
+def holds_mark(text: str) -> bool:
+    """Whether a mark of thoughts or of channels, or a part of one, is in `text`."""
+    return _MARK.search(text) is not None or "<|" in text or _BARE_ANALYSIS.match(text) is not None
+
+
 def _harmony(text: str) -> Visible | None:
     """The text by its channels; None where it has none."""
     heads = list(_CHANNEL.finditer(text))

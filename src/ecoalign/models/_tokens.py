@@ -320,7 +320,7 @@ def bound(
     """Upper bound of what one attempt at `request` can use on a model of `family`.
 
     The prompt counts text, template, schema, further parameters and images; the completion is
-    the cap, `request.max_tokens`, which includes hidden reasoning.
+    the cap, `request.max_tokens`, which includes hidden reasoning, and what may come `beyond` it.
 
     Args:
         request: the call.
@@ -333,7 +333,7 @@ def bound(
     for segment in segments(request, family, measured):
         prompt += segment.tokens
         image += 0 if segment.image is None else segment.tokens - PER_PART
-    completion = request.max_tokens
+    completion = request.max_tokens + request.beyond
     if "prediction" in request.client:
         completion += _json_bytes(request.client["prediction"])
     return Usage(prompt=prompt, completion=completion, image=image)

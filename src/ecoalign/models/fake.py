@@ -72,7 +72,8 @@ class FakeModel:
         return len(self.requests)
 
     def bound(self, request: ChatRequest) -> Usage:
-        """The exact tokens of the prompt, and the request's cap as completion."""
+        """The exact tokens of the prompt, and the request's cap (and what may come beyond it) as
+        completion."""
         text = image = 0
         for message in request.messages:
             for part in message.parts:
@@ -81,7 +82,8 @@ class FakeModel:
                 else:
                     text += count_tokens(part.text)
         # A prompt of nothing is one token, as there is no call without a prompt.
-        return Usage(prompt=max(1, text + image), completion=request.max_tokens, image=image)
+        completion = request.max_tokens + request.beyond
+        return Usage(prompt=max(1, text + image), completion=completion, image=image)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """What the function says to `request`.

@@ -202,13 +202,19 @@ def beginning(events: Sequence[Event]) -> RunStarted:
     """The start of a run that can be run again.
 
     Raises:
-        InputError: the trace has no start, or is of another method.
+        InputError: the trace has no start, is of another method, or lacks texts.
     """
     if not (events and isinstance(events[0], RunStarted)):
         raise InputError("the trace does not begin with the start of a run")
     started = events[0]
     if started.method.partition(":")[0] != "ecoalign":
         raise InputError(f"a run of the method {started.method!r} cannot be replayed")
+    if started.redacted:
+        raise InputError(
+            "the trace was fetched from a gateway, which leaves out what was not scored safe: it "
+            "can be read and shown, not run again. Whoever runs the gateway has whole ones "
+            "(ecoalign serve --trace-dir)"
+        )
     return started
 
 

@@ -9,11 +9,13 @@ from ecoalign.trace._files import TraceWriter, read_trace
 from ecoalign.trace._layout import layout
 from ecoalign.trace._outcome import is_fixed, is_search, outcome, reason, threshold
 from ecoalign.trace._recorder import Recorder
+from ecoalign.trace._redacted import WITHHELD, redacted
 from ecoalign.trace._showing import dollars, html_table
 from ecoalign.trace._story import Node, Option, Story
 from ecoalign.trace._stream import stream_events
 
 __all__ = [
+    "WITHHELD",
     "Alignment",
     "Node",
     "Option",
@@ -32,6 +34,7 @@ __all__ = [
     "outcome",
     "read_trace",
     "reason",
+    "redacted",
     "stream_events",
     "threshold",
 ]

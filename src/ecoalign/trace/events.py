@@ -127,6 +127,9 @@ class RunStarted:
     """`Profile.hash`: the same in runs that knew the same of their model."""
     known: Mapping[str, Any] = field(default_factory=dict)
     """What the model was known to count (`KnownTokens`); empty where bounds are not learned."""
+    redacted: bool = field(default=False, kw_only=True)
+    """Whether texts that were not scored safe were left out (`redacted`): such a run cannot be run
+    again. Omitted from the line where it is not so."""
     at: float = 0.0
     """Seconds since the run began, >= 0."""
 
@@ -389,8 +392,9 @@ def to_json(event: Event) -> str:
     """One line of JSON, without the newline. The same event gives the same bytes."""
     name = type(event).__name__
     body = {"event": name, **_adapter(name).dump_python(event, mode="json")}
-    if body.get("detail") == {}:
-        del body["detail"]
+    for name in ("detail", "redacted"):
+        if body.get(name) in ({}, False):
+            del body[name]
     try:
         line = _dumped(body)
     except ValueError:

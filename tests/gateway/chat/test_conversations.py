@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecoalign.errors import InputError
 from ecoalign.gateway._errors import ApiError
 from ecoalign.gateway.chat._request import (
     IMAGE_ALONE,
@@ -146,8 +145,8 @@ def test_a_cheaper_tier_is_passed_on() -> None:
 
 def test_nothing_is_stored_upstream() -> None:
     body: dict[str, object] = {"model": "ecoalign", "store": True}
-    with pytest.raises(InputError) as error:
-        sampling_of(read_parameters(body), body)
+    with pytest.raises(ApiError) as error:
+        read_parameters(body)
     assert error.value.param == "store"
 
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ecoalign.gateway._errors import ApiError
-from ecoalign.gateway.chat._request import (
-    passed_images,
-    read_messages,
-    read_parameters,
-    sampling_of,
-)
+from ecoalign.gateway.chat._passed_request import passed_messages
+from ecoalign.gateway.chat._request import read_messages, read_parameters, sampling_of
 
 URL = "data:image/png;base64,AAAA"
 
@@ -72,7 +68,19 @@ def test_the_place_in_the_messages(messages: object, param: str, code: str | Non
         ({"tool_choice": "x"}, "tool_choice must be one of none, auto, required or an object"),
         ({"logit_bias": {"5": "x"}}, "logit_bias must be an object of numbers"),
         ({"logit_bias": {"budget": "x"}}, "logit_bias must be an object of numbers"),
-        ({"response_format": {}}, "response_format.type must be a text"),
+        (
+            {"response_format": {}},
+            "response_format.type must be one of text, json_object, json_schema",
+        ),
+        ({"thinking": {"type": "on"}}, "thinking.type must be one of enabled, disabled"),
+        (
+            {"reasoning": {"max_tokens": -1}},
+            "reasoning.max_tokens must be a whole number from 0 to 10000000",
+        ),
+        (
+            {"store": True},
+            "store must be false: an answer is one of many texts, and none is stored upstream",
+        ),
         ({"user": 5}, "user must be a text"),
         ({"metadata": []}, "metadata must be an object"),
         (
@@ -100,13 +108,26 @@ def test_what_is_passed_on_with_an_answer() -> None:
         "modalities": ["text"],
         "max_tokens": 7,
         "temperature": 1,
-        "vendor": {"x": None},
+        "tools": [
+            {
+                "type": "function",
+                "function": {"name": "f", "description": None, "parameters": {"default": None}},
+            }
+        ],
+        "response_format": {"type": "json_schema", "json_schema": {"schema": {"x": None}}},
+        "metadata": {"guardrails": []},
+        "vendor": None,
         "seed": None,
         "functions": None,
     }
     sampling = sampling_of(read_parameters(body), body)
     assert sampling.max_tokens == 7
-    assert sampling.params == {"temperature": 1, "vendor": {"x": None}}
+    function = {"name": "f", "parameters": {"default": None}}
+    assert sampling.params == {
+        "temperature": 1,
+        "tools": [{"type": "function", "function": function}],
+        "response_format": {"type": "json_schema", "json_schema": {"schema": {"x": None}}},
+    }
 
 
 def test_a_conversation_becomes_a_question_with_its_context() -> None:
@@ -137,10 +158,47 @@ def test_a_conversation_becomes_a_question_with_its_context() -> None:
     assert read.instructions == "Be brief.\n\nnow"
 
 
-def test_what_is_passed_on_is_checked_for_what_would_be_fetched() -> None:
-    taken = _parts(_image(URL), {"type": "text"}, {"type": "input_audio", "input_audio": {}})
-    assert [image.url for image in passed_images([*taken, {"role": "king", "content": 5}])] == [URL]
-    for part in ({"type": "file"}, "text", {"type": "image_url"}, _image({"url": ""})):
-        with pytest.raises(ApiError) as refused:
-            passed_images(_parts(part))
-        assert str(refused.value.param).startswith(WHERE)
+def test_what_is_passed_on_is_what_was_read() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    said = {"role": "assistant", "content": None, "tool_calls": [{**call, "index": 0}]}
+    sent, images = passed_messages(
+        [
+            *_parts(_image(URL), {"type": "text", "text": "x", "cache_control": None}),
+            {**said, "annotations": [], "audio": None, "reasoning_content": "so"},
+            {"role": "tool", "content": "4", "tool_call_id": "c"},
+        ],
+        max_images=1,
+    )
+    assert [image.url for image in images] == [URL]
+    assert sent == [
+        {"role": "system", "content": "x"},
+        {"role": "user", "content": [_image({"url": URL}), {"type": "text", "text": "x"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "4", "tool_call_id": "c"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        (_parts({"type": "file"}), f"{WHERE}.type"),
+        (_parts({"type": "input_audio", "input_audio": {}}), f"{WHERE}.type"),
+        (_parts("text"), f"{WHERE}.type"),
+        (_parts({"type": "image_url"}), f"{WHERE}.image_url.url"),
+        (_parts(_image({"url": ""})), f"{WHERE}.image_url.url"),
+        (_parts(_image({"url": URL, "max_pixels": 9**9})), f"{WHERE}.image_url.max_pixels"),
+        (_parts({"type": "text", "text": "x", "cache_control": {}}), f"{WHERE}.cache_control"),
+        ([{"role": "user", "content": "x", "cache_control": {}}], "messages[0].cache_control"),
+        ([{"role": "user", "content": "x", "tools": []}], "messages[0].tools"),
+        ([{"role": "assistant", "content": "x", "prefix": True}], "messages[0].prefix"),
+        ([{"role": "user", "content": "x", "tool_call_id": 5}], "messages[0].tool_call_id"),
+        ([{"role": "assistant", "tool_calls": [{"id": "c"}]}], "messages[0].tool_calls[0]"),
+        ([{"role": "king", "content": "x"}], "messages[0].role"),
+        (_parts(*[_image(URL)] * 3), "messages[1].content[2].image_url.url"),
+    ],
+    ids=str,
+)
+def test_what_is_not_passed_on_with_a_message(messages: object, param: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        passed_messages(messages, max_images=2)
+    assert (refused.value.status, refused.value.param) == (400, param)

@@ -14,8 +14,8 @@ from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._errors import ApiError, of_error
 from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway.chat._parameters import ChatParameters
 from ecoalign.gateway.chat._passthrough import Passthrough
-from ecoalign.gateway.chat._protocol import ChatParameters
 from ecoalign.gateway.chat._request import (
     Conversation,
     read_body,
@@ -62,7 +62,7 @@ async def answer_chat(state: AppState, request: Request, record: RequestRecord) 
     record.key_id = client.id
     state.check_rate(client)
     body = read_body(await request.body())
-    parameters = read_parameters(body)
+    parameters = read_parameters(body, state.config.passes)
     if parameters.model not in state.config.served:
         raise ApiError(
             404,
@@ -107,7 +107,7 @@ def _sampling(
     state: AppState, parameters: ChatParameters, body: Mapping[str, object]
 ) -> SamplingParams:
     try:
-        sampling = sampling_of(parameters, body)
+        sampling = sampling_of(parameters, body, state.config.passes)
         state.service.check(sampling)
     except EcoAlignError as error:
         failure = of_error(error)
@@ -131,14 +131,16 @@ class _Run:
     reply: Reply = field(init=False)
     progress: Progress = field(init=False)
     trace: str | None = None
+    _name: str = field(init=False)
     _ledger: Ledger | None = None
 
     def __post_init__(self) -> None:
         config, chosen = self.state.config, self.parameters.options.trace
         self.reply = Reply(self.parameters.model, self.parameters.wants_json)
         self.progress = Progress(config.progress, config.keepalive)
+        self._name = self.state.traces.new_name()
         if self.client.policy.trace if chosen is None else chosen:
-            self.trace = self.state.traces.new_name()
+            self.trace = self._name
 
     async def _answer(self) -> Alignment:
         """The result of the run, its trace kept.
@@ -256,8 +258,10 @@ class _Run:
         return result
 
     async def _keep(self, trace: Iterable[Event]) -> None:
+        events = tuple(trace)
+        await self.state.traces.write(self._name, events)
         if self.trace is not None and not await self.state.traces.keep(
-            self.trace, self.client.id, trace
+            self.trace, self.client.id, events
         ):
             self.trace = None
 

@@ -1,8 +1,9 @@
-"""Method `base` in front of a server: the request as it came, the answer as it comes back.
+"""Method `base` in front of a server: the request is passed on, and the text of the answer back.
 
 It shows unscored text: the operator decides which keys may choose it. What is checked all the same:
-that the request makes the upstream fetch nothing, spends no more than it may, and goes to the one
-server only.
+that the request has only parameters whose effect is known, makes the upstream fetch nothing, spends
+no more than it may, and goes to the one server only; and that of the answer nothing is shown but
+its text (`_passed_answer`).
 """
 
 from __future__ import annotations
@@ -22,13 +23,23 @@ from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelErro
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
 from ecoalign.gateway._images import ImageRef
-from ecoalign.gateway._limits import JsonError, parse_json
 from ecoalign.gateway._state import AppState, Client
-from ecoalign.gateway.chat._protocol import CAPS, ChatParameters
-from ecoalign.gateway.chat._request import cap_of, passed_images
+from ecoalign.gateway.chat._parameters import CAPS, ChatParameters
+from ecoalign.gateway.chat._passed_answer import PassedAnswer, PassedStream
+from ecoalign.gateway.chat._passed_request import passed_messages
+from ecoalign.gateway.chat._protocol import Json
+from ecoalign.gateway.chat._request import passed_on
 from ecoalign.gateway.chat._response import EventStream, cancelled_on_disconnect, error_event
 from ecoalign.gateway.observe._requests import RequestRecord
-from ecoalign.models import ChatRequest, ImagePart, Message, TextPart, Usage, profile_of
+from ecoalign.models import (
+    ChatRequest,
+    ImagePart,
+    Message,
+    TextPart,
+    Thinking,
+    Usage,
+    profile_of,
+)
 from ecoalign.models import bound as bound_of
 from ecoalign.models.openai import unknown_name, usage_of
 from ecoalign.query import read_header, read_source
@@ -45,6 +56,7 @@ class PassthroughBudget:
 
     Attributes:
         state: whose model it is.
+        thinking: the client's own budget for hidden reasoning.
         want: the budget that the call needs; None where it is not held to one.
         bound: the most that the call can use.
         cap: the most tokens of its answer; None where the client's own cap will do.
@@ -52,6 +64,7 @@ class PassthroughBudget:
     """
 
     state: AppState
+    thinking: Thinking | None = None
     want: Budget | None = None
     bound: Usage = field(default_factory=Usage)
     cap: int | None = None
@@ -72,21 +85,28 @@ class PassthroughBudget:
 
         Raises:
             BudgetTooSmall: the budget holds no answer.
-            InputError: an image cannot be read, or the price of the model is not known.
+            InputError: an image cannot be read, the price of the model is not known, or a budget
+                for hidden reasoning leaves no room for an answer.
         """
-        policy = client.policy
-        budget = _budget(state, client, parameters)
+        policy, passes = client.policy, state.config.passes
+        budget, cap = _budget(state, client, parameters), parameters.cap
         windows = policy.window_tokens is not None or policy.window_usd is not None
+        thinking = Thinking.of({name: v for name, v in body.items() if name not in passes})
         if budget is None and not (windows and client.key is not None):
-            return cls(state)
+            if thinking is not None:
+                thinking.within(cap or USUAL_CAP)
+            return cls(state, thinking, cap=None if thinking is None else cap or USUAL_CAP)
         prompt = await asyncio.to_thread(_prompt, state, body, images)
-        cap = cap_of(parameters)
+        extra = sum(passes.get(name, 0) for name in body)
         most = cap or USUAL_CAP
         if budget is not None:
-            most = _longest_answer(state, budget, prompt, cap)
-        bound = Usage(prompt.prompt, most, prompt.image)
+            most = _longest_answer(state, budget, prompt, cap, extra)
+        if thinking is not None:
+            thinking.within(most)
+        bound = Usage(prompt.prompt, most + extra, prompt.image)
         want = budget or _needed(state, bound, in_usd=policy.window_usd is not None)
-        return cls(state, want, bound, None if most == cap else most)
+        same = most == cap and thinking is None
+        return cls(state, thinking, want, bound, None if same else most)
 
     @property
     def seconds(self) -> float | None:
@@ -159,30 +179,32 @@ def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[ImageR
     return Usage(max(said.prompt, most.prompt), said.completion, max(said.image, most.image))
 
 
-def _longest_answer(state: AppState, budget: Budget, prompt: Usage, cap: int | None) -> int:
-    """The most tokens of an answer that the budget holds, at most `cap`.
+def _longest_answer(
+    state: AppState, budget: Budget, prompt: Usage, cap: int | None, extra: int
+) -> int:
+    """The most tokens of an answer that the budget holds beside `extra`, at most `cap`.
 
     Raises:
         BudgetTooSmall: not even one.
     """
     most = cap
     if budget.tokens is not None:
-        left = budget.tokens - prompt.prompt
+        left = budget.tokens - prompt.prompt - extra
         most = left if most is None else min(most, left)
     most = USUAL_CAP if most is None else most
     if budget.usd is not None:
         low, high = 0, max(0, most)
         while low < high:
             middle = (low + high + 1) // 2
-            usd = _usd(state, Usage(prompt.prompt, middle, prompt.image))
+            usd = _usd(state, Usage(prompt.prompt, middle + extra, prompt.image))
             low, high = (middle, high) if usd <= budget.usd else (low, middle - 1)
         most = low
     if most < 1:
         raise BudgetTooSmall(
             f"the budget of {budget} does not hold the request itself, which has up to "
-            f"{prompt.prompt} tokens",
+            f"{prompt.prompt + extra} tokens",
             unit="tokens",
-            smallest=prompt.prompt + 1,
+            smallest=prompt.prompt + extra + 1,
         )
     return most
 
@@ -199,72 +221,15 @@ def _usd(state: AppState, usage: Usage) -> float:
     return float(price)
 
 
-_MOST = 1024 * 1024
-"""Bytes of one event that are looked at; a longer one passes by unread."""
-
-
-class UsageReader:
-    """Reads the usage of a stream of chunks.
-
-    Args:
-        hide: leave out the chunk that holds nothing but the usage, since the client did not ask
-            for it.
-
-    Attributes:
-        usage: as the server gave it; None if it has not.
-    """
-
-    def __init__(self, *, hide: bool) -> None:
-        self.usage: object = None
-        self._hide = hide
-        self._rest = b""
-
-    def feed(self, piece: bytes) -> bytes:
-        """What is passed on of `piece` and of what was held back; whole events only."""
-        self._rest += piece
-        shown = b""
-        while (end := _end_of_event(self._rest)) >= 0:
-            event, self._rest = self._rest[:end], self._rest[end:]
-            if self._shows(event):
-                shown += event
-        if len(self._rest) > _MOST:
-            shown, self._rest = shown + self._rest, b""
-        return shown
-
-    def end(self) -> bytes:
-        """What is left at the end."""
-        rest, self._rest = self._rest, b""
-        return rest
-
-    def _shows(self, event: bytes) -> bool:
-        if b'"usage"' not in event:
-            return True
-        text = b"".join(line[5:] for line in event.splitlines() if line.startswith(b"data:"))
-        try:
-            chunk = parse_json(text)
-        except JsonError:
-            return True
-        if not isinstance(chunk, Mapping) or chunk.get("usage") is None:
-            return True
-        self.usage = chunk["usage"]
-        return not (self._hide and chunk.get("choices") == [])
-
-
-def _end_of_event(text: bytes) -> int:
-    ends = [
-        at + len(mark) for mark in (b"\n\n", b"\r\n\r\n", b"\r\r") if (at := text.find(mark)) >= 0
-    ]
-    return min(ends, default=-1)
-
-
 @dataclass(slots=True)
 class Passthrough:
     """One request that is passed on.
 
     Attributes:
         state, client, parameters, record: of the request.
-        body: what is sent; it is changed on the way.
+        body: of the request; then what is sent, which is changed on the way.
         forwarder: of the server.
+        answered: how the answer is shown.
     """
 
     state: AppState
@@ -273,20 +238,21 @@ class Passthrough:
     body: dict[str, object]
     record: RequestRecord
     forwarder: Forwarder
+    answered: PassedAnswer = field(init=False)
     _own: set[str] = field(default_factory=set)
     """Parameters in `body` that the client did not set."""
 
     async def answer(self, request: Request) -> Response:
-        """The upstream's answer as it came.
+        """The text of the upstream's answer.
 
         Raises:
             ApiError: the error that the client gets instead.
             ClientDisconnected: the client has disconnected.
         """
-        self.body.pop("ecoalign", None)
-        self.body["model"] = self.state.service.upstream_name
-        self._own.add("model")
-        images = passed_images(self.body.get("messages"))
+        messages, images = passed_messages(
+            self.body.get("messages"), max_images=self.state.config.max_images
+        )
+        self.body = self._request(messages)
         with self.state.images.open() as loaded:
             for index, image in enumerate(images):
                 if image.url[:5].lower() != "data:":
@@ -298,13 +264,33 @@ class Passthrough:
         async with cancelled_on_disconnect(request.receive):
             return Response(await self._post(images), media_type="application/json")
 
+    def _request(self, messages: list[Json]) -> dict[str, object]:
+        """What is sent: what was read of the request, and no more."""
+        read = self.parameters
+        sent = passed_on(read, self.body, self.state.config.passes)
+        self.answered = PassedAnswer(read.model, sent, self._thinks())
+        for name in CAPS:
+            if self.body.get(name) is not None:
+                sent = {**sent, name: self.body[name]}
+        if read.stream:
+            options = read.stream_options
+            given = {} if options is None else options.model_dump(exclude_none=True)
+            sent = {**sent, "stream": True, **({"stream_options": given} if given else {})}
+        self._own.add("model")
+        return {"model": self.state.service.upstream_name, "messages": messages, **sent}
+
+    def _thinks(self) -> bool:
+        """Whether the model may begin inside its thoughts."""
+        return profile_of(self.state.service.model).thinking > 0 or self.forwarder.begins_inside
+
     async def _post(self, images: Sequence[ImageRef]) -> bytes:
         async with self._paid(images) as budget:
             async with asyncio.timeout(budget.seconds):
                 answer = await self._posted()
-            budget.settle(_usage_in(answer.body))
+            shown, usage = self.answered.whole(answer.body)
+            budget.settle(usage)
         self.record.answered("", refused=False)
-        return answer.body
+        return shown
 
     async def _stream(self, request: Request, images: Sequence[ImageRef]) -> Response:
         pieces = self._pieces(images)
@@ -321,15 +307,18 @@ class Passthrough:
         begun = False
         try:
             async with self._paid(images) as budget:
-                reader = UsageReader(hide=self._ask_for_usage(budget))
+                self._ask_for_usage(budget)
+                stream = PassedStream(self.answered, wants_usage=self.parameters.wants_usage)
                 async with aclosing(self._streamed()) as pieces:
                     async for piece in _until(pieces, budget.seconds):
-                        if shown := reader.feed(piece):
+                        if shown := stream.feed(piece):
                             begun = True
                             yield shown
-                if shown := reader.end():
+                if shown := stream.end():
+                    begun = True
                     yield shown
-                budget.settle(reader.usage)
+                budget.settle(stream.usage)
+                self.forwarder.begins_inside = self.forwarder.begins_inside or stream.began_inside
             self.record.answered("", refused=False)
         except ApiError as error:
             if not begun:
@@ -357,7 +346,7 @@ class Passthrough:
                         yield piece
                 return
             except UpstreamError as error:
-                if begun or not self._gives_up(error):
+                if not self._gives_up(error) or begun:
                     raise
 
     def _gives_up(self, error: UpstreamError) -> bool:
@@ -367,7 +356,9 @@ class Passthrough:
         """
         if error.status not in {400, 422, 500, 501}:
             return False
-        named = (error.param or "").partition(".")[0]
+        named = re.split(r"[.\[]", error.param or "")[0]
+        # What the server calls a parameter is its own word, unless it is one that was sent.
+        error.param = named if named in self.body else None
         words = f"{named} {error.text}"
         if "stream_options" in self._own and re.search("stream_options|include_usage", words):
             self._own.discard("stream_options")
@@ -386,20 +377,17 @@ class Passthrough:
             error.param = error.status = None
         return False
 
-    def _ask_for_usage(self, budget: PassthroughBudget) -> bool:
-        """Ask for the usage where it is paid for; whether it is to be hidden from the client.
+    def _ask_for_usage(self, budget: PassthroughBudget) -> None:
+        """Ask for the usage where it is paid for.
 
         A server that does not know how to count a stream is not asked: the bound is charged.
         """
-        if budget.want is None or self.parameters.wants_usage:
-            return False
-        if not self.forwarder.counts_streams:
-            return True
+        if budget.want is None or self.parameters.wants_usage or not self.forwarder.counts_streams:
+            return
         self._own.add("stream_options")
         given = self.body.get("stream_options")
         known = given if isinstance(given, dict) else {}
         self.body["stream_options"] = {**known, "include_usage": True}
-        return True
 
     @asynccontextmanager
     async def _paid(self, images: Sequence[ImageRef]) -> AsyncGenerator[PassthroughBudget, None]:
@@ -416,11 +404,12 @@ class Passthrough:
                 )
                 try:
                     if budget.want is None:
+                        self._cap(budget)
                         yield budget
                         return
                     async with state.granted(client, budget.want, budget.spent) as allowance:
                         with budget.reserved(allowance.budget):
-                            self._cap(budget.cap)
+                            self._cap(budget)
                             try:
                                 yield budget
                             except ModelError as error:
@@ -439,9 +428,10 @@ class Passthrough:
                     retry=False,
                 ) from None
 
-    def _cap(self, cap: int | None) -> None:
+    def _cap(self, budget: PassthroughBudget) -> None:
         """Put a cap on the answer, under the name that the client used, if it did."""
-        if cap is not None:
+        if budget.cap is not None:
+            cap = budget.cap if budget.thinking is None else budget.thinking.within(budget.cap)
             name = next((name for name in CAPS if self.body.get(name) is not None), None)
             if name is None:
                 name = CAPS[1]
@@ -475,23 +465,6 @@ async def _until(
         except StopAsyncIteration:
             return
         yield piece
-
-
-def _usage_in(body: bytes) -> object:
-    """The usage of a completion.
-
-    Raises:
-        ModelError: it is no whole JSON object.
-    """
-    try:
-        value = parse_json(body, depth=200)
-    except JsonError:
-        value = None
-    if not isinstance(value, Mapping):
-        failure = ModelError("half an answer", fault="bad-response", billed=True)
-        failure.role = "model"
-        raise failure
-    return value.get("usage")
 
 
 def _replace(body: dict[str, object], param: str, uri: str) -> None:

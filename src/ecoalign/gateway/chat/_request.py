@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from ecoalign.errors import InputError
-from ecoalign.gateway._errors import ApiError, invalid
+from pydantic import BaseModel
+
+from ecoalign.gateway._errors import invalid
 from ecoalign.gateway._images import ImageRef
 from ecoalign.gateway._limits import JsonError, parse_json
+from ecoalign.gateway.chat._parameters import CAPS, PARAMETERS, ChatParameters, why_refused
 from ecoalign.gateway.chat._protocol import (
-    CAPS,
     MESSAGES,
-    PARAMETERS,
-    PASSED_MESSAGES,
-    REFUSED,
+    UNSUPPORTED,
+    UNSUPPORTED_VALUE,
     AssistantMessage,
-    ChatParameters,
     ImagePart,
     Message,
-    PassedMessage,
     RefusalPart,
     TextPart,
 )
@@ -30,17 +29,11 @@ from ecoalign.models import SamplingParams
 _OWN = frozenset(
     {"messages", "model", "stream", "stream_options", "ecoalign", "n", "modalities", *CAPS}
 )
-"""Parameters that are never passed on to the model by a method."""
+"""Parameters that are never passed on as they are."""
 
-_FREE: Mapping[str, frozenset[object]] = {
-    "store": frozenset({False}),
-    "prompt_cache_key": frozenset(),
-    "prompt_cache_retention": frozenset(),
-    "metadata": frozenset(),
-    "service_tier": frozenset({"auto", "default"}),
-}
-"""Parameters that an answer does not depend on, with the values that say no more than their absence
-(none listed: any). Calls of a search are not the client's, so they are taken and not passed on."""
+_KEPT = frozenset({"store", "prompt_cache_key", "prompt_cache_retention", "metadata"})
+"""Parameters that an answer does not depend on: taken, and not passed on. Calls of a search are not
+the client's, and what a server does with metadata (a proxy may read orders in it) is not known."""
 
 _LONGEST_NAME = 128
 
@@ -66,54 +59,88 @@ def read_body(content: bytes) -> dict[str, object]:
     return value
 
 
-def read_parameters(body: Mapping[str, object]) -> ChatParameters:
+def read_parameters(
+    body: Mapping[str, object], passes: Mapping[str, int] = MappingProxyType({})
+) -> ChatParameters:
     """Everything in a request but its messages.
+
+    Args:
+        body: of the request.
+        passes: parameters that the operator lists (`GatewayConfig.passes`); they are not read.
 
     Raises:
         ApiError: 400, naming the parameter.
     """
+    if passes:
+        body = {name: value for name, value in body.items() if name not in passes}
     read = checked(PARAMETERS, body)
     for name, value in (read.model_extra or {}).items():
-        if value is None:
-            continue
-        if name in REFUSED:
-            message = f"{name}: {REFUSED[name]}"
-            raise ApiError(400, message, param=name, code="unsupported_parameter")
-        if len(name) > _LONGEST_NAME:
-            raise invalid("the name of a parameter is too long", name[:40])
-    caps = {cap for cap in (read.max_tokens, read.max_completion_tokens) if cap is not None}
-    if len(caps) > 1:
+        if value is not None and name != "messages":
+            shown = name[:_LONGEST_NAME]
+            raise invalid(f"{shown} is not taken: {why_refused(name)}", shown, UNSUPPORTED)
+    if read.max_tokens and read.max_completion_tokens not in {None, read.max_tokens}:
         raise invalid("max_tokens and max_completion_tokens differ; give one", "max_tokens")
     if read.stream_options is not None and not read.stream:
         raise invalid("stream_options goes with stream: true", "stream_options")
+    if read.enable_thinking and not read.thinking_budget:
+        raise invalid(
+            "enable_thinking needs a thinking_budget: without it nobody here can bound what the "
+            "thoughts cost",
+            "enable_thinking",
+            UNSUPPORTED_VALUE,
+        )
+    _check_choice(read)
     return read
 
 
-def cap_of(parameters: ChatParameters) -> int | None:
-    """The most tokens of an answer that the client asks for."""
-    return parameters.max_completion_tokens or parameters.max_tokens
+def _check_choice(read: ChatParameters) -> None:
+    """Raises ApiError where the choice among the tools is of none of them."""
+    choice = read.tool_choice
+    if choice is None or isinstance(choice, str):
+        return
+    chosen = choice.allowed_tools.tools if choice.allowed_tools else []
+    names = [tool.function.name for tool in chosen]
+    names += [choice.function.name] if choice.function else []
+    known = {tool.function.name for tool in read.tools or ()}
+    if not names or not known.issuperset(names):
+        raise invalid("tool_choice must name a tool of the request", "tool_choice")
 
 
-def sampling_of(parameters: ChatParameters, body: Mapping[str, object]) -> SamplingParams:
+def passed_on(
+    read: ChatParameters, body: Mapping[str, object], passes: Mapping[str, int]
+) -> dict[str, object]:
+    """The parameters that go to the model with a call that writes an answer, on every route.
+
+    Those that are objects have nothing in them but what was read.
+    """
+    sent: dict[str, object] = {}
+    for name, value in body.items():
+        if value is None or name in _OWN or name in _KEPT:
+            continue
+        known = None if name in passes else getattr(read, name, None)
+        if name == "service_tier" and known != "flex":
+            continue
+        if isinstance(known, BaseModel):
+            sent[name] = known.model_dump(by_alias=True, exclude_none=True)
+        elif name == "tools" and isinstance(known, list):
+            sent[name] = [tool.model_dump(by_alias=True, exclude_none=True) for tool in known]
+        else:
+            sent[name] = value
+    return sent
+
+
+def sampling_of(
+    read: ChatParameters,
+    body: Mapping[str, object],
+    passes: Mapping[str, int] = MappingProxyType({}),
+) -> SamplingParams:
     """What is passed on with the calls that write an answer.
 
     Raises:
-        InputError: a parameter asks for what no method does; `param` names it.
+        InputError: a parameter can make a call cost more than its bound; `param` names it.
     """
-    if parameters.store:
-        message = "store must be false: an answer is one of many texts, and none is stored upstream"
-        raise InputError(message, param="store")
-    params = {
-        name: value
-        for name, value in body.items()
-        if value is not None and name not in _OWN and not _is_free(name, value)
-    }
-    return SamplingParams(cap_of(parameters), params)
-
-
-def _is_free(name: str, value: object) -> bool:
-    values = _FREE.get(name)
-    return values is not None and (not values or value in values)
+    sent = passed_on(read, body, passes)
+    return SamplingParams(read.cap, sent, {name: passes[name] for name in sent if name in passes})
 
 
 @dataclass(slots=True)
@@ -153,14 +180,9 @@ def read_messages(value: object, *, max_images: int) -> Conversation:
             f"messages[{len(messages) - 1}].role",
         )
     asking = max(index for index, one in enumerate(messages) if one.role == "user")
-    images = [one for index, message in enumerate(messages) for one in _images_of(message, index)]
-    if len(images) > max_images:
-        raise invalid(
-            f"the request has {len(images)} images; at most {max_images} are taken",
-            images[max_images].param,
-            "too_many_images",
-        )
-    own = any(_images_of(messages[asking], asking))
+    images = [one for index, message in enumerate(messages) for one in images_of(message, index)]
+    check_count(images, max_images)
+    own = any(images_of(messages[asking], asking))
     numbers = iter(range(1, len(images) + 1)) if len(images) > 1 or not own else None
     read = Conversation(images=images)
     instructions = []
@@ -180,6 +202,16 @@ def read_messages(value: object, *, max_images: int) -> Conversation:
             raise invalid("the last user turn has no text: there is no question", where)
         _ask_of_image(read)
     return read
+
+
+def check_count(images: Sequence[ImageRef], most: int) -> None:
+    """Raises ApiError where there are more than `most` images."""
+    if len(images) > most:
+        raise invalid(
+            f"the request has {len(images)} images; at most {most} are taken",
+            images[most].param,
+            "too_many_images",
+        )
 
 
 def _has_words(message: Message) -> bool:
@@ -202,17 +234,8 @@ def _ask_of_image(read: Conversation) -> None:
     read.question = f"{shown}\n{asked}".strip()
 
 
-def passed_images(value: object) -> list[ImageRef]:
-    """The images of messages that are passed on as they came.
-
-    Raises:
-        ApiError: 400, naming the part that is wrong: none may make the upstream fetch anything.
-    """
-    messages = checked(PASSED_MESSAGES, value, "messages")
-    return [one for i, message in enumerate(messages) for one in _images_of(message, i)]
-
-
-def _images_of(message: Message | PassedMessage, index: int) -> Iterator[ImageRef]:
+def images_of(message: Message, index: int) -> Iterator[ImageRef]:
+    """The images of a message."""
     content = message.content
     if isinstance(content, list):
         for at, part in enumerate(content):

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ecoalign.gateway._errors import ApiError, invalid
+from ecoalign.gateway.chat._parameters import CLOSED, ChatCompletionRequest
 from ecoalign.gateway.chat._protocol import (
     CUSTOM,
+    UNSUPPORTED,
     UNSUPPORTED_VALUE,
     AssistantMessage,
-    ChatCompletionRequest,
-    EcoAlignOptions,
     ImagePart,
     ImageUrl,
     Must,
     RefusalPart,
-    ResponseFormat,
-    StreamOptions,
     TextPart,
     UserMessage,
 )
@@ -32,13 +30,12 @@ Parsed = TypeVar("Parsed")
 Place = tuple[int | str, ...]
 
 _MODELS: tuple[type[BaseModel], ...] = (
-    *(UserMessage, AssistantMessage, ImageUrl, TextPart, RefusalPart, ImagePart, ResponseFormat),
-    *(EcoAlignOptions, StreamOptions, ChatCompletionRequest),
+    *(UserMessage, AssistantMessage, ImageUrl, TextPart, RefusalPart, ImagePart),
+    ChatCompletionRequest,
 )
 
-_NESTED = frozenset({"messages", "ecoalign", "stream_options", "response_format"})
-
-_CLOSED: dict[str, type[BaseModel]] = {"ecoalign": EcoAlignOptions, "stream_options": StreamOptions}
+_OWN_NAMES = frozenset({"ecoalign", "stream_options"})
+"""Objects of this API alone: what is not in them is unknown, and not only not taken."""
 
 
 def checked(adapter: TypeAdapter[Parsed], value: object, name: str = "") -> Parsed:
@@ -78,7 +75,8 @@ def _place(value: object, name: str, error: ErrorDetails) -> Place:
             place.append(step)
             value = value[step]
     # Where any key may stand, its name says nothing.
-    return tuple(place) if place and place[0] in _NESTED else tuple(place[:1])
+    nested = place and (place[0] in CLOSED or place[0] == "messages")
+    return tuple(place) if nested else tuple(place[:1])
 
 
 def _param(place: Place) -> str:
@@ -92,16 +90,17 @@ def _refusal(error: ErrorDetails, place: Place) -> ApiError:
     param = _param((*place, "url") if last == "image_url" else place)
     if kind == CUSTOM:
         return invalid(error["msg"], param, error.get("ctx", {}).get("code"))
+    owner = next((step for step in place[-2::-1] if isinstance(step, str)), "")
     if kind == "extra_forbidden":
-        owner = str(place[-2])
-        names = ", ".join(_CLOSED[owner].model_fields)
+        names = ", ".join(_rules_of(CLOSED[owner]))
         message = f"no such parameter: {owner} has no option {str(last)[:40]!r}; it has {names}"
-        return invalid(message, param, "unknown_parameter")
+        return invalid(message, param, "unknown_parameter" if owner in _OWN_NAMES else UNSUPPORTED)
     if isinstance(last, int) and place[0] == "messages":
         return _unknown_kind(kind, place, param)
-    if last not in _rules():
+    rules = _rules_of(CLOSED[owner]) if owner in CLOSED else _rules()
+    if last not in rules:
         return _refusal(error, place[:-1]) if place else invalid(error["msg"], None)
-    rule = _rules()[str(last)]
+    rule = rules[str(last)]
     text = f"{param} {rule.text}" if rule.text.startswith("must") else rule.text
     return invalid(text, param, rule.code)
 
@@ -124,12 +123,17 @@ def _unknown_kind(kind: str, place: Place, param: str) -> ApiError:
 @cache
 def _rules() -> dict[str, Must]:
     """What each field must be, by its name."""
+    return {name: rule for model in _MODELS for name, rule in _rules_of(model).items()}
+
+
+@cache
+def _rules_of(model: type[BaseModel]) -> dict[str, Must]:
+    described = model.model_json_schema()["properties"]
     rules: dict[str, Must] = {}
-    for model in _MODELS:
-        described = model.model_json_schema()["properties"]
-        for name, field in model.model_fields.items():
-            own = [one for one in field.metadata if isinstance(one, Must)]
-            rules[name] = own[0] if own else Must(f"must be {_described(described[name])}")
+    for name, field in model.model_fields.items():
+        own = [one for one in field.metadata if isinstance(one, Must)]
+        shown = field.alias or name
+        rules[shown] = own[0] if own else Must(f"must be {_described(described[shown])}")
     return rules
 
 
@@ -154,6 +158,8 @@ def _described_one(schema: dict[str, Any]) -> str:
             return f"{number} from {low} to {high}"
         case {"type": "array", "items": {"type": "string" | "object" as kind}}:
             return "a list of texts" if kind == "string" else "a list of objects"
+        case {"type": "array", "items": {"$ref": _}}:
+            return "a list of objects"
         case {"type": "array"}:
             return "a list"
         case {"type": "object", "additionalProperties": {"type": "number"}}:

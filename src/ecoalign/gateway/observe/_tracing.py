@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ecoalign.budget import Called, Spending
 from ecoalign.errors import SettingsError
+from ecoalign.models import ending
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -113,6 +114,7 @@ class RequestSpan:
         )
         if self._live.content and record.text is not None:
             span.set_attribute(_OUTPUT, _messages("assistant", record.text, record.finish_reason))
+            span.set_attribute("gen_ai.response.model", record.served_by)
         if record.error is not None:
             _mark(span, record.error.kind)
         span.end(end)
@@ -255,8 +257,8 @@ def _of_call(record: Called, model: str) -> dict[str, AttributeValue]:
         "ecoalign.spent.usd": record.usd,
     }
     if record.text is not None:
-        found["gen_ai.response.finish_reasons"] = [record.finish_reason]
-        found["gen_ai.response.model"] = record.served_by or None
+        # Of the words that a server has for it, those that are known.
+        found["gen_ai.response.finish_reasons"] = [ending(record.finish_reason)]
     if record.text is not None and record.usage is not None:
         found["gen_ai.usage.input_tokens"] = record.usage.prompt
         found["gen_ai.usage.output_tokens"] = record.usage.completion

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from typing import Literal
 
 from ecoalign.errors import InputError
 from ecoalign.models._base import ChatRequest, ImagePart, Message, TextPart
+from ecoalign.models._parameters import NESTED, thinking_budgets, why_dearer
 from ecoalign.models._profile import Profile
 
 # These would change what is reserved, or the shape of the answer.
@@ -158,46 +158,10 @@ def lacking(profile: Profile) -> frozenset[Feature]:
     return frozenset(never)
 
 
-_DEARER: Mapping[str, str] = {
-    name: why
-    for why, names in {
-        "it makes several answers, of which one is reserved": """
-            n best_of num_return_sequences use_beam_search num_beams num_generations
-            candidate_count candidatecount
-        """,
-        "the length of an answer is what is reserved for it, and the setting `caps` sets it": """
-            max_tokens max_completion_tokens max_new_tokens max_output_tokens num_predict n_predict
-            min_tokens ignore_eos
-        """,
-        "it is EcoAlign's own": "model messages prompt stream stream_options",
-        "the server may use, and charge, what nobody here can bound": """
-            web_search_options web_search search_parameters enable_search plugins tools functions
-            mcp_servers models fallbacks
-        """,
-        "it changes what a call is charged": "service_tier",
-        "it adds to what is reserved for the request, images and all": """
-            prediction cached_content cachedcontent chat_template documents mm_processor_kwargs
-            min_pixels
-        """,
-    }.items()
-    for name in names.split()
-}
-"""Parameters of servers that can make a call cost more than its bound, and why."""
-
-_NESTED = frozenset(
-    {"extra_body", "options", "parameters", "sampling_params", "generation_config", "google"}
-    | {"generationconfig"}
-)
-"""Where servers take parameters besides."""
-
 _SECRETS = frozenset(
     {"api_key", "apikey", "api-key", "authorization", "access_token", "password", "secret"}
 )
 """Names of what is not to be in a trace or a profile."""
-
-_BUDGETS = frozenset({"budget_tokens", "thinking_budget", "thinkingbudget", "max_thinking_tokens"})
-"""Names, anywhere in the parameters, of a budget of tokens for hidden reasoning; and `max_tokens`
-of `reasoning` (OpenRouter)."""
 
 
 def check_extra_body(extra: Mapping[str, object], thinking: int) -> None:
@@ -216,35 +180,19 @@ def check_extra_body(extra: Mapping[str, object], thinking: int) -> None:
             "traces; set an environment variable, and give its name as an endpoint's key_env"
         )
     for name, value in extra.items():
-        if name.lower() in _DEARER and value not in (False, None) and not _only_smaller(value):
+        if (why := why_dearer(name, value)) is not None:
             raise InputError(
-                f"extra_body sets {name}, with which a call can cost more than its bound: "
-                f"{_DEARER[name.lower()]}. Leave it out"
+                f"extra_body sets {name}, with which a call can cost more than its bound: {why}. "
+                "Leave it out"
             )
-        if name.lower() in _NESTED and isinstance(value, Mapping):
+        if name.lower() in NESTED and isinstance(value, Mapping):
             check_extra_body(value, thinking)
-    for name, tokens in _thinking_budgets(extra):
+    for _, name, tokens in thinking_budgets(extra):
         if not 0 <= tokens <= thinking:  # below 0 it is as much as the model likes
             raise InputError(
                 f"extra_body sets {name} to {tokens} tokens of hidden reasoning, but every cap "
                 f"leaves room for {thinking}: set thinking = {tokens}, or a smaller budget"
             )
-
-
-def _thinking_budgets(value: object, inside: str = "") -> Iterator[tuple[str, int]]:
-    if isinstance(value, Mapping):
-        for name, entry in value.items():
-            known = str(name).lower() in _BUDGETS or (inside, name) == ("reasoning", "max_tokens")
-            tokens = _whole(entry) if known else None
-            if tokens is not None:
-                yield str(name), tokens
-            else:
-                yield from _thinking_budgets(entry, str(name))
-
-
-def _only_smaller(value: object) -> bool:
-    """Whether parameters of an image processor make images smaller and nothing else."""
-    return isinstance(value, Mapping) and value.keys() == {"max_pixels"}
 
 
 def _secret_in(value: object) -> str | None:
@@ -259,16 +207,6 @@ def _secret_in(value: object) -> str | None:
         if (found := _secret_in(entry)) is not None:
             return found
     return None
-
-
-def _whole(value: object) -> int | None:
-    """The number that a server may read there: some take "4096", too."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return math.ceil(float(value))
-    except (ValueError, OverflowError):
-        return None
 
 
 def features_of(request: ChatRequest) -> frozenset[Feature]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import secrets
+import string
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
@@ -20,10 +22,7 @@ MAX_TOKENS = 100_000_000
 
 _SECRET = re.compile(r"\b[sp]k-[A-Za-z0-9*._-]{6,}|\bBearer\s+\S+", re.I)
 
-# What the API takes for a name. An identifier is a server's own and not scored: no prose in it.
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
-
-_CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,96}")
+_ID = string.ascii_letters + string.digits
 
 _SHORTEST_KEY = 8
 
@@ -44,7 +43,10 @@ def _items(value: object) -> Sequence[object]:
 
 def _error_in(data: bytes) -> object:
     """The error object of a body; raises ValueError or RecursionError if it is no JSON."""
-    body: object = json.loads(data)
+    return _error_of(json.loads(data))
+
+
+def _error_of(body: object) -> object:
     outer = body[0] if isinstance(body, list) and body else body
     return _mapping(outer).get("error", outer)
 
@@ -70,6 +72,10 @@ def said(data: bytes) -> str:
     except (ValueError, RecursionError):
         text = data[:2000].decode("utf-8", "replace")
         return "an HTML page" if text.lstrip()[:1] == "<" else text
+    return _said(error)
+
+
+def _said(error: object) -> str:
     if isinstance(error, str):
         return error
     fields = _mapping(error)
@@ -108,30 +114,48 @@ def parse(
     client: Mapping[str, object] | None = None,
     thinks: bool = False,
 ) -> Completion:
-    """The completion in a response body. `key` is kept out of error messages.
+    """The completion in a response body; see `completion_of`. `key` is kept out of error messages.
+
+    Raises:
+        ModelError: the body is no chat completion, or holds no text.
+    """
+    try:
+        body: object = json.loads(data)
+    except (ValueError, RecursionError):
+        raise _bad(f"the server's answer is not JSON but {scrub(_looks(data), key)}") from None
+    return completion_of(body, seconds=seconds, key=key, client=client, thinks=thinks)
+
+
+def completion_of(
+    body: object,
+    *,
+    seconds: float = 0.0,
+    key: str = "",
+    client: Mapping[str, object] | None = None,
+    thinks: bool = False,
+    blank: bool = False,
+) -> Completion:
+    """The completion in the JSON of a response body. `key` is kept out of error messages.
 
     Where a model `thinks`, and may begin inside its thoughts, a text that was cut and holds no mark
     of their end is nothing but thoughts, unless the server tells those apart, by a field of their
     own or by counting them.
 
     A refusal in its own field (structured output) becomes the text, with finish reason
-    "refusal". An empty text is accepted only where a content filter took it, or beside calls of
-    tools. Those, and log-probabilities as they came, are read only where `client`, the parameters
-    that a client asked for, has them. Half an answer, of a server that gave up amid it, is none.
+    "refusal". An empty text is accepted where it may be `blank`, where a content filter took it, or
+    beside calls of tools. Those, and log-probabilities as they came, are read only where `client`,
+    the parameters that a client asked for, has them. Half an answer, of a server that gave up amid
+    it, is none.
 
     Raises:
         ModelError: the body is not a chat completion, or it holds no text ("bad-response"), or it
             says in place of one that a content filter refused the request ("filtered"). Its `usage`
             is what the body reports all the same.
     """
-    try:
-        body: object = json.loads(data)
-    except (ValueError, RecursionError):
-        raise _bad(f"the server's answer is not JSON but {scrub(_looks(data), key)}") from None
     used = usage_of(_mapping(body).get("usage"), "")
     choices = _items(_mapping(body).get("choices"))
     if not choices:
-        words = said(data)
+        words = _said(_error_of(body))
         if withheld(words) or _withheld_by(body):
             raise filtered(f"the content filter refused the request: {scrub(words, key)}", used)
         if _mapping(body).get("error"):
@@ -147,7 +171,7 @@ def parse(
     elif ending(finish) == "refusal" or _withheld_by(choice):
         # Anthropic's word for an answer that a classifier stopped; Azure says so beside any word.
         finish = "content_filter"
-    trouble = said(json.dumps({"error": choice["error"]}).encode()) if choice.get("error") else ""
+    trouble = _said(choice["error"]) if choice.get("error") else ""
     if withheld(trouble):
         finish = "content_filter"
     elif trouble or broke_off(finish):
@@ -157,14 +181,16 @@ def parse(
             used,
         )
     asked = client or {}
-    calls = _tool_calls(message.get("tool_calls"), used) if asked.get("tools") else ()
+    calls = (
+        tool_calls(message.get("tool_calls"), asked["tools"], used) if asked.get("tools") else ()
+    )
     end = ending(finish)
     lost = thinks and end == "length" and text == visible(text).text
     details = _mapping(_mapping(_mapping(body).get("usage")).get("completion_tokens_details"))
     apart = "reasoning_tokens" in details or any(message.get(field) for field in _REASONING)
     if lost and not apart:
         text = ""
-    if not text.strip() and not calls and end != "content_filter":
+    if not blank and not text.strip() and not calls and end != "content_filter":
         if end == "length":
             raise _bad(
                 "the model used its whole output cap without writing any text (hidden reasoning "
@@ -187,24 +213,34 @@ def parse(
     )
 
 
-def _tool_calls(value: object, usage: Usage | None) -> tuple[ToolCall, ...]:
+def tool_calls(value: object, tools: object, usage: Usage | None) -> tuple[ToolCall, ...]:
     """The calls in a message, their known fields alone.
 
+    Their names are those of the client's tools. Their ids are made here, as nobody scores those of
+    a server; nine letters and digits are what every server takes for one (Mistral takes no other).
+
+    Args:
+        value: of the message's `tool_calls`.
+        tools: what the client gave.
+        usage: of the call, for the error.
+
     Raises:
-        ModelError: one of them is none: a part of the answer that nobody could score.
+        ModelError: one of them is none, or of no tool that was given: a part of the answer that
+            nobody could score.
     """
     calls: list[ToolCall] = []
-    for number, entry in enumerate(map(_mapping, _items(value))):
+    names = {_mapping(tool.get(kind)).get("name") for tool in map(_mapping, _items(tools))
+             for kind in ("function", "custom")}  # fmt: skip
+    for entry in map(_mapping, _items(value)):
         kind: Literal["function", "custom"] = "custom" if "custom" in entry else "function"
         fields = _mapping(entry.get(kind))
         name, given = fields.get("name"), fields.get("input" if kind == "custom" else "arguments")
-        if not isinstance(name, str) or _TOOL_NAME.fullmatch(name) is None:
-            raise _bad("the server's answer has a tool call without a proper name", usage)
+        if not isinstance(name, str) or name not in names:
+            raise _bad("the server's answer calls a tool that it was not given", usage)
         # Some servers send the arguments as the object itself.
         arguments = given if isinstance(given, str) else json.dumps(given or {}, ensure_ascii=False)
-        named_id = entry.get("id")
-        known = isinstance(named_id, str) and _CALL_ID.fullmatch(named_id) is not None
-        calls.append(ToolCall(str(named_id) if known else f"call_{number}", name, arguments, kind))
+        made = "".join(secrets.choice(_ID) for _ in range(9))
+        calls.append(ToolCall(made, name, arguments, kind))
     return tuple(calls)
 
 

@@ -1,0 +1,294 @@
+"""What a client is shown of an answer that is passed on: its text, the calls of its own tools, why
+it ends and what it used. Nothing else that a server says goes out: no name or id of its own, no
+hidden reasoning, no field that this API does not have.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ecoalign.errors import ModelError
+from ecoalign.gateway.chat._protocol import Json
+from ecoalign.gateway.chat._response import DONE, dumped
+from ecoalign.models import (
+    Completion,
+    StreamedText,
+    content_of,
+    reply_of,
+    spelling,
+    visible,
+)
+from ecoalign.models.openai import completion_of, usage_of
+
+_LONGEST = 4 * 1024 * 1024
+"""Bytes of one event; a longer one is no piece of an answer."""
+
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+
+
+@dataclass(frozen=True, slots=True)
+class PassedAnswer:
+    """How an answer is shown.
+
+    Attributes:
+        model: as the client asked for it.
+        params: the client's own.
+        thinks: whether the model may begin inside its thoughts.
+        id, created: of the completion.
+    """
+
+    model: str
+    params: Mapping[str, object]
+    thinks: bool = False
+    id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def whole(self, data: bytes) -> tuple[bytes, object]:
+        """The completion for the client, and the usage as its server gave it.
+
+        Raises:
+            ModelError: the server's answer is none.
+        """
+        try:
+            body = json.loads(data)
+        except (ValueError, RecursionError):
+            raise bad_answer("half an answer") from None
+        done = self.read(body)
+        text = visible(done.text).text
+        reply = reply_of(done, text)
+        content: str | None = text if text or not reply.tool_calls else None
+        refused = done.finish_reason == "refusal"
+        message: Json = {
+            "role": "assistant",
+            "content": None if refused else content,
+            "refusal": text if refused else None,
+        }
+        if reply.tool_calls:
+            message["tool_calls"] = [call.to_json() for call in reply.tool_calls]
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": None if reply.logprobs is None else dict(reply.logprobs),
+            "finish_reason": reply.finish_reason,
+        }
+        usage = body.get("usage") if isinstance(body, dict) else None
+        shown = {**self.envelope("chat.completion"), "choices": [choice], "usage": told(usage)}
+        return dumped(shown), usage
+
+    def read(self, body: object) -> Completion:
+        """The completion in a body.
+
+        Raises:
+            ModelError: it is none.
+        """
+        try:
+            return completion_of(body, client=self.params, thinks=self.thinks, blank=True)
+        except ModelError as error:
+            error.role = "model"
+            raise
+
+    def envelope(self, kind: str) -> Json:
+        """What every completion and every chunk has."""
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def told(usage: object) -> Json | None:
+    """A server's usage in the fields of the API; None where it cannot be true."""
+    read = usage_of(usage, "")
+    if read is None:
+        return None
+    return {
+        "prompt_tokens": read.prompt,
+        "completion_tokens": read.completion,
+        "total_tokens": read.total,
+        "prompt_tokens_details": {"cached_tokens": read.cached, "image_tokens": read.image},
+    }
+
+
+def bad_answer(message: str, usage: object = None) -> ModelError:
+    """The error where a server's answer cannot be used."""
+    read = usage_of(usage, "")
+    failure = ModelError(message, fault="bad-response", billed=True, usage=read)
+    failure.role = "model"
+    return failure
+
+
+class PassedStream:
+    """Makes the chunks that a client is sent of those that a server sends.
+
+    The text is sent as it comes, once it is sure to be no thought. Calls of tools are sent at the
+    end, when they are whole.
+
+    Args:
+        answer: how it is shown.
+        wants_usage: whether the client does.
+
+    Attributes:
+        usage: as the server gave it; None if it has not.
+        began_inside: whether the text began inside its thoughts.
+    """
+
+    def __init__(self, answer: PassedAnswer, *, wants_usage: bool) -> None:
+        self.usage: object = None
+        self.began_inside = False
+        self._answer = answer
+        self._wants_usage = wants_usage
+        self._gate = StreamedText(inside=answer.thinks)
+        self._rest = b""
+        self._begun = self._over = False
+        self._message: Json = {"content": [], "refusal": [], "tool_calls": []}
+        self._choice: Json = {}
+
+    def feed(self, piece: bytes) -> bytes:
+        """The chunks that can be sent after `piece`.
+
+        Raises:
+            ModelError: it is no piece of an answer.
+        """
+        self._rest += piece
+        shown = b""
+        while (end := _end_of_event(self._rest)) >= 0:
+            event, self._rest = self._rest[:end], self._rest[end:]
+            shown += self._event(event)
+        if len(self._rest) > _LONGEST:
+            raise bad_answer("an event without an end", self.usage)
+        return shown
+
+    def end(self) -> bytes:
+        """The last chunks, where the stream has ended without saying so.
+
+        Raises:
+            ModelError: what came is no answer.
+        """
+        return self._event(self._rest) + self._finish()
+
+    def _event(self, event: bytes) -> bytes:
+        data = b"\n".join(line[5:] for line in event.splitlines() if line.startswith(b"data:"))
+        if not data.strip() or self._over:
+            return b""
+        if data.strip() == b"[DONE]":
+            return self._finish()
+        try:
+            chunk = json.loads(data)
+        except (ValueError, RecursionError):
+            chunk = None
+        if not isinstance(chunk, dict):
+            raise bad_answer("an event that is no chunk of an answer", self.usage)
+        if chunk.get("usage") is not None:
+            self.usage = chunk["usage"]
+        if chunk.get("error"):
+            self._answer.read({"error": chunk["error"], "usage": self.usage})
+        choices = chunk.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        return self._piece(choice) if isinstance(choice, dict) else b""
+
+    def _piece(self, choice: Json) -> bytes:
+        """What a piece of the answer shows; the rest of it is kept for its end."""
+        delta = choice.get("delta") or choice.get("message")
+        delta = delta if isinstance(delta, dict) else {}
+        self._choice |= {"index": 0} | {
+            name: value
+            for name, value in choice.items()
+            if value and name not in {"delta", "message", "logprobs"}
+        }
+        if any(delta.get(name) for name in _THOUGHTS):
+            self._message["reasoning"] = True
+        self._collect(delta.get("tool_calls"))
+        shown = b""
+        if content := content_of(delta.get("content")):
+            self._message["content"].append(content)
+            text = self._gate.feed(content)
+            raw = choice.get("logprobs")
+            # Tokens go with the text that they spell; of what was held back there are none.
+            spelled = (
+                spelling(raw, text)
+                if isinstance(raw, dict) and text == content and self._answer.params.get("logprobs")
+                else None
+            )
+            shown += self._text({"content": text}, spelled) if text else b""
+        refusal = delta.get("refusal")
+        if isinstance(refusal, str) and refusal:
+            self._message["refusal"].append(refusal)
+        return shown
+
+    def _collect(self, calls: object) -> None:
+        """Add pieces of calls of tools to what came of them."""
+        known: list[Json] = self._message["tool_calls"]
+        for piece in calls if isinstance(calls, list) else ():
+            if not isinstance(piece, dict):
+                raise bad_answer("a tool call that is none", self.usage)
+            index, name = piece.get("index"), piece.get("id")
+            own = known[index] if isinstance(index, int) and 0 <= index < len(known) else None
+            if own is None or (name and own["id"] and name != own["id"]):
+                own = {"id": name, "function": {"name": "", "arguments": ""}}
+                known.append(own)
+            function = piece.get("function")
+            function, made = function if isinstance(function, dict) else {}, own["function"]
+            given, said = function.get("name"), function.get("arguments")
+            if isinstance(given, str) and given != made["name"]:
+                made["name"] += given
+            made["arguments"] += said if isinstance(said, str) else dumped(said or {}).decode()
+
+    def _text(self, delta: Json, logprobs: Mapping[str, Any] | None = None) -> bytes:
+        role = {} if self._begun else {"role": "assistant"}
+        self._begun = True
+        return self._chunk({**role, **delta}, logprobs)
+
+    def _chunk(
+        self,
+        delta: Json | None,
+        logprobs: Mapping[str, Any] | None = None,
+        finish: str | None = None,
+        usage: Json | None = None,
+    ) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        chunk = {
+            **self._answer.envelope("chat.completion.chunk"),
+            "choices": [] if delta is None else [choice],
+            **({"usage": usage} if self._wants_usage else {}),
+        }
+        return b"data: " + dumped(chunk) + b"\n\n"
+
+    def _finish(self) -> bytes:
+        """What is left of the text, the calls, the reason and the usage: read as a whole answer
+        is."""
+        if self._over:
+            return b""
+        self._over = True
+        if not self._choice and not self._begun:
+            raise bad_answer("an empty stream", self.usage)
+        message = {
+            **self._message,
+            "content": "".join(self._message["content"]),
+            "refusal": "".join(self._message["refusal"]),
+        }
+        done = self._answer.read(
+            {"choices": [{**self._choice, "message": message}], "usage": self.usage}
+        )
+        self.began_inside = self._gate.began_inside
+        shown = b""
+        if done.finish_reason == "refusal":
+            shown += self._text({"refusal": done.text})
+        elif done.text and (rest := self._gate.end()):
+            shown += self._text({"content": rest})
+        reply = reply_of(done, visible(done.text).text)
+        for index, call in enumerate(reply.tool_calls):
+            shown += self._text({"tool_calls": [{"index": index, **call.to_json()}]})
+        if not self._begun:
+            shown += self._text({"content": ""})
+        shown += self._chunk({}, finish=reply.finish_reason)
+        if self._wants_usage:
+            shown += self._chunk(None, usage=told(self.usage))
+        return shown + DONE
+
+
+def _end_of_event(text: bytes) -> int:
+    ends = [
+        at + len(mark) for mark in (b"\n\n", b"\r\n\r\n", b"\r\r") if (at := text.find(mark)) >= 0
+    ]
+    return min(ends, default=-1)
