@@ -31,8 +31,8 @@ def test_the_first_batch_of_a_new_user(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text(
         f"name,question,image\na,{QUESTION},{SIGNS}\nb,{PLAIN},\nc,{FORBIDDEN},{THING}\n"
     )
-    order = ("batch", "mine.csv", "out.csv", "--preferences", "pairs.jsonl", "--traces", "t")
-    order += ("--images", str(ROOT / "examples"))
+    order = [*("batch", "mine.csv", "out.csv", "--preferences", "pairs.jsonl", "--traces", "t")]
+    order += ["--images", str(ROOT / "examples")]
     done = run(tmp_path, *order)
     assert done.returncode == 0, both(done)
     assert done.stdout == b""
@@ -77,8 +77,8 @@ def test_standard_input_in_a_pipe(tmp_path: Path) -> None:
 
 def test_the_money_ends(tmp_path: Path) -> None:
     write(tmp_path, {"question": PLAIN}, {"question": QUESTION, "image": SIGNS})
-    order = ("batch", "in.jsonl", "o.jsonl", "--concurrency", "1", "--budget", "8k")
-    order += ("--images", str(ROOT / "examples"))
+    order = ["batch", "in.jsonl", "o.jsonl", "--concurrency", "1", "--budget", "8k"]
+    order += ["--images", str(ROOT / "examples")]
     done = run(tmp_path, *order, "--total-budget", "2050", "--json")
     assert done.returncode == 4, both(done)
     body = json.loads(done.stdout)
