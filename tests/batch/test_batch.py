@@ -562,3 +562,27 @@ def test_a_refusal_is_preferred_only_to_what_is_unsafe(tmp_path: Path) -> None:
     assert all(pair["chosen_refused"] and pair["rejected_unsafe"] for pair in pairs)
     assert all(pair["chosen"][0]["content"] == row["answer"] for pair in pairs)
     assert "harm" not in row["answer"]
+
+
+@pytest.mark.parametrize(
+    ("said", "cell"),
+    [
+        ('=HYPERLINK("http://x")', '\'=HYPERLINK("http://x")'),
+        ("+1+1", "'+1+1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("- none", "'- none"),
+        ("\uff1d1+1", "'\uff1d1+1"),
+        ("-5", "-5"),
+        ("+3.5%", "+3.5%"),
+        ("a = b", "a = b"),
+    ],
+)
+def test_no_answer_is_a_formula_in_a_spreadsheet(tmp_path: Path, said: str, cell: str) -> None:
+    rows = [{"question": "q?", "mine": "=A1"}]
+    for ending in ("csv", "jsonl"):
+        Batch(rows, tmp_path / f"o.{ending}", method="base", model=FakeModel(lambda _: said)).run()
+    with (tmp_path / "o.csv").open(newline="", encoding="utf-8") as file:
+        (written,) = csv.DictReader(file)
+    # What was in the input is its owner's, and stays.
+    assert (written["answer"], written["mine"]) == (cell, "=A1")
+    assert answers(tmp_path / "o.jsonl")[0]["answer"] == said

@@ -150,3 +150,13 @@ def test_rows_that_do_not_count(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         Journal(tmp_path / "no" / "j", {})
+
+
+@pytest.mark.parametrize("text", [b"my only notes", b'{"question": "a"}', b"{}"])
+def test_a_text_without_an_end_of_line_that_is_no_journal_is_left_alone(
+    tmp_path: Path, text: bytes
+) -> None:
+    (tmp_path / "j").write_bytes(text)
+    with pytest.raises(InputError, match="no journal of a batch"):
+        Journal(tmp_path / "j", {"method": "base"})
+    assert (tmp_path / "j").read_bytes() == text

@@ -14,7 +14,7 @@ import pytest
 from command import SIGNS
 from PIL import Image
 
-from ecoalign.batch._items import Item, items_of
+from ecoalign.batch._items import Item, items_of, unasked
 from ecoalign.batch._rows import read_source
 from ecoalign.budget import Budget
 from ecoalign.cli._app import run as run_here
@@ -22,8 +22,14 @@ from ecoalign.errors import InputError
 
 
 def items(source: object, ask: str | None = None, **columns: str) -> list[Item]:
-    read = read_source(source, columns.get("image"))  # type: ignore[arg-type]
+    read = read_source(source)  # type: ignore[arg-type]
     return items_of(read, ask, "ecoalign", "", columns)
+
+
+def pictures(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png())
 
 
 def png(shade: int = 0) -> bytes:
@@ -34,17 +40,23 @@ def png(shade: int = 0) -> bytes:
 
 def test_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
+    pictures(tmp_path, "a.png", "b.png")
     rows = [
         {"question": "one\u2028two", "image": "a.png", "n": [1, {"x": None}]},
         {"question": "three", "images": ["not the column"], "budget": 900, "method": "base"},
-        {"question": "four", "image": ["a.png", "/b.png"], "budget": "$0.5,3s", "system": " Be. "},
+        {
+            "question": "four",
+            "image": ["a.png", str(tmp_path / "b.png")],
+            "budget": "$0.5,3s",
+            "system": " Be. ",
+        },
         {"question": "five", "context": [{"role": "user", "content": "hi"}, "and then"]},
     ]
     path.write_text("\ufeff" + "\n\n".join(json.dumps(row) for row in rows) + "\n")
     one, three, four, five = items(path)
     assert (one.question, one.images) == ("one\u2028two", (str(tmp_path / "a.png"),))
     assert (three.images, three.budget, three.method) == ((), Budget(tokens=900), "base")
-    assert four.images == (str(tmp_path / "a.png"), "/b.png")
+    assert four.images == (str(tmp_path / "a.png"), str(tmp_path / "b.png"))
     assert (four.budget, four.system) == (Budget(usd=0.5, seconds=3.0), "Be.")
     assert five.context == ("user: hi", "and then")
     assert read_source(path).rows[0].values == rows[0]
@@ -52,6 +64,7 @@ def test_json_lines(tmp_path: Path) -> None:
 
 
 def test_tables_with_other_names(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png", "b.png", "c.png")
     path = tmp_path / "in.csv"
     path.write_bytes(
         b'prompt,picture,budget,rest\r\n"What, now?",a.png,,x\r\n'
@@ -119,8 +132,8 @@ def test_equal_rows_are_items_of_their_own_and_keep_their_names() -> None:
         ({"question": ["a"]}, "is a text, not list"),
         ({"question": "a", "budget": "much"}, "cannot read 'much'"),
         ({"question": "a", "budget": 0}, "from 1"),
-        ({"question": "a", "image": 7}, "path or bytes, not int"),
-        ({"question": "a", "image": "[a"}, "not JSON"),
+        ({"question": "a", "image": 7}, "base64 or bytes, not int"),
+        ({"question": "a", "image": "[a"}, "'[a' is no list"),
         ({"question": "a", "context": 7}, "list of texts"),
         ({"question": "a", "context": [{"role": "tool", "content": "x"}]}, "list of texts"),
     ],
@@ -134,16 +147,17 @@ def test_a_bad_row_is_no_end_of_the_batch(row: dict[str, object], why: str) -> N
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("a.jsonl", '{"question": "a"}\n{"question": \n', "line 2, is not JSON"),
-        ("a.jsonl", "[1]\n", "line 1, is no object but list"),
-        ("a.json", '{"question": "a"}', "not a list of rows"),
-        ("a.csv", "question,n\na\n", "line 2: 1 cells, but the first line names 2"),
-        ("a.csv", "n,n\n1,2\n", "two columns have the same name"),
-        ("a.csv", 'question\n"a\n', "as a table"),
+        ("a.jsonl", '{"question": "a"}\n{"question": \n', "line 2: not JSON"),
+        ("a.jsonl", "7\n[1]\n", "line 2: no object {...} but a list"),
+        ("a.json", '{"question": "a"}', "holds no list of objects but an object"),
+        ("a.csv", "question,n\na\n", "line 2: 1 cells, but the first line has 2 columns"),
+        ("a.csv", "n,n\n1,2\n", "line 1: the column 'n' is there twice"),
+        ("a.csv", 'question\n"a\n', "line 2: a text in double quotes is not closed"),
         ("a.csv", "text\na\n", "no column 'question' (its columns: text): name it"),
+        ("a.csv", "qestion\na\n", "did you mean 'qestion' to be it?"),
         ("a.csv", "question\n", "no rows"),
         ("a.jsonl", "", "no rows"),
-        ("a.txt", "a", "a batch is a .jsonl"),
+        ("a.txt", "a", "none of the files that are read: .jsonl"),
         ("a.parquet", "PAR1 it is not", "cannot read the parquet file"),
     ],
 )
@@ -155,11 +169,16 @@ def test_a_bad_file_says_where(tmp_path: Path, name: str, text: str, why: str) -
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="No such file"):
+    (tmp_path / "one.csv").write_text("question\na\n")
+    with pytest.raises(InputError, match=r"no file or folder .*did you mean .*one\.csv"):
         items(tmp_path / "none.csv")
     (tmp_path / "latin.csv").write_bytes("question\nGr\u00fc\u00dfe\n".encode("latin-1"))
-    with pytest.raises(InputError, match="not UTF-8 text"):
+    with pytest.raises(
+        InputError, match=r"line 2: not UTF-8 \(the byte 0xfc\).* --encoding cp1252"
+    ):
         items(tmp_path / "latin.csv")
+    (row,) = read_source(tmp_path / "latin.csv", encoding="cp1252").rows
+    assert row.values == {"question": "Gr\u00fc\u00dfe"}
     (tmp_path / "a.csv").write_text("question\na\n")
     with pytest.raises(InputError, match="has no column 'prompt'; it has question"):
         items(tmp_path / "a.csv", question="prompt")
@@ -186,6 +205,7 @@ def test_parquet_with_images_in_it(tmp_path: Path) -> None:
 
 def test_parquet_with_paths_and_several_images(tmp_path: Path) -> None:
     path = tmp_path / "in.parquet"
+    pictures(tmp_path, "x.png", "y.png")
     table = pyarrow.table({"question": ["a", "b"], "images": [["x.png", "y.png"], None]})
     pyarrow.parquet.write_table(table, path)
     first, second = items(path)
@@ -204,7 +224,7 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
     assert [one.question for one in asked] == ["Only of this one?", *["What is this?"] * 2]
     assert asked[2].images == (str(tmp_path / "sub" / "c.webp"),)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no image in the folder"):
+    with pytest.raises(InputError, match="has no images and no questions"):
         items(tmp_path / "empty", "What?")
 
 
@@ -214,7 +234,8 @@ def test_a_folder_with_a_sidecar(tmp_path: Path, column: str) -> None:
         (tmp_path / name).write_bytes(png())
     (tmp_path / "metadata.csv").write_text(f"{column},question\nb.png,One?\nb.png,Two?\na.png,\n")
     read = read_source(tmp_path)
-    assert "1 images" in read.notes[0]
+    left = unasked(read, items_of(read, "Else?", "ecoalign", "", {}))
+    assert [path.name for path in left] == ["c.png"]
     asked = items(tmp_path, "Else?")
     assert [(Path(str(one.images[0])).name, one.question) for one in asked] == [
         ("b.png", "One?"),
@@ -243,7 +264,66 @@ def test_an_image_that_was_changed_is_noticed_and_one_that_was_touched_is_not(
 
 def test_addresses_are_not_fetched() -> None:
     (item,) = items([{"question": "a", "image": "https://example.com/a.png"}])
-    with pytest.raises(InputError, match="does not fetch"):
-        item.query()
+    assert "not fetched from the network" in item.wrong
     (item,) = items([{"question": "a", "image": SIGNS}])
     assert item.query().pictures
+
+
+def test_images_stay_in_the_folder_of_the_file(tmp_path: Path) -> None:
+    pictures(tmp_path, "in/a.png", "other/b.png")
+    path = tmp_path / "in" / "data.csv"
+    outside = ("../other/b.png", str(tmp_path / "other" / "b.png"), "x/../../other/b.png")
+    path.write_text("question,image\n" + "".join(f"q,{name}\n" for name in (*outside, "aa.png")))
+    *led_out, missing = items(path)
+    assert all("is outside the folder" in one.wrong for one in led_out)
+    assert all("--images DIR" in one.wrong for one in led_out)
+    assert "did you mean 'a.png'?" in missing.wrong
+    path.write_text("question,image\nq,b\n")
+    read = read_source(path, images=tmp_path / "other")
+    (found,) = items_of(read, None, "ecoalign", "", {})
+    assert found.images == (str(tmp_path / "other" / "b.png"),)
+    # The caller's own rows name what they like, unless they are told a folder, too.
+    rows = [{"question": "q", "image": outside[1]}]
+    assert items(rows)[0].images == (outside[1],)
+    (bounded,) = items_of(read_source(rows, tmp_path / "in"), None, "ecoalign", "", {})
+    assert "outside" in bounded.wrong
+    (path.parent / "link.png").symlink_to(outside[1])
+    path.write_text("question,image\nq,link.png\n")
+    assert "is a link out of the folder" in items(path)[0].wrong
+
+
+def test_a_table_as_a_spreadsheet_writes_it(tmp_path: Path) -> None:
+    """The rest of what the reader does is in tests/bench/suites/test_own.py."""
+    pictures(tmp_path, "a.png")
+    path = tmp_path / "in.csv"
+    path.write_bytes("Question;Image Path;\nWie groß?;a.png;mine\n".encode("utf-16"))
+    (one,) = items(path)
+    assert (one.question, one.images) == ("Wie groß?", (str(tmp_path / "a.png"),))
+    assert read_source(path).columns == ("Question", "Image Path", "column 3")
+
+
+def test_shards_of_one_table_with_images_in_them(tmp_path: Path) -> None:
+    for n in range(2):
+        rows = {"question": [f"q{n}"], "image": [{"bytes": png(n), "path": None}]}
+        pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / f"train-{n}.parquet")
+    read = read_source(tmp_path)
+    asked = items_of(read, None, "ecoalign", "", {})
+    assert [(one.question, one.loaded().images) for one in asked] == [
+        ("q0", (png(0),)),
+        ("q1", (png(1),)),
+    ]
+    assert [path.name for path in read.parquet] == ["train-0.parquet", "train-1.parquet"]
+    assert read.columns == ("question", "image")
+
+
+def test_an_object_of_rows_by_the_names_of_their_images(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png")
+    (tmp_path / "in.json").write_text(json.dumps({"a.png": {"question": "What?"}}))
+    (one,) = items(tmp_path / "in.json")
+    assert one.images == (str(tmp_path / "a.png"),)
+
+
+def test_what_was_answered_about_a_folder_is_not_its_table(tmp_path: Path) -> None:
+    pictures(tmp_path, "a.png")
+    (tmp_path / "answers.jsonl").write_text('{"question": "not asked"}\n')
+    assert [one.question for one in items(tmp_path, "What?")] == ["What?"]

@@ -208,17 +208,19 @@ def test_tsv_with_carriage_returns_that_nothing_quotes(tmp_path: Path, text: str
 
 
 def test_tsv_that_is_broken(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no file"):
+    with pytest.raises(InputError, match=r"cannot read .*No such file"):
         read_tsv(tmp_path / "none.tsv", [])
-    with pytest.raises(InputError, match="no column 'index', 'image'"):
+    with pytest.raises(InputError, match="has no rows"):
         read_tsv(put(tmp_path / "empty.tsv", b""), [])
-    with pytest.raises(InputError, match="row 0 has 2 columns, not 3"):
+    with pytest.raises(InputError, match="no column 'index', 'image'"):
+        read_tsv(put(tmp_path / "other.tsv", "q\nx\n"), [])
+    with pytest.raises(InputError, match="line 2: 2 cells, but the first line has 3 columns"):
         read_tsv(put(tmp_path / "cut.tsv", "index\timage\tq\n0\tabc\n"), ["q"])
-    with pytest.raises(InputError, match="as a table"):
+    with pytest.raises(InputError, match="line 2: not UTF-8"):
         read_tsv(put(tmp_path / "latin.tsv", b"index\timage\n0\t\xff\n"), [])
     for wrong in ("not base64!", "", "QUJ"):
         rows = [{"index": "0", "image": wrong}]
         (row,) = read_tsv(put_tsv(tmp_path / "wrong.tsv", rows), [])
         assert row.images is not None
-        with pytest.raises(InputError, match="row 0 has no image in base64"):
+        with pytest.raises(InputError, match="line 2 has no image in base64"):
             row.images()

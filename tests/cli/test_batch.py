@@ -32,6 +32,7 @@ def test_the_first_batch_of_a_new_user(tmp_path: Path) -> None:
         f"name,question,image\na,{QUESTION},{SIGNS}\nb,{PLAIN},\nc,{FORBIDDEN},{THING}\n"
     )
     order = ("batch", "mine.csv", "out.csv", "--preferences", "pairs.jsonl", "--traces", "t")
+    order += ("--images", str(ROOT / "examples"))
     done = run(tmp_path, *order)
     assert done.returncode == 0, both(done)
     assert done.stdout == b""
@@ -77,6 +78,7 @@ def test_standard_input_in_a_pipe(tmp_path: Path) -> None:
 def test_the_money_ends(tmp_path: Path) -> None:
     write(tmp_path, {"question": PLAIN}, {"question": QUESTION, "image": SIGNS})
     order = ("batch", "in.jsonl", "o.jsonl", "--concurrency", "1", "--budget", "8k")
+    order += ("--images", str(ROOT / "examples"))
     done = run(tmp_path, *order, "--total-budget", "2050", "--json")
     assert done.returncode == 4, both(done)
     body = json.loads(done.stdout)
@@ -130,7 +132,7 @@ def test_progress_of_a_long_batch_in_a_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["none.csv", "o.csv"], "No such file"),
+        (["none.csv", "o.csv"], "there is no file or folder"),
         (["in.jsonl", "o.doc"], "an output is a"),
         (["in.jsonl", "o.csv", "--column", "question"], "--column takes ROLE=NAME"),
         (["in.jsonl", "o.csv", "--column", "who=question"], "no role 'who'"),

@@ -13,6 +13,7 @@ from command import ROOT, run
 from scripted import Script, action, actions, align, asking
 
 from ecoalign.aligner import Aligner
+from ecoalign.bench.suites.world import WorldSuite
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError
 from ecoalign.history import History
@@ -292,3 +293,21 @@ async def test_the_run_as_it_would_have_been_can_be_saved_and_seen(tmp_path: Pat
     found = await what_if(events, query.pictures, {"economy": "ratio"})
     Trace(found.events).save(tmp_path / "other.jsonl")
     assert json.dumps(found.to_json())
+
+
+@pytest.mark.parametrize("budget", ["500", "600", "900"])
+async def test_where_money_decides_it_claims_nothing_that_a_run_does_not_do(budget: str) -> None:
+    """What is spent on asking ahead changes what can be paid, so it cannot be left out."""
+    samples = {sample.id: sample for sample in WorldSuite("test").samples()}
+    for name in ("test-joint-small-forbidden-0035", "test-count-small-0037"):
+        query = samples[name].query()
+        recorded = (await Aligner(EmbeddedModel(), Settings.load(env={})).align(query)).trace
+        found = await what_if(tuple(recorded), query.pictures, {"budget": budget})
+        aligner = Aligner(EmbeddedModel(), Settings.load(env={}))
+        real = (await aligner.align(query, Budget.parse(budget))).trace
+        made = (Proposed, ActionsChosen, ThoughtAdded, PathChosen, Finished)
+        told, truth = (
+            [one for one in decided(run) if isinstance(one, made)]
+            for run in (found.events, tuple(real))
+        )
+        assert told == truth[: len(told)]

@@ -272,3 +272,9 @@ def test_files_that_are_no_traces(tmp_path: Path) -> None:
         read_trace(tmp_path / "binary")
     (tmp_path / "empty").write_bytes(b"")
     assert read_trace(tmp_path / "empty") == ()
+
+
+def test_a_line_of_brackets_is_an_error_in_words() -> None:
+    for line in ("[" * 100_000, '{"event":"Finished","spent":' + '{"a":' * 100_000):
+        with pytest.raises(InputError, match="not a line of a trace"):
+            from_json(line)

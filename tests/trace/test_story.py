@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from ecoalign.bench.suites import open_suite
 from ecoalign.bench.suites.population import OnProfile, PopulationSuite
 from ecoalign.budget import Budget, Ledger
+from ecoalign.errors import InputError
 from ecoalign.graph import Thought, ThoughtId, ThoughtKind
 from ecoalign.methods import Answerer
 from ecoalign.models.fake import FakeModel
@@ -24,8 +26,10 @@ from ecoalign.trace.events import (
     Event,
     Finished,
     PathChosen,
+    Proposed,
     RootScanned,
     RunFailed,
+    RunStarted,
     ThoughtAdded,
     ThoughtMerged,
     ThoughtsDropped,
@@ -200,3 +204,40 @@ def test_what_grows_never_reorders_its_elders(nodes: list[Node], data: st.DataOb
         inside = [node.id for node in some if before[node.id][0] == layer]
         by_row = sorted(inside, key=lambda name: before[name][1])
         assert by_row == sorted(inside, key=lambda name: after[name][1])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"aggregator": "x"},
+        {"utility_aggregator": ["a"]},
+        {"economy": {}},
+        {"safety_threshold": "0.5"},
+        {"safety_threshold": [0]},
+        {"safety_threshold": None},
+        {"safety_threshold": True},
+    ],
+)
+async def test_a_setting_that_is_none_is_an_error_in_words(settings: dict[str, Any]) -> None:
+    started, *_ = await run(0)
+    assert isinstance(started, RunStarted)
+    made = replace(started, settings={**started.settings, **settings})
+    with pytest.raises(InputError, match="a setting of the trace cannot be read"):
+        Story().see(made)
+
+
+async def test_a_trace_made_by_hand_cannot_make_a_page_without_end() -> None:
+    events = list(await run(0))
+    added = next(one for one in events if isinstance(one, ThoughtAdded))
+    proposed = next(one for one in events if isinstance(one, Proposed))
+    candidates = tuple(proposed.candidates[:1]) * 1500
+    star = [events[0], replace(proposed, first=0, candidates=candidates)]
+    chain = [events[0]]
+    for i in range(1, 1500):
+        star.append(replace(added, action=i, thought=replace(added.thought, id=ThoughtId(i))))
+        thought = replace(added.thought, id=ThoughtId(i), parents=(ThoughtId(i - 1),))
+        chain.append(replace(added, action=-1, thought=thought))
+    for one in (star, chain):
+        story = Story.of(one)
+        assert len(json.dumps(story.to_json())) < 5_000_000
+        assert len(story.nodes) == 1500

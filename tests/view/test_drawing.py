@@ -97,20 +97,6 @@ def test_images_are_drawn_with_the_regions_that_were_looked_at(runs: dict[str, P
     assert "192.0.2.1" not in drawing(story, images=foreign)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_picture_of_the_readme_is_the_run_that_it_says(
-    runs: dict[str, Path], theme: str
-) -> None:
-    # Seconds are the machine's; all else is the run's.
-    kept = (EXAMPLES / f"search-{theme}.svg").read_text(encoding="utf-8")
-    assert "ecoalign ask examples/thing.png" in kept
-    said = parsed(kept).find(f"{SPACE}title")
-    fresh = parsed(drawing(Story.of(read_trace(runs["feed"])))).find(f"{SPACE}title")
-    assert said is not None
-    assert fresh is not None
-    assert said.text == fresh.text
-
-
 @pytest.mark.slow
 def test_two_in_one_page_and_hostile_text_in_a_browser(chromium: Browser, tmp_path: Path) -> None:
     bad = "</text></svg><script>window.pwned=1</script><img src=x onerror='window.pwned=1'>"

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypedDict, Unpack
 from ecoalign import errors
 from ecoalign.aligner import run_blocking
 from ecoalign.batch._desk import PATIENCE, Desk, Outcome, Stop
-from ecoalign.batch._items import Item, items_of
+from ecoalign.batch._items import Item, items_of, misspelt, unasked
 from ecoalign.batch._journal import SUFFIX, Journal
 from ecoalign.batch._output import carried, check_format, write_lines, write_output
 from ecoalign.batch._preferences import line, pairs, traced_branches
@@ -76,6 +76,9 @@ class Batch:
         workers: processes of Ray, >= 1.
         gpus: of each process of Ray, for models that run in it.
         model: who answers, in place of the settings' model; with the local engine only.
+        images: the folder where paths of images begin, and which they may not lead out of; None for
+            that of the input. Paths in rows that are mappings are free then.
+        encoding: of an input of text that is not UTF-8.
     """
 
     input: str | Path | Sequence[Mapping[str, Any]]
@@ -96,6 +99,8 @@ class Batch:
     workers: int = 2
     gpus: float = 0.0
     model: ChatModel | None = None
+    images: str | Path | None = None
+    encoding: str = "utf-8"
 
     def run(
         self,
@@ -255,9 +260,9 @@ class _Run:
         batch = self.batch
         begun = time.monotonic()
         self._check()
-        source = read_source(batch.input, batch.columns.get("image"))
+        source = read_source(batch.input, batch.images, batch.encoding)
         items = items_of(source, batch.question, batch.method, batch.system, batch.columns)
-        self._say(source)
+        self._say(source, items)
         self._prepare()
         header = {
             "version": _version(),
@@ -326,9 +331,15 @@ class _Run:
             if not ours:
                 raise InputError(f"{path} exists and is no preference data; name another file")
 
-    def _say(self, source: Source) -> None:
-        for note in source.notes:
-            self.tell(note)
+    def _say(self, source: Source, items: Sequence[Item]) -> None:
+        if left := len(unasked(source, items)):
+            said = _count(left, "image is", "images are")
+            self.tell(f"{said} in no row of {source.name} and not asked about")
+        if near := misspelt(source, self.batch.columns):
+            self.tell(
+                f"no row has an image: is the column {near!r} meant? Then name it, --column "
+                f"image={near}"
+            )
         renamed = [f"{name} is {new}" for name, new in carried(source).items() if name != new]
         if renamed:
             self.tell(f"columns of the input that are called as ours: {', '.join(renamed)}")

@@ -5,23 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
+import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ecoalign.batch._rows import InputRow, Picture, Source, column_of, pictures_of
+from ecoalign.batch._rows import Picture, Source, column_of
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError
 from ecoalign.query import Query
+from ecoalign.query.tables import NAMES, ImageFolder, Record, images_in, meant, plain_name
 
 ROLES = ("question", "image", "budget", "method", "system", "context")
 """What a column may be for. Each is the column of its own name, unless another one is named."""
-
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 File = tuple[int, int, str]
 """Size in bytes, time of change in nanoseconds, and the digest of an image file ("" unread)."""
@@ -123,8 +123,10 @@ def items_of(
             )
     if question is None and known["question"] not in source.columns:
         there = ", ".join(source.columns) or "none"
+        near = _near("question", source.columns)
+        hint = f": did you mean {near!r} to be it?" if near else ""
         raise InputError(
-            f"{source.name} has no column 'question' (its columns: {there}): name it, "
+            f"{source.name} has no column 'question'{hint} (its columns: {there}): name it, "
             "--column question=NAME, or give one question for all, --question TEXT"
         )
     seen: Counter[str] = Counter()
@@ -144,9 +146,9 @@ def _again(item: Item, time: int) -> Item:
 
 
 def _item(
-    row: InputRow,
+    row: Record,
     number: int,
-    folder: Path,
+    folder: ImageFolder,
     question: str,
     method: str,
     system: str,
@@ -169,11 +171,7 @@ def _item(
         asked = text("question") or question.strip()
         if not asked:
             raise InputError("the row has no question")
-        named = row.values.get(known["image"])
-        images = (
-            row.stored() if row.stored is not None else pictures_of(named, "'image'", flat=row.flat)
-        )
-        images = tuple(_placed(one, folder) for one in images)
+        images = _images(row, known["image"], folder)
         budget = _budget(row.values.get(known["budget"]))
         method = text("method") or method
         system = text("system") or system
@@ -193,9 +191,44 @@ def _item(
         "wrong": wrong,
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-    # Bytes are read again when they are needed.
-    kept = images if row.stored is None else ()
-    return Item(digest, number, asked, kept, budget, method, system, context, wrong, row.stored)
+    stored = None
+    if known["image"] in row.heavy and not wrong:
+        # Bytes are read again when they are needed.
+        stored, images = partial(_images, row, known["image"], folder), ()
+    return Item(digest, number, asked, images, budget, method, system, context, wrong, stored)
+
+
+def _images(row: Record, column: str, folder: ImageFolder) -> tuple[Picture, ...]:
+    """The images of a row, with the paths of their files.
+
+    Raises:
+        InputError: there is no such file, or the cell holds something else.
+    """
+    values = row.reread() if column in row.heavy else row.values
+    placed = [folder.place(one) for one in images_in(values.get(column), flat=row.flat)]
+    return tuple(str(one) if isinstance(one, Path) else one for one in placed)
+
+
+def _near(role: str, columns: Iterable[str]) -> str:
+    """The column that nearly is called as one of a role; "" if none is."""
+    return next((name for name in columns if meant(plain_name(name), NAMES) == role), "")
+
+
+def misspelt(source: Source, columns: Mapping[str, str]) -> str:
+    """The column that may be meant to have the images, where no column has; "" if none may be."""
+    has = column_of("image", source.columns, columns.get("image")) in source.columns
+    return "" if has else _near("image", source.columns)
+
+
+def unasked(source: Source, items: Sequence[Item]) -> list[Path]:
+    """The pictures beside a table that are in no row of it."""
+    asked = {
+        os.path.abspath(one)
+        for item in items
+        for one in item.images
+        if isinstance(one, str) and not one.startswith("data:")
+    }
+    return [path for path in source.pictures if os.path.abspath(path) not in asked]
 
 
 def _budget(value: Any) -> Budget | None:
@@ -203,12 +236,6 @@ def _budget(value: Any) -> Budget | None:
         value = int(value)
     empty = value is None or (isinstance(value, float) and math.isnan(value))
     return None if empty or (isinstance(value, str) and not value.strip()) else Budget.of(value)
-
-
-def _placed(image: Picture, folder: Path) -> Picture:
-    if isinstance(image, bytes) or _ADDRESS.match(image):
-        return image
-    return str(folder / image)
 
 
 def _turns(value: Any) -> tuple[str, ...]:

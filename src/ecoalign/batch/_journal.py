@@ -38,6 +38,9 @@ SUFFIX = ".journal"
 
 _VERSION = 1
 
+_HEADER = b'{"journal":'
+"""How every journal begins."""
+
 
 def _boot_id() -> str:
     try:
@@ -244,6 +247,9 @@ class Journal:
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
+                    if header is None and not _HEADER.startswith(line[: len(_HEADER)]):
+                        # Somebody's own text of one line: it is not ours to cut off.
+                        raise InputError(f"{self.path} is no journal of a batch; move it away")
                     break
                 try:
                     body = json.loads(line)
@@ -314,6 +320,8 @@ def _opened(path: Path) -> int:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file), path.stat()):
+                raise FileNotFoundError  # set aside by another process just now
     except OSError:
         os.close(file)
         raise InputError(

@@ -6,21 +6,28 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ecoalign.batch._journal import sync_folder
-from ecoalign.batch._rows import Source, pyarrow_parquet
+from ecoalign.batch._rows import Source
 from ecoalign.batch._work import COLUMNS
 from ecoalign.errors import InputError
+from ecoalign.query.tables import pyarrow_parquet
 
 FORMATS = (".jsonl", ".csv", ".parquet")
 """What an output can be, by the end of its name."""
 
 _TAKEN = "input_"
 """What the name of an input's column gets that is called as one of ours."""
+
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a text begins that a spreadsheet takes for a formula, after blanks too."""
+
+_NUMBER = re.compile(r"[-+]?[0-9][0-9.,]*%?")
 
 _AT_ONCE = 1024
 """Rows of a parquet file that are held in memory together."""
@@ -120,8 +127,15 @@ def _csv(path: Path, source: Source, rows: Iterable[Mapping[str, Any]]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         for given, row in _merged(source, rows):
-            both = {**given, **row}
+            both = {**given, **{name: _inert(value) for name, value in row.items()}}
             writer.writerow([_cell(both.get(name)) for name in names])
+
+
+def _inert(value: object) -> object:
+    """A text that came from a model, which no spreadsheet takes for a formula. Numbers stay."""
+    if not isinstance(value, str) or not value.lstrip().startswith(_FORMULA):
+        return value
+    return value if _NUMBER.fullmatch(value) else f"'{value}"
 
 
 def _cell(value: object) -> object:
@@ -167,7 +181,7 @@ def _parquet(path: Path, source: Source, rows: Iterable[Mapping[str, Any]]) -> N
             if writer is None:
                 writer = parquet.ParquetWriter(path, table.schema)
             writer.write_table(table)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, ValueError) as error:  # shards of different columns, too
         raise InputError(f"{path.name} cannot be written: {error}") from None
     finally:
         if writer is not None:
@@ -187,11 +201,12 @@ def _as(kind: type, value: Any) -> Any:
 
 def _given_tables(source: Source, parquet: Any, pyarrow: Any) -> Iterator[Any]:
     """The input's columns, a part of the rows at a time."""
-    if source.parquet is not None:
-        file = parquet.ParquetFile(source.parquet)
+    for path in source.parquet:
+        file = parquet.ParquetFile(path)
         names = list(_renamed(file.schema_arrow.names).values())
         for batch in file.iter_batches(_AT_ONCE):
             yield pyarrow.Table.from_batches([batch]).rename_columns(names)
+    if source.parquet:
         return
     names_of = carried(source)
     columns = {

@@ -5,23 +5,23 @@ from __future__ import annotations
 import ast
 import base64
 import binascii
-import csv
-import io
 import json
 import math
-import re
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ecoalign.errors import InputError
-
-if TYPE_CHECKING:
-    from pyarrow.parquet import ParquetFile
+from ecoalign.query.tables import (
+    ENDINGS,
+    Mistakes,
+    Record,
+    Source,
+    parquet_records,
+    read_records,
+)
 
 Images = Callable[[], tuple[bytes, ...]]
 
@@ -129,10 +129,6 @@ def need_columns(where: str, found: Sequence[str], needed: Sequence[str]) -> Non
         )
 
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-"""The endings that an image is looked for under. They say nothing: the bytes are sniffed."""
-
-
 def find_folder(path: str | Path, what: str) -> Path:
     """The folder that a user named.
 
@@ -235,65 +231,20 @@ def read_parquet(paths: Sequence[Path], needed: Sequence[str], image: str) -> li
     Raises:
         InputError: pyarrow is not installed, a file cannot be read, or a column is missing.
     """
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise InputError(
-            "parquet files need pyarrow, which is not installed: pip install 'ecoalign[bench]'"
-        ) from None
     rows: list[Entry] = []
     for path in paths:
-        try:
-            file = ParquetFile(path)
-            columns = [str(name) for name in file.schema_arrow.names]
-            need_columns(repr(str(path)), columns, [*needed, image])
-            # Whatever else holds bytes is an image too, and may be large.
-            light = [n for n in columns if "binary" not in str(file.schema_arrow.field(n).type)]
-            light = [name for name in light if name != image]
-            groups = RowGroups(path, file, [image])
-            start = len(rows)
-            for group in range(file.num_row_groups):
-                for offset, values in enumerate(file.read_row_group(group, light).to_pylist()):
-                    where = f"{str(path)!r}, row {len(rows) - start}"
-                    images = partial(_image, groups, image, group, offset, where)
-                    rows.append(Entry(values, where, images))
-        except (OSError, ArrowException) as error:
-            raise InputError(f"cannot read the parquet file {str(path)!r}: {error}") from None
+        for number, record in enumerate(parquet_records(path, several=False)):
+            if not number:
+                there = [*record.values, *sorted(record.heavy)]
+                need_columns(repr(str(path)), there, [*needed, image])
+            where = f"{str(path)!r}, row {number}"
+            images = partial(_image, record, image, where)
+            rows.append(Entry(record.values, where, images))
     return rows
 
 
-class RowGroups:
-    """The rows of one parquet file; the row group that was read last is kept."""
-
-    def __init__(self, path: Path, file: ParquetFile, columns: Sequence[str]) -> None:
-        self._path = path
-        self._file = file
-        self._columns = list(columns)
-        self._lock = threading.Lock()
-        self._group = -1
-        self._kept: Sequence[Mapping[str, object]] = ()
-
-    def row(self, group: int, offset: int) -> Mapping[str, object]:
-        """A row of a row group.
-
-        Raises:
-            InputError: it cannot be read.
-        """
-        from pyarrow import ArrowException
-
-        with self._lock:
-            if self._group != group:
-                try:
-                    table = self._file.read_row_group(group, self._columns)
-                except (OSError, ArrowException) as error:
-                    raise InputError(f"cannot read {str(self._path)!r}: {error}") from None
-                self._kept, self._group = table.to_pylist(), group
-            return self._kept[offset]
-
-
-def _image(groups: RowGroups, column: str, group: int, offset: int, where: str) -> tuple[bytes]:
-    value = groups.row(group, offset)[column]
+def _image(record: Record, column: str, where: str) -> tuple[bytes]:
+    value = record.reread()[column]
     if isinstance(value, Mapping):
         value = value.get("bytes")
     if not isinstance(value, bytes) or not value:
@@ -345,13 +296,8 @@ def table_files(
     )
 
 
-# Base64 of the largest image that is read at all (see ecoalign.query._decoding.MAX_BYTES).
-_MOST_CHARACTERS = 96 * 1024 * 1024
-
 # An image that several rows share is written once; the others hold that row's index instead.
 _LONGEST_INDEX = 64
-
-_csv_limit = threading.Lock()
 
 
 def read_tsv(path: Path, needed: Sequence[str]) -> list[Entry]:
@@ -364,140 +310,34 @@ def read_tsv(path: Path, needed: Sequence[str]) -> list[Entry]:
     Raises:
         InputError: the file is not there, is no such table, or a column is missing.
     """
-    try:
-        with path.open("rb") as file, wide_fields():
-            lines = delimited(file, "\t")
-            header = next(lines, Line(1, 0, 0, [])).cells
-            need_columns(repr(str(path)), header, ["index", "image", *needed])
-            table = _Table(path, header.index("image"), {})
-            rows: list[Entry] = []
-            for number, line in enumerate(lines):
-                where = f"{str(path)!r}, row {number}"
-                if len(line.cells) != len(header):
-                    raise InputError(
-                        f"{where} has {len(line.cells)} columns, not {len(header)}; was it cut "
-                        "short?"
-                    )
-                values = dict(zip(header, line.cells, strict=True))
-                del values["image"]
-                table.spans[values["index"]] = (line.offset, line.length)
-                images = partial(table.images, values["index"], where)
-                rows.append(Entry(values, where, images))
-    except FileNotFoundError:
-        raise InputError(f"there is no file {str(path)!r}") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"cannot read {str(path)!r} as a table: {error}") from None
+    mistakes = Mistakes(repr(str(path)))
+    records: dict[str, Record] = {}
+    rows: list[Entry] = []
+    for record in read_records(Source(path, path.parent, (path,)), mistakes):
+        if not rows:
+            there = [*record.values]
+            need_columns(mistakes.file, there, ["index", "image", *needed])
+        values = {name: value for name, value in record.values.items() if name != "image"}
+        where = f"{mistakes.file}, {record.where}"
+        # Without its values: what is large in them are the images.
+        records[str(values["index"])] = replace(record, values={})
+        images = partial(_written, records, str(values["index"]), where)
+        rows.append(Entry(values, where, images))
+    mistakes.check()
+    if not rows:
+        raise InputError(f"{mistakes.file} has no rows; was it cut short?")
     return rows
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A row of a table of text.
-
-    Attributes:
-        number: of the line of the file that it begins on, from 1.
-        offset, length: where it is in the file, in bytes.
-        cells: its texts.
-    """
-
-    number: int
-    offset: int
-    length: int
-    cells: list[str]
-
-
-def delimited(
-    file: Iterable[bytes], delimiter: str, *, strict: bool = False, errors: str = "strict"
-) -> Iterator[Line]:
-    """The rows of a table of text, in UTF-8; those of nothing at all are passed over.
-
-    Call it within `wide_fields`.
-
-    Args:
-        file: its lines, each with its line feed.
-        delimiter: what stands between two cells.
-        strict: whether a quote that is never closed, or goes on after it was, is an error.
-        errors: as of `bytes.decode`.
-
-    Raises:
-        csv.Error: a row cannot be read.
-        UnicodeError: a line is not UTF-8.
-    """
-    lines = _Lines(file, errors)
-    reader = csv.reader(lines, delimiter=delimiter, strict=strict)
-    while True:
-        offset, number = lines.offset, reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise csv.Error(f"line {number}: {error}") from None
-        if cells:
-            texts = [cell.replace(_RETURN, "\r") for cell in cells]
-            yield Line(number, offset, lines.offset - offset, texts)
-
-
-# A carriage return in the middle of a line is one that the csv module would not read outside
-# quotes, though it writes it so. While it reads, half a character stands there, which no text has.
-_BARE_RETURN = re.compile("\r(?!\n|\\Z)")
-
-_RETURN = "\udc0d"
-
-
-class _Lines:
-    """Lines of a file as text, and how many bytes have been read so far."""
-
-    def __init__(self, file: Iterable[bytes], errors: str = "strict") -> None:
-        self._file = iter(file)
-        self._errors = errors
-        self.offset = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self._file)
-        text = line.decode("utf-8-sig" if self.offset == 0 else "utf-8", self._errors)
-        self.offset += len(line)
-        return _BARE_RETURN.sub(_RETURN, text) if "\r" in text else text
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """Where each row of a file is.
-
-    Attributes:
-        path: the file.
-        column: number of the image's column.
-        spans: offset and length of each row, in bytes, by index.
-    """
-
-    path: Path
-    column: int
-    spans: dict[str, tuple[int, int]]
-
-    def images(self, index: str, where: str) -> tuple[bytes, ...]:
-        field = self._field(index)
-        if len(field) <= _LONGEST_INDEX and field in self.spans:
-            field = self._field(field)
-        # Several images are a Python list of texts; base64 has neither quotes nor commas.
-        several = field.startswith("[") and field.endswith("]")
-        texts = field[1:-1].split(",") if several else [field]
-        return tuple(_decoded(text.strip(" '\"\n"), where) for text in texts)
-
-    def _field(self, index: str) -> str:
-        offset, length = self.spans[index]
-        try:
-            with self.path.open("rb") as file, wide_fields():
-                file.seek(offset)
-                row = io.BytesIO(file.read(length))
-                cells = next(delimited(row, "\t"), Line(1, 0, 0, [])).cells
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {str(self.path)!r}: {error}") from None
-        if len(cells) <= self.column:
-            raise InputError(f"{str(self.path)!r} was changed since it was opened")
-        return cells[self.column]
+def _written(records: Mapping[str, Record], index: str, where: str) -> tuple[bytes, ...]:
+    """The images that a row of a table of text holds, or the row that it names instead."""
+    cell = str(records[index].reread().get("image", ""))
+    if len(cell) <= _LONGEST_INDEX and cell in records:
+        cell = str(records[cell].reread().get("image", ""))
+    # Several images are a Python list of texts; base64 has neither quotes nor commas.
+    several = cell.startswith("[") and cell.endswith("]")
+    texts = cell[1:-1].split(",") if several else [cell]
+    return tuple(_decoded(text.strip(" '\"\n"), where) for text in texts)
 
 
 def _decoded(text: str, where: str) -> bytes:
@@ -510,14 +350,3 @@ def _decoded(text: str, where: str) -> bytes:
     if not data:
         raise InputError(f"{where} has no image in base64 in its column 'image'")
     return data
-
-
-@contextmanager
-def wide_fields() -> Iterator[None]:
-    """Lets `csv` read long fields; its limit is one for the whole process, so it is put back."""
-    with _csv_limit:
-        before = csv.field_size_limit(_MOST_CHARACTERS)
-        try:
-            yield
-        finally:
-            csv.field_size_limit(before)

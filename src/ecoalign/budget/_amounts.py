@@ -23,6 +23,10 @@ _ANSWER_SHARE = 20
 _Number = TypeVar("_Number", int, float)
 
 
+_MOST_BITS = 1000
+"""Of a whole number: what has more can be no float, and may be too long to be told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What one answer may spend. Each unit that is given is a hard bound of its own.
@@ -41,6 +45,9 @@ class Budget:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
+        for unit, value in (("tokens", self.tokens), ("usd", self.usd), ("seconds", self.seconds)):
+            if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+                raise InputError(f"budget: {unit} is too large; {ACCEPTED}")
         if self.tokens is not None and (
             type(self.tokens) is not int or not 1 <= self.tokens <= _MOST_TOKENS
         ):

@@ -32,8 +32,6 @@ _COMMA = re.compile(r"((?:0|[1-9][0-9]{0,2})(?:,[0-9]{3})*),([0-9]{1,3})")
 
 _COMMA_OF_USD = re.compile(r"(0|[1-9][0-9]*),([0-9]{1,3})")
 
-_COMMA_OF_CENTS = re.compile(r"(0|[1-9][0-9]*),([0-9]{2})")
-
 _ANY = r"([0-9][0-9_,.]*|\.[0-9]+)"
 
 _TOKENS = re.compile(rf"{_ANY}\s*(?:(k)|(M)(?=\s*t))?\s*(?:tok(?:en)?s?)?", re.I)
@@ -113,10 +111,10 @@ def _items(text: str) -> Iterator[Item]:
             # Nobody writes a fraction of a token: "5.00" was "$15.00" before a shell saw it.
             if scale > 1 or not (comma or "." in found[1]):
                 yield Item("tokens", value * scale, comma)
-    for pattern, comma_too in ((_USD, _COMMA_OF_USD), (_USD_BEHIND, _COMMA_OF_CENTS)):
+    for pattern in (_USD, _USD_BEHIND):
         if found := pattern.fullmatch(part):
             scale = 1000 if found[2] else 1
-            for value, comma in _numbers(found[1], comma_too):
+            for value, comma in _numbers(found[1], _COMMA_OF_USD):
                 yield Item("usd", value * scale, comma)
     if found := _CENTS.fullmatch(part):
         for value, comma in _numbers(found[1]):

@@ -400,7 +400,7 @@ class _Run:
             now = story.gauges
             if now.calls:
                 spent = amount(now.tokens, now.usd or None, now.seconds)
-                what = f"spent by {name}" if self.several else "spent before the run failed"
+                what = f"charged to {name}" if self.several else "charged before the run failed"
                 say(f"{what}: {spent}, {counted(now.calls, 'call')}")
         for file in self.files.values():
             if file.kept:

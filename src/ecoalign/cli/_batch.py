@@ -85,6 +85,19 @@ class BatchCommand:
             rich_help_panel=_ROWS,
         ),
     ] = None
+    images: Annotated[
+        Path | None,
+        Option(
+            help="Where the paths of images begin, and what they may not lead out of; by default "
+            "the folder of the input.",
+            metavar="DIR",
+            rich_help_panel=_ROWS,
+        ),
+    ] = None
+    encoding: Annotated[
+        str,
+        Option(help="Of an input of text that is not UTF-8: cp1252.", rich_help_panel=_ROWS),
+    ] = "utf-8"
     settings: SettingsOptions = field(default_factory=SettingsOptions)
     budget: Annotated[
         str | None,
@@ -202,6 +215,8 @@ def batch(options: BatchCommand) -> None:
         system=options.system,
         method=options.method,
         columns=columns,
+        images=options.images,
+        encoding=options.encoding,
         total_budget=options.total_budget,
         concurrency=options.concurrency,
         traces=options.traces,

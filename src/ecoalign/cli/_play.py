@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from ecoalign.cli._options import Json, Quiet, SettingsOptions, notice_of_toy
-from ecoalign.cli._text import print_json, say, tell
+from ecoalign.cli._text import amount, print_json, say, tell
 
 if TYPE_CHECKING:
     from ecoalign.playground import PlaygroundConfig
@@ -85,7 +85,8 @@ def play(
             else:
                 tell(address)
             if not quiet:
-                say(f"an answer may spend at most {config.limit}; Ctrl-C ends the playground")
+                most = amount(config.limit.tokens, config.limit.usd, config.limit.seconds)
+                say(f"an answer may spend at most {most}; Ctrl-C ends the playground")
             if open_page:
                 open_privately(address, stack)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from ecoalign.cli._options import Json, Quiet
-from ecoalign.cli._text import print_json, rich_console, say, tell
+from ecoalign.cli._text import counted, print_json, rich_console, say, tell
 from ecoalign.errors import EcoAlignError, InputError
 
 if TYPE_CHECKING:
@@ -155,8 +155,8 @@ def _comment(stories: Sequence[Story], made: Mapping[str, object], *, pictured: 
     ]
     thoughts = sum(len(story.nodes) for story in stories)
     say(
-        f"{', '.join(sizes)}: {'1 run' if len(stories) == 1 else f'{len(stories)} runs'}, "
-        f"{thoughts} thoughts; it holds all that the trace holds, also what was judged unsafe"
+        f"{', '.join(sizes)}: {counted(len(stories), 'run')}, {counted(thoughts, 'thought')}; it "
+        "holds all that the trace holds, also what was judged unsafe"
     )
     if not pictured and any(story.run.get("images") for story in stories):
         say("note: a trace has no images in it; --image FILE shows where in them it looked")

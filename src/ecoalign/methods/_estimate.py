@@ -56,7 +56,8 @@ class Estimate:
 
     Attributes:
         method: who answers.
-        least: the shortest way to an answer, with short replies.
+        least: the shortest way to an answer, with short replies. Reckoned, and no bound: a shorter
+            reply, or an image that counts less than is known of the model, costs less.
         typical: the mean to expect; None where that was not measured.
         most: what is never passed, the budget; None in a unit that nothing bounds. Where it has no
             dollars, they are those of its tokens at the dearest price.
@@ -125,7 +126,7 @@ def estimate(
     named = zip(calls, parts, strict=True)
     way = " + ".join(f"{call.stage} {used.total:,}" for call, (_, used) in named)
     how = {
-        "least": f"{way}, with short replies" if searches else f"one plain call: {way}",
+        "least": f"{way if searches else f'one plain call: {way}'}, with short replies; no bound",
         "typical": typical,
         "most": "the budget, which no answer passes",
     }

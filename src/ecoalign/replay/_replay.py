@@ -229,7 +229,8 @@ def recorded_query(started: RunStarted, pictures: Sequence[Picture]) -> Query:
     if given != wanted:
         raise InputError(
             f"the run was about {len(wanted)} image(s) with SHA-256 "
-            f"{', '.join(digest[:12] for digest in wanted) or '(none)'}; give just these"
+            f"{', '.join(digest[:12] for digest in wanted) or '(none)'}; give just these "
+            "files, after the trace: ecoalign replay run.jsonl IMAGE"
         )
     if started.schema < SCHEMA:
         raise InputError(

@@ -26,6 +26,7 @@ from ecoalign.search.loop import search
 from ecoalign.search.valuator import GOING_ON
 from ecoalign.settings import PRESETS, Settings, unknown_name
 from ecoalign.trace.events import (
+    ActionFailed,
     ActionsChosen,
     Called,
     Event,
@@ -148,7 +149,8 @@ async def what_if(
     if now.beyond and after.speculate != "off":
         # What is asked ahead, and is not in the trace, may not be needed.
         patient = await run(after.replace(speculate="off"), budget)
-        now = patient if _decided(patient.events) > _decided(now.events) else now
+        further = _decided(patient.events) > _decided(now.events)
+        now = patient if further and not _short_of_money(patient.events) else now
     course = _Course.of(now.events)
     found = tuple(_differences(was, course, after, now))
     return WhatIf(shown, found, not now.beyond, _beyond(course, now.beyond), now.events)
@@ -157,6 +159,15 @@ async def what_if(
 def _decided(events: Sequence[Event]) -> int:
     """How far a run came."""
     return sum(isinstance(one, StepStarted | ActionsChosen | ThoughtAdded) for one in events)
+
+
+def _short_of_money(events: Sequence[Event]) -> bool:
+    """Whether money has decided anything: then it matters what was spent on asking ahead."""
+    return any(
+        (isinstance(one, ActionFailed) and one.cause == "BudgetExceeded")
+        or (isinstance(one, Valued) and not all(action.affordable for action in one.actions))
+        for one in events
+    )
 
 
 def _beyond(course: _Course, stage: str) -> str:

@@ -178,8 +178,13 @@ def _finish(
             answer=end.text if answered else refusal,
             refused=refused,
             stop_reason=stop,
-            safety=economics.path_safety((t.safety for t in path[1:]), safety),
-            utility=economics.path_utility((t.utility for t in path[1:]), utility),
+            # No model wrote the fixed refusal, and nobody scored it.
+            safety=economics.path_safety((t.safety for t in path[1:]), safety)
+            if answered
+            else None,
+            utility=economics.path_utility((t.utility for t in path[1:]), utility)
+            if answered
+            else None,
             path=path,
             spent=ctx.ledger.spent.to_json(),
             hint=_hint(ctx, state, stop, reply),

@@ -471,7 +471,7 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
 }
 
 PRESET_TEXTS: Mapping[str, str] = {
-    "default": "ours: a draft first, a surplus instead of a ratio, a bar that rises with the tries",
+    "default": "recommended: a direct answer is tried first, and each rejected one raises the bar",
     "paper": "arXiv 2511.11301, our closest reading: V by s*u/c, every thought earns its own u",
     **{name: f"default, but {text}" for name, (_, text) in _ABLATIONS.items()},
     **{f"paper-{name}": f"paper, but {text}" for name, (_, text) in _ABLATIONS.items()},

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ecoalign._text import short
 from ecoalign.budget import Budget, Called
+from ecoalign.errors import InputError
 from ecoalign.graph import (
     ENDS,
     ROOT,
@@ -53,6 +55,13 @@ SCHEMA = 1
 
 _MOST_VALUES = 12
 """Of the open actions that were valued in a round, so many are told of, the best first."""
+
+_MOST_OPTIONS = 64
+"""That are listed of one thought: each frame that changes one of them tells all of them."""
+
+_LONGEST = 256
+"""Thoughts of a path that is followed: four times what a search can make, as a trace made by hand
+can hold any."""
 
 Json = dict[str, Any]
 
@@ -158,8 +167,11 @@ class Gauges:
     """lambda, in utility per token."""
     headroom: float = 1.0
     """1 minus the safe utility of the best answer so far."""
+    left: float = 1.0
+    """The scarcest unit's remaining share of the budget, in [0, 1]."""
     share_left: float = 1.0
-    """The scarcest unit's remaining share of the budget."""
+    """The same of what the search may use of it, as the round began: a request of low safety leaves
+    it less than all."""
     remaining: Json = field(default_factory=dict)
     """What is left, by unit."""
     stages: Json = field(default_factory=dict)
@@ -239,6 +251,8 @@ class Story:
     def see(self, event: Event) -> Json:
         """Add one event; returns the frame, which says what it has changed, as plain JSON.
 
+        Raises InputError where the run's settings are none, as in a trace that was made by hand.
+
         A frame has "at" (seconds), "event" (its type), "text" (one sentence) and, where they have
         changed, "nodes" (by id, the fields of `Node` that changed), "values" (by action id, the
         value V of its `Option`, None if it is forecast to be unsafe), "gauges" (fields of
@@ -257,6 +271,7 @@ class Story:
         self._touched.clear()
         if values:
             frame["values"] = values
+        self.gauges.left = self._left()
         now = asdict(self.gauges)
         if gauges := {k: v for k, v in now.items() if self._told_gauges.get(k, _NOTHING) != v}:
             frame["gauges"] = gauges
@@ -270,6 +285,12 @@ class Story:
                 frame[name] = after
         self.frames.append(frame)
         return frame
+
+    def _left(self) -> float:
+        spent = {name: getattr(self.gauges, name) or 0 for name in ("tokens", "usd", "seconds")}
+        limits = self.run.get("budget", {})
+        parts = [1 - spent[name] / limit for name, limit in limits.items() if limit]
+        return round(max(0.0, min(parts, default=1.0)), 6)
 
     def _changes(self, name: str) -> Json:
         now = asdict(self.nodes[name])
@@ -292,7 +313,7 @@ class Story:
                 gauges.share_left, gauges.remaining = event.share_left, asdict(event.remaining)
                 gauges.doing = "proposing"
                 return (
-                    f"Round {event.step}: {event.share_left:.0%} of the budget is left, so "
+                    f"Round {event.step}: {event.share_left:.0%} of what it may use is left, so "
                     f"{event.horizon} steps ahead count, and 1,000 tokens have to be worth "
                     f"{1000 * event.price:.2f}."
                 )
@@ -343,12 +364,27 @@ class Story:
             "threshold": event.settings.get("safety_threshold", 0.0),
             "settings": dict(event.settings),
         }
+        self._check_settings()
         self.gauges.remaining = asdict(budget)
         searches = event.method.partition(":")[0] == "ecoalign"
         self.gauges.doing = "scanning and drafting" if searches else "asking"
         if searches:
             self._node(Node("t0", ThoughtKind.ROOT.value))
         return f"{event.model} is asked, by the method {event.method}, for at most {event.budget}."
+
+    def _check_settings(self) -> None:
+        """Raise InputError where a setting that is read here is no such setting."""
+        settings = self.run["settings"]
+        try:
+            self._aggregators()
+            Economy(settings.get("economy", Economy.SURPLUS.value))
+            threshold = self.run["threshold"]
+            if isinstance(threshold, bool) or not math.isfinite(threshold):
+                raise ValueError(f"safety_threshold is {threshold!r}")
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"a setting of the trace cannot be read: {short(str(error))}"
+            ) from None
 
     def _call(self, event: Called) -> str:
         gauges = self.gauges
@@ -396,7 +432,8 @@ class Story:
         for action, candidate in enumerate(event.candidates, event.first):
             option = _option(action, candidate)
             self._options[action] = option, parent.id
-            parent.options.append(option)
+            if len(parent.options) < _MOST_OPTIONS:
+                parent.options.append(option)
         self.gauges.doing = "valuing"
         kinds = ", ".join(candidate.kind.value for candidate in event.candidates) or "nothing"
         return f"From {parent.id}: {kinds} proposed."
@@ -544,7 +581,7 @@ class Story:
         best: tuple[float, tuple[ThoughtId, ...]] | None = None
         for parent in thought.parents:
             before = self._paths.get(parent)
-            if before is None or thought.id in before:
+            if before is None or thought.id in before or len(before) >= _LONGEST:
                 continue
             path = (*before, thought.id)
             steps = [self._thoughts[i] for i in path[1:] if i in self._thoughts]

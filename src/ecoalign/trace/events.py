@@ -436,7 +436,7 @@ def from_json(line: str) -> Event:
                     f"{body.get('version')!r}, or a later one"
                 )
         event: Event = _adapter(name).validate_python(body)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(
             f"not a line of a trace: {line[:60]!r} ({type(error).__name__}); "
             "a trace is the file that --trace writes, one JSON event a line"

@@ -1209,7 +1209,7 @@ const EcoView = (() => {
     function drawPlots() {
       if (!series) {
         series = [
-          plot("Budget left", "share_left", percent, 1),
+          plot("Budget left", "left", percent, 1),
           plot("Price of a token", "price", (v) => (v ? v.toPrecision(2) : "0")),
           plot("Horizon, steps ahead", "horizon", (v) => whole(v)),
         ];

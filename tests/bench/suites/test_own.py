@@ -19,6 +19,7 @@ from published import base64_of, picture, put, put_parquet
 
 from ecoalign.bench import open_suite
 from ecoalign.bench._score import Score
+from ecoalign.bench.suites import _regex
 from ecoalign.bench.suites._base import Sample
 from ecoalign.bench.suites.own import RULES, OwnData, read_rubric
 from ecoalign.errors import InputError
@@ -653,3 +654,41 @@ def test_the_rules_are_all_there_and_documented() -> None:
     page = (Path(__file__).parents[3] / "docs" / "your-data.md").read_text(encoding="utf-8")
     assert set(RULES) == {"exact", "contains", "number", "choice", "regex", "judge"}
     assert all(f"`{rule}`" in page for rule in RULES)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "a?" * 30 + "a" * 30 + "b", r"(?=(a+)+$)x"])
+async def test_a_pattern_that_would_take_for_ever_is_ended(
+    tmp_path: Path, pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_regex, "SECONDS", 1.0)
+    path = jsonl(tmp_path / "d.jsonl", [{"question": "q?", "answer": pattern, "rule": "regex"}])
+    suite = open_suite(path)
+    (sample,) = suite.samples()
+    score = await suite.score(sample, "a" * 40 + "!", False, None)
+    assert (score.label, score.useful) == ("unusable", 0.0)
+    assert "took more than" in score.detail["read"]
+    assert suite.totals([(sample, score)])["unusable"] == 100.0
+
+
+async def test_patterns_with_many_repetitions_are_held_against_long_answers(tmp_path: Path) -> None:
+    row = {"question": "q?", "answer": r"\b(red|blue)+\s+s[aeiou]{1,2}l\b", "rule": "regex"}
+    path = jsonl(tmp_path / "d.jsonl", [row])
+    for text, label in (("red seal", "right"), ("\ud800 blue  sel", "right"), ("red sl", "wrong")):
+        assert (await scored(path, "x " * 20_000 + text)).label == label
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    put(tmp_path / "private.png", RED)
+    folder = tmp_path / "hub" / "snapshots" / "1"
+    (tmp_path / "hub" / "blobs").mkdir(parents=True)
+    folder.mkdir(parents=True)
+    put(tmp_path / "hub" / "blobs" / "2f", BLUE)
+    put(folder / "own.png", BLUE)
+    (folder / "inside.png").symlink_to("own.png")
+    (folder / "cached.png").symlink_to("../../blobs/2f")
+    rows = [{"question": "a", "image": name} for name in ("inside.png", "cached.png")]
+    assert len(samples(jsonl(folder / "data.jsonl", rows))) == 2
+    (folder / "out.png").symlink_to(tmp_path / "private.png")
+    path = jsonl(folder / "data.jsonl", [{"question": "a", "image": "out.png"}])
+    with pytest.raises(InputError, match="a link out of the folder"):
+        samples(path)

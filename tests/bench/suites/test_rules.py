@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,3 +174,12 @@ def test_a_text_contains_itself_and_is_exactly_itself(text: str) -> None:
 
 def test_places_are_whole_words() -> None:
     assert places("red reddish red", "red") == [(0, 3), (12, 15)]
+
+
+def test_a_choice_that_a_model_says_a_thousand_times_is_read_at_once() -> None:
+    started = time.process_time()
+    assert chosen("A " * 20_000, ["red", "green", "A"], lettered=True) == 2
+    assert chosen("dark red, " * 20_000, ["red", "dark red"], lettered=False) == 1
+    assert chosen("dark red or red", ["red", "dark red"], lettered=False) == 1
+    assert chosen("it is dark red or red", ["red", "dark red"], lettered=False) is None
+    assert time.process_time() - started < 5

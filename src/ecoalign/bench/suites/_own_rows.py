@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import ast
-import base64
 import difflib
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ecoalign._text import short
-from ecoalign.bench._files import ENDINGS
-from ecoalign.bench._tables import Mistakes, Record, Source, find_source, lonely, read_records
 from ecoalign.bench.suites._base import Sample
 from ecoalign.bench.suites._rules import as_number, letters_of, places, plain
 from ecoalign.errors import InputError
 from ecoalign.query import Query, read_header, read_source
+from ecoalign.query.tables import (
+    NAMES,
+    Given,
+    ImageFolder,
+    Mistakes,
+    Record,
+    find_source,
+    images_in,
+    is_empty,
+    listed,
+    meant,
+    plain_name,
+    read_records,
+)
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "question": ("question", "prompt", "query"),
-    "image": ("image", "images", "image_path", "image_paths", "file_name", "image_base64"),
+    **NAMES,
     "answer": ("answer", "answers", "ground_truth", "reference"),
     "choices": ("choices", "options"),
     "rule": ("rule",),
@@ -139,9 +147,7 @@ class _Mistake(Exception):
     """What is wrong with one cell of a row."""
 
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]{64,}=*\s*")
+_AS_OPTION = "--suite-option {}={}"
 
 _OPTION = re.compile(r"[A-Z]")
 
@@ -151,14 +157,11 @@ class _Reader:
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
-        self._source: Source = find_source(wanted.path)
-        self._mistakes = Mistakes(str(self._source.path))
-        self._base = wanted.images or self._source.folder
-        if not self._base.is_dir():
-            raise InputError(f"there is no folder {str(self._base)!r} with the images")
+        self._source = find_source(wanted.path)
+        self._mistakes = Mistakes(str(self._source.path), _AS_OPTION)
+        self._folder = ImageFolder(wanted.images or self._source.folder, option=_AS_OPTION)
         self._ids: dict[str, str] = {}
         self._pictures: dict[str, list[_Picture]] = {}
-        self._named: set[str] = set()
         self._unused: Counter[str] = Counter()
         self._splits: Counter[str] = Counter()
 
@@ -167,8 +170,9 @@ class _Reader:
         samples: list[Sample] = []
         digests: dict[str, str] = {}
         count = 0
-        for record in read_records(self._source, self._mistakes, wanted.encoding):
+        for light in read_records(self._source, self._mistakes, wanted.encoding):
             count += 1
+            record = replace(light, values=light.reread()) if light.heavy else light
             if count == 1 and record.flat and not self._has_questions(record):
                 break
             sample, digest = self._sample(record, count)
@@ -195,11 +199,11 @@ class _Reader:
         """Whether a table has the column at all; to say of every line that it has not helps
         nobody."""
         names = [str(name) for name in record.values]
-        if any(_plain_name(name) in COLUMNS["question"] for name in names):
+        if any(plain_name(name) in COLUMNS["question"] for name in names):
             return True
         if record.where.endswith(".txt"):
             return True
-        near = [n for n in names if _meant(_plain_name(n)) == "question"]
+        near = [n for n in names if meant(plain_name(n), COLUMNS) == "question"]
         hint = f": did you mean {near[0]!r} to be it?" if near else ""
         known = ", ".join(repr(short(name, 30)) for name in names[:12])
         self._mistakes.add("line 1", f"there is no column 'question'{hint} (it has {known})")
@@ -216,7 +220,8 @@ class _Reader:
         if not question and before == len(self._mistakes):
             note("there is no question")
         hint = self._tried(note, _text, row.get("hint")) or ""
-        key = self._tried(note, _text, row.get("id")) or str(number)
+        beside = str(PurePosixPath(record.image).with_suffix("")) if record.image else ""
+        key = self._tried(note, _text, row.get("id")) or beside or str(number)
         if key in self._ids:
             note(f"the id {short(key, 60)!r} is that of {self._ids[key]}, too")
         self._ids.setdefault(key, record.where)
@@ -248,9 +253,9 @@ class _Reader:
         """The values by what they are; what is no column of ours is passed over, unless it nearly
         is one."""
         row: dict[str, object] = {}
-        by_name = {_plain_name(str(name)): value for name, value in record.values.items()}
+        by_name = {plain_name(str(name)): value for name, value in record.values.items()}
         for canonical, names in COLUMNS.items():
-            given = [by_name[name] for name in names if not _is_empty(by_name.get(name))]
+            given = [by_name[name] for name in names if not is_empty(by_name.get(name))]
             if given:
                 row[canonical] = given[0]
         known = {name for names in COLUMNS.values() for name in names}
@@ -259,21 +264,21 @@ class _Reader:
             if _OPTION.fullmatch(str(name)):
                 options[str(name)] = value
                 continue
-            said = _plain_name(str(name))
-            meant = None if said in known or not said else _meant(said)
-            if meant and meant not in row and not _is_empty(value):
+            said = plain_name(str(name))
+            near = None if said in known or not said else meant(said, COLUMNS)
+            if near and near not in row and not is_empty(value):
                 if not self._unused[said]:
                     self._mistakes.add(
                         record.where,
-                        f"the column {short(str(name), 40)!r}: did you mean {meant!r}?",
+                        f"the column {short(str(name), 40)!r}: did you mean {near!r}?",
                     )
                 self._unused[said] += 1
-            elif said not in known and not _is_empty(value):
+            elif said not in known and not is_empty(value):
                 self._unused[str(name)] += 1
-        listed = [value for _, value in sorted(options.items()) if not _is_empty(value)]
+        listed = [value for _, value in sorted(options.items()) if not is_empty(value)]
         if listed and "choices" not in row:
             row["choices"] = listed
-        if record.image and "image" not in row and self._is_file(record.image):
+        if record.image and "image" not in row and self._folder.has(record.image):
             row["image"] = record.image
         return row
 
@@ -359,83 +364,27 @@ class _Reader:
     def _images(self, record: Record, value: object, note: Callable[[str], None]) -> list[_Picture]:
         found = []
         try:
-            sources = _sources(value, flat=record.flat)
-        except _Mistake as mistake:
-            note(str(mistake))
+            given = images_in(value, flat=record.flat)
+        except InputError as error:
+            note(str(error))
             return []
-        for number, source in enumerate(sources):
+        for number, image in enumerate(given):
+            again = partial(_image_again, record.reread, record.flat, number)
             try:
-                again = partial(_source_again, record.reread, record.flat, number)
-                found += self._picture(source, again)
-            except _Mistake as mistake:
-                note(str(mistake))
+                found += self._picture(image, again)
             except InputError as error:
                 note(str(error))
         return found
 
-    def _picture(self, source: object, again: Callable[[], bytes]) -> list[_Picture]:
-        if isinstance(source, bytes):
-            return [_checked(source, "the image", again)]
-        if not isinstance(source, str):
-            raise _Mistake(f"an image is a path, a data: URI or base64, not {source!r}")
-        text = source.strip()
-        if text[:5].lower() == "data:" or self._is_base64(text):
-            return [_checked(_bytes_of(text), "the image", again)]
-        if _URL.match(text):
-            raise _Mistake(
-                f"{short(text, 60)!r} is an address, and images are not fetched from the network: "
-                "download it and give its path"
-            )
-        path = self._find(text)
-        if path is None:
-            if text in self._ids and text in self._pictures:
-                # As VLMEvalKit writes an image that several rows share.
-                return self._pictures[text]
-            raise _Mistake(f"there is no image {short(text, 80)!r}{self._near(text)}")
-        self._named.add(path.name)
-        data, _ = read_source(path)
-        return [_checked(data, f"the image {path.name!r}", partial(_file_again, path))]
-
-    def _is_base64(self, text: str) -> bool:
-        return len(text) >= 64 and _BASE64.fullmatch(text) is not None and not self._is_file(text)
-
-    def _is_file(self, name: str) -> bool:
-        try:
-            return self._find(name) is not None
-        except _Mistake:
-            return False
-
-    def _find(self, name: str) -> Path | None:
-        """The image file of that name, under any usual ending."""
-        if len(name) > 1024 or "\0" in name:
-            return None
-        base = os.path.abspath(self._base)
-        whole = os.path.normpath(os.path.join(base, name.replace("\\", "/")))
-        if not Path(whole).is_relative_to(base):
-            raise _Mistake(
-                f"the image {short(name, 80)!r} is outside the folder {str(self._base)!r}: name "
-                "the one that all images are in, --suite-option images=DIR"
-            )
-        path = Path(whole)
-        try:
-            for candidate in (path, *(path.with_suffix(ending) for ending in ENDINGS)):
-                if candidate.is_file():
-                    return candidate
-        except (OSError, ValueError):
-            return None
-        return None
-
-    def _near(self, name: str) -> str:
-        place = Path(os.path.abspath(self._base)) / name.replace("\\", "/")
-        try:
-            there = [one.name for one in place.parent.iterdir()]
-        except OSError:
-            return f" in {str(self._base)!r}, and no such folder"
-        near = difflib.get_close_matches(place.name, there, n=1, cutoff=0.6)
-        low = [one for one in there if one.lower() == place.name.lower()]
-        guess = low or near
-        hint = f": did you mean {guess[0]!r}?" if guess else ""
-        return f" in {str(self._base)!r}{hint}"
+    def _picture(self, image: Given, again: Callable[[], bytes]) -> list[_Picture]:
+        # As VLMEvalKit writes an image that several rows share.
+        if isinstance(image, str) and image in self._pictures and not self._folder.has(image):
+            return self._pictures[image]
+        placed = self._folder.place(image)
+        if isinstance(placed, Path):
+            again = partial(_bytes_of, placed)
+            return [_checked(again(), f"the image {placed.name!r}", again)]
+        return [_checked(_bytes_of(placed), "the image", again)]
 
     # -- what is to be known
 
@@ -468,32 +417,11 @@ class _Reader:
         if self._unused:
             unused = ", ".join(short(name, 30) for name in self._unused)
             notes.append(f"columns that are not read: {unused}")
-        alone = lonely(self._source) if self._source.path.is_dir() else []
-        if alone and self._source.shards[0].suffix.lower() != ".parquet":
+        alone = self._source.lonely()
+        if alone:
             shown = ", ".join(alone[:5]) + (" ..." if len(alone) > 5 else "")
             notes.append(f"files without an image or a text beside them: {shown}")
         return notes
-
-
-def _plain_name(name: str) -> str:
-    """A column's name as it is looked up: "Image Path" is "image_path"."""
-    return re.sub(r"[\s-]+", "_", name.strip().lower())
-
-
-def _meant(name: str) -> str | None:
-    """The column that a name nearly is."""
-    known = {each: canonical for canonical, names in COLUMNS.items() for each in names}
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-    return known[near[0]] if near else None
-
-
-def _is_empty(value: object) -> bool:
-    return (
-        value is None
-        or (isinstance(value, str) and not value.strip())
-        or (isinstance(value, float) and value != value)  # noqa: PLR0124 - not a number
-        or (isinstance(value, list | tuple) and not value)
-    )
 
 
 def _text(value: object) -> str:
@@ -521,7 +449,10 @@ def _texts(value: object, column: str, *, split: bool) -> list[str]:
         _Mistake: it is none.
     """
     if isinstance(value, str) and value.strip().startswith("[") and (split or column == "choices"):
-        value = _listed(value, column)
+        found = listed(value)
+        if found is None:
+            raise _Mistake(f"{column}: {short(value, 60)!r} is no list")
+        value = found
     if isinstance(value, str) and split:
         value = [part.strip() for part in re.split(r"[|\n]", value)]
     entries = list(value) if isinstance(value, list | tuple) else [value]
@@ -537,22 +468,6 @@ def _texts(value: object, column: str, *, split: bool) -> list[str]:
     if column == "choices" and len({plain(text) for text in texts}) < len(texts):
         raise _Mistake("choices: two of them are the same")
     return texts
-
-
-def _listed(text: str, column: str) -> list[object]:
-    """A list that is written as JSON or as Python does.
-
-    Raises:
-        _Mistake: it is none.
-    """
-    for read in (json.loads, ast.literal_eval):
-        try:
-            value = read(text.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(value, list):
-            return value
-    raise _Mistake(f"{column}: {short(text, 60)!r} is no list")
 
 
 def _flag(value: object) -> bool:
@@ -640,50 +555,19 @@ def _query(question: str, pictures: Sequence[_Picture], where: str) -> Query:
     return Query.of(images or None, question)
 
 
-def _sources(value: object, *, flat: bool) -> list[object]:
-    """The images of a row, one by one: a list, or what is written in a cell.
-
-    Raises:
-        _Mistake: a list is written that is none.
-    """
-    if _is_empty(value):
-        return []
-    if isinstance(value, str) and value.strip().startswith("["):
-        value = _listed(value, "image")
-    if isinstance(value, str) and flat and "|" in value and value[:5].lower() != "data:":
-        return [part.strip() for part in value.split("|") if part.strip()]
-    return [_encoded(one) for one in (value if isinstance(value, list | tuple) else [value])]
-
-
-def _encoded(value: object) -> object:
-    """The image in Hugging Face's struct of bytes and path; anything else as it is."""
-    if isinstance(value, Mapping):
-        return value.get("bytes") or value.get("path")
-    return bytes(value) if isinstance(value, bytearray | memoryview) else value
-
-
-def _source_again(reread: Callable[[], Mapping[str, object]], flat: bool, number: int) -> bytes:
+def _image_again(reread: Callable[[], Mapping[str, object]], flat: bool, number: int) -> bytes:
     # The row itself is not kept: what is large in it is its images.
-    row = {_plain_name(str(name)): value for name, value in reread().items()}
-    given = next((row[n] for n in COLUMNS["image"] if not _is_empty(row.get(n))), None)
-    sources = _sources(given, flat=flat)
-    source = sources[number] if number < len(sources) else b""
-    return source if isinstance(source, bytes) else _bytes_of(str(source).strip())
+    row = {plain_name(str(name)): value for name, value in reread().items()}
+    value = next((row[n] for n in COLUMNS["image"] if not is_empty(row.get(n))), None)
+    given = images_in(value, flat=flat)
+    image = given[number] if number < len(given) else b""
+    if isinstance(image, str) and image[:5].lower() != "data:":
+        image = f"data:;base64,{image}"
+    return _bytes_of(image)
 
 
-def _file_again(path: Path) -> bytes:
-    return read_source(path)[0]
-
-
-def _bytes_of(text: str) -> bytes:
-    """The bytes of a data: URI, or of base64 alone."""
-    if text[:5].lower() == "data:":
-        return read_source(text)[0]
-    letters = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
-    try:
-        return base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True)
-    except ValueError:
-        raise InputError("the image is not valid base64; was it cut short?") from None
+def _bytes_of(image: Given | Path) -> bytes:
+    return image if isinstance(image, bytes) else read_source(image)[0]
 
 
 def _checked(data: bytes, where: str, read: Callable[[], bytes]) -> _Picture:

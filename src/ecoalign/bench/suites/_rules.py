@@ -181,11 +181,11 @@ def _named(written: str, texts: Sequence[str]) -> int | None:
         (start, end, i) for i, text in enumerate(texts) for start, end in places(written, text)
     ]
     # "red" is not named where "dark red" is.
-    whole = [
-        (start, end, i)
-        for start, end, i in spans
-        if not any(a <= start and end <= b and b - a > end - start for a, b, _ in spans)
-    ]
+    whole: list[tuple[int, int, int]] = []
+    for start, end, i in sorted(spans, key=lambda span: (span[0], -span[1])):
+        # What began no later and reaches as far holds it. A model may repeat itself by the page.
+        if not whole or end > whole[-1][1] or (start, end) == whole[-1][:2]:
+            whole.append((start, end, i))
     named = {i for _, _, i in whole}
     if len(named) == 1:
         return named.pop()

@@ -1,171 +1,25 @@
-"""Files of one's own: JSON lines, JSON, CSV, TSV, Parquet, or a folder of images.
+"""What is in a table of questions: JSON lines, JSON, CSV, TSV, Parquet, or a folder of images.
 
-Whatever the format, a file is records; every mistake in it is noted with its line, and all of them
-are told at once.
+Whatever the format, it is records; every mistake is noted with its line, and all of them are told
+at once.
 """
 
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO
 
-from ecoalign._text import short
-from ecoalign.bench._files import ENDINGS, Line, RowGroups, delimited, wide_fields
 from ecoalign.errors import InputError
-
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-"""The endings of the files that are read."""
-
-IMAGE_SUFFIXES = (*ENDINGS, ".tif", ".tiff", ".avif")
-"""The endings of what counts as an image in a folder. What it is, its bytes say."""
-
-# Of several files in a folder, the one with the questions.
-_USUAL = ("data", "metadata", "questions", "index")
-
-_MOST_SHOWN = 10
-
-Values = Mapping[str, object]
-
-
-class Mistakes:
-    """What is wrong in a file, in the order in which it is found.
-
-    Args:
-        file: its name, as the user gave it.
-    """
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self._found: list[str] = []
-
-    def add(self, where: str, what: str) -> None:
-        """Note a mistake.
-
-        Args:
-            where: "line 3".
-            what: is wrong, and what to do.
-        """
-        self._found.append(f"{where}: {short(what, 400)}")
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def check(self) -> None:
-        """Raise what was found.
-
-        Raises:
-            InputError: there is a mistake; the message holds the first ten of them, a line each.
-        """
-        if not self._found:
-            return
-        if len(self._found) == 1:
-            raise InputError(f"{self.file}, {self._found[0]}")
-        lines = [f"  {text}" for text in self._found[:_MOST_SHOWN]]
-        more = len(self._found) - _MOST_SHOWN
-        if more > 0:
-            lines.append(f"  and {more:,} more")
-        raise InputError("\n".join([f"{self.file} has {len(self._found):,} mistakes:", *lines]))
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One entry of a file.
-
-    Attributes:
-        values: by column, as they stand there.
-        where: "line 3".
-        reread: reads the values again, so that nobody has to keep the images among them.
-        flat: whether the values are texts in cells, so that a list is written in one of them.
-        image: the file that the entry belongs to where a folder says so, else "".
-        decimal_comma: whether numbers in it are written "1,5".
-    """
-
-    values: Values
-    where: str
-    reread: Callable[[], Values]
-    flat: bool = False
-    image: str = ""
-    decimal_comma: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where records come from.
-
-    Attributes:
-        path: the file, or the folder where its questions are in a file beside each image.
-        folder: what the paths of images start from.
-        shards: the files, where a Parquet table has several; else the one.
-    """
-
-    path: Path
-    folder: Path
-    shards: tuple[Path, ...]
-
-
-def find_source(given: str | Path) -> Source:
-    """The file with the questions that a user named, or the one in the folder.
-
-    Raises:
-        InputError: there is none, there are several, or it is of no format that is read.
-    """
-    path = Path(given)
-    try:
-        if path.is_file():
-            if path.suffix.lower() not in SUFFIXES:
-                raise InputError(_unread(path))
-            return Source(path, path.parent, (path,))
-        if not path.is_dir():
-            raise InputError(f"there is no file or folder {str(given)!r}{_near(path)}")
-        files = sorted(one for one in path.iterdir() if one.is_file())
-    except (OSError, ValueError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read {short(str(given))!r}: {said}") from None
-    tables = [one for one in files if one.suffix.lower() in SUFFIXES]
-    if len(tables) > 1 and all(one.suffix.lower() == ".parquet" for one in tables):
-        return Source(path, path, tuple(tables))
-    if len(tables) > 1:
-        usual = [one for one in tables if one.stem.lower() in _USUAL]
-        if len(usual) != 1:
-            names = ", ".join(one.name for one in tables)
-            raise InputError(
-                f"the folder {str(given)!r} has several files with questions ({names}): name the "
-                "one that is meant"
-            )
-        tables = usual
-    if tables:
-        return Source(tables[0], path, (tables[0],))
-    if any(one.suffix.lower() == ".txt" for one in files):
-        return Source(path, path, tuple(files))
-    raise InputError(
-        f"the folder {str(given)!r} has no questions: put a data.jsonl, data.csv or data.json "
-        "there, or a NAME.txt beside each image NAME.png"
-    )
-
-
-def _unread(path: Path) -> str:
-    advice = ""
-    if path.suffix.lower() in {".xlsx", ".xls", ".ods"}:
-        advice = "; save the sheet as CSV (UTF-8)"
-    return f"{path.name!r} is none of the files that are read: {', '.join(SUFFIXES)}{advice}"
-
-
-def _near(path: Path) -> str:
-    """The name that was meant, if one in the same folder is near it."""
-    try:
-        names = [one.name for one in path.parent.iterdir()]
-    except OSError:
-        return ""
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.7)
-    return f": did you mean {str(path.parent / near[0])!r}?" if near else ""
+from ecoalign.query.tables._delimited import delimited
+from ecoalign.query.tables._parquet import parquet_records
+from ecoalign.query.tables._sources import Mistakes, Record, Source, Values, leads_out, with_texts
 
 
 def read_records(source: Source, mistakes: Mistakes, encoding: str = "utf-8") -> Iterator[Record]:
@@ -179,15 +33,14 @@ def read_records(source: Source, mistakes: Mistakes, encoding: str = "utf-8") ->
     Raises:
         InputError: nothing in it can be read.
     """
-    if source.path.is_dir() and source.shards[0].suffix.lower() != ".parquet":
-        yield from _beside_images(source.shards, mistakes, encoding)
+    if source.beside:
+        yield from _beside_images(source, mistakes, encoding)
         return
-    suffix = source.shards[0].suffix.lower()
-    if suffix == ".parquet":
+    if source.parquet:
         for shard in source.shards:
-            yield from _parquet(shard, several=len(source.shards) > 1)
+            yield from parquet_records(shard, several=len(source.shards) > 1)
         return
-    opened = _opener(source.path, encoding)
+    opened, suffix = _opener(source, encoding), source.path.suffix.lower()
     with _told(source.path):
         if suffix == ".json":
             yield from _json(opened, source.path, mistakes)
@@ -197,18 +50,13 @@ def read_records(source: Source, mistakes: Mistakes, encoding: str = "utf-8") ->
             yield from _json_lines(opened, source.path, mistakes)
 
 
-class _told:  # noqa: N801 - used as a function is
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
     """Turns what the system says of a file into an InputError."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise InputError(f"cannot read {str(self._path)!r}: {error.strerror}") from None
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot read {str(path)!r}: {error.strerror}") from None
 
 
 # -- text -----------------------------------------------------------------------------------------
@@ -218,13 +66,18 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 Opened = Callable[[], IO[bytes]]
 
 
-def _opener(path: Path, encoding: str) -> Opened:
+def _opener(source: Source, encoding: str) -> Opened:
     """What opens a file of text as UTF-8 with line feeds; it is read whole where it is not.
 
     Raises:
         InputError: it cannot be read, is no text, or not in that encoding.
     """
-    with _told(path), path.open("rb") as file:
+    path = source.path
+
+    def as_it_is() -> IO[bytes]:
+        return path.open("rb") if source.data is None else io.BytesIO(source.data)
+
+    with _told(path), as_it_is() as file:
         head = file.read(1 << 16)
         if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
             raise InputError(
@@ -237,7 +90,7 @@ def _opener(path: Path, encoding: str) -> Opened:
         # As Excel for the Macintosh ends its lines.
         returns = not wide and b"\r" in head and b"\n" not in head
         if not foreign and not returns:
-            return lambda: path.open("rb")
+            return as_it_is
         data = head + file.read()
     try:
         text = data.decode("utf-16" if wide else encoding)
@@ -273,10 +126,10 @@ def _is_foreign(text: str) -> str:
 _STRANGE = re.compile("[\udc80-\udcff]")
 
 
-def _wrong_encoding(byte: str) -> str:
+def _wrong_encoding(byte: str, option: str) -> str:
     return (
         f"not UTF-8 (the byte {byte}): save the file as UTF-8, or name its encoding, as in "
-        "--suite-option encoding=cp1252"
+        f"{option.format('encoding', 'cp1252')}"
     )
 
 
@@ -292,7 +145,7 @@ class _Encoding:
         if byte:
             self._count += 1
             if self._count == 1:
-                self._mistakes.add(where, _wrong_encoding(byte))
+                self._mistakes.add(where, _wrong_encoding(byte, self._mistakes.option))
         return not byte
 
 
@@ -379,7 +232,7 @@ def _json(opened: Opened, path: Path, mistakes: Mistakes) -> Iterator[Record]:
         text = file.read().decode("utf-8-sig", "surrogateescape")
     for number, line in enumerate(text.split("\n"), 1):
         if byte := _is_foreign(line):
-            mistakes.add(f"line {number}", _wrong_encoding(byte))
+            mistakes.add(f"line {number}", _wrong_encoding(byte, mistakes.option))
             return
     try:
         value = _parsed(text)
@@ -432,11 +285,11 @@ def _delimited(opened: Opened, suffix: str, mistakes: Mistakes) -> Iterator[Reco
     delimiter, declared = _delimiter(opened, suffix)
     encoding = _Encoding(mistakes)
     with opened() as file:
-        lines = delimited(file, delimiter, strict=True, errors="surrogateescape")
+        lines = delimited(file, delimiter)
         try:
             if declared:
-                _next(lines)
-            head = _next(lines)
+                next(lines, None)
+            head = next(lines, None)
             if head is None:
                 return
             columns = [cell.strip() for cell in head.cells]
@@ -445,7 +298,7 @@ def _delimited(opened: Opened, suffix: str, mistakes: Mistakes) -> Iterator[Reco
                 mistakes.add(f"line {head.number}", f"the column {name!r} is there twice")
             if twice or not encoding.fits(f"line {head.number}", "".join(columns)):
                 return
-            while (line := _next(lines)) is not None:
+            for line in lines:
                 where, cells = f"line {line.number}", line.cells
                 if not any(cell.strip() for cell in cells):
                     continue
@@ -475,15 +328,10 @@ _QUOTES = (
 )
 
 
-def _next(lines: Iterator[Line]) -> Line | None:
-    """The next row. The limit of the csv module is one for the process: it is not left changed
-    while the row is looked at."""
-    with wide_fields():
-        return next(lines, None)
-
-
 def _named(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
-    return {name: cell for name, cell in zip(columns, cells, strict=True) if name}
+    # What has no name is no column, unless something is there, as pandas writes its index.
+    named = enumerate(zip(columns, cells, strict=True), 1)
+    return {name or f"column {n}": cell for n, (name, cell) in named if name or cell.strip()}
 
 
 def _cells_again(
@@ -493,36 +341,12 @@ def _cells_again(
     with opened() as file:
         file.seek(offset)
         row = io.BytesIO(file.read(length))
-    line = _next(delimited(row, delimiter, errors="surrogateescape"))
-    if line is None or len(line.cells) < len(columns):
-        return {}
-    return _named(columns, line.cells[: len(columns)])
-
-
-# -- Parquet --------------------------------------------------------------------------------------
-
-
-def _parquet(path: Path, *, several: bool) -> Iterator[Record]:
     try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise InputError(
-            "parquet files need pyarrow, which is not installed: pip install 'ecoalign[bench]'"
-        ) from None
-    name = f"{path.name}, " if several else ""
-    try:
-        file = ParquetFile(path)
-        groups = RowGroups(path, file, [str(column) for column in file.schema_arrow.names])
-        sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
-    except (OSError, ArrowException) as error:
-        raise InputError(f"cannot read the parquet file {str(path)!r}: {error}") from None
-    number = 0
-    for group, size in enumerate(sizes):
-        for offset in range(size):
-            number += 1
-            again = partial(groups.row, group, offset)
-            yield Record(again(), f"{name}row {number}", again)
+        cells = next(delimited(row, delimiter)).cells
+    except (StopIteration, csv.Error):
+        cells = []
+    # Of a file that was changed since, nothing.
+    return {} if len(cells) < len(columns) else _named(columns, cells[: len(columns)])
 
 
 # -- a folder with a file beside each image -------------------------------------------------------
@@ -530,23 +354,27 @@ def _parquet(path: Path, *, several: bool) -> Iterator[Record]:
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9_]*)\s*:\s*(.*)")
 
 
-def _beside_images(files: Sequence[Path], mistakes: Mistakes, encoding: str) -> Iterator[Record]:
+def _beside_images(source: Source, mistakes: Mistakes, encoding: str) -> Iterator[Record]:
     """The NAME.txt beside each NAME.png: the question, or a field a line, "answer: 3"."""
-    texts = {one.stem: one for one in files if one.suffix.lower() == ".txt"}
-    for image in files:
-        if image.suffix.lower() not in IMAGE_SUFFIXES or image.stem not in texts:
-            continue
-        path = texts[image.stem]
-        try:
-            text = path.read_bytes().decode("utf-8-sig" if encoding == "utf-8" else encoding)
-        except UnicodeError:
-            mistakes.add(path.name, f"this is not {encoding}")
-            continue
-        except OSError as error:
-            mistakes.add(path.name, f"cannot be read: {error.strerror}")
-            continue
-        values = {"id": image.stem, **_fields(text)}
-        yield Record(values, path.name, partial(dict, values), flat=True, image=image.name)
+    for image, path in with_texts(source):
+        name = image.relative_to(source.folder).as_posix()
+        fields: dict[str, object] = {}
+        if path is not None:
+            where = path.relative_to(source.folder).as_posix()
+            if leads_out(path, source.folder):
+                mistakes.add(where, "a link out of the folder: copy the text into it")
+                continue
+            try:
+                data = path.read_bytes()
+                fields = _fields(data.decode("utf-8-sig" if encoding == "utf-8" else encoding))
+            except UnicodeError:
+                mistakes.add(where, f"this is not {encoding}")
+                continue
+            except OSError as error:
+                mistakes.add(where, f"cannot be read: {error.strerror}")
+                continue
+        values = {"image": name, **fields}
+        yield Record(values, where if path else name, partial(dict, values), flat=True, image=name)
 
 
 def _fields(text: str) -> dict[str, object]:
@@ -555,12 +383,3 @@ def _fields(text: str) -> dict[str, object]:
     if found and all(found) and any(f and f[1].lower() == "question" for f in found):
         return {f[1].lower(): f[2] for f in found if f}
     return {"question": text.strip()}
-
-
-def lonely(source: Source) -> list[str]:
-    """Images of a folder without a text beside them, and texts without an image, by name."""
-    images = {one.stem: one for one in source.shards if one.suffix.lower() in IMAGE_SUFFIXES}
-    texts = {one.stem: one for one in source.shards if one.suffix.lower() == ".txt"}
-    return sorted(
-        each.name for stem, each in (images | texts).items() if (stem in images) != (stem in texts)
-    )
