@@ -34,7 +34,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _items(value: object) -> Sequence[object]:
@@ -203,7 +203,7 @@ def completion_of(
     written = text + "".join(call.text for call in calls)
     return Completion(
         text=text,
-        usage=usage_of(_mapping(body).get("usage"), written),
+        usage=used if used is None or used.completion or not written else None,
         finish_reason=finish,
         logprobs=_logprobs(choice.get("logprobs")),
         model=model if isinstance(model, str) else "",
