@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import ipaddress
 import signal
 import socket
 import sys
@@ -15,19 +14,49 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ecoalign._web import is_loopback
 from ecoalign.errors import InputError
 from ecoalign.gateway._app import create_app, state_of
 from ecoalign.gateway._config import GatewayConfig
-from ecoalign.gateway._state import check
+from ecoalign.gateway._guard import LET_IN
+from ecoalign.gateway._state import MOST_STRANGERS, check
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+__all__ = ["MOST_HEAD_BYTES", "GuardedProtocol", "Strangers", "is_loopback", "listen", "serve"]
 
 MOST_HEAD_BYTES = 64 * 1024
 
 # Chunks of one byte each come with five more.
 _WIRE_PER_BYTE = 6
+
+
+class Strangers:
+    """The connections on which no key was shown yet: so many, and then the oldest is closed.
+
+    Who has a key shows it with the first request, and is out of here again before others could
+    push it out.
+
+    Args:
+        most: of them, >= 1.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._connections: dict[GuardedProtocol, None] = {}
+
+    def enter(self, connection: GuardedProtocol) -> None:
+        """A connection was made."""
+        self._connections[connection] = None
+        if len(self._connections) > self._most:
+            oldest = next(iter(self._connections))
+            self.leave(oldest)
+            oldest.transport.abort()
+
+    def leave(self, connection: GuardedProtocol) -> None:
+        """It ended, or a key was shown on it."""
+        self._connections.pop(connection, None)
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -40,10 +69,12 @@ class GuardedProtocol(HttpToolsProtocol):
         head_seconds: from the connection, or from the first byte of a later request, to the end
             of its headers.
         stall_seconds: that a client may leave what is sent to it unread.
+        strangers: where connections without a key are counted; None where there are no keys.
     """
 
     head_seconds: ClassVar[float] = 20.0
     stall_seconds: ClassVar[float] = 60.0
+    strangers: ClassVar[Strangers | None] = None
 
     _head_timer: asyncio.TimerHandle | None = None
     _stall_timer: asyncio.TimerHandle | None = None
@@ -56,10 +87,13 @@ class GuardedProtocol(HttpToolsProtocol):
         """Wait for the head of a request, for a bounded time."""
         # Uvicorn's own signature says what every event loop passes here.
         super().connection_made(cast("asyncio.Transport", transport))
+        if self.strangers is not None:
+            self.strangers.enter(self)
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers."""
+        self._let_in()
         self._stop_head_timer()
         self._stop_stall_timer()
         super().connection_lost(exc)
@@ -78,6 +112,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        if self.strangers is not None:
+            self.scope["extensions"] = {LET_IN: {"call": self._let_in}}
         self._fresh, self._whole = True, False
         self._wire = self._body = 0
         if self._head_timer is None:
@@ -122,6 +158,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self._stall_timer.cancel()
             self._stall_timer = None
 
+    def _let_in(self) -> None:
+        if self.strangers is not None:
+            self.strangers.leave(self)
+
     def _abort(self) -> None:
         self.transport.abort()
 
@@ -160,16 +200,6 @@ def listen(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot listen on {host} port {port}: {reason}") from None
     return sock
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 class _Server(uvicorn.Server):
@@ -230,11 +260,12 @@ def serve(config: GatewayConfig, sock: socket.socket, ready: Callable[[], None])
     """
     check(config)
     app = create_app(config)
+    strangers = None if config.keys is None else Strangers(MOST_STRANGERS)
     server = _Server(
         uvicorn.Config(
             app,
             loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
-            http=GuardedProtocol,
+            http=type("Connection", (GuardedProtocol,), {"strangers": strangers}),
             ws="none",
             lifespan="on",
             log_config=None,

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._errors import ApiError, of_error
+from ecoalign.gateway._guard import client_of
 from ecoalign.gateway._state import AppState, Client
 from ecoalign.gateway.chat._passthrough import Passthrough
 from ecoalign.gateway.chat._protocol import ChatParameters
@@ -36,7 +37,7 @@ from ecoalign.gateway.chat._response import (
     error_event,
 )
 from ecoalign.gateway.observe._requests import RequestRecord
-from ecoalign.methods import Method
+from ecoalign.methods import DIRECT, Method
 from ecoalign.models import SamplingParams
 from ecoalign.query import Query
 from ecoalign.trace import Alignment
@@ -58,9 +59,7 @@ async def answer_chat(state: AppState, request: Request, record: RequestRecord) 
         ApiError: the error that the client gets instead.
         ClientDisconnected: the client has disconnected.
     """
-    client = await state.client(request.headers.get("authorization", ""))
-    record.key_id = client.id
-    state.check_rate(client)
+    client = client_of(request.scope)
     body = read_body(await request.body())
     parameters = read_parameters(body)
     if parameters.model not in state.config.served:
@@ -86,10 +85,16 @@ def _method(state: AppState, client: Client, parameters: ChatParameters) -> Meth
     """The method that answers: of the request, of its key or of the server."""
     options, policy = parameters.options, client.policy
     for name in options.model_fields_set:
-        if getattr(options, name) is not None and name not in policy.may_choose:
+        value = getattr(options, name)
+        if value is not None and not client.may_choose(name, value):
+            shown = f"{name} {value[:40]!r}, which shows text that was not scored"
+            what = shown if name == "method" and value in DIRECT else f"ecoalign.{name}"
             raise ApiError(
                 403,
-                f"this key may not choose ecoalign.{name}",
+                f"this key may not choose {what}"
+                if client.key is not None
+                else f"a request without a key may not choose {what} here; the server's option "
+                "--may-choose says what it may",
                 "permission_error",
                 param=f"ecoalign.{name}",
                 code="not_allowed",

@@ -75,7 +75,7 @@ class PassthroughBudget:
             InputError: an image cannot be read, or the price of the model is not known.
         """
         policy = client.policy
-        budget = _budget(state, client, parameters)
+        budget = _budget(state, client, parameters, len(images))
         windows = policy.window_tokens is not None or policy.window_usd is not None
         if budget is None and not (windows and client.key is not None):
             return cls(state)
@@ -130,11 +130,14 @@ class PassthroughBudget:
         return Spending() if self._ledger is None else self._ledger.spent
 
 
-def _budget(state: AppState, client: Client, parameters: ChatParameters) -> Budget | None:
+def _budget(
+    state: AppState, client: Client, parameters: ChatParameters, images: int
+) -> Budget | None:
     """The budget that the request, its key or the server sets, if any does."""
     settings = state.service.settings
     default = None if settings.origin("budget") == "default" else settings.budget
-    budget = parameters.options.budget or client.policy.budget or default
+    asked = state.asked_budget(client, parameters.options.budget, images)
+    budget = asked or client.policy.budget or default
     for most in (client.policy.most, state.config.most):
         if most is not None:
             budget = most if budget is None else least_of(budget, most)
