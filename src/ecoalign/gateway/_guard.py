@@ -187,8 +187,7 @@ class Guard:
                 a body that such a page could send.
         """
         refusal = self._misplaced(scope, head)
-        typed = scope["method"] in _SAFE or is_json(head.all(b"content-type"))
-        if refusal is None and not typed:
+        if refusal is None and head.length != 0 and not is_json(head.all(b"content-type")):
             refusal = ApiError(
                 415,
                 "the body of a request is JSON: send the header Content-Type: application/json",
