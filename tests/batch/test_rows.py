@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import pickle
@@ -16,6 +17,7 @@ from PIL import Image
 from ecoalign.batch._items import Item, items_of
 from ecoalign.batch._rows import read_source
 from ecoalign.budget import Budget
+from ecoalign.cli._app import run as run_here
 from ecoalign.errors import InputError
 
 
@@ -61,8 +63,28 @@ def test_tables_with_other_names(tmp_path: Path) -> None:
     assert second.images == (str(tmp_path / "b.png"), str(tmp_path / "c.png"))
     assert second.budget == Budget(tokens=80)
     tsv = tmp_path / "in.tsv"
-    tsv.write_text("question\timage\nWhat?\t\n")
-    assert items(tsv)[0].images == ()
+    tsv.write_text("Prompt\timage_path\nWhat?\t\nAnd?\tb.png | c.png\n")
+    one, two = items(tsv)
+    assert (one.question, one.images) == ("What?", ())
+    assert two.images == (str(tmp_path / "b.png"), str(tmp_path / "c.png"))
+
+
+def test_the_example_of_a_benchmark_of_ones_own(tmp_path: Path) -> None:
+    """What `ecoalign bench init` writes is a batch, too."""
+    assert run_here(["bench", "init", str(tmp_path / "mine")]) == 0
+    asked = items(tmp_path / "mine" / "data.jsonl")
+    assert len(asked) == 10
+    for one in asked:
+        assert not one.wrong
+        assert one.query().question
+    assert [one.id for one in items(tmp_path / "mine")] == [one.id for one in asked]
+
+
+def test_images_as_base64() -> None:
+    text = base64.b64encode(png()).decode()
+    for column in ("image", "image_base64"):
+        (item,) = items([{"question": "a", column: text}])
+        assert item.query().pictures[0].width == 4
 
 
 def test_one_question_for_all_and_rows_with_their_own() -> None:
@@ -193,7 +215,6 @@ def test_a_folder_with_a_sidecar(tmp_path: Path, column: str) -> None:
     (tmp_path / "metadata.csv").write_text(f"{column},question\nb.png,One?\nb.png,Two?\na.png,\n")
     read = read_source(tmp_path)
     assert "1 images" in read.notes[0]
-    assert "c.png" in read.notes[0]
     asked = items(tmp_path, "Else?")
     assert [(Path(str(one.images[0])).name, one.question) for one in asked] == [
         ("b.png", "One?"),

@@ -43,6 +43,13 @@ def test_outside_links_are_all_in_one_list() -> None:
     assert all(urlsplit(link).scheme == "https" for link in found)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_two_headings_of_a_page_are_the_same(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ .+$", text, re.MULTILINE)
+    assert sorted(set(headings)) == sorted(headings)
+
+
 def test_a_dead_link_and_a_dead_anchor_are_found_out(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# One `two`, three\n\n[a](#one-two-three) [b](#four) [c](no.md) `[d](e)`\n")

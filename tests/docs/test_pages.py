@@ -19,8 +19,8 @@ from ecoalign.settings import PRESETS
 from ecoalign.trace.events import _TYPES
 
 DOCS = ROOT / "docs"
-ELSEWHERE = {"bench": "bench.md", "keys": "keys.md", "batch": "batch.md"}
-"""Commands whose options stand on a page of their own, not in docs/command-line.md."""
+ELSEWHERE = {"bench": "bench.md", "keys": "keys.md"}
+"""Commands whose options stand, all or some, on a page of their own."""
 
 
 def test_every_setting_is_documented_as_it_is() -> None:
@@ -51,13 +51,12 @@ def _commands() -> list[tuple[tuple[str, ...], TyperCommand]]:
 
 
 def _section(name: str) -> str:
-    """What docs/command-line.md, or the page of its own, says of a command."""
-    if name in ELSEWHERE:
-        return (DOCS / ELSEWHERE[name]).read_text(encoding="utf-8")
+    """What docs/command-line.md, and a page of its own, say of a command."""
+    own = (DOCS / ELSEWHERE[name]).read_text(encoding="utf-8") if name in ELSEWHERE else ""
     page = (DOCS / "command-line.md").read_text(encoding="utf-8")
     found = re.search(rf"^## ecoalign {name}\b.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     assert found is not None, f"docs/command-line.md has no section on {name}"
-    return found[0]
+    return f"{found[0]}{own}"
 
 
 @pytest.mark.parametrize(("path", "command"), _commands(), ids=str)

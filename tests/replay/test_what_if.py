@@ -256,6 +256,15 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert b"without the images" in done.stdout
     done = run(tmp_path, "replay", trace, image, "--set", "batch=1", "--set", "batch=2")
     assert (done.returncode, b"twice" in done.stderr) == (2, True)
+    done = run(tmp_path, "replay", trace, image, "--set", "batch=1", "--html", "page.html")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "if batch 1" in page
+    assert "data:image/" in page
+    for target, code in (("page.html", 0), (trace, 2), ("no/folder.html", 2)):
+        done = run(tmp_path, "replay", trace, image, "--set", "batch=1", "--html", target)
+        assert done.returncode == code, target
+    assert run(tmp_path, "replay", trace, image, "--html", "page.html").returncode == 2
     assert run(tmp_path, "replay", trace, image).stdout.startswith(b"identical")
 
 

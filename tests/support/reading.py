@@ -104,6 +104,7 @@ HOW = [
     # Many questions.
     How(rf"ecoalign batch .*({_LOCAL}|openai:)", "asks"),
     How(r"ecoalign batch ", "run"),
+    # Benchmarks.
     How(r"ecoalign bench run .*--suite photos/", "asks"),
     How(r"ecoalign bench run .*--path", "options", "tests/bench/suites reads published files"),
     How(r"ecoalign bench run ", "smaller", "the whole of it takes minutes", more=("--limit", "1")),
@@ -152,7 +153,6 @@ class Reader:
             home,
             PATH=path,
             OPENAI_BASE_URL=url,
-            ECOALIGN_PRICES=PRICES,
             BROWSER="true",
             NO_COLOR="1",
             **keys,
@@ -199,7 +199,7 @@ class Reader:
             stderr=errors,
             text=True,
             cwd=self.home,
-            env=self._environment,
+            env=self._environment if line.way == "run" else self.variables,
             timeout=WAIT,
             check=False,
         )
@@ -219,7 +219,8 @@ class Reader:
 
     @property
     def variables(self) -> dict[str, str]:
-        return self._environment
+        """The environment of what asks a server of ours."""
+        return self._environment | {"ECOALIGN_PRICES": PRICES}
 
 
 @contextmanager
@@ -323,7 +324,8 @@ def read(page: Path, home: Path) -> Iterator[tuple[Block, str]]:
 
 
 def steady(text: str) -> str:
-    """What is said, without what differs from run to run: times, and blanks at the ends."""
+    """What is said, without what differs from run to run: times, ids, and blanks at the ends."""
+    text = re.sub(r"\beco-[0-9a-f]{10}\b", "ID", text)
     text = re.sub(r"\b\d+(\.\d+)? (ms|s)\b|(?<=  )\d+\.\d *$", "TIME", text, flags=re.MULTILINE)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 

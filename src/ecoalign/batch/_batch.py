@@ -35,6 +35,11 @@ Engine = Literal["local", "ray"]
 _ENDED = {"interrupted": 130, "terminated": 143}
 """The exit codes of what the user has ended."""
 
+_FREE = frozenset(
+    {"base_url", "endpoints", "prices", "timeout", "retries", "max_concurrency", "history"}
+)
+"""Settings that no answer depends on: where the model is, what it costs, how it is waited for."""
+
 GRACE = 20.0
 """Seconds in which items under way may end after SIGTERM, before their calls are cut off."""
 
@@ -356,7 +361,8 @@ class _Run:
     def _identity(self) -> dict[str, object]:
         """What every answer depends on, beside its row."""
         model = self.batch.model
-        return self.settings.to_json() | ({} if model is None else {"model": model.name})
+        known = {name: v for name, v in self.settings.to_json().items() if name not in _FREE}
+        return known | ({} if model is None else {"model": model.name})
 
     def _todo(self, items: Sequence[Item], journal: Journal) -> list[Item]:
         """What has no row, or one that does not count any more."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ecoalign.batch._rows import InputRow, Picture, Source, image_column, pictures_of
+from ecoalign.batch._rows import InputRow, Picture, Source, column_of, pictures_of
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError
 from ecoalign.query import Query
@@ -111,7 +111,7 @@ def items_of(
         raise InputError(f"{source.name} has no rows")
     if question is not None and not question.strip():
         raise InputError("the question for all rows is empty")
-    known = {role: columns.get(role, role) for role in ROLES}
+    known = {role: column_of(role, source.columns, columns.get(role)) for role in ROLES}
     for role, column in columns.items():
         if role not in ROLES:
             raise InputError(
@@ -121,7 +121,6 @@ def items_of(
             raise InputError(
                 f"{source.name} has no column {column!r}; it has {', '.join(source.columns)}"
             )
-    known["image"] = image_column(source.columns, columns.get("image"))
     if question is None and known["question"] not in source.columns:
         there = ", ".join(source.columns) or "none"
         raise InputError(
@@ -171,7 +170,9 @@ def _item(
         if not asked:
             raise InputError("the row has no question")
         named = row.values.get(known["image"])
-        images = row.stored() if row.stored is not None else pictures_of(named, "'image'")
+        images = (
+            row.stored() if row.stored is not None else pictures_of(named, "'image'", flat=row.flat)
+        )
         images = tuple(_placed(one, folder) for one in images)
         budget = _budget(row.values.get(known["budget"]))
         method = text("method") or method

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,13 +30,18 @@ _IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", "
 
 _SIDECARS = tuple(
     f"{stem}{ending}"
-    for stem in ("metadata", "questions")
+    for stem in ("data", "metadata", "questions", "index")
     for ending in (".jsonl", ".csv", ".tsv", ".json")
 )
 """Tables beside images; the first that is there counts. "metadata" is Hugging Face's name."""
 
-_FILE_NAME = "file_name"
-"""What Hugging Face calls the column of a sidecar with the image."""
+_ALSO: Mapping[str, tuple[str, ...]] = {
+    "question": ("prompt", "query"),
+    "image": ("images", "image_path", "image_paths", "file_name", "image_base64"),
+}
+"""Other names of columns, as a benchmark of one's own has them, too."""
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]{64,}=*\s*")
 
 _MOST_CHARACTERS = 96 * 1024 * 1024
 """Base64 of the largest image that is read at all."""
@@ -52,10 +58,12 @@ class InputRow:
             among them.
         where: file and row, for messages.
         stored: reads the images that a parquet file holds for this row; None if it holds none.
+        flat: whether the values are cells, in which a list is written "a | b".
     """
 
     values: Mapping[str, Any]
     where: str
+    flat: bool = False
     stored: Callable[[], tuple[Picture, ...]] | None = field(default=None, compare=False)
 
 
@@ -107,10 +115,14 @@ def read_source(
     return _table(path, image)
 
 
-def image_column(columns: Iterable[str], named: str | None) -> str:
-    """The column with the images."""
-    there = set(columns)
-    return named or ("images" if "images" in there and "image" not in there else "image")
+def column_of(role: str, columns: Iterable[str], named: str | None = None) -> str:
+    """The column of a role: the one that is named, or called so, in any case, or as `_ALSO` has
+    it; the role itself where there is none."""
+    if named is not None:
+        return named
+    there = {name.lower(): name for name in reversed(list(columns))}
+    wanted = (role, *_ALSO.get(role, ()))
+    return next((there[name] for name in wanted if name in there), role)
 
 
 def _table(path: Path, image: str | None) -> Source:
@@ -153,7 +165,8 @@ def _json_lines(data: bytes, name: str) -> list[InputRow]:
     def parsed() -> Iterator[tuple[int, object]]:
         # Not splitlines(): a text may hold what Unicode counts as the end of a line.
         for number, line in enumerate(_text(data, name).split("\n"), 1):
-            if line.strip():
+            # As the examples of `ecoalign bench init` have them.
+            if line.strip() and not line.lstrip().startswith("#"):
                 try:
                     yield number, json.loads(line)
                 except (ValueError, RecursionError) as error:
@@ -204,7 +217,8 @@ def _separated(delimiter: str) -> Callable[[bytes, str], list[InputRow]]:
                             f"{where}: {len(cells)} cells, but the first line names "
                             f"{len(header)} columns; is a comma or a quote missing?"
                         )
-                    rows.append(InputRow(dict(zip(header, cells, strict=True)), where))
+                    values = dict(zip(header, cells, strict=True))
+                    rows.append(InputRow(values, where, flat=True))
         except csv.Error as error:
             raise InputError(f"cannot read {name!r} as a table: {error}") from None
         return rows
@@ -259,7 +273,7 @@ def _parquet(path: Path, image: str | None) -> Source:
         file = file_of(path)
         schema: Schema = file.schema_arrow
         light = [name for name in schema.names if not _holds_bytes(schema.field(name).type)]
-        image = image_column(schema.names, image)
+        image = column_of("image", schema.names, image)
         images = None
         if image in schema.names and image not in light:
             images = _StoredImages(path, file, image)
@@ -267,7 +281,7 @@ def _parquet(path: Path, image: str | None) -> Source:
             for offset, values in enumerate(file.read_row_group(group, light).to_pylist()):
                 where = f"{path}, row {len(rows) + 1}"
                 stored = None if images is None else images.reader(group, offset, where)
-                rows.append(InputRow(values, where, stored))
+                rows.append(InputRow(values, where, stored=stored))
     except (OSError, ArrowException) as error:
         raise InputError(f"cannot read the parquet file {str(path)!r}: {error}") from None
     return Source(rows, tuple(schema.names), path.parent, str(path), parquet=path)
@@ -305,9 +319,10 @@ class _StoredImages:
             return pictures_of(self._kept[offset], where)
 
 
-def pictures_of(value: Any, where: str) -> tuple[Picture, ...]:
+def pictures_of(value: Any, where: str, *, flat: bool = False) -> tuple[Picture, ...]:
     """The images that a cell names or holds: a text, bytes, Hugging Face's {"bytes", "path"}, a
-    list of these, or such a list as JSON text; none for an empty cell.
+    list of these, or such a list as JSON text; none for an empty cell. A text is a path, a `data:`
+    URI or base64; in a flat cell several are written "a | b".
 
     Raises:
         InputError: it is something else.
@@ -322,7 +337,9 @@ def pictures_of(value: Any, where: str) -> tuple[Picture, ...]:
     if isinstance(value, list | tuple):
         return tuple(one for each in value for one in pictures_of(each, where))
     if isinstance(value, str):
-        return (value,)
+        parts = value.split("|") if flat else [value]
+        texts = [part.strip() for part in parts if part.strip()]
+        return tuple(f"data:;base64,{one}" if _BASE64.fullmatch(one) else one for one in texts)
     if isinstance(value, bytes):
         return (value,)
     if isinstance(value, Mapping):
@@ -366,22 +383,15 @@ def _folder(folder: Path, image: str | None) -> Source:
 
 def _with_sidecar(folder: Path, sidecar: Path, names: Sequence[str], named: str | None) -> Source:
     table = _table(sidecar, named)
-    image = image_column(table.columns, named)
-    rows = []
-    for row in table.rows:
-        values = dict(row.values)
-        if image not in values and _FILE_NAME in values:
-            values = {image if name == _FILE_NAME else name: one for name, one in values.items()}
-        rows.append(InputRow(values, row.where))
+    image = column_of("image", table.columns, named)
     told = {
         Path(one).as_posix()
-        for row in rows
-        for one in pictures_of(row.values.get(image), row.where)
+        for row in table.rows
+        for one in pictures_of(row.values.get(image), row.where, flat=row.flat)
         if isinstance(one, str)
     }
     left = [name for name in names if name not in told]
     notes = (
-        f"{len(left)} images of {folder} are in no row of {sidecar.name} and are not asked about, "
-        f"{left[0]} the first",
+        f"{len(left)} images of {folder} are in no row of {sidecar.name} and are not asked about",
     )
-    return _source(rows, folder, str(folder), notes if left else ())
+    return _source(table.rows, folder, str(folder), notes if left else ())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer import Argument, Option
 
+from ecoalign._text import short
 from ecoalign.cli._options import Json, split_pair
 from ecoalign.cli._text import print_json, say, tell
 from ecoalign.errors import InputError
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from ecoalign.query import Picture
     from ecoalign.replay import WhatIf
     from ecoalign.trace.events import Event, RunStarted
+
+_PAGE_SIDE = 1024
+"""Pixels of the longest side of an image on a page."""
+
+_HEAD = 4096
 
 
 def replay(
@@ -35,6 +41,10 @@ def replay(
             metavar="NAME=VALUE",
             help="What if this setting had been another? May be repeated; preset is one, too.",
         ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        Option(help="With --set: write a page with both runs side by side to this file."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -71,11 +81,15 @@ def replay(
                 raise InputError(f"{name} is set twice on the command line")
             changes[name] = value
         found = asyncio.run(what_if(recorded, pictures, changes))
+        if html is not None:
+            _write_page(html, recorded, found, pictures or ())
         if as_json:
             print_json(found.to_json())
         else:
             _tell(found)
         return
+    if html is not None:
+        raise InputError("--html shows two runs side by side: say what is to differ with --set")
     _check_whole(recorded, trace)
     fresh = asyncio.run(replay_events(recorded, pictures or ()))
     old, new = [to_json(e) for e in recorded], [to_json(e) for e in fresh]
@@ -105,6 +119,41 @@ def _tell(found: WhatIf) -> None:
     if not found.decisions:
         tell("- no decision differs, as far as the trace reaches")
     tell(found.beyond)
+
+
+def _write_page(
+    path: Path, recorded: Sequence[Event], found: WhatIf, pictures: Sequence[Picture]
+) -> None:
+    """Both runs, each as a story, on one page.
+
+    Raises:
+        InputError: it cannot be written, or another file is there.
+    """
+    import base64
+
+    from ecoalign.trace import Story
+    from ecoalign.view import is_own_page, page
+
+    images = {}
+    for picture in pictures:
+        view = picture.view(_PAGE_SIDE)
+        data = base64.b64encode(view.data).decode("ascii")
+        images[picture.sha256] = f"data:{view.media_type};base64,{data}"
+    names = ["preset"] if "preset" in found.changes else list(found.changes)
+    changed = short(", ".join(f"{name} {found.changes[name][1]}" for name in names), 60)
+    old, new = (Story.of(events) for events in (recorded, found.events))
+    new.run["method"] = f"{new.run['method']}, if {changed or 'nothing changed'}"
+    runs = [old.to_json(), new.to_json()]
+    html = page(runs, images=images, title=f"What if: {changed or 'nothing changed'}")
+    try:
+        if path.exists() and not is_own_page(path.read_text("utf-8", "replace")[:_HEAD]):
+            raise InputError(
+                f"{path} is there and is no page of ours, so it is not overwritten; name another"
+            )
+        path.write_text(html, "utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write the page to {path}: {error.strerror}") from None
+    say(f"page: {path}")
 
 
 def _started(recorded: Sequence[Event], path: Path) -> RunStarted:

@@ -98,10 +98,15 @@ def complaint(
             lines.append(each["msg"].removeprefix("Value error, "))
             continue
         where = f"setting {name} (from {origins.get(name, 'keyword')})"
+        said = each["msg"].removeprefix("Value error, ")
+        if name == "budget" and said.startswith("budget "):
+            # A text that cannot be read as a budget is shown by that, with how it is written.
+            lines.append(f"{where}: {said}")
+            continue
         # An address may hold a password, which is what is wrong with it.
         value = "" if name in {"base_url", "endpoints"} else f" is {_short(each['input'])}"
         own = each["type"] == "value_error"
-        why = f": {each['msg'].removeprefix('Value error, ')}" if own else ""
+        why = f": {said}" if own else ""
         lines.append(f"{where}{value}{why}; it takes: {range_of(name, fields[name])}")
     return SettingsError("\n".join(lines))
 
