@@ -236,11 +236,6 @@ def serve(
 
     if not quiet:
         notice_of_toy(config.settings)
-    if open_:
-        say(
-            f"warning: open to everyone who can reach {host} port {port}, without a key: they can "
-            "spend your money"
-        )
     options = LogOptions(log_json, log_level.upper(), content=log_content)
     try:
         logs = configure(options.as_json, options.level, content=options.content)
@@ -250,6 +245,11 @@ def serve(
         ) from None
     sock = listen(host, port)
     host, port = sock.getsockname()[:2]
+    if open_:
+        say(
+            f"warning: open to everyone who can reach {host} port {port}, without a key: they can "
+            "spend your money"
+        )
 
     def ready() -> None:
         if not quiet:
@@ -305,11 +305,10 @@ def _doors(config: GatewayConfig) -> list[str]:
             f"open to: who has a key; without one only {free}",
             f"web pages that may ask, with a key: {pages}",
         ]
-    who = (
-        "everyone who can reach this address" if config.open_to_all else "programs on this machine"
-    )
+    who = "all who can reach this address" if config.open_to_all else "programs on this machine"
+    own = None if config.settings.origin("budget") == "default" else config.settings.budget
+    most = config.most or own or "the server's own"
     may = [choice for choice in CHOICES if choice in config.anonymous.may_choose]
-    most = "the server's own" if config.most is None else str(config.most)
     shown = [f"budget (at most {most})" if choice == "budget" else choice for choice in may]
     return [
         f"open to: {who}, without a key; a request may choose {', '.join(shown) or 'nothing'}",

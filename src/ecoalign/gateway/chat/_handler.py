@@ -87,18 +87,7 @@ def _method(state: AppState, client: Client, parameters: ChatParameters) -> Meth
     for name in options.model_fields_set:
         value = getattr(options, name)
         if value is not None and not client.may_choose(name, value):
-            shown = f"{name} {value[:40]!r}, which shows text that was not scored"
-            what = shown if name == "method" and value in DIRECT else f"ecoalign.{name}"
-            raise ApiError(
-                403,
-                f"this key may not choose {what}"
-                if client.key is not None
-                else f"a request without a key may not choose {what} here; the server's option "
-                "--may-choose says what it may",
-                "permission_error",
-                param=f"ecoalign.{name}",
-                code="not_allowed",
-            )
+            raise _not_allowed(client, name, value)
     method = options.method or policy.method or state.config.method
     preset = options.preset or (None if ":" in method else policy.preset)
     try:
@@ -106,6 +95,20 @@ def _method(state: AppState, client: Client, parameters: ChatParameters) -> Meth
     except EcoAlignError as error:
         param = "ecoalign.preset" if "preset" in str(error) else "ecoalign.method"
         raise ApiError(400, str(error), param=param, code="unsupported_value") from None
+
+
+def _not_allowed(client: Client, name: str, value: object) -> ApiError:
+    what = f"ecoalign.{name}"
+    if name == "method" and value in DIRECT:
+        what = f"the method {value}, which shows text that was not scored"
+    message = (
+        f"this key may not choose {what}"
+        if client.key is not None
+        else f"a request without a key may not choose {what}; `ecoalign serve --may-choose` says "
+        "what it may"
+    )
+    param = f"ecoalign.{name}"
+    return ApiError(403, message, "permission_error", param=param, code="not_allowed")
 
 
 def _sampling(
