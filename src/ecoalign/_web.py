@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::([0-9]{1,5}))?")
@@ -17,6 +18,7 @@ _NOT_ANOTHER = frozenset({None, "none", "same-origin"})
 """What Sec-Fetch-Site says of a request that no other site has made."""
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach `host`, an address or a name."""
     name = host.lower().removeprefix("[").removesuffix("]")

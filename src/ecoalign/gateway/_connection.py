@@ -17,11 +17,16 @@ MOST_HEAD_BYTES = 64 * 1024
 _WIRE_PER_BYTE = 6
 
 
-class Strangers:
-    """The connections on which no key was shown yet: so many, and then the oldest is closed.
+_CROWD = 4
 
-    Who has a key shows it with the first request, and is out of here again before others could
-    push it out.
+_MOMENT = 1.0
+
+
+class Strangers:
+    """The connections on which no key was shown yet: so many, and then the oldest are closed.
+
+    One that has just been made has a second, in which who has a key shows it and is out of here;
+    in that second there may be four times as many.
 
     Args:
         most: of them, >= 1.
@@ -29,19 +34,22 @@ class Strangers:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._connections: dict[GuardedProtocol, None] = {}
+        self._since: dict[GuardedProtocol, float] = {}
 
     def enter(self, connection: GuardedProtocol) -> None:
         """A connection was made."""
-        self._connections[connection] = None
-        if len(self._connections) > self._most:
-            oldest = next(iter(self._connections))
+        now = connection.loop.time()
+        self._since[connection] = now
+        while len(self._since) > self._most:
+            oldest, since = next(iter(self._since.items()))
+            if now - since < _MOMENT and len(self._since) <= _CROWD * self._most:
+                return
             self.leave(oldest)
             oldest.transport.abort()
 
     def leave(self, connection: GuardedProtocol) -> None:
         """It ended, or a key was shown on it."""
-        self._connections.pop(connection, None)
+        self._since.pop(connection, None)
 
 
 class _Line:

@@ -18,7 +18,7 @@ from ecoalign.errors import InputError
 from ecoalign.gateway._app import create_app, state_of
 from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._connection import MOST_HEAD_BYTES, GuardedProtocol, Strangers
-from ecoalign.gateway._state import MOST_STRANGERS, check
+from ecoalign.gateway._state import check
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -27,6 +27,9 @@ __all__ = ["MOST_HEAD_BYTES", "GuardedProtocol", "is_loopback", "listen", "serve
 
 _KEEP_ALIVE = 75
 """Seconds that an idle connection stays open: longer than clients and proxies keep theirs."""
+
+_MOST_STRANGERS = 128
+"""Connections on which no key was shown, where there are keys."""
 
 _SETTLING = 5.0
 """Seconds beyond the draining that cancelled requests have for their accounts."""
@@ -119,7 +122,7 @@ def serve(config: GatewayConfig, sock: socket.socket, ready: Callable[[], None])
     """
     check(config)
     app = create_app(config)
-    strangers = None if config.keys is None else Strangers(MOST_STRANGERS)
+    strangers = None if config.keys is None else Strangers(_MOST_STRANGERS)
     server = _Server(
         uvicorn.Config(
             app,

@@ -42,8 +42,8 @@ _LAST_CALL = 5.0
 _LOOKUPS = 4
 """Keys that nobody has shown lately are looked up so many at once."""
 
-MOST_STRANGERS = 256
-"""Requests with such keys that wait for that; connections without any key, too."""
+_MOST_LOOKUPS = 512
+"""Requests that wait for that."""
 
 _log = logging.getLogger("ecoalign.gateway")
 
@@ -133,7 +133,7 @@ class AppState:
             images=ImageLoader(_counted(fetcher, metrics), config.max_pixels, config.all_pixels),
             admission=admission,
             rates=RateLimiter(),
-            strangers=Admission(_LOOKUPS, MOST_STRANGERS),
+            strangers=Admission(_LOOKUPS, _MOST_LOOKUPS),
             metrics=metrics,
             traces=TraceStore(config.trace_bytes),
         )
