@@ -89,30 +89,86 @@ async def test_a_body_that_drips_is_not_waited_for() -> None:
     assert (status, error["code"]) == (408, "request_timeout")
 
 
-async def test_large_headers_are_refused() -> None:
-    async with running(BodyLimit(echo, max_header_bytes=1000)) as port:
-        fine = await told(port, post(b"", "X-Long: " + "a" * 800))
-        status, error = error_of(await told(port, post(b"", "X-Long: " + "a" * 1000)))
-    assert fine.endswith(b"got 0")
-    assert (status, error["code"]) == (431, "headers_too_large")
+class Held:
+    """Behind the limit: counts who is in, and keeps them until it is told to let go."""
 
+    def __init__(self) -> None:
+        self.inside: asyncio.Queue[str] = asyncio.Queue()
+        self.go = asyncio.Event()
 
-async def test_all_bodies_together_are_bounded_and_let_go() -> None:
-    inside, go = asyncio.Event(), asyncio.Event()
-
-    async def hold(scope: Scope, receive: Receive, send: Send) -> None:
-        inside.set()
-        await go.wait()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.inside.put_nowait(scope["path"])
+        await self.go.wait()
         await echo(scope, receive, send)
 
-    async with running(BodyLimit(hold, max_bytes=1000, total_bytes=1500)) as port:
-        first = asyncio.create_task(told(port, post(b"x" * 1000)))
-        await inside.wait()
-        status, error = error_of(await told(port, post(b"x" * 600)))
+
+@pytest.mark.parametrize("as_chunks", [False, True])
+async def test_all_bodies_together_are_bounded_and_let_go(as_chunks: bool) -> None:
+    held = Held()
+    more = post(chunked(b"x" * 600), CHUNKED) if as_chunks else post(b"x" * 600)
+    app = BodyLimit(held, max_bytes=1000, total_bytes=2000, patience=0.1)
+    async with running(app) as port:
+        first = [asyncio.create_task(told(port, post(b"x" * 800))) for _ in range(2)]
+        for _ in first:
+            await held.inside.get()
+        status, error = error_of(await told(port, more))
         assert (status, error["code"], error["type"]) == (503, "overloaded", "server_error")
-        go.set()
-        assert (await first).endswith(b"got 1000")
+        held.go.set()
+        assert all(one.endswith(b"got 800") for one in await asyncio.gather(*first))
         assert (await told(port, post(b"x" * 1000))).endswith(b"got 1000")
+
+
+async def test_a_body_waits_for_its_room_and_is_read_then() -> None:
+    held = Held()
+    async with running(BodyLimit(held, max_bytes=1000, total_bytes=2000, patience=20)) as port:
+        first = [asyncio.create_task(told(port, post(b"x" * 1000))) for _ in range(2)]
+        for _ in first:
+            await held.inside.get()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        # Nobody asks for this body before there is room for it.
+        writer.write(post(b"", "Expect: 100-continue", length=1000))
+        waiting = asyncio.create_task(reader.readline())
+        passing = asyncio.create_task(told(port, b"GET /passing HTTP/1.0\r\n\r\n"))
+        assert await held.inside.get() == "/passing"
+        assert not waiting.done()
+        held.go.set()
+        await asyncio.gather(*first, passing)
+        assert b"100 Continue" in await asyncio.wait_for(waiting, 20)
+        writer.write(b"x" * 1000)
+        assert (await asyncio.wait_for(reader.read(), 20)).endswith(b"got 1000")
+        writer.close()
+
+
+async def test_no_owner_holds_all_of_the_memory_nor_do_any_number() -> None:
+    held = Held()
+    limits = BodyLimit(
+        held, max_bytes=1000, total_bytes=8000, patience=0.05, owner=lambda scope: scope["path"]
+    )
+    async with running(limits) as port:
+        inside: list[asyncio.Task[bytes]] = []
+
+        async def has_room(owner: str) -> bool:
+            asked = asyncio.create_task(told(port, post(b"x" * 250, path=owner)))
+            let_in = asyncio.create_task(held.inside.get())
+            await asyncio.wait({asked, let_in}, return_when=asyncio.FIRST_COMPLETED)
+            if asked.done():
+                let_in.cancel()
+                assert error_of(asked.result())[0] == 503
+                return False
+            inside.append(asked)
+            return True
+
+        held_by = []
+        for owner in ("/a", "/b", "/c", "/d"):
+            before = len(inside)
+            while await has_room(owner):
+                pass
+            held_by.append(len(inside) - before)
+        # Half, then half of what is left, and so on, in bodies of 250 bytes.
+        assert held_by == [16, 8, 4, 2]
+        held.go.set()
+        await asyncio.gather(*inside)
+        assert (await told(port, post(b"x" * 1000, path="/e"))).endswith(b"got 1000")
 
 
 async def test_a_client_that_leaves_within_its_body_reaches_nobody() -> None:
@@ -153,10 +209,8 @@ def test_limits_out_of_range_are_refused() -> None:
         BodyLimit(echo, max_bytes=0)
     with pytest.raises(ValueError, match="above 0"):
         BodyLimit(echo, seconds=0)
-    with pytest.raises(ValueError, match="above 0"):
-        BodyLimit(echo, max_header_bytes=0)
-    with pytest.raises(ValueError, match="above 0"):
-        BodyLimit(echo, total_bytes=-1)
+    with pytest.raises(ValueError, match="two of the largest"):
+        BodyLimit(echo, max_bytes=1000, total_bytes=1999)
 
 
 # Connections

@@ -11,17 +11,16 @@ from ecoalign.gateway import GatewayConfig, create_app
 
 
 async def test_the_app_answers_below_a_path_of_its_own() -> None:
-    app = create_app(GatewayConfig(names=("m",)))
+    app = create_app(GatewayConfig(names=("m",), method="base"))
     outer = Starlette(routes=[Mount("/eco", app=app)])
     body = {
         "model": "m",
         "messages": [{"role": "user", "content": PLAIN}],
-        "ecoalign": {"method": "base"},
     }
     async with (
         app.router.lifespan_context(app),
         httpx2.AsyncClient(
-            transport=httpx2.ASGITransport(outer), base_url="http://test/eco/v1"
+            transport=httpx2.ASGITransport(outer), base_url="http://127.0.0.1/eco/v1"
         ) as client,
     ):
         done = await client.post("/chat/completions", json=body)

@@ -18,6 +18,9 @@ from command import SIGNS, environment
 
 WAIT = 60.0
 """Seconds after which a test that hangs fails; far more than anything here takes."""
+ANY_METHOD = ("--may-choose", "budget,preset,trace,method,base")
+"""For a server without keys: a request may choose the method, one that scores nothing, too."""
+JSON = {"content-type": "application/json"}
 _LISTENING = re.compile(r"listening on (http://\S+)/v1")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from typer import Argument, Option
@@ -15,7 +15,7 @@ from ecoalign.cli._text import print_json, say, table, tell
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
-    from ecoalign.gateway.keys import Choice, KeyPolicy, KeyRecord, KeyStore, WindowUsage
+    from ecoalign.gateway.keys import KeyPolicy, KeyRecord, KeyStore, WindowUsage
 
 Result = TypeVar("Result")
 
@@ -88,7 +88,8 @@ def create(
         str,
         Option(
             help="What a request may choose itself, separated by commas: budget, preset, method, "
-            "trace; or nothing. Some presets and methods weaken safety."
+            "trace, base (the methods that score nothing, which method includes); or nothing. Some "
+            "presets and methods weaken safety."
         ),
     ] = "budget,trace",
     rpm: Annotated[int | None, Option(help="The most requests per minute.")] = None,
@@ -105,19 +106,18 @@ def create(
     ecoalign keys create harness --may-choose budget,preset,method,trace --rpm 600
     """
     from ecoalign.budget import Budget
-    from ecoalign.gateway.keys import KeyPolicy, default_url
+    from ecoalign.gateway.keys import KeyPolicy, choices, default_url
 
     per_window = Budget() if limit is None else Budget.parse(limit)
     if per_window.seconds is not None:
         raise InputError(f"--limit bounds tokens and dollars, not time: {limit!r}")
     _check_names(preset, method)
-    parts = (part.strip() for part in may_choose.split(","))
     policy = KeyPolicy(
         budget=None if budget is None else Budget.parse(budget),
         preset=preset,
         method=method,
         trace=trace,
-        may_choose=frozenset(cast("Choice", part) for part in parts if part not in {"", "nothing"}),
+        may_choose=choices(may_choose),
         most=None if most is None else Budget.parse(most),
         window_seconds=_seconds(window),
         window_tokens=per_window.tokens,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ from ecoalign.cli._text import say, tell
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
+    from ecoalign.gateway import GatewayConfig
     from ecoalign.settings import Settings
 
 _KEYS = "ECOALIGN_KEYS"
@@ -32,7 +33,10 @@ _MIB = 1024 * 1024
 def serve(
     settings: SettingsOptions,
     host: Annotated[
-        str, Option(help="The address to listen on; with any but this machine's, use --keys.")
+        str,
+        Option(
+            help="The address to listen on; one that other machines reach needs --keys, or --open."
+        ),
     ] = "127.0.0.1",
     port: Annotated[
         int, Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)
@@ -64,16 +68,55 @@ def serve(
         str | None,
         Option(
             help="The store of API keys: a file, or postgresql://USER@HOST/DATABASE. Without one, "
-            "anyone who can reach the server may use it."
+            "the programs of this machine may use the server, and no web page."
         ),
     ] = None,
+    may_choose: Annotated[
+        str | None,
+        Option(
+            help="Without keys, what a request may choose itself, separated by commas: budget (up "
+            "to the server's own, or --max-budget), preset, trace, method; base, for the methods "
+            "that show text which was not scored; or nothing. By default budget,preset,trace."
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        Option(
+            metavar="ORIGIN",
+            help="A web page that may ask, with keys or without, by its exact origin: "
+            "https://app.example; may be repeated.",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        Option(
+            metavar="NAME",
+            help="Without keys, one more name by which this machine's programs may call the "
+            "server, such as host.docker.internal; may be repeated.",
+        ),
+    ] = None,
+    open_: Annotated[
+        bool,
+        Option(
+            "--open",
+            help="Serve without keys to everyone who can reach the server: they spend your money.",
+        ),
+    ] = False,
     concurrency: Annotated[int, Option(help="How many requests to answer at once.", min=1)] = 32,
     queue: Annotated[
         int, Option(help="How many more requests may wait; others get status 429.", min=0)
     ] = 64,
     max_body: Annotated[
         int, Option(help="The largest body of a request, in MiB.", min=1, max=1024)
-    ] = 32,
+    ] = 20,
+    body_memory: Annotated[
+        int,
+        Option(
+            help="Memory for the bodies of all requests under way, in MiB; at least two of the "
+            "largest. One key may hold half of it.",
+            min=1,
+        ),
+    ] = 160,
     max_images: Annotated[int, Option(help="The most images in one request.", min=0)] = 16,
     image_urls: Annotated[
         bool,
@@ -156,6 +199,8 @@ def serve(
 
     ecoalign serve --model openai:gpt-4o --budget '40000,$0.10' --keys keys.sqlite3
 
+    ecoalign serve --allow-origin http://localhost:3000
+
     ecoalign serve --model Qwen/Qwen2.5-VL-7B-Instruct --base-url http://localhost:8001/v1
     """
     from ecoalign.budget import Budget
@@ -163,12 +208,13 @@ def serve(
         FetchPolicy,
         GatewayConfig,
         LogOptions,
-        is_loopback,
         listen,
         parse_pass,
         serve_on_ray,
     )
     from ecoalign.gateway import serve as serve_here
+    from ecoalign.gateway._config import MAY_CHOOSE
+    from ecoalign.gateway.keys import KeyPolicy, choices
     from ecoalign.gateway.observe._logs import configure
 
     if engine not in {"uvicorn", "ray"}:
@@ -179,15 +225,23 @@ def serve(
         raise InputError("--ui-port requires --ui")
     if image_host and not image_urls:
         raise InputError("--image-host requires --image-urls")
+    keys = keys or os.environ.get(_KEYS) or None
+    given = {"--may-choose": may_choose, "--allow-host": allow_host, "--open": open_ or None}
+    _check_doors(host, keys, [name for name, value in given.items() if value is not None])
     config = GatewayConfig(
         settings=settings.load(budget),
         method=method,
         names=tuple(name or ()),
-        keys=keys or os.environ.get(_KEYS) or None,
+        keys=keys,
+        anonymous=KeyPolicy(may_choose=MAY_CHOOSE if may_choose is None else choices(may_choose)),
+        open_to_all=open_,
+        hosts=tuple(allow_host or ()),
+        origins=tuple(allow_origin or ()),
         most=None if max_budget is None else Budget.parse(max_budget),
         concurrency=concurrency,
         queue=queue,
         max_body=max_body * _MIB,
+        body_memory=body_memory * _MIB,
         max_images=max_images,
         fetch=FetchPolicy(image_urls, hosts=frozenset(image_host or ())),
         passes=dict(map(parse_pass, passes or ())),
@@ -201,11 +255,6 @@ def serve(
 
     if not quiet:
         notice_of_toy(config.settings)
-    if config.keys is None and not is_loopback(host):
-        say(
-            f"warning: {host} can be reached from other machines; without --keys anyone there "
-            "can spend your money; create keys with: ecoalign keys create NAME"
-        )
     options = LogOptions(log_json, log_level.upper(), content=log_content)
     try:
         logs = configure(options.as_json, options.level, content=options.content)
@@ -215,6 +264,11 @@ def serve(
         ) from None
     sock = listen(host, port)
     host, port = sock.getsockname()[:2]
+    if open_:
+        say(
+            f"warning: open to everyone who can reach {host} port {port}, without a key: they can "
+            "spend your money"
+        )
 
     def ready() -> None:
         if not quiet:
@@ -223,6 +277,8 @@ def serve(
                 f"listening on http://{shown}:{port}/v1 (model {config.settings.model}, method "
                 f"{config.method}, {'with keys' if config.keys else 'without keys'})"
             )
+            for line in _doors(config):
+                say(line)
 
     with ExitStack() as stack:
         stack.callback(logs.close)
@@ -234,6 +290,49 @@ def serve(
             serve_on_ray(config, host, port, replicas, options, ready)
         else:
             serve_here(config, sock, ready)
+
+
+def _check_doors(host: str, keys: str | None, keyless: Sequence[str]) -> None:
+    """Raise InputError where strangers could come in without having been asked.
+
+    Args:
+        host: to listen on.
+        keys: the address of their store, if any.
+        keyless: the options given that are for a server without keys.
+    """
+    from ecoalign._web import is_loopback
+
+    if keys is not None and keyless:
+        raise InputError(
+            f"{keyless[0]} is for a server without keys; leave it out, or --keys and {_KEYS}"
+        )
+    if keys is None and "--open" not in keyless and not is_loopback(host):
+        raise InputError(
+            f"--host {host[:80]} can be reached from other machines: ask them for keys with --keys "
+            "URL (make one with: ecoalign keys create NAME), or serve everyone there with --open"
+        )
+
+
+def _doors(config: GatewayConfig) -> list[str]:
+    """What is open to whom, a line each."""
+    from ecoalign.gateway.keys import CHOICES
+
+    pages = ", ".join(config.origins) or "none (--allow-origin ORIGIN adds one)"
+    if config.keys is not None:
+        free = "/healthz, /readyz, /openapi.json" + (", /metrics" if config.metrics else "")
+        return [
+            f"open to: who has a key; without one only {free}",
+            f"web pages that may ask, with a key: {pages}",
+        ]
+    who = "all who can reach this address" if config.open_to_all else "programs on this machine"
+    own = None if config.settings.origin("budget") == "default" else config.settings.budget
+    most = config.most or own or "the server's own"
+    may = [choice for choice in CHOICES if choice in config.anonymous.may_choose]
+    shown = [f"budget (at most {most})" if choice == "budget" else choice for choice in may]
+    return [
+        f"open to: {who}, without a key; a request may choose {', '.join(shown) or 'nothing'}",
+        f"web pages that may ask: {pages}",
+    ]
 
 
 @contextmanager

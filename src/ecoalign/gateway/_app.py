@@ -19,10 +19,11 @@ from ecoalign._version import __version__
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._errors import SERVER, ApiError, ErrorResponse, of_error
+from ecoalign.gateway._guard import Guard, client_of, owner_of
 from ecoalign.gateway._limits import BodyLimit
-from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway._parameters import ChatCompletionRequest
+from ecoalign.gateway._state import AppState
 from ecoalign.gateway.chat._handler import answer_chat
-from ecoalign.gateway.chat._parameters import ChatCompletionRequest
 from ecoalign.gateway.chat._protocol import (
     ChatCompletion,
     ModelInfo,
@@ -126,7 +127,14 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(EcoAlignError, _refused)
     app.add_middleware(DirectRoute, path=_CHAT, endpoint=chat)
-    app.add_middleware(BodyLimit, max_bytes=config.max_body, on_refusal=metrics.turned_away)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=config.max_body,
+        total_bytes=max(config.body_memory, 2 * config.max_body),
+        owner=owner_of,
+        on_refusal=metrics.turned_away,
+    )
+    app.add_middleware(Guard, config=config, state=lambda: state_of(app), metrics=metrics)
     app.add_middleware(RequestObserver, metrics=metrics, tracing=tracing)
     return app
 
@@ -140,12 +148,12 @@ def state_of(app: FastAPI) -> AppState:
 _STATUSES = {
     400: "The request cannot be answered as it is; `param` names the part.",
     401: "The key is missing, unknown or revoked.",
-    403: "The key may not choose this.",
+    403: "The request may not choose this; or, without keys, where it comes from may not ask.",
     404: "Unknown model, trace or path.",
     405: "Method not allowed on this path.",
     408: "The request body took too long to arrive.",
     413: "The body is too large.",
-    415: "The upstream does not accept the media type of the body.",
+    415: "The body is not said to be JSON, or the upstream does not accept its media type.",
     422: "The upstream rejected the request.",
     429: "Too many requests, or the key's budget is used up; see Retry-After.",
     431: "The headers are too large.",
@@ -167,9 +175,9 @@ def _of_type(media_type: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {media_type: {"schema": {"type": "string"}}}}}
 
 
-_OPEN = _errors(405, 413, 431, 503)
+_OPEN = _errors(403, 405, 413, 431, 503)
 
-_KEYED = _errors(401, 404, 405, 413, 422, 431, 503)
+_KEYED = _errors(401, 403, 404, 405, 413, 422, 431, 503)
 
 
 _BEARER = HTTPBearer(scheme_name="key", description="A key of `ecoalign keys`.", auto_error=False)
@@ -179,7 +187,7 @@ _BY_KEY: dict[str, Any] = {
     # No key is needed where the server has none.
     "openapi_extra": {"security": [{}]},
 }
-"""Only documents that a key may be needed: the state looks it up."""
+"""Only documents that a key may be needed: the guard looks it up."""
 
 
 def _raw(endpoint: Endpoint) -> type[APIRoute]:
@@ -194,9 +202,6 @@ def _raw(endpoint: Endpoint) -> type[APIRoute]:
 
 
 def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
-    async def client(request: Request) -> Client:
-        return await state_of(app).client(request.headers.get("authorization", ""))
-
     def info(name: str) -> ModelInfo:
         return ModelInfo(id=name, created=state_of(app).started)
 
@@ -219,9 +224,8 @@ def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
     @app.get(
         "/v1/models", operation_id="models", summary="List the models", responses=_KEYED, **_BY_KEY
     )
-    async def models(request: Request) -> ModelList:
+    async def models() -> ModelList:
         """The names by which the model can be asked for."""
-        await client(request)
         return ModelList(data=[info(name) for name in state_of(app).config.served])
 
     @app.get(
@@ -231,11 +235,8 @@ def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
         responses=_KEYED,
         **_BY_KEY,
     )
-    async def model(
-        request: Request, model: Annotated[str, Path(description="A name.")]
-    ) -> ModelInfo:
+    async def model(model: Annotated[str, Path(description="A name.")]) -> ModelInfo:
         """One of the names by which the model can be asked for."""
-        await client(request)
         if model not in state_of(app).config.served:
             raise ApiError(
                 404,
@@ -259,7 +260,7 @@ def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
     ) -> Response:
         """A trace that was kept, for the key that it was made with."""
         state = state_of(app)
-        lines = await state.traces.read(trace, (await client(request)).id)
+        lines = await state.traces.read(trace, client_of(request.scope).id)
         if lines is None:
             raise ApiError(404, "there is no such trace, or it has been dropped", code="not_found")
         return Response(lines, media_type=_LINES)

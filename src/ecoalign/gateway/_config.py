@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ecoalign._web import name_of, origin_of
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError
-from ecoalign.gateway.keys._policy import CHOICES, KeyPolicy
+from ecoalign.gateway.keys._policy import Choice, KeyPolicy
 from ecoalign.query import FetchPolicy
 from ecoalign.settings import Settings
+
+MAY_CHOOSE: frozenset[Choice] = frozenset({"budget", "preset", "trace"})
+"""What a request without a key may choose by default: nothing that shows unscored text."""
+
+_MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +28,19 @@ class GatewayConfig:
         method: how requests are answered that do not choose; see `ecoalign.methods.METHODS`.
         names: what the model is called by clients; by default its own names and "ecoalign".
         keys: URL of the store of API keys; None for a server without keys.
-        anonymous: what a request may do where there are no keys.
+        anonymous: what a request may do where there are no keys. Its own choice of a budget is cut
+            to `most`, or else to what it would get unasked.
+        open_to_all: whether a server without keys answers other machines, and by any name. Without
+            it, it answers requests from its own machine that name it as such.
+        hosts: further names by which such a server may be asked for, as in the header Host.
+        origins: the web pages ("https://app.example") that may ask and read the answers, with keys
+            and without; exact, and none by default.
         most: the most that any one request may spend, whatever it or its key says.
         concurrency: requests answered at once, from 1.
         queue: requests that wait for their turn, from 0; 429 beyond.
         max_body: largest body of a request, in bytes.
+        body_memory: memory for the bodies of all requests under way, in bytes, of which one key may
+            hold half; where it is less than twice `max_body`, it is that.
         max_images: images of one request.
         max_pixels: pixels of all images of one request, decoded.
         all_pixels: pixels of all requests under way; a request that would exceed it gets 503.
@@ -51,17 +65,21 @@ class GatewayConfig:
     method: str = "ecoalign"
     names: tuple[str, ...] = ()
     keys: str | None = field(default=None, repr=False)
-    anonymous: KeyPolicy = field(default_factory=lambda: KeyPolicy(may_choose=frozenset(CHOICES)))
+    anonymous: KeyPolicy = field(default_factory=lambda: KeyPolicy(may_choose=MAY_CHOOSE))
+    open_to_all: bool = False
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     most: Budget | None = None
     concurrency: int = 32
     queue: int = 64
-    max_body: int = 32 * 1024 * 1024
+    max_body: int = 20 * _MIB
+    body_memory: int = 160 * _MIB
     max_images: int = 16
     max_pixels: int = 64_000_000
     all_pixels: int = 512_000_000
     fetch: FetchPolicy = field(default_factory=FetchPolicy)
     passes: Mapping[str, int] = field(default_factory=dict)
-    trace_bytes: int = 64 * 1024 * 1024
+    trace_bytes: int = 64 * _MIB
     trace_dir: Path | None = None
     keepalive: float = 10.0
     progress: float = 0.25
@@ -75,6 +93,7 @@ class GatewayConfig:
             ("concurrency", 1),
             ("queue", 0),
             ("max_body", 1024),
+            ("body_memory", 0),
             ("max_images", 0),
             ("max_pixels", 1),
             ("all_pixels", self.max_pixels),
@@ -86,12 +105,24 @@ class GatewayConfig:
         if not (0.01 <= self.keepalive <= 3600 and 0 <= self.progress <= 3600):
             raise InputError("keepalive goes from 0.01 to 3600 s and progress from 0 to 3600 s")
         if self.passes:
-            from ecoalign.gateway.chat._parameters import check_pass
+            from ecoalign.gateway._parameters import check_pass
 
             for name in self.passes:
                 check_pass(name)
         if any(not name.strip() or len(name) > 256 for name in self.names):
             raise InputError("a model's name has 1 to 256 characters")
+        origins = tuple(map(origin_of, self.origins))
+        for given, origin in zip(self.origins, origins, strict=True):
+            if origin is None:
+                raise InputError(
+                    "a web page is allowed by its exact origin, such as https://app.example or "
+                    f"http://localhost:3000, not {given[:80]!r}"
+                )
+        hosts = tuple(host.strip().lower() for host in self.hosts)
+        if any(name_of(host) != host for host in hosts):
+            raise InputError("a host is allowed by its name alone, without scheme, port and path")
+        object.__setattr__(self, "origins", origins)
+        object.__setattr__(self, "hosts", hosts)
 
     @property
     def served(self) -> tuple[str, ...]:

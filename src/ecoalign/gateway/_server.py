@@ -4,130 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import ipaddress
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ecoalign._web import is_loopback
 from ecoalign.errors import InputError
 from ecoalign.gateway._app import create_app, state_of
 from ecoalign.gateway._config import GatewayConfig
+from ecoalign.gateway._connection import MOST_HEAD_BYTES, GuardedProtocol, Strangers
 from ecoalign.gateway._state import check
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-
-MOST_HEAD_BYTES = 64 * 1024
-
-# Chunks of one byte each come with five more.
-_WIRE_PER_BYTE = 6
-
-
-class GuardedProtocol(HttpToolsProtocol):
-    """One connection.
-
-    What is not body (request line, headers, the frames of chunks, trailers) may have 64 KiB and
-    six times the body; beyond that the connection is closed.
-
-    Attributes:
-        head_seconds: from the connection, or from the first byte of a later request, to the end
-            of its headers.
-        stall_seconds: that a client may leave what is sent to it unread.
-    """
-
-    head_seconds: ClassVar[float] = 20.0
-    stall_seconds: ClassVar[float] = 60.0
-
-    _head_timer: asyncio.TimerHandle | None = None
-    _stall_timer: asyncio.TimerHandle | None = None
-    _fresh = False
-    _whole = True
-    _wire = 0
-    _body = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the head of a request, for a bounded time."""
-        # Uvicorn's own signature says what every event loop passes here.
-        super().connection_made(cast("asyncio.Transport", transport))
-        self._start_head_timer()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers."""
-        self._stop_head_timer()
-        self._stop_stall_timer()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Count what is not body."""
-        self._fresh = False
-        super().data_received(data)
-        if self._whole or self._fresh:
-            # Of a message that began in these bytes, the next ones are counted.
-            return
-        self._wire += len(data)
-        if self._wire > MOST_HEAD_BYTES + _WIRE_PER_BYTE * self._body:
-            self.transport.abort()
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
-        self._fresh, self._whole = True, False
-        self._wire = self._body = 0
-        if self._head_timer is None:
-            self._start_head_timer()
-
-    def on_headers_complete(self) -> None:
-        """Its head is whole."""
-        self._stop_head_timer()
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        """Some of its body."""
-        self._body += len(body)
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """All of it."""
-        self._whole = True
-        super().on_message_complete()
-
-    def pause_writing(self) -> None:
-        """The client does not read what is sent."""
-        super().pause_writing()
-        if self._stall_timer is None:
-            self._stall_timer = self.loop.call_later(self.stall_seconds, self._abort)
-
-    def resume_writing(self) -> None:
-        """It reads again."""
-        self._stop_stall_timer()
-        super().resume_writing()
-
-    def _start_head_timer(self) -> None:
-        self._head_timer = self.loop.call_later(self.head_seconds, self._abort)
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _stop_stall_timer(self) -> None:
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
-
-    def _abort(self) -> None:
-        self.transport.abort()
-
+__all__ = ["MOST_HEAD_BYTES", "GuardedProtocol", "is_loopback", "listen", "serve"]
 
 _KEEP_ALIVE = 75
 """Seconds that an idle connection stays open: longer than clients and proxies keep theirs."""
+
+_MOST_STRANGERS = 128
+"""Connections on which no key was shown, where there are keys."""
 
 _SETTLING = 5.0
 """Seconds beyond the draining that cancelled requests have for their accounts."""
@@ -160,16 +62,6 @@ def listen(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot listen on {host} port {port}: {reason}") from None
     return sock
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 class _Server(uvicorn.Server):
@@ -230,11 +122,12 @@ def serve(config: GatewayConfig, sock: socket.socket, ready: Callable[[], None])
     """
     check(config)
     app = create_app(config)
+    strangers = None if config.keys is None else Strangers(_MOST_STRANGERS)
     server = _Server(
         uvicorn.Config(
             app,
             loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
-            http=GuardedProtocol,
+            http=type("Connection", (GuardedProtocol,), {"strangers": strangers}),
             ws="none",
             lifespan="on",
             log_config=None,

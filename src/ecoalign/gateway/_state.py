@@ -26,13 +26,21 @@ from ecoalign.gateway.keys._policy import (
     StoreError,
     UnknownKey,
     WindowExhausted,
+    split,
 )
 from ecoalign.gateway.observe._metrics import GatewayMetrics
+from ecoalign.methods import DIRECT
 from ecoalign.models.openai import OpenAIModel
 from ecoalign.query import ImageFetcher, ImageUrlError
 
 _LAST_CALL = 5.0
 """Seconds for the requests that were cancelled to come to their end."""
+
+_LOOKUPS = 4
+"""Keys that nobody has shown lately are looked up so many at once."""
+
+_MOST_LOOKUPS = 512
+"""Requests that wait for that."""
 
 _log = logging.getLogger("ecoalign.gateway")
 
@@ -53,6 +61,17 @@ class Client:
     def id(self) -> str:
         """Of the key; "" where the server has no keys."""
         return "" if self.key is None else self.key.id
+
+    def may_choose(self, name: str, value: object) -> bool:
+        """Whether a request may set an option of `ecoalign` to a value.
+
+        What shows unscored text is a choice of its own, and one that comes with the method for a
+        key only.
+        """
+        choices = self.policy.may_choose
+        if name == "method" and value in DIRECT:
+            return "base" in choices or (self.key is not None and "method" in choices)
+        return name in choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +102,7 @@ class AppState:
     images: ImageLoader
     admission: Admission
     rates: RateLimiter
+    strangers: Admission
     metrics: GatewayMetrics
     traces: TraceStore
     started: int = field(default_factory=lambda: int(time.time()))
@@ -110,20 +130,29 @@ class AppState:
             images=ImageLoader(_counted(fetcher, metrics), config.max_pixels, config.all_pixels),
             admission=admission,
             rates=RateLimiter(),
+            strangers=Admission(_LOOKUPS, _MOST_LOOKUPS),
             metrics=metrics,
             traces=TraceStore(config.trace_bytes, config.trace_dir),
         )
 
-    async def client(self, authorization: str) -> Client:
-        """Who asks, from the header `Authorization`.
+    async def client(self, authorization: str, address: str = "") -> Client:
+        """Who asks.
+
+        The store is asked for the keys of strangers a few at a time, in turn between addresses, so
+        that no crowd of them keeps it from those whose key it knows.
+
+        Args:
+            authorization: the header of that name; "" where there is none, or more than one.
+            address: where the request comes from.
 
         Raises:
-            ApiError: 401, or 503 where the store cannot be read.
+            ApiError: 401, or 503 where the store cannot be read or too many strangers wait for it.
         """
         if self.store is None:
             return Client(None, self.config.anonymous)
         kind, _, secret = authorization.partition(" ")
-        if kind.lower() != "bearer" or not secret.strip():
+        secret = secret.strip()
+        if kind.lower() != "bearer" or not secret:
             self.metrics.turned_away("key")
             raise ApiError(
                 401,
@@ -131,9 +160,22 @@ class AppState:
                 code="invalid_api_key",
             )
         try:
-            record = await self.store.find(secret.strip())
+            if split(secret) is None or self.store.knows(secret):
+                record = await self.store.find(secret)
+            else:
+                async with self.strangers.slot(address):
+                    record = await self.store.find(secret)
         except StoreError:
             raise _store_down() from None
+        except Overloaded as crowd:
+            self.metrics.turned_away("overloaded")
+            raise ApiError(
+                503,
+                "too many keys are being looked up; try again shortly",
+                SERVER,
+                code="overloaded",
+                retry_after=crowd.retry_after,
+            ) from None
         if record is None:
             self.metrics.turned_away("key")
             raise ApiError(401, "the API key is unknown or was revoked", code="invalid_api_key")
@@ -160,8 +202,16 @@ class AppState:
     def budget_for(self, client: Client, asked: Budget | None, images: int) -> Budget:
         """What a request with so many images may spend: its own choice, its key's or the server's,
         within limits."""
+        asked = self.asked_budget(client, asked, images)
         want = client.policy.request_budget(asked, self.service.budget_for(images))
         return want if self.config.most is None else least_of(want, self.config.most)
+
+    def asked_budget(self, client: Client, asked: Budget | None, images: int) -> Budget | None:
+        """What a request asks for, as far as it may: without a key it is cut to what it would get
+        unasked, if the server has no other most."""
+        if asked is None or client.key is not None or self.config.most is not None:
+            return asked
+        return least_of(asked, self.service.budget_for(images))
 
     @asynccontextmanager
     async def admitted(self, client: Client) -> AsyncGenerator[None, None]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ecoalign.methods._baseline import FUND, Baseline
     from ecoalign.methods._best_of_n import BestOfN
     from ecoalign.methods._compare import Comparison, compare
+    from ecoalign.methods._direct import DIRECT
     from ecoalign.methods._estimate import Estimate, estimate
     from ecoalign.methods._refusals import is_refusal
     from ecoalign.methods._registry import METHODS, open_method, with_preset
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Answerer": "ecoalign.methods._answerer",
     "Comparison": "ecoalign.methods._compare",
+    "DIRECT": "ecoalign.methods._direct",
     "FUND": "ecoalign.methods._baseline",
     "Baseline": "ecoalign.methods._baseline",
     "BestOfN": "ecoalign.methods._best_of_n",
@@ -38,6 +40,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "DIRECT",
     "FUND",
     "METHODS",
     "Answerer",

@@ -30,6 +30,7 @@ from html.parser import HTMLParser
 
 from aiohttp import web
 
+from ecoalign._web import asked_host, from_another_site, is_json
 from ecoalign.errors import EcoAlignError, InputError
 
 HOST = "127.0.0.1"
@@ -260,16 +261,14 @@ class LoopbackServer:
     def _check(self, request: web.Request) -> None:
         """Raise `Refused` unless the request comes from the operator's page, or opens it."""
         headers = request.headers
-        hosts, origins = headers.getall("Host", ()), headers.getall("Origin", ())
-        if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
+        host, origins = asked_host(headers.getall("Host", ())), headers.getall("Origin", ())
+        if host not in self._hosts:
             raise Refused(421, "this server has another address: open the one it printed")
         opens = request.method in {"GET", "HEAD"} and request.path == "/"
-        own = f"http://{hosts[0].lower()}"
         site = headers.get("Sec-Fetch-Site")
-        if site not in {None, "none", "same-origin"} and not (opens and _by_a_link(headers)):
+        linked = opens and _by_a_link(headers)
+        if from_another_site(origins, None if linked else site, own={f"http://{host}"}):
             raise Refused(403, "another site may not ask here")
-        if any(origin != own for origin in origins):
-            raise Refused(403, "another origin may not ask here")
         if opens:
             return
         if request.method not in {"GET", "HEAD"} and not origins and site != "same-origin":
@@ -280,7 +279,7 @@ class LoopbackServer:
             raise Refused(
                 401, "the token is missing or old: open the address that was printed last", "Token"
             )
-        if request.method == "POST" and request.content_type != "application/json":
+        if request.method == "POST" and not is_json(headers.getall("Content-Type", ())):
             raise Refused(415, "the body of a request is application/json")
         if request.content_length is not None and request.content_length > self._most_body:
             raise Refused(413, self._too_large)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from hostile import HostileServer, Reply
-from serving import asking, serving, text
+from serving import ANY_METHOD, asking, serving, text
 
 
 def test_no_address_inside_is_asked(tmp_path: Path) -> None:
     with HostileServer(lambda request: Reply(b"\x89PNG\r\n\x1a\n")) as inside:
         port = inside.url.split(":")[2].partition("/")[0]
-        arguments = ("--model", "m", "--base-url", inside.url, "--image-urls")
+        arguments = ("--model", "m", "--base-url", inside.url, "--image-urls", *ANY_METHOD)
         with serving(tmp_path, *arguments) as served:
             for method in ("ecoalign", "base"):
                 for url in (

@@ -15,7 +15,7 @@ import openai
 import pytest
 from command import PLAIN, QUESTION
 from PIL import Image
-from serving import WAIT, Served, asking, picture, serving, text
+from serving import ANY_METHOD, JSON, WAIT, Served, asking, picture, serving, text
 
 from ecoalign.gateway._errors import ApiError
 from ecoalign.gateway._images import ImageLoader, ImageRef
@@ -26,9 +26,8 @@ PIXELS = 2_000_000
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("errors")
-    with serving(
-        home, "--max-body", "1", "--max-images", "2", "--max-budget", "20000", "--no-metrics"
-    ) as served:
+    limits = ("--max-body", "1", "--max-images", "2", "--max-budget", "20000")
+    with serving(home, *limits, "--no-metrics", *ANY_METHOD) as served:
         yield served
 
 
@@ -213,7 +212,8 @@ def test_the_budget_has_a_ceiling(gateway: Served) -> None:
     ids=range(8),
 )
 def test_a_body_that_is_not_a_request(gateway: Served, body: bytes) -> None:
-    reply = httpx2.post(f"{gateway.v1}/chat/completions", content=body, timeout=WAIT)
+    url = f"{gateway.v1}/chat/completions"
+    reply = httpx2.post(url, content=body, headers=JSON, timeout=WAIT)
     assert reply.status_code == 400
     assert error_of(reply)["type"] == "invalid_request_error"
 

@@ -301,9 +301,12 @@ async def test_a_client_that_leaves_a_stream_that_has_begun(tmp_path: Path) -> N
         )
 
 
+ONE_AT_A_TIME = ("--concurrency", "1", "--queue", "1", "--method", "base")
+
+
 async def test_overload_is_told_and_the_queue_is_fair(tmp_path: Path) -> None:
-    async with waiting(tmp_path, "--concurrency", "1", "--queue", "1") as (mood, served, client):
-        body = asking("hello?", ecoalign={"method": "base"})
+    async with waiting(tmp_path, *ONE_AT_A_TIME) as (mood, served, client):
+        body = asking("hello?")
         first = asyncio.create_task(client.post("/chat/completions", json=body))
         await _first(mood)
         second = asyncio.create_task(client.post("/chat/completions", json=body))
@@ -321,8 +324,8 @@ async def test_overload_is_told_and_the_queue_is_fair(tmp_path: Path) -> None:
 
 
 async def test_the_end_lets_what_runs_finish_and_sends_away_who_waits(tmp_path: Path) -> None:
-    async with waiting(tmp_path, "--concurrency", "1", "--queue", "1") as (mood, served, client):
-        body = asking("hello?", ecoalign={"method": "base"})
+    async with waiting(tmp_path, *ONE_AT_A_TIME) as (mood, served, client):
+        body = asking("hello?")
         first = asyncio.create_task(client.post("/chat/completions", json=body))
         await _first(mood)
         second = asyncio.create_task(client.post("/chat/completions", json=body))
@@ -368,9 +371,14 @@ def test_the_command_refuses_what_cannot_be(tmp_path: Path) -> None:
         assert b"Traceback" not in done.stderr
 
 
-def test_listening_widely_without_keys_is_warned_of(tmp_path: Path) -> None:
-    with serving(tmp_path, "--host", "0.0.0.0") as served:  # noqa: S104
-        assert any("warning" in line and "--keys" in line for line in served.said)
+def test_listening_widely_takes_keys_or_a_word(tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "::", "192.0.2.1", "gateway.example"):  # noqa: S104
+        done = run(tmp_path, "serve", "--host", host, "--port", "0")
+        assert done.returncode == 2
+        assert b"--keys" in done.stderr
+        assert b"--open" in done.stderr
+    with serving(tmp_path, "--host", "0.0.0.0", "--open") as served:  # noqa: S104
+        assert any("warning" in line and "everyone" in line for line in served.said)
         assert served.stop() == 0
     keys = make_keys(tmp_path)
     with serving(tmp_path, "--host", "0.0.0.0", ECOALIGN_KEYS=keys.url) as served:  # noqa: S104
@@ -381,9 +389,9 @@ def test_listening_widely_without_keys_is_warned_of(tmp_path: Path) -> None:
 
 def test_an_upstream_is_asked_with_the_servers_key_only(tmp_path: Path) -> None:
     with HostileServer(lambda request: Reply(completion("raw"))) as upstream:
-        arguments = ("--model", "m", "--base-url", upstream.url)
+        arguments = ("--model", "m", "--base-url", upstream.url, "--method", "base")
         with serving(tmp_path, *arguments, OPENAI_API_KEY="the-servers-own") as served:
-            body = asking("hi", ecoalign={"method": "base"})
+            body = asking("hi")
             headers = {
                 "authorization": "Bearer the-clients-own",
                 "openai-organization": "org",

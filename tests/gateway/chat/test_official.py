@@ -13,14 +13,14 @@ import openai
 import pytest
 from command import PLAIN, QUESTION
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
-from serving import WAIT, Served, asking, picture, serving, text
+from serving import ANY_METHOD, WAIT, Served, asking, picture, serving, text
 
 from ecoalign.trace.events import Called, Finished, RunStarted, from_json
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("official"), "--concurrency", "4") as served:
+    with serving(tmp_path_factory.mktemp("official"), "--concurrency", "4", *ANY_METHOD) as served:
         yield served
 
 
@@ -241,7 +241,8 @@ def test_it_says_that_a_toy_answers(gateway: Served) -> None:
 def test_curl_like_http_1_0(gateway: Served) -> None:
     body = json.dumps(asking(PLAIN, ecoalign={"method": "base"})).encode()
     with socket.create_connection(("127.0.0.1", gateway.port), WAIT) as sock:
-        head = f"POST /v1/chat/completions HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = "POST /v1/chat/completions HTTP/1.0\r\nHost: localhost\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         sock.sendall(head.encode() + body)
         said = b""
         while piece := sock.recv(65536):

@@ -10,7 +10,7 @@ import openai
 import pytest
 from hostile import Handler, HostileServer, Received, Reply, completion
 from served import well_behaved
-from serving import WAIT, Served, asking, picture, serving, text
+from serving import ANY_METHOD, JSON, WAIT, Served, asking, picture, serving, text
 
 SECRET = "-".join(("sk", "upstream", "key", "0123456789abcdef"))
 
@@ -39,6 +39,7 @@ def gateway(moods: Moods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         tmp_path_factory.mktemp("upstream"),
         *("--model", "gpt-4o", "--base-url", moods.server.url),
         *("--set", "timeout=1", "--set", "retries=0"),
+        *ANY_METHOD,
         OPENAI_API_KEY=SECRET,
     ) as served:
         yield served
@@ -348,7 +349,8 @@ def test_a_twice_named_parameter_is_not_smuggled(gateway: Served, upstream: Mood
     """A reader that takes the first of two would see another request than was checked."""
     upstream.mood = lambda request: Reply(completion("raw"))
     body = json.dumps(_base()).replace('{"model"', '{"n": 50, "n": 1, "model"', 1)
-    done = httpx2.post(f"{gateway.v1}/chat/completions", content=body.encode(), timeout=WAIT)
+    url = f"{gateway.v1}/chat/completions"
+    done = httpx2.post(url, content=body.encode(), headers=JSON, timeout=WAIT)
     assert done.status_code == 200
     assert b'"n"' not in upstream.server.received[0].body
 
@@ -515,7 +517,8 @@ def test_a_search_whose_upstream_goes_away_is_an_error(gateway: Served, upstream
 def test_an_upstream_that_is_down(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("down")
     url = "http://127.0.0.1:9/v1"
-    with serving(home, "--model", "gpt-4o", "--base-url", url, "--set", "retries=0") as served:
+    arguments = ("--model", "gpt-4o", "--base-url", url, "--set", "retries=0", *ANY_METHOD)
+    with serving(home, *arguments) as served:
         for method in ("ecoalign", "base"):
             failed = served.post(_question(ecoalign={"method": method}))
             assert failed.status_code == 502

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from listening import listening
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from serving import WAIT, Served, asking, picture, serving, text
+from serving import ANY_METHOD, JSON, WAIT, Served, asking, picture, serving, text
 
 CANARY = "canary"
 UPSTREAM_KEY = "sk-canary-of-the-upstream-0123456789"
@@ -21,7 +21,7 @@ PROMPT = "canary: what is in the picture?"
 
 @pytest.fixture(scope="module")
 def fetching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("fetching"), "--image-urls") as served:
+    with serving(tmp_path_factory.mktemp("fetching"), "--image-urls", *ANY_METHOD) as served:
         yield served
 
 
@@ -50,6 +50,7 @@ def test_no_canary_comes_out_of_a_process(tmp_path: Path) -> None:
             tmp_path,
             *("--model", "openai:canary-model", "--base-url", f"{upstream.url}/v1"),
             *("--otel", "--log-level", "debug", "--budget", "100000", "--set", "retries=0"),
+            *ANY_METHOD,
             OPENAI_API_KEY=UPSTREAM_KEY,
             OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
         ) as served,
@@ -64,7 +65,8 @@ def test_no_canary_comes_out_of_a_process(tmp_path: Path) -> None:
         answers.append(served.post({"messages": PROMPT, "model": "ecoalign"}, CLIENT_KEY))
         answers.append(served.post(url(f"http://user:{CANARY}@10.0.0.1/{CANARY}.png"), CLIENT_KEY))
         raw = f"{served.v1}/chat/completions?key={CLIENT_KEY}"
-        answers.append(httpx2.post(raw, content=b'{"canary": ' + b"[" * 9999, timeout=WAIT))
+        broken = b'{"canary": ' + b"[" * 9999
+        answers.append(httpx2.post(raw, content=broken, headers=JSON, timeout=WAIT))
         answers.append(served.get(f"/{CANARY}/{CLIENT_KEY}", **{"x-request-id": CLIENT_KEY}))
         # Without the option no image is fetched, whatever the address.
         assert "data: URI" in answers[8].json()["error"]["message"]
@@ -179,7 +181,7 @@ def test_deep_json_and_large_bodies_leave_the_server_standing(fetching: Served) 
     where = f"{fetching.v1}/chat/completions"
     deep = b'{"model": "ecoalign", "messages": ' + b"[" * 500_000
     for body, status in ((deep, 400), (b"x" * (33 * 1024 * 1024), 413)):
-        answer = httpx2.post(where, content=body, timeout=WAIT)
+        answer = httpx2.post(where, content=body, headers=JSON, timeout=WAIT)
         assert answer.status_code == status
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
     assert fetching.get("/healthz").status_code == 200

@@ -13,8 +13,9 @@ from starlette.responses import Response
 from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._errors import ApiError, of_error
+from ecoalign.gateway._guard import client_of
+from ecoalign.gateway._parameters import ChatParameters
 from ecoalign.gateway._state import AppState, Client
-from ecoalign.gateway.chat._parameters import ChatParameters
 from ecoalign.gateway.chat._passthrough import Passthrough
 from ecoalign.gateway.chat._request import (
     Conversation,
@@ -36,7 +37,7 @@ from ecoalign.gateway.chat._response import (
     error_event,
 )
 from ecoalign.gateway.observe._requests import RequestRecord
-from ecoalign.methods import Method
+from ecoalign.methods import DIRECT, Method
 from ecoalign.models import SamplingParams
 from ecoalign.query import Query
 from ecoalign.trace import Alignment
@@ -58,9 +59,7 @@ async def answer_chat(state: AppState, request: Request, record: RequestRecord) 
         ApiError: the error that the client gets instead.
         ClientDisconnected: the client has disconnected.
     """
-    client = await state.client(request.headers.get("authorization", ""))
-    record.key_id = client.id
-    state.check_rate(client)
+    client = client_of(request.scope)
     body = read_body(await request.body())
     parameters = read_parameters(body, state.config.passes)
     if parameters.model not in state.config.served:
@@ -86,14 +85,9 @@ def _method(state: AppState, client: Client, parameters: ChatParameters) -> Meth
     """The method that answers: of the request, of its key or of the server."""
     options, policy = parameters.options, client.policy
     for name in options.model_fields_set:
-        if getattr(options, name) is not None and name not in policy.may_choose:
-            raise ApiError(
-                403,
-                f"this key may not choose ecoalign.{name}",
-                "permission_error",
-                param=f"ecoalign.{name}",
-                code="not_allowed",
-            )
+        value = getattr(options, name)
+        if value is not None and not client.may_choose(name, value):
+            raise _not_allowed(client, name, value)
     method = options.method or policy.method or state.config.method
     preset = options.preset or (None if ":" in method else policy.preset)
     try:
@@ -101,6 +95,20 @@ def _method(state: AppState, client: Client, parameters: ChatParameters) -> Meth
     except EcoAlignError as error:
         param = "ecoalign.preset" if "preset" in str(error) else "ecoalign.method"
         raise ApiError(400, str(error), param=param, code="unsupported_value") from None
+
+
+def _not_allowed(client: Client, name: str, value: object) -> ApiError:
+    what = f"ecoalign.{name}"
+    if name == "method" and value in DIRECT:
+        what = f"the method {value}, which shows text that was not scored"
+    message = (
+        f"this key may not choose {what}"
+        if client.key is not None
+        else f"a request without a key may not choose {what}; `ecoalign serve --may-choose` says "
+        "what it may"
+    )
+    param = f"ecoalign.{name}"
+    return ApiError(403, message, "permission_error", param=param, code="not_allowed")
 
 
 def _sampling(

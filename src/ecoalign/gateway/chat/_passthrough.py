@@ -23,8 +23,8 @@ from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelErro
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
 from ecoalign.gateway._images import ImageRef
+from ecoalign.gateway._parameters import CAPS, ChatParameters
 from ecoalign.gateway._state import AppState, Client
-from ecoalign.gateway.chat._parameters import CAPS, ChatParameters
 from ecoalign.gateway.chat._passed_answer import PassedAnswer, PassedStream
 from ecoalign.gateway.chat._passed_request import passed_messages
 from ecoalign.gateway.chat._protocol import Json
@@ -89,7 +89,7 @@ class PassthroughBudget:
                 for hidden reasoning leaves no room for an answer.
         """
         policy, passes = client.policy, state.config.passes
-        budget, cap = _budget(state, client, parameters), parameters.cap
+        budget, cap = _budget(state, client, parameters, len(images)), parameters.cap
         windows = policy.window_tokens is not None or policy.window_usd is not None
         thinking = Thinking.of({name: v for name, v in body.items() if name not in passes})
         if budget is None and not (windows and client.key is not None):
@@ -150,11 +150,14 @@ class PassthroughBudget:
         return Spending() if self._ledger is None else self._ledger.spent
 
 
-def _budget(state: AppState, client: Client, parameters: ChatParameters) -> Budget | None:
+def _budget(
+    state: AppState, client: Client, parameters: ChatParameters, images: int
+) -> Budget | None:
     """The budget that the request, its key or the server sets, if any does."""
     settings = state.service.settings
     default = None if settings.origin("budget") == "default" else settings.budget
-    budget = parameters.options.budget or client.policy.budget or default
+    asked = state.asked_budget(client, parameters.options.budget, images)
+    budget = asked or client.policy.budget or default
     for most in (client.policy.most, state.config.most):
         if most is not None:
             budget = most if budget is None else least_of(budget, most)

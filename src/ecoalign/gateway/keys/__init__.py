@@ -18,6 +18,7 @@ from ecoalign.gateway.keys._policy import (
     UnknownKey,
     WindowExhausted,
     WindowUsage,
+    choices,
 )
 from ecoalign.gateway.keys._store import KeyStore
 
@@ -34,6 +35,7 @@ __all__ = [
     "UnknownKey",
     "WindowExhausted",
     "WindowUsage",
+    "choices",
     "default_url",
     "open_store",
 ]

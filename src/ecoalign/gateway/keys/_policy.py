@@ -22,7 +22,7 @@ from typing import ClassVar, Literal, NewType, get_args
 from ecoalign.budget import Budget, least_of
 from ecoalign.errors import EcoAlignError, InputError
 
-Choice = Literal["budget", "preset", "method", "trace"]
+Choice = Literal["budget", "preset", "method", "trace", "base"]
 
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 
@@ -44,7 +44,8 @@ class KeyPolicy:
         preset, method: names, as in the settings.
         trace: whether traces are kept.
         may_choose: what a request with this key may choose itself. Not the preset and the method by
-            default: some of them weaken safety.
+            default: some of them weaken safety. "base" is a method that scores nothing of what it
+            shows; a key that may choose the method may choose that, too.
         most: the most that one request may have, whatever it chooses.
         window_seconds: length of a window, 1 second to 366 days; windows start at multiples of it.
         window_tokens: tokens per window.
@@ -131,6 +132,20 @@ class KeyPolicy:
             )
         except TypeError as error:
             raise InputError(f"a key's policy cannot be read: {error}") from None
+
+
+def choices(text: str) -> frozenset[Choice]:
+    """What may be chosen, as the command line writes it: "budget,trace", or "nothing".
+
+    Raises:
+        InputError: a word is none of `CHOICES`.
+    """
+    words = {word.strip() for word in text.split(",")} - {"", "nothing"}
+    unknown = sorted(words - set(CHOICES))
+    if unknown:
+        known = ", ".join(CHOICES)
+        raise InputError(f"a request may choose {known}, or nothing; not {unknown[0][:40]!r}")
+    return frozenset(choice for choice in CHOICES if choice in words)
 
 
 def _budget(text: object) -> Budget | None:

@@ -94,6 +94,15 @@ class KeyStore(ABC):
             self._known[key_id] = known
         return known.record if matches(secret, known.digest) else None
 
+    def knows(self, secret: str) -> bool:
+        """Whether this is the secret of a key that was found before, by this process and lately.
+
+        It may have been revoked since.
+        """
+        key_id = split(secret)
+        known = None if key_id is None else self._known.get(key_id)
+        return known is not None and matches(secret, known.digest)
+
     async def grant(self, key: KeyRecord, want: Budget, least: Budget | None = None) -> Grant:
         """Reserve what a request may spend; on disk when this returns.
 

@@ -28,7 +28,7 @@ STAGES: Final = frozenset(
 CAUSES: Final = frozenset({"budget", "evaluator", "model", "time", "unsafe"})
 
 TURNED_AWAY: Final = frozenset(
-    {"key", "overloaded", "rate", "window", "too-large", "too-slow", "draining"}
+    {"key", "place", "overloaded", "rate", "window", "too-large", "too-slow", "draining"}
 )
 
 FAULTS: Final = frozenset(
@@ -153,8 +153,8 @@ class GatewayMetrics:
         self._closed.labels(_known(cause, CAUSES)).inc()
 
     def turned_away(self, reason: str) -> None:
-        """A request was rejected: one of "key", "overloaded", "rate", "window", "too-large",
-        "too-slow", "draining"."""
+        """A request was rejected: one of "key", "place" (where it comes from, without keys),
+        "overloaded", "rate", "window", "too-large", "too-slow", "draining"."""
         self._turned.labels(_known(reason, TURNED_AWAY)).inc()
 
     def upstream_failed(self, role: str, fault: str) -> None:
