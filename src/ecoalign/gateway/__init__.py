@@ -17,9 +17,9 @@ from ecoalign.errors import InputError
 if TYPE_CHECKING:
     from ecoalign.gateway._app import create_app
     from ecoalign.gateway._config import GatewayConfig
-    from ecoalign.gateway._parameters import parse_pass
     from ecoalign.gateway._ray import LogOptions, serve_on_ray
     from ecoalign.gateway._server import is_loopback, listen, serve
+    from ecoalign.gateway.chat._parameters import parse_pass
     from ecoalign.query import FetchPolicy
 
 _HOMES = {

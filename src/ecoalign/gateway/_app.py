@@ -21,9 +21,9 @@ from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._errors import SERVER, ApiError, ErrorResponse, of_error
 from ecoalign.gateway._guard import Guard, client_of, owner_of
 from ecoalign.gateway._limits import BodyLimit
-from ecoalign.gateway._parameters import ChatCompletionRequest
 from ecoalign.gateway._state import AppState
 from ecoalign.gateway.chat._handler import answer_chat
+from ecoalign.gateway.chat._parameters import ChatCompletionRequest, check_pass
 from ecoalign.gateway.chat._protocol import (
     ChatCompletion,
     ModelInfo,
@@ -92,6 +92,8 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
         SettingsError: tracing is on and the extra `otel` is not installed.
     """
     config = config or GatewayConfig()
+    for name in config.passes:
+        check_pass(name)
     metrics = GatewayMetrics()
     tracing = Tracing.open(config.otel, content=config.log_content)
 

@@ -104,11 +104,6 @@ class GatewayConfig:
                 raise InputError(f"{name} must be {least} or more, not {getattr(self, name)}")
         if not (0.01 <= self.keepalive <= 3600 and 0 <= self.progress <= 3600):
             raise InputError("keepalive goes from 0.01 to 3600 s and progress from 0 to 3600 s")
-        if self.passes:
-            from ecoalign.gateway._parameters import check_pass
-
-            for name in self.passes:
-                check_pass(name)
         if any(not name.strip() or len(name) > 256 for name in self.names):
             raise InputError("a model's name has 1 to 256 characters")
         origins = tuple(map(origin_of, self.origins))

@@ -21,7 +21,7 @@ from serving import WAIT, Served, asking, serving
 
 from ecoalign.errors import InputError
 from ecoalign.gateway._errors import ApiError
-from ecoalign.gateway._parameters import ChatParameters, parse_pass
+from ecoalign.gateway.chat._parameters import ChatParameters, parse_pass
 from ecoalign.gateway.chat._request import read_parameters
 from ecoalign.models import SamplingParams
 

@@ -14,8 +14,8 @@ from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._errors import ApiError, of_error
 from ecoalign.gateway._guard import client_of
-from ecoalign.gateway._parameters import ChatParameters
 from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway.chat._parameters import ChatParameters
 from ecoalign.gateway.chat._passthrough import Passthrough
 from ecoalign.gateway.chat._request import (
     Conversation,

@@ -23,8 +23,8 @@ from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelErro
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
 from ecoalign.gateway._images import ImageRef
-from ecoalign.gateway._parameters import CAPS, ChatParameters
 from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway.chat._parameters import CAPS, ChatParameters
 from ecoalign.gateway.chat._passed_answer import PassedAnswer, PassedStream
 from ecoalign.gateway.chat._passed_request import passed_messages
 from ecoalign.gateway.chat._protocol import Json

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ecoalign.gateway._errors import ApiError, invalid
-from ecoalign.gateway._parameters import CLOSED, ChatCompletionRequest
+from ecoalign.gateway.chat._parameters import CLOSED, ChatCompletionRequest
 from ecoalign.gateway.chat._protocol import (
     CUSTOM,
     UNSUPPORTED,
