@@ -134,8 +134,8 @@ class KeyPolicy:
             raise InputError(f"a key's policy cannot be read: {error}") from None
 
 
-def choices(text: str) -> frozenset[Choice]:
-    """What may be chosen, as the command line writes it: "budget,trace", or "nothing".
+def choices(text: str, who: str = "a key") -> frozenset[Choice]:
+    """What `who` may choose, as the command line writes it: "budget,trace", or "nothing".
 
     Raises:
         InputError: a word is none of `CHOICES`.
@@ -144,7 +144,7 @@ def choices(text: str) -> frozenset[Choice]:
     unknown = sorted(words - set(CHOICES))
     if unknown:
         known = ", ".join(CHOICES)
-        raise InputError(f"a request may choose {known}, or nothing; not {unknown[0][:40]!r}")
+        raise InputError(f"{who} may choose {known}, or nothing; not {unknown[0][:40]!r}")
     return frozenset(choice for choice in CHOICES if choice in words)
 
 
