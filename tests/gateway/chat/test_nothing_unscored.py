@@ -13,7 +13,7 @@ import pytest
 from canaries import ANSWER, CANARY, Planted, spilled
 from command import both, run
 from hostile import HostileServer, Received, Reply
-from serving import Served, asking, picture, serving, text
+from serving import ANY_METHOD, Served, asking, picture, serving, text
 
 METHODS = ("ecoalign", "best-of-n", "ecso", "base")
 
@@ -51,6 +51,7 @@ def gateway(upstream: Upstream, home: Path) -> Iterator[Served]:
             home,
             *("--model", "gpt-4o", "--base-url", server.url, "--budget", "400000"),
             *("--set", "retries=0", "--set", "strategy=true", "--trace-dir", "whole"),
+            *ANY_METHOD,
         ) as served,
     ):
         yield served

@@ -17,7 +17,7 @@ from hostile_parameters import MALFORMED, PARAMETERS, TOOLS
 from hypothesis import given
 from hypothesis import strategies as st
 from served import well_behaved
-from serving import WAIT, Served, asking, serving
+from serving import ANY_METHOD, WAIT, Served, asking, serving
 
 from ecoalign.errors import InputError
 from ecoalign.gateway._errors import ApiError
@@ -46,7 +46,7 @@ def upstream() -> Iterator[HostileServer]:
 def gateway(upstream: HostileServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("parameters")
     arguments = ("--model", "gpt-4o", "--base-url", upstream.url, "--budget", "200000")
-    with serving(home, *arguments, *LISTED[:2]) as served:
+    with serving(home, *arguments, *LISTED[:2], *ANY_METHOD) as served:
         yield served
 
 
@@ -208,7 +208,7 @@ def test_what_the_operator_lists_passes_and_costs_what_it_may(
 ) -> None:
     given = {"top_n_sigma": {"deep": [1, None]}, "web_search_options": {"x": 1}}
     arguments = ("--model", "gpt-4o", "--base-url", upstream.url, *LISTED)
-    with serving(tmp_path, *arguments) as served:
+    with serving(tmp_path, *arguments, *ANY_METHOD) as served:
         upstream.received.clear()
         for method in ("ecoalign", "best-of-2"):
             reply = served.post(asking("hello", ecoalign={"method": method}, **given))
