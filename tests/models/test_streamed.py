@@ -74,3 +74,12 @@ def test_a_text_comes_as_it_is_written() -> None:
 def test_what_was_cut_before_any_mark(inside: bool, shown: str) -> None:
     gate = StreamedText(inside=inside)
     assert gate.feed("a plan") + gate.end(cut=True) == shown
+
+
+def test_many_marks_take_no_more_time_than_many_words() -> None:
+    """A text of marks alone is read again at each of the first few only."""
+    gate = StreamedText()
+    assert "".join(gate.feed("<think>a</think>") for _ in range(20_000)) + gate.end() == ""
+    gate = StreamedText()
+    shown = [gate.feed("b <think>a</think> ") for _ in range(200)]
+    assert bare("".join(shown) + gate.end()) == "b" * 200

@@ -59,6 +59,10 @@ OpenRouter, whose servers refuse a cap that is not above them, and of vLLM. Othe
 SiliconFlow) bound what follows the thoughts by the cap, so that their budget comes on top."""
 
 
+_OTHERS = frozenset({"tools", "response_format", "logit_bias"})
+"""Parameters whose names within are a client's own."""
+
+
 def thinking_budgets(value: object, inside: str = "") -> Iterator[tuple[str, str, int]]:
     """The budgets of hidden reasoning anywhere in parameters: where it stands, its name, and
     tokens."""
@@ -93,7 +97,8 @@ class Thinking:
         Raises:
             InputError: one is negative, which means as much as the model likes.
         """
-        found = list(thinking_budgets(params))
+        given = {name: value for name, value in params.items() if name not in _OTHERS}
+        found = list(thinking_budgets(given))
         if not found:
             return None
         inside, name, tokens = max(found, key=lambda budget: budget[2])

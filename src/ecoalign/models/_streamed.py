@@ -15,6 +15,9 @@ _OPENINGS = ("Here's my thought process:", "Here is my thought process:", "analy
 _LONGEST = 100
 """Characters of a mark."""
 
+_MOST_MARKS = 64
+"""At each mark all of the text is read again; after so many, only at its end."""
+
 
 class StreamedText:
     """The visible part of a text that comes in pieces; see `visible`.
@@ -31,14 +34,14 @@ class StreamedText:
         self._inside = inside
         self._pieces: list[str] = []
         self._fresh = ""
-        self._shown = ""
-        self._marked = False
+        self._shown: list[str] = []
+        self._marks = 0
         self._held = inside
 
     @property
     def began_inside(self) -> bool:
         """Whether the text did: a mark closed what nothing had opened."""
-        return self._marked and begins_inside("".join(self._pieces))
+        return self._marks > 0 and begins_inside("".join(self._pieces))
 
     def feed(self, piece: str) -> str:
         """What of `piece`, and of what was held back, can be shown now."""
@@ -47,7 +50,7 @@ class StreamedText:
         if not self._shown and not self._held and self._may_open():
             return ""
         if holds_mark(self._fresh):
-            self._marked = True
+            self._marks += 1
             return self._read(whole=False)
         if self._held:
             self._fresh = self._fresh[-_LONGEST:]
@@ -61,9 +64,9 @@ class StreamedText:
             cut: whether the text was cut short; one that may have begun inside its thoughts and
                 holds no mark is nothing but thoughts then.
         """
-        if cut and self._inside and not self._marked:
+        if cut and self._inside and not self._marks:
             return ""
-        if self._marked or self._held:
+        if self._marks or self._held:
             return self._read(whole=True)
         return self._show(self._fresh)
 
@@ -79,21 +82,26 @@ class StreamedText:
         return ready
 
     def _show(self, ready: str) -> str:
-        shown = ready if self._shown else ready.lstrip()
-        self._shown += shown
-        return shown
+        ready = ready if self._shown else ready.lstrip()
+        if ready:
+            self._shown.append(ready)
+        return ready
 
     def _read(self, *, whole: bool) -> str:
         """Read all of the text again: a mark has come, or the end."""
+        if self._marks > _MOST_MARKS and not whole:
+            self._held, self._fresh = True, ""
+            return ""
         text = "".join(self._pieces)
         seen = visible(text)
         self._held = not seen.whole or "<|" in text
         if not seen.whole or (self._held and not whole):
             self._fresh = self._fresh[-_LONGEST:]
             return ""
-        if not seen.text.startswith(self._shown.rstrip()):
+        shown = "".join(self._shown)
+        if not seen.text.startswith(shown.rstrip()):
             # What was shown was a thought, as is known only now: the answer is yet to come.
-            self._shown = ""
-        shown = self._shown.rstrip()
-        self._fresh = seen.text[len(shown) :].removeprefix(self._shown[len(shown) :])
+            shown, self._shown = "", []
+        bare = shown.rstrip()
+        self._fresh = seen.text[len(bare) :].removeprefix(shown[len(bare) :])
         return self._show(self._fresh if whole else self._ready())

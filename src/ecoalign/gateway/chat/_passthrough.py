@@ -29,7 +29,12 @@ from ecoalign.gateway.chat._passed_answer import PassedAnswer, PassedStream
 from ecoalign.gateway.chat._passed_request import passed_messages
 from ecoalign.gateway.chat._protocol import Json
 from ecoalign.gateway.chat._request import passed_on
-from ecoalign.gateway.chat._response import EventStream, cancelled_on_disconnect, error_event
+from ecoalign.gateway.chat._response import (
+    ALIVE,
+    EventStream,
+    cancelled_on_disconnect,
+    error_event,
+)
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.models import (
     ChatRequest,
@@ -276,9 +281,9 @@ class Passthrough:
             if self.body.get(name) is not None:
                 sent = {**sent, name: self.body[name]}
         if read.stream:
-            options = read.stream_options
-            given = {} if options is None else options.model_dump(exclude_none=True)
-            sent = {**sent, "stream": True, **({"stream_options": given} if given else {})}
+            sent = {**sent, "stream": True}
+        if read.wants_usage:
+            sent = {**sent, "stream_options": {"include_usage": True}}
         self._own.add("model")
         return {"model": self.state.service.upstream_name, "messages": messages, **sent}
 
@@ -307,15 +312,21 @@ class Passthrough:
 
     async def _pieces(self, images: Sequence[ImageRef]) -> AsyncGenerator[bytes, None]:
         """The events as they come; an error after the first is one of them."""
-        begun = False
+        begun, quiet = False, self.state.config.keepalive
+        now = asyncio.get_running_loop().time
         try:
             async with self._paid(images) as budget:
                 self._ask_for_usage(budget)
+                last = now()
                 stream = PassedStream(self.answered, wants_usage=self.parameters.wants_usage)
                 async with aclosing(self._streamed()) as pieces:
                     async for piece in _until(pieces, budget.seconds):
-                        if shown := stream.feed(piece):
-                            begun = True
+                        shown = stream.feed(piece)
+                        if not shown and now() - last > quiet:
+                            # There is nothing to show of thoughts, but that they go on.
+                            shown = ALIVE
+                        if shown:
+                            begun, last = True, now()
                             yield shown
                 if shown := stream.end():
                     begun = True
@@ -366,9 +377,6 @@ class Passthrough:
         if "stream_options" in self._own and re.search("stream_options|include_usage", words):
             self._own.discard("stream_options")
             self.body.pop("stream_options")
-            if self.parameters.stream_options is not None:
-                given = self.parameters.stream_options.model_dump(exclude_unset=True)
-                self.body["stream_options"] = given
             self.forwarder.counts_streams = False
             return True
         for cap, other in (CAPS, CAPS[::-1]):
@@ -388,9 +396,7 @@ class Passthrough:
         if budget.want is None or self.parameters.wants_usage or not self.forwarder.counts_streams:
             return
         self._own.add("stream_options")
-        given = self.body.get("stream_options")
-        known = given if isinstance(given, dict) else {}
-        self.body["stream_options"] = {**known, "include_usage": True}
+        self.body["stream_options"] = {"include_usage": True}
 
     @asynccontextmanager
     async def _paid(self, images: Sequence[ImageRef]) -> AsyncGenerator[PassthroughBudget, None]:

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 DONE = b"data: [DONE]\n\n"
 
+ALIVE = b": ecoalign\n\n"
+"""A comment: nothing is to be told, and the stream goes on."""
+
 _PIECE = 64
 """Characters of a chunk, about; a piece ends at a blank where there is one."""
 
