@@ -233,7 +233,9 @@ def serve(
         method=method,
         names=tuple(name or ()),
         keys=keys,
-        anonymous=KeyPolicy(may_choose=MAY_CHOOSE if may_choose is None else choices(may_choose, "a request")),
+        anonymous=KeyPolicy(
+            may_choose=MAY_CHOOSE if may_choose is None else choices(may_choose, "a request")
+        ),
         open_to_all=open_,
         hosts=tuple(allow_host or ()),
         origins=tuple(allow_origin or ()),
