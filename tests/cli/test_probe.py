@@ -39,7 +39,7 @@ def test_what_is_found_is_shown_kept_and_used(tmp_path: Path) -> None:
         assert profile["fields"]["logprobs"] == {"value": 0, "origin": origin}
         assert profile["fields"]["boxes"] == {"value": "xyxy-1000", "origin": origin}
         assert profile["fields"]["family"] == {"value": "unknown", "origin": "default"}
-        plain = run(tmp_path, "doctor").stdout.decode()
+        plain = run(tmp_path, "doctor", "--all").stdout.decode()
         assert f"profile of openai:my-model: {profile['hash']}" in plain
         assert origin in plain
 

@@ -159,7 +159,7 @@ def test_interrupt_keeps_the_trace_and_says_what_was_spent(
             process.send_signal(sent)
             answer, said = process.communicate(timeout=60)
     assert (process.returncode, answer) == (code, b"")
-    assert b"spent before the run failed" in said
+    assert b"charged before the run failed" in said
     assert b"t.jsonl" in said
     assert b"Traceback" not in said
     last = read_trace(tmp_path / "t.jsonl")[-1]

@@ -111,8 +111,8 @@ def test_what_is_imported_is_declared() -> None:
         if module in NOT_INSTALLED:
             continue
         makers = {_canonical(one) for one in known.get(module, [module])}
-        # Only the gateway, the benchmarks and the batch may lean on an extra.
-        allowed = base | extras if rooms <= {"gateway", "bench", "batch"} else base
+        # Only the gateway, the benchmarks, the batch and the tables of both may lean on an extra.
+        allowed = base | extras if rooms <= {"gateway", "bench", "batch", "query"} else base
         if not makers & allowed:
             undeclared[module] = sorted(rooms)
     assert undeclared == {}

@@ -165,7 +165,10 @@ def test_the_playground_stands_beside_the_gateway_on_a_port_of_its_own(tmp_path:
         assert gateway != play.url
         # The gateway knows nothing of the page, with or without the token.
         for path in ("/", "/api/about"):
-            assert httpx2.get(gateway + path, headers=play.headers).status_code == 404
+            token = {"authorization": play.headers["Authorization"]}
+            assert httpx2.get(gateway + path, headers=token).status_code == 404
+            # From the page of another port it is a foreign page's request.
+            assert httpx2.get(gateway + path, headers=play.headers).status_code == 403
         assert httpx2.get(f"{gateway}/v1/models").status_code == 200
         about = httpx2.get(f"{play.url}/api/about", headers=play.headers).json()
         assert about["budget"]["most"] == 3000

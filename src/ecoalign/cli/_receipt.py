@@ -70,11 +70,11 @@ def receipt(result: Alignment) -> Iterator[str]:
 
 
 def _scores(result: Alignment) -> str:
+    if is_fixed(result):
+        return "scores: none, the refusal is a fixed text that no model wrote"
     if result.safety is None and result.utility is None:
         return "scores: none, this method does not score its answer"
     path = " > ".join("request" if t.kind is ThoughtKind.ROOT else t.kind for t in result.path)
-    if is_fixed(result):
-        return "scores: none, the refusal is a fixed text that no model wrote"
     numbers = (
         f"safety {number(result.safety)} (-1 to 1), utility {number(result.utility)} (0 is none)"
     )
