@@ -10,7 +10,7 @@ import openai
 import pytest
 from command import SIGNS, both, run
 from real_servers import SHORT, SHORT_CAPS, WAIT, RealServer, relayed
-from serving import Served, picture, serving
+from serving import ANY_METHOD, Served, picture, serving
 
 from ecoalign import Aligner, Settings
 from ecoalign.evaluators import SelfEvaluator
@@ -24,7 +24,7 @@ QUESTION = "What is the capital of France?"
 @pytest.fixture(scope="module")
 def gateway(llama: RealServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     where = ("--model", llama.model, "--base-url", llama.url)
-    with serving(tmp_path_factory.mktemp("real"), *where, *SHORT) as served:
+    with serving(tmp_path_factory.mktemp("real"), *where, *SHORT, *ANY_METHOD) as served:
         yield served
 
 
