@@ -63,4 +63,4 @@ def test_the_doctor_says_where_it_runs(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     done = run(tmp_path, "doctor", ECOALIGN_MODEL=f"hf:{tmp_path / 'gone'}")
     assert done.returncode == 2
-    assert b"the model in force cannot be used: hf:" in done.stdout
+    assert b"it cannot be used: hf:" in done.stdout
