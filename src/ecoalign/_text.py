@@ -45,3 +45,17 @@ def amount(
 def counted(number: int, one: str, several: str = "") -> str:
     """A number of things in words: "1 call", "2 calls"."""
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
+def pace(rate: float | None, left: float | None) -> list[str]:
+    """How fast work goes, in things a second, and the seconds to go, in words; what is None is left
+    out: ["2.5/s", "1:02:03 to go"]."""
+    words = []
+    if rate is not None:
+        words.append(f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min")
+    if left is not None:
+        minutes, second = divmod(round(left), 60)
+        hours, minute = divmod(minutes, 60)
+        clock = f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+        words.append(f"{clock} to go")
+    return words

@@ -143,6 +143,8 @@ async def test_after_so_many_rejections_no_other_is_tried(most: int) -> None:
         "refused",
     )
     assert f"{most} answers were judged unsafe" in result.hint
+    # Nobody scored the fixed text.
+    assert (result.safety, result.utility) == (None, None)
 
 
 # -- every route to an answer ----------------------------------------------------------------------

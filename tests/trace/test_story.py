@@ -92,6 +92,8 @@ async def test_it_agrees_with_the_run(preset: str) -> None:
         assert story.path == [f"t{thought.id}" for thought in last.path]
         assert story.gauges.tokens == last.spent["tokens"]["total"]
         assert story.gauges.calls == last.spent["calls"]
+        limit = story.run["budget"]["tokens"]
+        assert story.gauges.left == pytest.approx(1 - story.gauges.tokens / limit)
         stages = last.spent["by_stage"]
         assert {k: v["tokens"] for k, v in story.gauges.stages.items()} == {
             k: v["tokens"] for k, v in stages.items()

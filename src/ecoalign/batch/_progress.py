@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ecoalign._text import pace
 from ecoalign.budget import Budget
 from ecoalign.budget.pacing import Sum
 
@@ -74,14 +75,4 @@ class BatchProgress:
         for status, word in (("refused", "refused"), ("error", "failed")):
             if number := self.statuses[status]:
                 parts.append(f"{number:,} {word}")
-        if (rate := self.rate) is not None:
-            parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min")
-        if (left := self.seconds_left) is not None:
-            parts.append(f"{_time(left)} to go")
-        return ", ".join(parts)
-
-
-def _time(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+        return ", ".join([*parts, *pace(self.rate, self.seconds_left)])

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ecoalign._text import pace
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -79,17 +81,7 @@ class BenchProgress:
         for name in ("failed", "unusable", "cached"):
             if number := getattr(self, name):
                 parts.append(f"{number} {name}")
-        if (rate := self.rate) is not None:
-            parts.append(f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.1f}/min")
-        if (left := self.remaining) is not None:
-            parts.append(f"{_time(left)} to go")
-        return ", ".join(parts)
-
-
-def _time(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+        return ", ".join([*parts, *pace(self.rate, self.remaining)])
 
 
 class Bar:

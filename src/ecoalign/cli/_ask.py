@@ -13,7 +13,7 @@ import typer
 from typer import Argument, Option
 
 from ecoalign.cli._errors import REFUSED, report_interrupt
-from ecoalign.cli._options import STDIN, Json, Quiet, SettingsOptions, notice_of_toy
+from ecoalign.cli._options import STDIN, Json, Quiet, SettingsOptions, ShowProgress, notice_of_toy
 from ecoalign.cli._question import earlier_run, is_method, read_question
 from ecoalign.cli._signals import Ending, ended_by_signal
 from ecoalign.cli._text import amount, counted, print_json, say, tell
@@ -137,14 +137,7 @@ class AskOptions:
         Option("--fail-on-refusal", help="Exit with 5 if it refuses.", rich_help_panel=_OUTPUT),
     ] = False
     quiet: Quiet = False
-    progress: Annotated[
-        bool | None,
-        Option(
-            "--progress/--no-progress",
-            help="Show progress; by default only where standard error is a terminal.",
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = None
+    progress: ShowProgress = None
 
 
 def ask(options: AskOptions) -> None:

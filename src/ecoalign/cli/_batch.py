@@ -17,6 +17,7 @@ from ecoalign.cli._options import (
     Json,
     Quiet,
     SettingsOptions,
+    ShowProgress,
     notice_of_toy,
     split_pair,
 )
@@ -173,14 +174,7 @@ class BatchCommand:
     ] = 0.0
     as_json: Json = False
     quiet: Quiet = False
-    progress: Annotated[
-        bool | None,
-        Option(
-            "--progress/--no-progress",
-            help="Show progress; by default only where standard error is a terminal.",
-            rich_help_panel=_OUTPUT,
-        ),
-    ] = None
+    progress: ShowProgress = None
 
 
 def batch(options: BatchCommand) -> None:

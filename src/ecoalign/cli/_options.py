@@ -36,6 +36,15 @@ Json = Annotated[
     Option("--json", help="Print one JSON object and nothing else.", rich_help_panel=_OUTPUT),
 ]
 
+ShowProgress = Annotated[
+    bool | None,
+    Option(
+        "--progress/--no-progress",
+        help="Show progress; by default only where standard error is a terminal.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+
 Quiet = Annotated[
     bool,
     Option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ecoalign.budget import Budget, Ledger
 from ecoalign.errors import SettingsError
-from ecoalign.methods import Method, open_method
+from ecoalign.methods import Answerer, Method
 from ecoalign.models import ChatModel, SamplingParams, checked
 from ecoalign.models.openai import OpenAIModel
 from ecoalign.settings import Settings
@@ -23,10 +23,10 @@ class ChatService:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._answerer = Answerer(settings)
         self.settings = settings
-        self.model: ChatModel = settings.open_model()
-        self.prices = settings.price_book()
-        self._methods: dict[str, Method] = {}
+        self.model: ChatModel = self._answerer.model
+        self.prices = self._answerer.prices
 
     @property
     def upstream_name(self) -> str:
@@ -49,10 +49,8 @@ class ChatService:
                 raise SettingsError(f"the method {name!r} and the preset {preset!r} differ")
             chosen = own or preset
             name = f"{_ECOALIGN}:{chosen}" if chosen else _ECOALIGN
-        if name not in self._methods:
-            # There are as many names as methods and presets, so this does not grow for ever.
-            self._methods[name] = open_method(name, self.settings)
-        return self._methods[name]
+        # There are as many names as methods and presets, so what is kept does not grow for ever.
+        return self._answerer.method(name)
 
     def check(self, sampling: SamplingParams) -> None:
         """Refuse what the model surely cannot honour.
@@ -64,10 +62,8 @@ class ChatService:
 
     def ledger(self, budget: Budget) -> Ledger:
         """An account for one run."""
-        return Ledger(budget, self.prices)
+        return self._answerer.ledger(budget)
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for method in self._methods.values():
-            await method.aclose()
-        await self.model.aclose()
+        await self._answerer.aclose()

@@ -1,5 +1,5 @@
-"""One model, opened once, that answers by any method: what the command line, the playground and a
-batch run on."""
+"""One model, opened once, that answers by any method: what the command line, the playground, a
+batch and the gateway run on."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Answerer:
         self.settings = settings or Settings.load()
         self._given = model is not None
         self.model = model or self.settings.open_model()
-        self._prices = self.settings.price_book()
+        self.prices = self.settings.price_book()
         self._methods: dict[str, Method] = {}
 
     def method(self, name: str) -> Method:
@@ -53,6 +53,10 @@ class Answerer:
     def budget_for(self, query: Query) -> Budget:
         """What one answer may spend where nobody says; see `Aligner.budget_for`."""
         return Aligner(self.model, self.settings).budget_for(query)
+
+    def ledger(self, budget: Budget) -> Ledger:
+        """An account for one answer."""
+        return Ledger(budget, self.prices)
 
     async def answer(
         self,
@@ -82,7 +86,7 @@ class Answerer:
         if budget is not None and ledger is not None:
             raise ValueError("give a budget or a ledger, not both: a ledger has its own budget")
         chosen = self.method(method)
-        ledger = ledger or Ledger(budget or self.budget_for(query), self._prices)
+        ledger = ledger or self.ledger(budget or self.budget_for(query))
         return await chosen.answer(
             query, self.model, ledger, price_factor=price_factor, on_event=on_event
         )
