@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from types import ModuleType
 
 import pytest
@@ -17,6 +18,10 @@ a server over a socket."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # In the background of a shell without job control; what is started here would inherit it,
+        # and the tests of interrupts would wait for ever.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers",
         "slow: starts a process or a server (the command line, a database), or is marked for the "
