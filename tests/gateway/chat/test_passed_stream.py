@@ -9,6 +9,7 @@ from asgi_running import running
 from raw_upstream import Line, RawUpstream
 
 from ecoalign.gateway import GatewayConfig, create_app
+from ecoalign.gateway.keys import KeyPolicy
 from ecoalign.settings import Settings
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -32,7 +33,8 @@ async def test_who_waits_for_thoughts_is_told_that_they_go_on() -> None:
 
     async with RawUpstream(thinking) as upstream:
         settings = Settings.load(env={}, model="m", base_url=upstream.url)
-        app = create_app(GatewayConfig(settings=settings, keepalive=0.01))
+        anyone = KeyPolicy(may_choose=frozenset({"method", "base"}))
+        app = create_app(GatewayConfig(settings=settings, keepalive=0.01, anonymous=anyone))
         async with app.router.lifespan_context(app), running(app) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             body = json.dumps(
