@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -13,6 +14,7 @@ import typer
 from typer import Option
 
 from ecoalign.cli._errors import reported
+from ecoalign.cli._secrets import take_files
 from ecoalign.cli._text import say
 from ecoalign.errors import InputError
 
@@ -228,6 +230,7 @@ def command(
 
         def call(**values: Any) -> None:
             with reported(as_json=values.get("as_json", False), debug=values.pop("debug")):
+                take_files(os.environ)
                 function(**{one.name: _built(one.name, types[one.name], values) for one in own})
 
         # Terminals have widths of their own: only blank lines divide a text.

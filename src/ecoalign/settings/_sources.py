@@ -141,7 +141,7 @@ PREFIX = "ECOALIGN_"
 CONFIG = "config"
 """ECOALIGN_CONFIG names the file to read; it is no setting itself."""
 
-KEYS = "keys"
+KEYS = ("keys", "keys_file")
 """ECOALIGN_KEYS names the gateway's store of API keys; it is read there and is no setting."""
 
 FILE = "ecoalign.toml"
@@ -199,7 +199,7 @@ def from_environment(env: Mapping[str, str], known: Iterable[str]) -> Layer:
         if not variable.startswith(PREFIX) or not text.strip():
             continue
         name = variable.removeprefix(PREFIX).lower()
-        if variable == f"{PREFIX}{KEYS.upper()}":
+        if variable in {f"{PREFIX}{each.upper()}" for each in KEYS}:
             continue
         if name not in names or variable != variable.upper():
             known_variables = {f"{PREFIX}{each.upper()}" for each in names}
