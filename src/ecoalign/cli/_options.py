@@ -210,6 +210,14 @@ def _stdin() -> bytes:
     return sys.stdin.buffer.read(MAX_BYTES + 1)
 
 
+def _settle_home() -> None:
+    """Let an account that has no home, as in a container, be one whose folders are missing."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
+
+
 def command(
     app: typer.Typer, name: str, *, epilog: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -230,6 +238,7 @@ def command(
 
         def call(**values: Any) -> None:
             with reported(as_json=values.get("as_json", False), debug=values.pop("debug")):
+                _settle_home()
                 take_files(os.environ)
                 function(**{one.name: _built(one.name, types[one.name], values) for one in own})
 

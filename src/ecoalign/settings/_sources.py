@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -166,7 +167,9 @@ def from_files(explicit: Path | None, known: Iterable[str]) -> list[Layer]:
         return [_file(explicit.expanduser(), known)]
     from platformdirs import user_config_path
 
-    places = (user_config_path("ecoalign", appauthor=False) / FILE, Path(FILE))
+    places = [Path(FILE)]
+    with suppress(RuntimeError):  # an account without a home, as in a container
+        places.insert(0, user_config_path("ecoalign", appauthor=False) / FILE)
     return [_file(place, known) for place in places if place.is_file()]
 
 
