@@ -28,6 +28,7 @@ _MARK = re.compile(rb"\[soak ([a-z]+) ([a-z]+)\]")
 _KEY = re.compile(rb'\\"key\\": (\\"[^"\\]*\\"), \\"safety\\"')
 _STREAM = re.compile(rb'"stream": ?true')
 _COUNTS = re.compile(rb'"include_usage": ?true')
+_DATA = re.compile(rb"data:[^\"]*")
 _MOST_WORDS = 40
 
 
@@ -68,7 +69,8 @@ class Erratic(Upstream):
         account, deed = (found[1].decode(), found[2].decode()) if found else ("unmarked", "well")
         tally = self._tallies[account]
         tally.calls += 1
-        usage = _usage(24, 6 + tally.calls % 7)
+        # A prompt of a token for every four characters, and pictures for nothing.
+        usage = _usage(24 + len(_DATA.sub(b"", body)) // 4, 24 + tally.calls % 7)
         if deed == "slow":
             task = asyncio.get_running_loop().create_task(self._drip(tally, usage))
             self._tasks.add(task)
@@ -165,7 +167,11 @@ def _data(choices: list[dict[str, object]], usage: dict[str, int] | None) -> byt
         "model": "mock",
         "choices": choices,
     }
-    return b"data: " + json.dumps(chunk if usage is None else chunk | {"usage": usage}).encode() + b"\n\n"
+    return (
+        b"data: "
+        + json.dumps(chunk if usage is None else chunk | {"usage": usage}).encode()
+        + b"\n\n"
+    )
 
 
 def _chunk(body: bytes) -> bytes:
