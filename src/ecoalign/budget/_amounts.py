@@ -246,7 +246,7 @@ class Spending:
 
     @property
     def dearest(self) -> list[tuple[str, StageSpending]]:
-        """The stages, the one with the most tokens first: an order that no race of calls changes."""
+        """The stages, the one with the most tokens first: no race of calls changes the order."""
         return sorted(self.by_stage.items(), key=lambda row: (-row[1].tokens, row[0]))
 
     @classmethod
