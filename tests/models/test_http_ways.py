@@ -302,9 +302,7 @@ def test_the_password_of_a_proxy_is_not_shown(monkeypatch: pytest.MonkeyPatch) -
 async def test_own_certificates(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     responses = [answer(DONE)] * 2
     async with RawUpstream(repeating(*responses), server_context()) as upstream:
-        with pytest.raises(
-            ModelError, match="of 127.0.0.1 is not trusted"
-        ) as caught:
+        with pytest.raises(ModelError, match="is not trusted") as caught:
             await ask(upstream.url)
         assert (caught.value.fault, caught.value.billed) == ("down", False)
         monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))

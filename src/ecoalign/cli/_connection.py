@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Literal
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
 
 _PATIENCE = 10.0
 """Seconds that a server may take to answer; half of it to be reached."""
-
-_MOST_BYTES = 4 * 1024 * 1024
 
 _SHOWN = 8
 
@@ -31,33 +28,17 @@ async def ask_server(endpoint: Endpoint, model: str) -> tuple[State, str]:
         model: the model's name there.
     """
     from ecoalign.models import Failure
-    from ecoalign.models.http import URL, HttpClient, HttpError
+    from ecoalign.models.openai import listed
 
-    client = HttpClient(
-        endpoint.headers,
-        connections=1,
-        most=_MOST_BYTES,
-        tls=endpoint.tls,
-        proxy=endpoint.proxy,
-        keep=False,
-        connect=_PATIENCE / 2,
-    )
     begun = time.perf_counter()
-    try:
-        url = URL(f"{endpoint.base_url.rstrip('/')}/models")
-        deadline = asyncio.get_running_loop().time() + _PATIENCE
-        async with client.exchange("GET", url, deadline=deadline) as answer:
-            body = await answer.whole()
-    except HttpError as error:
-        met = Failure(error.cause, endpoint, error.why, error.seconds or _PATIENCE)
-        loading = "; or it is loading its model" if error.cause == "timeout" else ""
-        return "problem", f"{met.line}{loading}"
-    finally:
-        await client.aclose()
+    answer = await listed(endpoint, _PATIENCE)
     took = f"in {time.perf_counter() - begun:.2f} s"
+    if isinstance(answer, Failure):
+        loading = "; or it is loading its model" if answer.cause == "timeout" else ""
+        return "problem", f"{answer.line}{loading}"
     if answer.status != 200:
-        return _refused(endpoint, answer.status, body, took)
-    return _listed(endpoint, body, model, took)
+        return _refused(endpoint, answer.status, answer.body, took)
+    return _listed(endpoint, answer.body, model, took)
 
 
 def _refused(endpoint: Endpoint, status: int, body: bytes, took: str) -> tuple[State, str]:
