@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psycopg
 import pytest
 from command import run
 from hostile import Received
+from postgres_server import missing, private_server
 from served import well_behaved
 from serving import ANY_METHOD, WAIT, Served, asking, serving
 
@@ -249,7 +253,7 @@ def test_a_store_that_is_replaced_is_opened_again(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of another process are Linux's")
 def test_a_store_that_cannot_grow(tmp_path: Path) -> None:
-    with keyed(tmp_path) as (served, store, _):
+    with keyed(tmp_path) as (served, _, _):
         pid, size = served.process.pid, resource.RLIMIT_FSIZE
         _, most = resource.prlimit(pid, size)
         resource.prlimit(pid, size, (4096, most))
@@ -258,6 +262,64 @@ def test_a_store_that_cannot_grow(tmp_path: Path) -> None:
         no_secrets(why)
         resource.prlimit(pid, size, (resource.RLIM_INFINITY, most))
         becomes(served, 200)
+
+
+@contextmanager
+def disk(folder: Path) -> Iterator[Path]:
+    """A disk of half a megabyte of its own."""
+    folder.mkdir()
+    made = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(made, capture_output=True, check=False).returncode:
+        pytest.skip("disks are mounted by root only")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full_and_is_emptied(tmp_path: Path) -> None:
+    with disk(tmp_path / "disk") as folder, keyed(folder) as (served, _, secret):
+        ballast = folder / "ballast"
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        assert becomes(served, 503) == "the store of the keys is full"
+        refused = served.post(asking("hi"), secret)
+        assert refused.json()["error"]["code"] == "store_unavailable"
+        ballast.unlink()
+        becomes(served, 200)
+        assert served.post(asking("How do I open the gate?"), secret).status_code == 200
+
+
+def test_a_disk_that_is_read_only_and_is_made_writable(tmp_path: Path) -> None:
+    with disk(tmp_path / "disk") as folder:
+        store = folder / "keys.sqlite3"
+        run(tmp_path, "keys", "create", "t", "--keys", str(store))
+        again = ["mount", "-o", "remount,ro", str(folder)]
+        subprocess.run(again, check=True)
+        with serving(tmp_path, "--keys", str(store)) as served:
+            assert becomes(served, 503) == "the store of the keys is read-only"
+            subprocess.run([*again[:2], "remount,rw", str(folder)], check=True)
+            becomes(served, 200)
+
+
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+def test_a_database_that_is_read_only_or_not_there(tmp_path: Path) -> None:
+    with private_server() as url:
+
+        def do(statement: str) -> None:
+            with psycopg.connect(f"{url}/postgres", autocommit=True) as connection:
+                connection.execute(statement)
+
+        do("CREATE DATABASE keys")
+        with serving(tmp_path, "--keys", f"{url}/keys") as served:
+            becomes(served, 200)
+            do("ALTER SYSTEM SET default_transaction_read_only = on")
+            do("SELECT pg_reload_conf()")
+            assert becomes(served, 503) == "the store of the keys is read-only"
+            do("ALTER SYSTEM RESET default_transaction_read_only")
+            do("SELECT pg_reload_conf()")
+            becomes(served, 200)
 
 
 def test_a_folder_of_traces_that_is_gone_and_comes_back(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ looked at anew when it is asked about, at most every `AGAIN` seconds however oft
 
 An upstream is suspected before its first call, and after `SUSPECT` calls in a row that failed as if
 nobody were there. It is red only if it is not there: asked for the list of its models, which costs
-nothing, it gives no answer, or (after calls that failed) a 5xx, or refuses the key. So no client can make a replica red by what it asks, and an
-upstream that has come back is green at the next look.
+nothing, it gives no answer, or refuses the key, or (after calls that failed) says 5xx. So no client
+can make a replica red by what it asks, and an upstream that has come back is green at the next
+look.
 """
 
 from __future__ import annotations
