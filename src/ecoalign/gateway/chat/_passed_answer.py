@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ecoalign.errors import ModelError
+from ecoalign.gateway.chat._form import ChatForm, Form
 from ecoalign.gateway.chat._protocol import Json
-from ecoalign.gateway.chat._response import DONE, dumped
+from ecoalign.gateway.chat._response import dumped
 from ecoalign.models import (
     Completion,
     StreamedText,
@@ -39,12 +40,14 @@ class PassedAnswer:
         model: as the client asked for it.
         params: the client's own.
         thinks: whether the model may begin inside its thoughts.
+        form: in which the client reads it.
         id, created: of the completion.
     """
 
     model: str
     params: Mapping[str, object]
     thinks: bool = False
+    form: Form = field(default_factory=ChatForm)
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -78,7 +81,7 @@ class PassedAnswer:
         }
         usage = body.get("usage") if isinstance(body, dict) else None
         shown = {**self.envelope("chat.completion"), "choices": [choice], "usage": told(usage)}
-        return dumped(shown), usage
+        return dumped(self.form.whole(shown)), usage
 
     def read(self, body: object) -> Completion:
         """The completion in a body.
@@ -235,9 +238,10 @@ class PassedStream:
             made["arguments"] += said if isinstance(said, str) else dumped(said or {}).decode()
 
     def _text(self, delta: Json, logprobs: Mapping[str, Any] | None = None) -> bytes:
-        role = {} if self._begun else {"role": "assistant"}
+        if self._begun:
+            return self._chunk(delta, logprobs)
         self._begun = True
-        return self._chunk({**role, **delta}, logprobs)
+        return self._answer.form.begin() + self._chunk({"role": "assistant", **delta}, logprobs)
 
     def _chunk(
         self,
@@ -252,7 +256,7 @@ class PassedStream:
             "choices": [] if delta is None else [choice],
             **({"usage": usage} if self._wants_usage else {}),
         }
-        return b"data: " + dumped(chunk) + b"\n\n"
+        return self._answer.form.chunk(chunk)
 
     def _finish(self) -> bytes:
         """What is left of the text, the calls, the reason and the usage: read as a whole answer
@@ -284,7 +288,7 @@ class PassedStream:
         shown += self._chunk({}, finish=reply.finish_reason)
         if self._wants_usage:
             shown += self._chunk(None, usage=told(self.usage))
-        return shown + DONE
+        return shown + self._answer.form.end()
 
 
 def _end_of_event(text: bytes) -> int:

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -39,10 +39,6 @@ from ecoalign.trace.events import (
     ThoughtAdded,
 )
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-
 DONE = b"data: [DONE]\n\n"
 
 ALIVE = b": ecoalign\n\n"
@@ -55,11 +51,6 @@ _PIECE = 64
 def dumped(value: object) -> bytes:
     """JSON on one line, in UTF-8."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-
-
-def data(model: BaseModel) -> bytes:
-    """One server-sent event."""
-    return b"data: " + dumped(model.model_dump(exclude_unset=True)) + b"\n\n"
 
 
 def error_event(error: BaseException) -> bytes:
