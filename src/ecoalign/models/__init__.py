@@ -50,7 +50,16 @@ from ecoalign.models._reply import (
     spoken,
 )
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
-from ecoalign.models._speech import Ending, Visible, content_of, ending, visible
+from ecoalign.models._speech import (
+    ENDINGS,
+    THOUGHT_FIELDS,
+    Ending,
+    Visible,
+    both_ends,
+    content_of,
+    ending,
+    visible,
+)
 from ecoalign.models._streamed import StreamedText
 from ecoalign.models._tokens import (
     Segment,
@@ -63,9 +72,11 @@ from ecoalign.models._tokens import (
 
 __all__ = [
     "DEARER",
+    "ENDINGS",
     "OPENAI_URL",
     "OWN_REPLY",
     "PROVIDERS",
+    "THOUGHT_FIELDS",
     "USER_AGENT",
     "BoxConvention",
     "ChatModel",
@@ -93,6 +104,7 @@ __all__ = [
     "Visible",
     "attribute_error",
     "base_url_of_environment",
+    "both_ends",
     "bound",
     "check_domain",
     "check_family",

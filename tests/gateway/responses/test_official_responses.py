@@ -1,5 +1,5 @@
-"""Responses with the official client, unchanged, against a real gateway: aligned and passed on, whole
-and in a stream."""
+"""Responses with the official client, unchanged, against a real gateway: aligned and passed on,
+whole and in a stream."""
 
 from __future__ import annotations
 
@@ -303,7 +303,7 @@ def test_what_is_not_whole(
     )
     done: Any = made
     if stream:
-        events: Any = list(made)  # type: ignore[call-overload]
+        events: Any = list(made)
         done = events[-1].response
         assert events[-1].type == f"response.{done.status}"
     if method == "base":
@@ -328,7 +328,8 @@ Bad = Callable[[], dict[str, Any]]
         ({"truncation": "auto"}, "truncation", "unsupported_value"),
         ({"include": ["file_search_call.results"]}, "include", "unsupported_value"),
         ({"tools": [{"type": "web_search"}]}, "tools[0]", "unsupported_parameter"),
-        ({"tools": [{"type": "mcp", "server_url": "http://x"}]}, "tools[0]", "unsupported_parameter"),
+        ({"tools": [{"type": "mcp", "server_url": "http://x"}]},
+         "tools[0]", "unsupported_parameter"),
         ({"tool_choice": {"type": "function", "name": "look"}}, "tool_choice", None),
         ({"messages": []}, "messages", "unsupported_parameter"),
         ({"max_tokens": 5}, "max_tokens", "unsupported_parameter"),

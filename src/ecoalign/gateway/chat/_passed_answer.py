@@ -14,22 +14,23 @@ from typing import Any
 
 from ecoalign.errors import ModelError
 from ecoalign.gateway.chat._form import ChatForm, Form
+from ecoalign.gateway.chat._passed_calls import PassedCalls
 from ecoalign.gateway.chat._protocol import Json
 from ecoalign.gateway.chat._response import dumped
 from ecoalign.models import (
+    THOUGHT_FIELDS,
     Completion,
     StreamedText,
+    both_ends,
     content_of,
     reply_of,
     spelling,
     visible,
 )
-from ecoalign.models.openai import completion_of, usage_of
+from ecoalign.models.openai import completion_of, reported_usage, usage_of
 
 _LONGEST = 4 * 1024 * 1024
 """Bytes of one event; a longer one is no piece of an answer."""
-
-_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ class PassedAnswer:
             "logprobs": None if reply.logprobs is None else dict(reply.logprobs),
             "finish_reason": reply.finish_reason,
         }
-        usage = body.get("usage") if isinstance(body, dict) else None
+        # A text of no tokens is not believed: then nobody knows what it cost.
+        usage = None if done.usage is None else reported_usage(body)
         shown = {**self.envelope("chat.completion"), "choices": [choice], "usage": told(usage)}
         return dumped(self.form.whole(shown)), usage
 
@@ -143,8 +145,9 @@ class PassedStream:
         self._wants_usage = wants_usage
         self._gate = StreamedText(inside=answer.thinks)
         self._rest = b""
-        self._begun = self._over = False
-        self._message: Json = {"content": [], "refusal": [], "tool_calls": []}
+        self._begun = self._over = self._spoken = False
+        self._message: Json = {"content": [], "refusal": []}
+        self._calls = PassedCalls()
         self._choice: Json = {}
 
     def feed(self, piece: bytes) -> bytes:
@@ -182,8 +185,9 @@ class PassedStream:
             chunk = None
         if not isinstance(chunk, dict):
             raise bad_answer("an event that is no chunk of an answer", self.usage)
-        if chunk.get("usage") is not None:
-            self.usage = chunk["usage"]
+        reported = reported_usage(chunk)
+        if reported is not None and (self.usage is None or usage_of(reported, "") is not None):
+            self.usage = reported
         if chunk.get("error"):
             self._answer.read({"error": chunk["error"], "usage": self.usage})
         choices = chunk.get("choices")
@@ -192,16 +196,24 @@ class PassedStream:
 
     def _piece(self, choice: Json) -> bytes:
         """What a piece of the answer shows; the rest of it is kept for its end."""
-        delta = choice.get("delta") or choice.get("message")
+        delta = choice.get("delta") or (None if self._spoken else choice.get("message"))
         delta = delta if isinstance(delta, dict) else {}
+        ends = self._choice.get("finish_reason", "")
         self._choice |= {"index": 0} | {
             name: value
             for name, value in choice.items()
             if value and name not in {"delta", "message", "logprobs"}
         }
-        if any(delta.get(name) for name in _THOUGHTS):
+        if ends and isinstance(again := choice.get("finish_reason"), str) and again:
+            self._choice["finish_reason"] = both_ends(ends, again)
+        if any(delta.get(name) for name in THOUGHT_FIELDS):
             self._message["reasoning"] = True
-        self._collect(delta.get("tool_calls"))
+        try:
+            self._calls.add(delta.get("tool_calls"))
+        except ValueError as error:
+            raise bad_answer(str(error), self.usage) from None
+        self._calls.add_older(delta.get("function_call"))
+        self._spoken = self._spoken or bool(delta)
         shown = b""
         if content := content_of(delta.get("content")):
             self._message["content"].append(content)
@@ -218,24 +230,6 @@ class PassedStream:
         if isinstance(refusal, str) and refusal:
             self._message["refusal"].append(refusal)
         return shown
-
-    def _collect(self, calls: object) -> None:
-        """Add pieces of calls of tools to what came of them."""
-        known: list[Json] = self._message["tool_calls"]
-        for piece in calls if isinstance(calls, list) else ():
-            if not isinstance(piece, dict):
-                raise bad_answer("a tool call that is none", self.usage)
-            index, name = piece.get("index"), piece.get("id")
-            own = known[index] if isinstance(index, int) and 0 <= index < len(known) else None
-            if own is None or (name and own["id"] and name != own["id"]):
-                own = {"id": name, "function": {"name": "", "arguments": ""}}
-                known.append(own)
-            function = piece.get("function")
-            function, made = function if isinstance(function, dict) else {}, own["function"]
-            given, said = function.get("name"), function.get("arguments")
-            if isinstance(given, str) and given != made["name"]:
-                made["name"] += given
-            made["arguments"] += said if isinstance(said, str) else dumped(said or {}).decode()
 
     def _text(self, delta: Json, logprobs: Mapping[str, Any] | None = None) -> bytes:
         if self._begun:
@@ -270,10 +264,13 @@ class PassedStream:
             **self._message,
             "content": "".join(self._message["content"]),
             "refusal": "".join(self._message["refusal"]),
+            "tool_calls": self._calls.whole(),
         }
         done = self._answer.read(
             {"choices": [{**self._choice, "message": message}], "usage": self.usage}
         )
+        if done.usage is None:
+            self.usage = None
         self.began_inside = self._gate.began_inside
         shown = b""
         if done.finish_reason == "refusal":

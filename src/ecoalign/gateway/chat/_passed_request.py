@@ -18,12 +18,13 @@ from ecoalign.gateway.chat._protocol import (
 )
 from ecoalign.gateway.chat._request import check_count, images_of
 from ecoalign.gateway.chat._validation import checked, not_known
+from ecoalign.models import THOUGHT_FIELDS
 
 _KNOWN = frozenset({"role", "content", "name", "refusal", "tool_calls", "tool_call_id"})
 
 _SAID = frozenset(
-    {"annotations", "audio", "function_call", "index", "provider_specific_fields", "reasoning"}
-    | {"reasoning_content", "reasoning_details", "thinking_blocks"}
+    {"annotations", "audio", "function_call", "index", "provider_specific_fields"}
+    | {"thinking_blocks", *THOUGHT_FIELDS}
 )
 """What servers put into an answer, and clients send back with it: left out."""
 
