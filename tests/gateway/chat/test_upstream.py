@@ -421,10 +421,7 @@ def test_a_stream_of_a_server_that_cannot_count_it(
     told = gateway.post(_base(stream=True, stream_options={"include_usage": True}))
     assert told.status_code == 200, told.text
     *_, last = [line[6:] for line in told.text.splitlines() if line.startswith("data: {")]
-    assert json.loads(last) | {"id": "", "created": 0} == {
-        **json.loads(last),
-        **{"id": "", "created": 0, "choices": [], "usage": None},
-    }
+    assert (json.loads(last)["choices"], json.loads(last)["usage"]) == ([], None)
 
 
 def test_a_cap_of_the_gateways_own_has_the_name_that_the_server_knows(

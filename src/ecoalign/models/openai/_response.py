@@ -177,17 +177,18 @@ def completion_of(
         and ending(native) not in {"stop", "tool_calls"}
     ):
         # OpenRouter keeps the provider's own word beside its own, which may be "stop".
-        finish = native if ending(native) == "content_filter" else both_ends(native, finish)
+        withdrawn = ending(native) in {"content_filter", "refusal"}
+        finish = "content_filter" if withdrawn else both_ends(native, finish)
     text, refusal = content_of(message.get("content")), message.get("refusal")
     if not text and isinstance(refusal, str) and refusal:
         text, finish = refusal, "refusal"
-    elif ending(finish) in {"refusal", "content_filter"} or _withheld_by(choice):
+    elif ending(finish) == "refusal" or _withheld_by(choice):
         # Anthropic's word for an answer that a classifier stopped; Azure says so beside any word.
         finish = "content_filter"
     trouble = _said(choice["error"]) if choice.get("error") else ""
     if withheld(trouble):
         finish = "content_filter"
-    elif trouble or broke_off(finish):
+    elif trouble or (broke_off(finish) and ending(finish) == "unknown"):
         raise _bad(
             f"the server broke off amid its answer (finish reason {finish!r}): "
             f"{scrub(trouble, key) or 'it gave no reason'}",
