@@ -16,10 +16,11 @@ from ecoalign.errors import ModelError
 from ecoalign.gateway.chat._form import ChatForm, Form
 from ecoalign.gateway.chat._passed_calls import PassedCalls
 from ecoalign.gateway.chat._protocol import Json
-from ecoalign.gateway.chat._response import dumped
+from ecoalign.gateway.chat._response import begins_json, dumped
 from ecoalign.models import (
     THOUGHT_FIELDS,
     Completion,
+    Reply,
     StreamedText,
     both_ends,
     content_of,
@@ -27,7 +28,7 @@ from ecoalign.models import (
     spelling,
     visible,
 )
-from ecoalign.models.openai import completion_of, reported_usage, usage_of
+from ecoalign.models.openai import completion_of, reported_usage, usage_of, withheld_by
 
 _LONGEST = 4 * 1024 * 1024
 """Bytes of one event; a longer one is no piece of an answer."""
@@ -42,6 +43,7 @@ class PassedAnswer:
         params: the client's own.
         thinks: whether the model may begin inside its thoughts.
         form: in which the client reads it.
+        as_json: whether the client reads the content as JSON; then a refusal has its own field.
         id, created: of the completion.
     """
 
@@ -49,6 +51,7 @@ class PassedAnswer:
     params: Mapping[str, object]
     thinks: bool = False
     form: Form = field(default_factory=ChatForm)
+    as_json: bool = False
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -66,7 +69,7 @@ class PassedAnswer:
         text = visible(done.text).text
         reply = reply_of(done, text)
         content: str | None = text if text or not reply.tool_calls else None
-        refused = done.finish_reason == "refusal"
+        refused = done.finish_reason == "refusal" or self.refuses(text, reply)
         message: Json = {
             "role": "assistant",
             "content": None if refused else content,
@@ -84,6 +87,11 @@ class PassedAnswer:
         usage = None if done.usage is None else reported_usage(body)
         shown = {**self.envelope("chat.completion"), "choices": [choice], "usage": told(usage)}
         return dumped(self.form.whole(shown)), usage
+
+    def refuses(self, text: str, reply: Reply) -> bool:
+        """Whether an answer that should be JSON is none."""
+        whole = reply.finish_reason == "stop"
+        return self.as_json and whole and bool(text) and not begins_json(text)
 
     def read(self, body: object) -> Completion:
         """The completion in a body.
@@ -126,8 +134,9 @@ def bad_answer(message: str, usage: object = None) -> ModelError:
 class PassedStream:
     """Makes the chunks that a client is sent of those that a server sends.
 
-    The text is sent as it comes, once it is sure to be no thought. Calls of tools are sent at the
-    end, when they are whole.
+    The text is sent as it comes, once it is sure to be no thought, and to be JSON where that was
+    asked for: what has none of it is a refusal. Calls of tools are sent at the end, when they are
+    whole.
 
     Args:
         answer: how it is shown.
@@ -149,6 +158,7 @@ class PassedStream:
         self._message: Json = {"content": [], "refusal": []}
         self._calls = PassedCalls()
         self._choice: Json = {}
+        self._prose = ""
 
     def feed(self, piece: bytes) -> bytes:
         """The chunks that can be sent after `piece`.
@@ -199,11 +209,15 @@ class PassedStream:
         delta = choice.get("delta") or (None if self._spoken else choice.get("message"))
         delta = delta if isinstance(delta, dict) else {}
         ends = self._choice.get("finish_reason", "")
+        filters = self._choice.get("content_filter_results")
         self._choice |= {"index": 0} | {
             name: value
             for name, value in choice.items()
             if value and name not in {"delta", "message", "logprobs"}
         }
+        if withheld_by({"content_filter_results": filters}):
+            # What was withheld once is, whatever is said of the next piece.
+            self._choice["content_filter_results"] = filters
         if ends and isinstance(again := choice.get("finish_reason"), str) and again:
             self._choice["finish_reason"] = both_ends(ends, again)
         if any(delta.get(name) for name in THOUGHT_FIELDS):
@@ -217,7 +231,7 @@ class PassedStream:
         shown = b""
         if content := content_of(delta.get("content")):
             self._message["content"].append(content)
-            text = self._gate.feed(content)
+            text = self._held(self._gate.feed(content))
             raw = choice.get("logprobs")
             # Tokens go with the text that they spell; of what was held back there are none.
             spelled = (
@@ -230,6 +244,16 @@ class PassedStream:
         if isinstance(refusal, str) and refusal:
             self._message["refusal"].append(refusal)
         return shown
+
+    def _held(self, text: str) -> str:
+        """What of `text`, and of what came before it, can be shown: nothing before its JSON."""
+        if not self._answer.as_json or self._begun or not text:
+            return text
+        self._prose += text
+        if not begins_json(text):
+            return ""
+        text, self._prose = self._prose, ""
+        return text
 
     def _text(self, delta: Json, logprobs: Mapping[str, Any] | None = None) -> bytes:
         if self._begun:
@@ -273,11 +297,14 @@ class PassedStream:
             self.usage = None
         self.began_inside = self._gate.began_inside
         shown = b""
+        seen = visible(done.text).text
+        reply = reply_of(done, seen)
         if done.finish_reason == "refusal":
             shown += self._text({"refusal": done.text})
-        elif done.text and (rest := self._gate.end()):
+        elif not self._begun and self._answer.refuses(seen, reply):
+            shown += self._text({"refusal": seen})
+        elif done.text and (rest := self._prose + self._gate.end()):
             shown += self._text({"content": rest})
-        reply = reply_of(done, visible(done.text).text)
         for index, call in enumerate(reply.tool_calls):
             shown += self._text({"tool_calls": [{"index": index, **call.to_json()}]})
         if not self._begun:

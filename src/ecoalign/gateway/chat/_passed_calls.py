@@ -96,18 +96,17 @@ def _begins_another(call: _Call, given: str, name: str, words: str) -> bool:
     if not name:
         return False
     if given and call.id:
-        return given != call.id and (name != call.name or _is_whole(call))
+        none = not any(map(str.strip, call.arguments))
+        return given != call.id and (none or name != call.name or _is_whole(call))
     return words.lstrip().startswith("{") and _is_whole(call)
 
 
 def _is_whole(call: _Call) -> bool:
-    """Whether the arguments so far are JSON; none are, of a tool that takes none."""
+    """Whether the arguments so far are a JSON object."""
     call.checks += 1
     if call.checks > _MOST_CHECKS:
         return False
     words = "".join(call.arguments)
-    if not words.strip():
-        return True
     if not words.rstrip().endswith("}"):
         return False
     try:

@@ -278,7 +278,7 @@ class Passthrough:
         """What is sent: what was read of the request, and no more."""
         read = self.parameters
         sent = passed_on(read, self.body, self.state.config.passes)
-        self.answered = PassedAnswer(read.model, sent, self._thinks(), self.form)
+        self.answered = PassedAnswer(read.model, sent, self._thinks(), self.form, read.wants_json)
         for name in CAPS:
             if self.body.get(name) is not None:
                 sent = {**sent, name: self.body[name]}

@@ -10,6 +10,7 @@ from ecoalign.models.openai._response import (
     said,
     scrub,
     usage_of,
+    withheld_by,
 )
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "under",
     "unknown_name",
     "usage_of",
+    "withheld_by",
 ]

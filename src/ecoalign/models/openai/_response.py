@@ -161,7 +161,7 @@ def completion_of(
     choices = _items(_mapping(body).get("choices"))
     if not choices:
         words = _said(_error_of(body))
-        if withheld(words) or _withheld_by(body):
+        if withheld(words) or withheld_by(body):
             raise filtered(f"the content filter refused the request: {scrub(words, key)}", used)
         if _mapping(body).get("error"):
             raise _bad(f"the server answered with an error: {scrub(words, key)}", used)
@@ -182,7 +182,7 @@ def completion_of(
     text, refusal = content_of(message.get("content")), message.get("refusal")
     if not text and isinstance(refusal, str) and refusal:
         text, finish = refusal, "refusal"
-    elif ending(finish) == "refusal" or _withheld_by(choice):
+    elif ending(finish) == "refusal" or withheld_by(choice):
         # Anthropic's word for an answer that a classifier stopped; Azure says so beside any word.
         finish = "content_filter"
     trouble = _said(choice["error"]) if choice.get("error") else ""
@@ -273,7 +273,7 @@ def filtered(message: str, usage: Usage | None) -> ModelError:
     return ModelError(message, fault="filtered", billed=usage is not None, usage=usage)
 
 
-def _withheld_by(value: object) -> bool:
+def withheld_by(value: object) -> bool:
     """Whether a body or a choice says in fields of its own that a filter took the answer.
 
     Those of Azure (`content_filter_results`), Gemini (`promptFeedback`) and MiniMax.
