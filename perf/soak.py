@@ -167,16 +167,17 @@ def tree(pid: int) -> Tree:
 
 
 def workers(pid: int) -> list[int]:
-    """The leaves below a process: those that decode, where there are any."""
+    """The leaves below a process that are alive: those that decode, where there are any."""
     below = [one for one in descendants(pid) if one != pid]
-    return [one for one in below if len(list(descendants(one))) == 1 and not _is_tracker(one)]
+    return [one for one in below if len(list(descendants(one))) == 1 and _works(one)]
 
 
-def _is_tracker(pid: int) -> bool:
+def _works(pid: int) -> bool:
     try:
-        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return True
+        return False
+    return bool(command) and b"resource_tracker" not in command
 
 
 class Campaign:
