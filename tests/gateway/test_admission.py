@@ -161,6 +161,24 @@ async def test_a_slot_handed_to_someone_who_is_cancelled_goes_to_the_next() -> N
     assert (admission.running, admission.waiting) == (0, 0)
 
 
+async def test_who_is_cancelled_at_the_moment_of_its_turn_loses_no_slot() -> None:
+    """A client leaves, and before its task has run again a slot becomes free, or it is sent away."""
+    admission = Admission(1, 2)
+    clients = Clients(admission)
+    async with admission.slot():
+        await clients.come("b")
+        await clients.come("c")
+        clients.tasks["b"].cancel()
+    await settled()
+    assert clients.inside == ["c"]
+    await clients.come("d")
+    clients.tasks["d"].cancel()
+    assert not await admission.drain(0)
+    assert clients.tasks["d"].cancelled()
+    await clients.leave("c")
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
 async def test_a_failure_inside_gives_the_slot_back() -> None:
     admission = Admission(1, 0)
     with pytest.raises(RuntimeError, match="inside"):
@@ -224,6 +242,8 @@ def test_whatever_happens_the_limits_hold_and_no_slot_is_lost(
                 clients.go[alive[pick % len(alive)]].set()
             elif alive:
                 clients.tasks[alive[pick % len(alive)]].cancel()
+            if pick % 2:
+                continue  # and the next thing happens before anybody has noticed
             await settled()
             assert admission.running <= limit
             assert admission.waiting <= queue

@@ -141,12 +141,13 @@ class Admission:
         self._queues.setdefault(key, deque()).append(ticket)
         self._waiting += 1
         try:
-            await ticket.turn
+            # A turn that was cancelled itself could be given no slot before this is noticed here.
+            await asyncio.shield(ticket.turn)
         except asyncio.CancelledError:
             if ticket.waits:
                 self._withdraw(key, ticket)
-            elif not ticket.turn.cancelled() and ticket.turn.exception() is None:
-                # The slot was handed over just before the cancellation came.
+            elif ticket.turn.exception() is None:
+                # The slot was handed over at the moment of the cancellation.
                 self._release(key)
             raise
 
