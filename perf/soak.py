@@ -20,6 +20,7 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -218,6 +219,7 @@ class Campaign:
                 if say:
                     print(self.found.line(), file=sys.stderr, flush=True)
             self._check_idle(server)
+            self.found.faults += _errors(server)
         finally:
             self._stop.set()
             looking.join()
@@ -357,6 +359,15 @@ class Campaign:
             self.found.faults.append(
                 f"account {name}: {account['tokens']} tokens, not {served} to {most}"
             )
+
+
+def _errors(server: Running) -> list[str]:
+    """What the gateway has logged as an error: nothing that a client or an upstream does is one."""
+    try:
+        lines = Path(f"/proc/{server.process.pid}/fd/2").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [f"logged: {one[:1000]}" for one in lines if re.match(r"\S+ +(ERROR|CRITICAL) ", one)]
 
 
 async def _account(store: KeyStore, name: str) -> dict[str, int]:

@@ -162,7 +162,7 @@ async def test_a_slot_handed_to_someone_who_is_cancelled_goes_to_the_next() -> N
 
 
 async def test_who_is_cancelled_at_the_moment_of_its_turn_loses_no_slot() -> None:
-    """A client leaves, and before its task has run again a slot becomes free, or it is sent away."""
+    """It leaves, and before its task has run again a slot becomes free, or all are sent away."""
     admission = Admission(1, 2)
     clients = Clients(admission)
     async with admission.slot():
