@@ -459,6 +459,8 @@ def main() -> int:
     given = parser.parse_args()
     if not 0.5 <= given.minutes <= 10_080:
         parser.error("minutes go from 0.5 to 10080, a week")
+    # Whoever ends it ends all that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     seconds = 60.0 * given.minutes
     every = given.every or min(30.0, seconds / 9)
     with tempfile.TemporaryDirectory() as folder:
