@@ -6,7 +6,7 @@ import re
 
 from ecoalign.models._speech import begins_inside, holds_mark, visible
 
-_PARTIAL = re.compile(r"(?:<[^<>\n]{0,90}|\[/?[A-Z]{0,5}|\[unused\d{0,2}|◁/?[a-z]{0,5})\Z")
+_PARTIAL = re.compile(r"(?:<[^<>\n]{0,90}|[\[◁]/?\w{0,10})\Z")
 """The end of a text that may be the beginning of a mark."""
 
 _OPENINGS = ("Here's my thought process:", "Here is my thought process:", "analysis", "assistant")
