@@ -301,7 +301,9 @@ def _add_routes(app: FastAPI, chat: Endpoint, responses: Endpoint, *, with_metri
 
     @app.get("/readyz", responses=_OPEN, operation_id="ready", summary="Readiness")
     async def readyz() -> Status:
-        """Answers with 503 while the server shuts down or the store of the keys does not answer."""
+        """Answers with 503, and why, while no request could be served: the server shuts down; the
+        store of the keys is gone, full or read-only; the model's or the evaluator's upstream is not
+        there; traces cannot be written. Looked at anew for each call, at most every two seconds."""
         reason = await state_of(app).ready()
         if reason is not None:
             raise ApiError(503, reason, SERVER, code="not_ready", retry_after=1)
@@ -309,6 +311,7 @@ def _add_routes(app: FastAPI, chat: Endpoint, responses: Endpoint, *, with_metri
 
     async def metrics() -> Response:
         """Counters, histograms and gauges in the text format of Prometheus."""
+        await state_of(app).ready()
         body, kind = await asyncio.to_thread(state_of(app).metrics.render)
         return Response(body, media_type=kind)
 
@@ -325,7 +328,7 @@ def _add_routes(app: FastAPI, chat: Endpoint, responses: Endpoint, *, with_metri
 async def _refused(request: Request, error: Exception) -> Response:
     """The response to a request that failed, and a note of it in its record."""
     failure = of_error(error)
-    record_of(request.scope).failed(failure.code or "error")
+    record_of(request.scope).failed(failure.code or "error", failure.told)
     return Response(failure.body(), failure.status, dict(failure.headers()), _JSON)
 
 

@@ -17,6 +17,7 @@ from ecoalign.models._base import (
     Usage,
     request_key,
 )
+from ecoalign.models._causes import LASTING, NOBODY, Failure, cause_of_answer
 from ecoalign.models._domain import check_domain, check_judge
 from ecoalign.models._endpoint import (
     OPENAI_URL,
@@ -73,6 +74,8 @@ from ecoalign.models._tokens import (
 __all__ = [
     "DEARER",
     "ENDINGS",
+    "LASTING",
+    "NOBODY",
     "OPENAI_URL",
     "OWN_REPLY",
     "PROVIDERS",
@@ -85,6 +88,7 @@ __all__ = [
     "CountsLines",
     "Ending",
     "Endpoint",
+    "Failure",
     "FinishReason",
     "ImagePart",
     "KnownTokens",
@@ -106,6 +110,7 @@ __all__ = [
     "base_url_of_environment",
     "both_ends",
     "bound",
+    "cause_of_answer",
     "check_domain",
     "check_family",
     "check_judge",

@@ -210,6 +210,7 @@ class _Run:
 
     def _on_event(self, event: Event) -> None:
         self.record.on_event(event)
+        self.state.readiness.on_event(event)
         self.progress.on_event(event)
 
     def _spent(self) -> Spending:
@@ -280,7 +281,7 @@ class _Run:
         try:
             result = await answer
         except ApiError as error:
-            self.record.failed(error.code or "error")
+            self.record.failed(error.code or "error", error.told)
             raise
         self.record.span.about(safety=result.safety)
         self.record.span.answered(result.content or "", result.finish_reason)

@@ -297,7 +297,7 @@ class Passthrough:
                 answer = await self._posted()
             shown, usage = self.answered.whole(answer.body)
             budget.settle(usage)
-        self.record.answered("", refused=False)
+        self._passed()
         return shown
 
     async def _stream(self, request: Request, images: Sequence[ImageRef]) -> Response:
@@ -333,11 +333,11 @@ class Passthrough:
                     yield shown
                 budget.settle(stream.usage)
                 self.forwarder.begins_inside = self.forwarder.begins_inside or stream.began_inside
-            self.record.answered("", refused=False)
+            self._passed()
         except ApiError as error:
             if not begun:
                 raise
-            self.record.failed(error.code or "error")
+            self.record.failed(error.code or "error", error.told)
             yield self.form.error(error)
 
     async def _posted(self) -> Forwarded:
@@ -429,6 +429,7 @@ class Passthrough:
                 finally:
                     self._charge(budget.charged)
             except EcoAlignError as error:
+                state.readiness.passed(state.service.model, error)
                 raise of_error(error) from error
             except TimeoutError:
                 raise ApiError(
@@ -438,6 +439,11 @@ class Passthrough:
                     code="budget_time",
                     retry=False,
                 ) from None
+
+    def _passed(self) -> None:
+        """The request was answered."""
+        self.record.answered("", refused=False)
+        self.state.readiness.passed(self.state.service.model, None)
 
     def _cap(self, budget: PassthroughBudget) -> None:
         """Put a cap on the answer, under the name that the client used, if it did."""

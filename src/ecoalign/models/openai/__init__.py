@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ecoalign.models.openai._listed import Listed, listed
 from ecoalign.models.openai._model import HOSTED_TIMEOUT, LOCAL_TIMEOUT, OpenAIModel
 from ecoalign.models.openai._request import under, unknown_name
 from ecoalign.models.openai._response import (
@@ -16,8 +17,10 @@ from ecoalign.models.openai._response import (
 __all__ = [
     "HOSTED_TIMEOUT",
     "LOCAL_TIMEOUT",
+    "Listed",
     "OpenAIModel",
     "completion_of",
+    "listed",
     "reported_usage",
     "said",
     "scrub",
