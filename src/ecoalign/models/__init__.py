@@ -51,7 +51,16 @@ from ecoalign.models._reply import (
     spoken,
 )
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
-from ecoalign.models._speech import Ending, Visible, content_of, ending, visible
+from ecoalign.models._speech import (
+    ENDINGS,
+    THOUGHT_FIELDS,
+    Ending,
+    Visible,
+    both_ends,
+    content_of,
+    ending,
+    visible,
+)
 from ecoalign.models._streamed import StreamedText
 from ecoalign.models._tokens import (
     Segment,
@@ -64,11 +73,13 @@ from ecoalign.models._tokens import (
 
 __all__ = [
     "DEARER",
+    "ENDINGS",
     "LASTING",
     "NOBODY",
     "OPENAI_URL",
     "OWN_REPLY",
     "PROVIDERS",
+    "THOUGHT_FIELDS",
     "USER_AGENT",
     "BoxConvention",
     "ChatModel",
@@ -97,6 +108,7 @@ __all__ = [
     "Visible",
     "attribute_error",
     "base_url_of_environment",
+    "both_ends",
     "bound",
     "cause_of_answer",
     "check_domain",

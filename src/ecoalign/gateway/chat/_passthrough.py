@@ -24,6 +24,7 @@ from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
 from ecoalign.gateway._images import ImageRef
 from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway.chat._form import Form
 from ecoalign.gateway.chat._parameters import CAPS, ChatParameters
 from ecoalign.gateway.chat._passed_answer import PassedAnswer, PassedStream
 from ecoalign.gateway.chat._passed_request import passed_messages
@@ -33,7 +34,6 @@ from ecoalign.gateway.chat._response import (
     ALIVE,
     EventStream,
     cancelled_on_disconnect,
-    error_event,
 )
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.models import (
@@ -237,6 +237,7 @@ class Passthrough:
         state, client, parameters, record: of the request.
         body: of the request; then what is sent, which is changed on the way.
         forwarder: of the server.
+        form: in which the client reads the answer.
         answered: how the answer is shown.
     """
 
@@ -246,6 +247,7 @@ class Passthrough:
     body: dict[str, object]
     record: RequestRecord
     forwarder: Forwarder
+    form: Form
     answered: PassedAnswer = field(init=False)
     _own: set[str] = field(default_factory=set)
     """Parameters in `body` that the client did not set."""
@@ -276,14 +278,12 @@ class Passthrough:
         """What is sent: what was read of the request, and no more."""
         read = self.parameters
         sent = passed_on(read, self.body, self.state.config.passes)
-        self.answered = PassedAnswer(read.model, sent, self._thinks())
+        self.answered = PassedAnswer(read.model, sent, self._thinks(), self.form, read.wants_json)
         for name in CAPS:
             if self.body.get(name) is not None:
                 sent = {**sent, name: self.body[name]}
         if read.stream:
             sent = {**sent, "stream": True}
-        if read.wants_usage:
-            sent = {**sent, "stream_options": {"include_usage": True}}
         self._own.add("model")
         return {"model": self.state.service.upstream_name, "messages": messages, **sent}
 
@@ -338,7 +338,7 @@ class Passthrough:
             if not begun:
                 raise
             self.record.failed(error.code or "error", error.told)
-            yield error_event(error)
+            yield self.form.error(error)
 
     async def _posted(self) -> Forwarded:
         """The answer; parameters of our own that the server rejects are given up first."""
@@ -389,11 +389,13 @@ class Passthrough:
         return False
 
     def _ask_for_usage(self, budget: PassthroughBudget) -> None:
-        """Ask for the usage where it is paid for.
+        """Ask for the usage where it is paid for, or wanted.
 
-        A server that does not know how to count a stream is not asked: the bound is charged.
+        A server that does not know how to count a stream is not asked: the bound is charged, and
+        the client is told of no usage.
         """
-        if budget.want is None or self.parameters.wants_usage or not self.forwarder.counts_streams:
+        wanted = budget.want is not None or self.parameters.wants_usage
+        if not wanted or not self.forwarder.counts_streams:
             return
         self._own.add("stream_options")
         self.body["stream_options"] = {"include_usage": True}
