@@ -133,9 +133,10 @@ class Ledger:
     Args:
         budget: B, hard in each of its units.
         price: dollars of a call; see `Pricing`. Needed for a budget in dollars.
-        clock: seconds, never running backwards. The run's time starts here.
+        clock: seconds, never running backwards.
         on_change: told of every reservation when it is made, before its call, and when it is
             closed; what it raises keeps the call from being made.
+        started: the clock's time at which the run's time began; now if None.
 
     Raises:
         InputError: the budget bounds nothing.
@@ -148,6 +149,7 @@ class Ledger:
         clock: Callable[[], float] = time.monotonic,
         *,
         on_change: Callable[[Reservation], object] | None = None,
+        started: float | None = None,
     ) -> None:
         if budget.is_empty:
             raise InputError('the budget bounds nothing: give tokens, dollars or seconds ("8000")')
@@ -155,7 +157,7 @@ class Ledger:
         self._price = price
         self._clock = clock
         self._on_change = on_change
-        self._start = clock()
+        self._start = clock() if started is None else started
         self._lock = threading.Lock()
         self._hard = Cost(budget.tokens or 0, Money.down(budget.usd or 0.0).units)
         self._hard_seconds = math.inf if budget.seconds is None else budget.seconds

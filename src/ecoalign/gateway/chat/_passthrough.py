@@ -11,7 +11,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, field
 
 from pydantic_core import to_json
@@ -20,6 +25,7 @@ from starlette.responses import Response
 
 from ecoalign.budget import Budget, Ledger, Reservation, Spending, least_of
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelError
+from ecoalign.gateway._deadline import GRACE, Deadline
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
 from ecoalign.gateway._images import ImageRef
@@ -94,7 +100,7 @@ class PassthroughBudget:
                 for hidden reasoning leaves no room for an answer.
         """
         policy, passes = client.policy, state.config.passes
-        budget, cap = _budget(state, client, parameters, len(images)), parameters.cap
+        budget, cap = budget_of(state, client, parameters, len(images)), parameters.cap
         windows = policy.window_tokens is not None or policy.window_usd is not None
         thinking = Thinking.of({name: v for name, v in body.items() if name not in passes})
         if budget is None and not (windows and client.key is not None):
@@ -113,16 +119,16 @@ class PassthroughBudget:
         same = most == cap and thinking is None
         return cls(state, thinking, want, bound, None if same else most)
 
-    @property
-    def seconds(self) -> float | None:
-        """How long the call may take; None for as long as any."""
-        return None if self.want is None else self.want.seconds
-
     @contextmanager
-    def reserved(self, budget: Budget) -> Iterator[None]:
-        """Reserve the bound for the length of the call; an unknown cost is charged in full."""
+    def reserved(self, budget: Budget, arrived: float) -> Iterator[None]:
+        """Reserve the bound for the length of the call; an unknown cost is charged in full.
+
+        Args:
+            budget: as granted.
+            arrived: when the request did, as of `time.monotonic`.
+        """
         service = self.state.service
-        self._ledger = service.ledger(budget)
+        self._ledger = service.ledger(budget, arrived)
         with self._ledger.reserve(_STAGE, self.bound, service.model.name) as reservation:
             self._reservation = reservation
             try:
@@ -155,7 +161,7 @@ class PassthroughBudget:
         return Spending() if self._ledger is None else self._ledger.spent
 
 
-def _budget(
+def budget_of(
     state: AppState, client: Client, parameters: ChatParameters, images: int
 ) -> Budget | None:
     """The budget that the request, its key or the server sets, if any does."""
@@ -247,6 +253,10 @@ class Passthrough:
     record: RequestRecord
     forwarder: Forwarder
     answered: PassedAnswer = field(init=False)
+    deadline: Deadline = field(init=False)
+    _doing: str = "its images"
+    _asked: bool = False
+    """Whether the upstream was."""
     _own: set[str] = field(default_factory=set)
     """Parameters in `body` that the client did not set."""
 
@@ -261,16 +271,22 @@ class Passthrough:
             self.body.get("messages"), max_images=self.state.config.max_images
         )
         self.body = self._request(messages)
-        with self.state.images.open() as loaded:
-            for index, image in enumerate(images):
-                if image.url[:5].lower() != "data:":
-                    uri = await loaded.data_uri(image)
-                    _replace(self.body, image.param, uri)
-                    images[index] = ImageRef(uri, image.param)
-        if self.parameters.stream:
-            return await self._stream(request, images)
-        async with cancelled_on_disconnect(request.receive):
+        budget = budget_of(self.state, self.client, self.parameters, len(images))
+        self.deadline = Deadline(self.record.arrived, None if budget is None else budget.seconds)
+        async with self._in_time(), cancelled_on_disconnect(request.receive):
+            with self.state.images.open() as loaded:
+                for index, image in enumerate(images):
+                    if image.url[:5].lower() != "data:":
+                        uri = await loaded.data_uri(image)
+                        _replace(self.body, image.param, uri)
+                        images[index] = ImageRef(uri, image.param)
+            if self.parameters.stream:
+                return await self._stream(images)
             return Response(await self._post(images), media_type="application/json")
+
+    def _in_time(self) -> AbstractAsyncContextManager[None]:
+        """A block that ends with the request's time."""
+        return self.deadline.limit(lambda: self._doing, spent=lambda: self._asked)
 
     def _request(self, messages: list[Json]) -> dict[str, object]:
         """What is sent: what was read of the request, and no more."""
@@ -293,22 +309,22 @@ class Passthrough:
 
     async def _post(self, images: Sequence[ImageRef]) -> bytes:
         async with self._paid(images) as budget:
-            async with asyncio.timeout(budget.seconds):
-                answer = await self._posted()
+            answer = await self._posted()
             shown, usage = self.answered.whole(answer.body)
             budget.settle(usage)
         self.record.answered("", refused=False)
         return shown
 
-    async def _stream(self, request: Request, images: Sequence[ImageRef]) -> Response:
+    async def _stream(self, images: Sequence[ImageRef]) -> Response:
         pieces = self._pieces(images)
-        async with cancelled_on_disconnect(request.receive):
-            first = await anext(pieces, None)
+        first = await anext(pieces, None)
         if first is None:
             raise ApiError(
                 502, "the model's upstream sent an empty stream", SERVER, code="model_bad_response"
             )
-        return EventStream(_after(first, pieces))
+        left = self.deadline.left
+        # Also where the client reads nothing of it.
+        return EventStream(_after(first, pieces), limit=None if left is None else left + GRACE)
 
     async def _pieces(self, images: Sequence[ImageRef]) -> AsyncGenerator[bytes, None]:
         """The events as they come; an error after the first is one of them."""
@@ -320,7 +336,7 @@ class Passthrough:
                 last = now()
                 stream = PassedStream(self.answered, wants_usage=self.parameters.wants_usage)
                 async with aclosing(self._streamed()) as pieces:
-                    async for piece in _until(pieces, budget.seconds):
+                    async for piece in self._until_over(pieces):
                         shown = stream.feed(piece)
                         if not shown and now() - last > quiet:
                             # There is nothing to show of thoughts, but that they go on.
@@ -339,6 +355,17 @@ class Passthrough:
                 raise
             self.record.failed(error.code or "error")
             yield error_event(error)
+
+    async def _until_over(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """The pieces that come within the request's time."""
+        while True:
+            try:
+                # One piece at a time: a timeout belongs to a task, and the reader may change.
+                async with self._in_time():
+                    piece = await anext(pieces)
+            except StopAsyncIteration:
+                return
+            yield piece
 
     async def _posted(self) -> Forwarded:
         """The answer; parameters of our own that the server rejects are given up first."""
@@ -406,6 +433,7 @@ class Passthrough:
             ApiError: there is no place or no budget, or the call failed.
         """
         state, client = self.state, self.client
+        self._doing = "its turn"
         async with state.admitted(client):
             try:
                 budget = await PassthroughBudget.of(
@@ -414,11 +442,16 @@ class Passthrough:
                 try:
                     if budget.want is None:
                         self._cap(budget)
+                        self._doing, self._asked = "its answer", True
                         yield budget
                         return
-                    async with state.granted(client, budget.want, budget.spent) as allowance:
-                        with budget.reserved(allowance.budget):
+                    self._doing = "its share of the key's budget"
+                    async with state.granted(
+                        client, budget.want, budget.spent, self.deadline
+                    ) as allowance:
+                        with budget.reserved(allowance.budget, self.record.arrived):
                             self._cap(budget)
+                            self._doing, self._asked = "its answer", True
                             try:
                                 yield budget
                             except ModelError as error:
@@ -428,14 +461,6 @@ class Passthrough:
                     self._charge(budget.charged)
             except EcoAlignError as error:
                 raise of_error(error) from error
-            except TimeoutError:
-                raise ApiError(
-                    504,
-                    "the budget's time ran out before the model's upstream had answered",
-                    SERVER,
-                    code="budget_time",
-                    retry=False,
-                ) from None
 
     def _cap(self, budget: PassthroughBudget) -> None:
         """Put a cap on the answer, under the name that the client used, if it did."""
@@ -459,21 +484,6 @@ async def _after(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenera
         yield first
         async for piece in rest:
             yield piece
-
-
-async def _until(
-    pieces: AsyncGenerator[bytes, None], seconds: float | None
-) -> AsyncGenerator[bytes, None]:
-    """The pieces of the next `seconds`; then a TimeoutError."""
-    end = None if seconds is None else asyncio.get_running_loop().time() + seconds
-    while True:
-        try:
-            # One piece at a time: a timeout belongs to a task, and the reader may change.
-            async with asyncio.timeout_at(end):
-                piece = await anext(pieces)
-        except StopAsyncIteration:
-            return
-        yield piece
 
 
 def _replace(body: dict[str, object], param: str, uri: str) -> None:

@@ -51,6 +51,7 @@ class RequestRecord:
         stop_reason, refused, cause: how it ended; see `answered`.
         tokens: tokens charged, by stage.
         usd: dollars charged; None where any price is unknown.
+        arrived: when its head was read, as of `time.monotonic`.
     """
 
     id: str
@@ -65,6 +66,7 @@ class RequestRecord:
     tokens: dict[str, int] = field(default_factory=dict)
     usd: float | None = 0.0
     error: str = ""
+    arrived: float = field(default_factory=time.monotonic)
     _failure: str = ""
     _began: int = 0
 
