@@ -176,15 +176,10 @@ class Desk:
     async def end(self, grant: Grant, cost: Sum, outcome: Outcome | None) -> None:
         """Settle an attempt; on disk when this returns. None: the item is to be asked again."""
         account = self._account
-        # The ledger of an item stops at its grant; more is no more than a server's claim.
-        charged = Sum(
-            cost.tokens if account.tokens is None else min(cost.tokens, grant.held.tokens),
-            cost.nano if account.nano is None else min(cost.nano, grant.held.nano),
-        )
         self._waiting += outcome is None
         self._account = replace(
             account,
-            spent=account.spent + charged,
+            spent=account.spent + cost,
             held=account.held - grant.held,
             open=account.open - 1,
         )
@@ -192,14 +187,14 @@ class Desk:
         if (account.tokens, account.nano) != (None, None):
             took = self._clock() - grant.at
             rest = max(1, self._waiting)
-            pace = pacing.repriced(self._account, pace, charged, took, rest)
+            pace = pacing.repriced(self._account, pace, cost, took, rest)
             self._journal.pace = pace
         if outcome is None:
-            self._journal.end(grant.item, charged, pace=pace)
+            self._journal.end(grant.item, cost, pace=pace)
         else:
             self._journal.end(
                 grant.item,
-                charged,
+                cost,
                 outcome.row,
                 fault=outcome.fault,
                 files=outcome.files,
@@ -263,7 +258,8 @@ class Desk:
         if not outcome.fault:
             return
         self._streak.append(item)
-        if len(self._streak) >= self._patience:
+        # A server that cannot be believed is not asked for another item.
+        if len(self._streak) >= self._patience or outcome.fault == "false-usage":
             # Nobody's answers: with the model back they are asked again.
             self.stop("model")
             self._journal.again(self._streak)

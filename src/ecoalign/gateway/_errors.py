@@ -241,6 +241,7 @@ def _of_upstream(error: ModelError) -> ApiError:
         "filtered": "withheld the answer (content filter)",
         "bad-response": "sent no usable answer",
         "server": "failed",
+        "false-usage": "reported more tokens than a call can have used, and the run was stopped",
     }[error.fault]
     return ApiError(
         _UPSTREAM_STATUS.get(error.fault, 502),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ecoalign.budget import Budget, Spending, least_of
-from ecoalign.errors import EcoAlignError
+from ecoalign.errors import EcoAlignError, ModelError
 from ecoalign.gateway._admission import (
     Admission,
     Durations,
@@ -317,6 +317,11 @@ class AppState:
             await store.settle(grant, spent)
         except StoreError as error:
             _log.error("a grant could not be settled and stays reserved", exc_info=error)
+
+    def name(self, error: EcoAlignError) -> None:
+        """Say in the log which server cannot be believed; clients are not told its name."""
+        if isinstance(error, ModelError) and error.fault == "false-usage":
+            _log.error("%s", error)
 
     async def ready(self) -> str | None:
         """Why no request can be answered now; None if one can."""

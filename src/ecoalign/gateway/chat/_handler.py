@@ -218,6 +218,7 @@ class _Run:
             except EcoAlignError as error:
                 if error.trace is not None:
                     await self._keep(error.trace)
+                state.name(error)
                 raise of_error(error) from error
             finally:
                 self.record.spent(self._spent())

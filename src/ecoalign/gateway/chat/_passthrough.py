@@ -23,7 +23,15 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ecoalign.budget import Budget, Ledger, Reservation, Spending, least_of
+from ecoalign.budget import (
+    Budget,
+    Ledger,
+    Reservation,
+    Spending,
+    false_usage,
+    impossible,
+    least_of,
+)
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelError
 from ecoalign.gateway._deadline import GRACE, Deadline
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
@@ -52,7 +60,7 @@ from ecoalign.models import (
     profile_of,
 )
 from ecoalign.models import bound as bound_of
-from ecoalign.models.openai import unknown_name, usage_of
+from ecoalign.models.openai import apart_of, unknown_name, usage_of
 from ecoalign.query import read_header, read_source
 
 USUAL_CAP = 4096
@@ -71,6 +79,8 @@ class PassthroughBudget:
         want: the budget that the call needs; None where it is not held to one.
         bound: the most that the call can use.
         cap: the most tokens of its answer; None where the client's own cap will do.
+        most: what a report may say of its answer; None where it has no cap.
+        images: of the request.
         charged: what was spent; None where it is not known.
     """
 
@@ -79,6 +89,8 @@ class PassthroughBudget:
     want: Budget | None = None
     bound: Usage = field(default_factory=Usage)
     cap: int | None = None
+    most: int | None = None
+    images: int = 0
     charged: Usage | None = None
     _ledger: Ledger | None = None
     _reservation: Reservation | None = None
@@ -106,7 +118,14 @@ class PassthroughBudget:
         if budget is None and not (windows and client.key is not None):
             if thinking is not None:
                 thinking.within(cap or USUAL_CAP)
-            return cls(state, thinking, cap=None if thinking is None else cap or USUAL_CAP)
+            own = None if thinking is None else cap or USUAL_CAP
+            held = cap or own
+            return cls(
+                state,
+                thinking,
+                cap=own,
+                most=None if held is None else held + sum(passes.get(name, 0) for name in body),
+            )
         prompt = await asyncio.to_thread(_prompt, state, body, images)
         extra = sum(passes.get(name, 0) for name in body)
         most = cap or USUAL_CAP
@@ -117,7 +136,15 @@ class PassthroughBudget:
         bound = Usage(prompt.prompt, most + extra, prompt.image)
         want = budget or _needed(state, bound, in_usd=policy.window_usd is not None)
         same = most == cap and thinking is None
-        return cls(state, thinking, want, bound, None if same else most)
+        return cls(
+            state,
+            thinking,
+            want,
+            bound,
+            None if same else most,
+            most=bound.completion,
+            images=len(images),
+        )
 
     @contextmanager
     def reserved(self, budget: Budget, arrived: float) -> Iterator[None]:
@@ -139,12 +166,35 @@ class PassthroughBudget:
                 self.charged = reservation.charged
 
     def settle(self, usage: object) -> None:
-        """The call ended with this usage, as its server says."""
+        """The call ended with this usage, as its server says.
+
+        Raises:
+            ModelError: no honest server says that.
+        """
         read = usage_of(usage, "")
         if self._reservation is not None:
             self._reservation.settle(read)
         elif read is not None:
             self.charged = read
+        self.weigh(usage)
+
+    def weigh(self, usage: object) -> None:
+        """Whether a server may say this of the call; what nothing is known of, it may.
+
+        Raises:
+            ModelError: no honest one does.
+        """
+        read = usage_of(usage, "")
+        if read is None or self.most is None:
+            return
+        prompt = self.bound.prompt if self.want is not None else read.prompt
+        what = impossible(read, Usage(prompt, self.most), images=self.images, apart=apart_of(usage))
+        if what:
+            if self._reservation is None:
+                self.charged = read
+            error = false_usage(self.state.service.model.name, what, _STAGE, read)
+            error.role = "model"
+            raise error
 
     def failed(self, error: ModelError) -> None:
         """The call failed: what the server reported is charged, and nothing where that is certain;
@@ -335,16 +385,22 @@ class Passthrough:
                 self._ask_for_usage(budget)
                 last = now()
                 stream = PassedStream(self.answered, wants_usage=self.parameters.wants_usage)
+                told: object = None
                 async with aclosing(self._streamed()) as pieces:
                     async for piece in self._until_over(pieces):
                         shown = stream.feed(piece)
+                        if stream.usage is not told:
+                            told = stream.usage
+                            budget.weigh(told)
                         if not shown and now() - last > quiet:
                             # There is nothing to show of thoughts, but that they go on.
                             shown = ALIVE
                         if shown:
                             begun, last = True, now()
                             yield shown
-                if shown := stream.end():
+                shown = stream.end()
+                budget.weigh(stream.usage)
+                if shown:
                     begun = True
                     yield shown
                 budget.settle(stream.usage)
@@ -460,6 +516,7 @@ class Passthrough:
                 finally:
                     self._charge(budget.charged)
             except EcoAlignError as error:
+                state.name(error)
                 raise of_error(error) from error
 
     def _cap(self, budget: PassthroughBudget) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ecoalign.models.openai._model import HOSTED_TIMEOUT, LOCAL_TIMEOUT, OpenAIModel
 from ecoalign.models.openai._request import under, unknown_name
-from ecoalign.models.openai._response import completion_of, said, scrub, usage_of
+from ecoalign.models.openai._response import apart_of, completion_of, said, scrub, usage_of
 
 __all__ = [
     "HOSTED_TIMEOUT",
     "LOCAL_TIMEOUT",
     "OpenAIModel",
+    "apart_of",
     "completion_of",
     "said",
     "scrub",
