@@ -176,7 +176,7 @@ class AppState:
                 async with self.strangers.slot(address):
                     record = await self.store.find(secret)
         except StoreError:
-            raise _store_down() from None
+            raise store_down() from None
         except Overloaded as crowd:
             self.metrics.turned_away("overloaded")
             raise ApiError(
@@ -289,7 +289,7 @@ class AppState:
         except UnknownKey:
             raise ApiError(401, "the API key was revoked", code="invalid_api_key") from None
         except StoreError:
-            raise _store_down() from None
+            raise store_down() from None
         cut = None
         if grant.budget != want:
             kind: Kind = "crowded" if grant.crowded else "paced" if client.policy.fleet else "spent"
@@ -384,7 +384,7 @@ def _counted(fetcher: ImageFetcher, metrics: GatewayMetrics) -> Fetch:
     return fetch
 
 
-def _store_down() -> ApiError:
+def store_down() -> ApiError:
     """The store of the keys failed: no request is answered, and nothing is spent."""
     return ApiError(
         503,
