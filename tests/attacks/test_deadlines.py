@@ -72,7 +72,7 @@ async def in_time(ask: Callable[[], Awaitable[Ended]], limit: float = LIMIT) -> 
 
 STUCK: dict[str, Script] = {
     "says nothing": says_nothing,
-    "drips its head": drips(b"", b"H"),
+    "drips its head": drips(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"a"),
     "drips its body": drips(JSON_HEAD, b" "),
     "drips a stream": drips(EVENTS_HEAD, event({"content": "a "})),
     "thinks for ever": drips(EVENTS_HEAD, event({"reasoning_content": "hm " * 50_000})),
@@ -88,7 +88,8 @@ async def test_an_upstream_that_is_stuck(name: str, options: dict[str, Any], str
         begun = options["method"] == "base" and stream and name == "drips a stream"
         assert ended.status == (200 if begun else 504), ended
         assert ended.code == "budget_time"
-        assert ended.seconds >= LIMIT - 0.01
+        # The engine keeps a part of the time for an answer.
+        assert ended.seconds >= LIMIT / 2
         if not begun:
             assert ended.headers["x-should-retry"] == "false"
         async with asyncio.timeout(WAIT):
@@ -234,10 +235,11 @@ async def test_a_body_that_comes_late() -> None:
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body[:-1])
-        await asyncio.wait([asyncio.ensure_future(reader.read(1))], timeout=LIMIT + 0.05)
+        answered = asyncio.ensure_future(reader.readuntil(b"}}"))
+        await asyncio.wait([answered], timeout=LIMIT + 0.05)
         began = time.monotonic()
         writer.write(body[-1:])
-        said = await reader.readuntil(b"}}")
+        said = await answered
         assert time.monotonic() - began < ALLOWED
         writer.close()
         assert b"504" in said
@@ -260,8 +262,8 @@ async def test_an_evaluator_that_is_stuck(stream: bool) -> None:
         gate(
             writer.url,
             {
-                "evaluator": "judge:j",
-                "endpoints": {"judge": {"base_url": judge.url}},
+                "evaluator": "judge",
+                "endpoints": {"judge": {"model": "j", "base_url": judge.url}},
             },
         ) as served,
     ):

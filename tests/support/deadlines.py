@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,9 +101,11 @@ def drips(start: bytes, piece: bytes) -> Script:
         await line.asked()
         await line.say(start)
         gone = asyncio.create_task(line.until_gone())
-        while not gone.done():
-            await line.say(piece)
-            await asyncio.wait([gone], timeout=0.02)
+        with suppress(ConnectionError):
+            while not gone.done():
+                await line.say(piece)
+                await asyncio.wait([gone], timeout=0.02)
+        await gone
 
     return script
 

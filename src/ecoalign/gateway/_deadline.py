@@ -18,6 +18,9 @@ CLEANUP = 0.05
 """Seconds that what was cut off has to come to its end before its client is told."""
 
 
+_MARGIN = 0.02
+
+
 @dataclass(frozen=True, slots=True)
 class Deadline:
     """The time of one request.
@@ -67,7 +70,9 @@ class Deadline:
 
     async def settled(self, work: asyncio.Task[object]) -> None:
         """Wait for what ends a request, but not beyond its time: then it goes on by itself."""
-        left = self.left
-        wait = None if left is None else left + GRACE
+        wait = self.left
+        if wait is not None:
+            # In time for what there is to be sent; where the time is over, for a moment.
+            wait = wait - _MARGIN if wait > _MARGIN else GRACE
         # Not cancelled with the one who waits.
         await asyncio.wait([work], timeout=wait)

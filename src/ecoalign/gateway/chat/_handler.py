@@ -42,6 +42,7 @@ from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.methods import DIRECT, Method
 from ecoalign.models import SamplingParams
 from ecoalign.query import Query
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import Event
 
@@ -244,13 +245,18 @@ class _Run:
                 self._doing = "its answer"
                 self._ledger = state.service.ledger(allowance.budget, self.record.arrived)
                 try:
-                    return await self.method.answer(
+                    result = await self.method.answer(
                         query,
                         state.service.model,
                         self._ledger,
                         price_factor=allowance.price_factor,
                         on_event=self._on_event,
                     )
+                    if result.answer == FIXED_REFUSAL and self.deadline.left == 0:
+                        # There is nothing to give: no model wrote it, and nobody scored it.
+                        await self._keep(result.trace)
+                        raise self._over()
+                    return result
                 except (BudgetTooSmall, BudgetExceeded) as short:
                     if short.unit == "seconds":
                         raise self._over() from short
