@@ -112,9 +112,9 @@ async def test_a_server_that_lies_is_charged_so_stopped_and_named(
         RawUpstream(lying(LIES[lie])) as upstream,
         gate(upstream.url, keys=url) as served,
     ):
-        options = {**options, "budget": {"tokens": 60_000, "seconds": WAIT}}
+        chosen = {**options, "budget": {"tokens": 60_000, "seconds": WAIT}}
         with caplog.at_level(logging.ERROR, "ecoalign.gateway"):
-            ended = await served.ask(asking("hi", stream=stream, ecoalign=options), keys["rich"])
+            ended = await served.ask(asking("hi", stream=stream, ecoalign=chosen), keys["rich"])
     assert ended.code == "model_false_usage", ended
     assert ended.status == 502
     assert ended.headers["x-should-retry"] == "false"
@@ -197,7 +197,7 @@ async def test_a_liar_is_not_believed_by_a_batch_of_requests_either(tmp_path: Pa
     assert (await used(url, "one")).tokens == 2 * SAID["140,000 above the cap"]
 
 
-HONEST = {
+HONEST: dict[str, dict[str, Any]] = {
     "a little above the cap": {"prompt_tokens": 50, "completion_tokens": 32 + 8},
     "thoughts beside the cap": {
         "prompt_tokens": 50,

@@ -246,8 +246,8 @@ async def test_a_server_that_reports_what_cannot_be_ends_the_run_at_once() -> No
     assert isinstance(events[-1], RunFailed)
     assert not of_kind(events, Finished)
     assert CANARY not in "".join(map(to_json, events))
-    (lie,) = [one for one in of_kind(events, Called) if one.error and one.error.kind == error.fault]
-    assert isinstance(lie, Called)
+    calls = [one for one in events if isinstance(one, Called)]
+    (lie,) = [one for one in calls if one.error and one.error.kind == error.fault]
     assert (lie.charged.completion, lie.usage) == (90_000, Usage(300, 90_000))
     # Nobody is asked after that.
     assert events.index(lie) >= len(events) - 4

@@ -20,7 +20,7 @@ class KeyLimits(BaseModel):
 
     tokens: int | None = Field(description="Tokens per window.")
     usd: float | None = Field(description="Dollars per window.")
-    window_seconds: int | None = Field(description="Length of a window.")
+    window: str = Field(description='Its length: "month", "604800 s" and the like.')
     requests_per_minute: int | None = Field(description="In one process of the server.")
     max_concurrent: int | None = Field(description="At once, in one process of the server.")
     budget: str | None = Field(description="Of a request that does not choose one.")
@@ -81,7 +81,7 @@ async def usage_of(state: AppState, client: Client, windows: int) -> KeyUsage:
         limits=KeyLimits(
             tokens=policy.window_tokens,
             usd=policy.window_usd,
-            window_seconds=seconds,
+            window=f"{policy.window_seconds} s",
             requests_per_minute=policy.requests_per_minute,
             max_concurrent=policy.max_concurrent,
             budget=None if policy.budget is None else str(policy.budget),

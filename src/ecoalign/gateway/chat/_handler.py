@@ -193,7 +193,9 @@ class _Run:
         return run.result()
 
     def _over(self) -> ApiError:
-        return self.deadline.over(self._doing, spent=self._spent().calls > 0)
+        ledger = self._ledger
+        spent = ledger is not None and (ledger.open_calls or ledger.spent.calls) > 0
+        return self.deadline.over(self._doing, spent=spent)
 
     async def _answer(self) -> Alignment:
         """The result of the run, its trace kept.
