@@ -113,7 +113,7 @@ async def test_a_server_that_lies_is_charged_so_stopped_and_named(
         gate(upstream.url, keys=url) as served,
     ):
         chosen = {**options, "budget": {"tokens": 60_000, "seconds": WAIT}}
-        with caplog.at_level(logging.ERROR, "ecoalign.gateway"):
+        with caplog.at_level(logging.WARNING, "ecoalign.request"):
             ended = await served.ask(asking("hi", stream=stream, ecoalign=chosen), keys["rich"])
     assert ended.code == "model_false_usage", ended
     assert ended.status == 502

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ecoalign.budget import Budget, Spending, least_of
-from ecoalign.errors import EcoAlignError, ModelError
 from ecoalign.gateway._admission import (
     Admission,
     Durations,
@@ -24,6 +23,7 @@ from ecoalign.gateway._deadline import Deadline
 from ecoalign.gateway._errors import SERVER, ApiError, Cut, Kind, crowded
 from ecoalign.gateway._forward import Forwarder
 from ecoalign.gateway._images import Fetch, ImageLoader
+from ecoalign.gateway._readiness import Readiness
 from ecoalign.gateway._service import ChatService
 from ecoalign.gateway._traces import TraceStore
 from ecoalign.gateway.keys import KeyStore, open_store
@@ -114,6 +114,7 @@ class AppState:
     strangers: Admission
     metrics: GatewayMetrics
     traces: TraceStore
+    readiness: Readiness
     started: int = field(default_factory=lambda: int(time.time()))
     closing: bool = False
     grants: Durations = field(default_factory=Durations)
@@ -131,10 +132,11 @@ class AppState:
         fetcher = ImageFetcher(config.fetch)
         admission = Admission(config.concurrency, config.queue)
         metrics.queue(lambda: float(admission.waiting), lambda: float(admission.running))
+        store = None if config.keys is None else open_store(config.keys)
         return cls(
             config=config,
             service=service,
-            store=None if config.keys is None else open_store(config.keys),
+            store=store,
             forwarder=_forwarder(service, config),
             fetcher=fetcher,
             images=ImageLoader(_counted(fetcher, metrics), config.max_pixels, config.all_pixels),
@@ -143,6 +145,7 @@ class AppState:
             strangers=Admission(_LOOKUPS, _MOST_LOOKUPS),
             metrics=metrics,
             traces=TraceStore(config.trace_bytes, config.trace_dir),
+            readiness=_readiness(service, store, config, metrics),
         )
 
     async def client(self, authorization: str, address: str = "") -> Client:
@@ -318,21 +321,11 @@ class AppState:
         except StoreError as error:
             _log.error("a grant could not be settled and stays reserved", exc_info=error)
 
-    def name(self, error: EcoAlignError) -> None:
-        """Say in the log which server cannot be believed; clients are not told its name."""
-        if isinstance(error, ModelError) and error.fault == "false-usage":
-            _log.error("%s", error)
-
     async def ready(self) -> str | None:
-        """Why no request can be answered now; None if one can."""
+        """Why no request can be answered now, in words for strangers; None if one can."""
         if self.closing:
             return "closing"
-        if self.store is not None:
-            try:
-                await self.store.ping()
-            except EcoAlignError:
-                return "the store of the keys does not answer"
-        return None
+        return "; ".join((await self.readiness.reasons()).values()) or None
 
     def spawn(self, work: Coroutine[object, object, Result]) -> asyncio.Task[Result]:
         """A task that is waited for before the app ends, also when its request is cancelled."""
@@ -393,6 +386,22 @@ def store_down() -> ApiError:
         code="store_unavailable",
         retry_after=1,
     )
+
+
+def _readiness(
+    service: ChatService, store: KeyStore | None, config: GatewayConfig, metrics: GatewayMetrics
+) -> Readiness:
+    """What every request needs."""
+    readiness = Readiness(metrics)
+    readiness.watch("model", service.model)
+    settings = config.settings
+    if settings.evaluator != "self":
+        readiness.watch("evaluator", settings.open_model(settings.evaluator, role="evaluator"))
+    if store is not None:
+        readiness.store(store)
+    if config.trace_dir is not None:
+        readiness.folder(config.trace_dir)
+    return readiness
 
 
 def _forwarder(service: ChatService, config: GatewayConfig) -> Forwarder | None:
