@@ -98,6 +98,17 @@ async def test_an_upstream_that_is_stuck(name: str, options: dict[str, Any], str
         assert served.state.admission.running == 0
 
 
+@pytest.mark.parametrize("method", ["base", "ecoalign"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_other_door(method: str, stream: bool) -> None:
+    async with RawUpstream(says_nothing) as upstream, gate(upstream.url) as served:
+        options = {"method": method, "budget": {"tokens": 60_000, "seconds": LIMIT}}
+        body = {"model": "ecoalign", "input": "hi", "stream": stream, "ecoalign": options}
+        ended = await in_time(lambda: served.ask(body, path="/v1/responses"))
+        assert "budget_time" in ended.text, ended
+        assert upstream.lines
+
+
 async def _gone(line: Line) -> None:
     """The connection was closed at the other end."""
     await line.gone.wait()

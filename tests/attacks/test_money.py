@@ -89,9 +89,14 @@ ROUTES = {
     "cot": ({"method": "cot"}, False, 1),
     "ecoalign": ({"method": "ecoalign"}, False, 2),
     "ecoalign-stream": ({"method": "ecoalign"}, True, 2),
+    "responses": ({"method": "base"}, False, 1),
     "best-of-3": ({"method": "best-of-3"}, False, 3),
     "ecso": ({"method": "ecso"}, False, 1),
 }
+
+CHAT = "chat/completions"
+
+PATHS = {"responses": "responses"}
 
 RICH = KeyPolicy(
     window_tokens=10**12,
@@ -114,7 +119,10 @@ async def test_a_server_that_lies_is_charged_so_stopped_and_named(
     ):
         chosen = {**options, "budget": {"tokens": 60_000, "seconds": WAIT}}
         with caplog.at_level(logging.WARNING, "ecoalign.request"):
-            ended = await served.ask(asking("hi", stream=stream, ecoalign=chosen), keys["rich"])
+            body = asking("hi", stream=stream, ecoalign=chosen)
+            if route == "responses":
+                body = {"model": "ecoalign", "input": "hi", "ecoalign": chosen}
+            ended = await served.ask(body, keys["rich"], f"/v1/{PATHS.get(route, CHAT)}")
     assert ended.code == "model_false_usage", ended
     assert ended.status == 502
     assert ended.headers["x-should-retry"] == "false"
@@ -238,6 +246,9 @@ def _room(ended: Ended) -> None:
 
 
 POLICIES = {
+    "a budget that only just does": KeyPolicy(
+        window_tokens=30_000, fleet=False, budget=Budget(tokens=9000)
+    ),
     "tokens": KeyPolicy(window_tokens=60_000, fleet=False, budget=Budget(tokens=15_000)),
     "tokens, paced": KeyPolicy(window_tokens=60_000, budget=Budget(tokens=15_000)),
     "tokens, a large budget": KeyPolicy(window_tokens=60_000, budget=Budget(tokens=60_000)),

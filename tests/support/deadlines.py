@@ -60,11 +60,11 @@ class Gate:
     state: AppState
     port: int
 
-    async def ask(self, body: object, key: str = "") -> Ended:
+    async def ask(self, body: object, key: str = "", path: str = "/v1/chat/completions") -> Ended:
         """One request; what the client raises is raised."""
         headers = {"authorization": f"Bearer {key}"} if key else {}
         began = time.monotonic()
-        reply = await self.client.post("/v1/chat/completions", json=body, headers=headers)
+        reply = await self.client.post(path, json=body, headers=headers)
         took = time.monotonic() - began
         return Ended(reply.status_code, reply.text, reply.headers, took)
 

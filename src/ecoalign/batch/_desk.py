@@ -4,6 +4,8 @@ For each unit of the budget, at every moment and whatever is killed:
 
     charged + held by items under way  <=  the budget
 
+but for what a server reports beyond the bound of a call, which is charged as it is.
+
 An item is granted its own budget if there is so much, never less than a quarter of it, and waits
 for others where they hold too much. What a question is worth is steered by one shadow price for all
 of them (`ecoalign.budget.pacing`); how many are still to come is known.

@@ -391,17 +391,18 @@ def _noticed(task: asyncio.Task[Alignment]) -> None:
 
 
 def _raised(least: Budget, want: Budget, short: BudgetTooSmall | BudgetExceeded) -> Budget | None:
-    """What a budget must have after `least` was too small; None where all that was wanted has no
-    more."""
+    """What a budget must have after one that `least` allowed was too small; None where no more was
+    wanted. What is sure to do may be more than that: then all that was wanted has to."""
     if not isinstance(short, BudgetTooSmall):
         return None
     wanted = want.tokens if short.unit == "tokens" else want.usd
     had = (least.tokens if short.unit == "tokens" else least.usd) or 0
-    if wanted is None or not had < short.smallest <= wanted:
+    if wanted is None or wanted <= had:
         return None
+    more = min(wanted, max(short.smallest, had))
     if short.unit == "tokens":
-        return replace(least, tokens=math.ceil(short.smallest))
-    return replace(least, usd=short.smallest)
+        return replace(least, tokens=max(math.ceil(more), int(had) + 1))
+    return replace(least, usd=more if more > had else wanted)
 
 
 def _part(want: Budget) -> Budget:
