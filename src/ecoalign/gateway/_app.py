@@ -299,7 +299,7 @@ def _add_routes(app: FastAPI, chat: Endpoint, responses: Endpoint, *, with_metri
 
     @app.get(
         "/v1/ecoalign/usage",
-        responses=_KEYED,
+        responses={**_KEYED, **_errors(400)},
         operation_id="usage",
         summary="Read what a key has spent",
         **_BY_KEY,
