@@ -124,17 +124,20 @@ class ModelError(EcoAlignError):
 
 
 class VerdictError(EcoAlignError):
-    """An evaluator's answer is not exactly one well-formed verdict. It counts as unsafe.
+    """An evaluator's answer is not exactly one well-formed verdict. It counts as unsafe. A run ends
+    with it where it asked for verdicts and none could be read.
 
     Attributes:
         advice: what to change, without any text of a model; "" if nothing is known.
+        filtered: whether a content filter withheld the verdict: nothing is broken.
     """
 
     exit_code: ClassVar[int] = 3
 
-    def __init__(self, message: str, *, advice: str = "") -> None:
+    def __init__(self, message: str, *, advice: str = "", filtered: bool = False) -> None:
         super().__init__(message)
         self.advice = advice
+        self.filtered = filtered
 
 
 class BudgetExceeded(EcoAlignError):

@@ -14,7 +14,7 @@ from methodical import UNSAFE, Stages, key_in
 from scripted import Script, asking
 
 from ecoalign.budget import Budget, Ledger
-from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
+from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError, VerdictError
 from ecoalign.evaluators import SelfEvaluator
 from ecoalign.methods import METHODS, open_method
 from ecoalign.methods._baseline import Baseline
@@ -87,10 +87,10 @@ def test_any_answer_is_paid_for_within_the_budget(
     ledger = Ledger(budget, prices, lambda: wild.clock)
     model = HighBound(wild)
     answer: Alignment | None = None
-    error: BudgetTooSmall | ModelError | None = None
+    error: BudgetTooSmall | ModelError | VerdictError | None = None
     try:
         answer = asyncio.run(run(name, model, ledger, retries=retries))
-    except (BudgetTooSmall, ModelError) as caught:
+    except (BudgetTooSmall, ModelError, VerdictError) as caught:
         error = caught
     if isinstance(error, BudgetTooSmall):
         assert error.unit in {"tokens", "usd", "seconds"}

@@ -160,9 +160,9 @@ def of_error(error: BaseException, *, cut: Cut | None = None) -> ApiError:
     if isinstance(error, VerdictError):
         return ApiError(
             502,
-            "the evaluator's upstream gave no well-formed verdict, so nothing can be shown",
+            "none of the evaluator's verdicts could be read, so nothing can be shown",
             SERVER,
-            code="evaluator_failed",
+            code="evaluator_unreadable",
             retry=False,
         )
     if isinstance(error, EcoAlignError):
@@ -216,10 +216,11 @@ def _of_upstream(error: ModelError) -> ApiError:
         "bad-response": "sent no usable answer",
         "server": "failed",
     }[error.fault]
-    why = error.public and f": {error.public}"
+    if error.public:
+        words = f"failed: {error.public}"
     failed = ApiError(
         _UPSTREAM_STATUS.get(error.fault, 502),
-        f"the {role}'s upstream {words}{why}; nothing unscored is shown",
+        f"the {role}'s upstream {words}; nothing unscored is shown",
         SERVER,
         code=f"{role}_{error.fault.replace('-', '_')}",
         retry_after=error.retry_after,

@@ -47,7 +47,7 @@ from ecoalign.models import (
 )
 from ecoalign.models import bound as bound_of
 from ecoalign.models.openai import unknown_name, usage_of
-from ecoalign.query import read_header, read_source
+from ecoalign.query import is_plain_uri, read_header, read_source
 
 USUAL_CAP = 4096
 """Tokens of an answer where a bound is needed and the client gave none."""
@@ -265,7 +265,7 @@ class Passthrough:
         self.body = self._request(messages)
         with self.state.images.open() as loaded:
             for index, image in enumerate(images):
-                if image.url[:5].lower() != "data:":
+                if not await asyncio.to_thread(is_plain_uri, image.url):
                     uri = await loaded.data_uri(image)
                     _replace(self.body, image.param, uri)
                     images[index] = ImageRef(uri, image.param)
