@@ -15,7 +15,7 @@ from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
 from ecoalign.search.synthesizer import FIXED_REFUSALS
 from ecoalign.trace import Alignment
-from ecoalign.trace.events import ActionFailed, Finished, ThoughtAdded, to_json
+from ecoalign.trace.events import ActionFailed, Called, Finished, RunFailed, ThoughtAdded, to_json
 
 CANARY = "CANARY-7f3"
 
@@ -262,13 +262,23 @@ async def test_a_budget_that_is_gone_between_execute_and_score_lets_nothing_thro
     assert result.answer == "the written answer"
 
 
-async def test_an_overdrawn_ledger_ends_the_run_with_the_house_refusal() -> None:
+async def test_a_server_that_reports_what_cannot_be_ends_the_run_at_once() -> None:
     script = Script(execute=lambda p: Completion(CANARY, Usage(300, 90_000)))
     model = script.model()
-    result = await align(model, 20_000)
-    assert result.answer in FIXED_REFUSALS
+    with pytest.raises(ModelError, match="reported 90,000 tokens of output") as caught:
+        await align(model, 20_000)
+    error = caught.value
+    assert (error.fault, error.role, error.exit_code) == ("false-usage", "model", 3)
     assert not seen_later(model)
-    assert not shown(result)
+    events = list(error.trace)
+    assert isinstance(events[-1], RunFailed)
+    assert not of_kind(events, Finished)
+    assert CANARY not in "".join(map(to_json, events))
+    calls = [one for one in events if isinstance(one, Called)]
+    (lie,) = [one for one in calls if one.error and one.error.kind == error.fault]
+    assert (lie.charged.completion, lie.usage) == (90_000, Usage(300, 90_000))
+    # Nobody is asked after that.
+    assert events.index(lie) >= len(events) - 4
 
 
 @pytest.mark.parametrize("draft", [True, False])

@@ -60,9 +60,9 @@ class ChatService:
         """
         checked(self.model, sampling)
 
-    def ledger(self, budget: Budget) -> Ledger:
-        """An account for one run."""
-        return self._answerer.ledger(budget)
+    def ledger(self, budget: Budget, arrived: float) -> Ledger:
+        """An account for the run of a request that arrived then (`time.monotonic`)."""
+        return self._answerer.ledger(budget, arrived)
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -54,9 +54,9 @@ class Answerer:
         """What one answer may spend where nobody says; see `Aligner.budget_for`."""
         return Aligner(self.model, self.settings).budget_for(query)
 
-    def ledger(self, budget: Budget) -> Ledger:
-        """An account for one answer."""
-        return Ledger(budget, self.prices)
+    def ledger(self, budget: Budget, started: float | None = None) -> Ledger:
+        """An account for one answer, whose time began at `started` (`time.monotonic`), or now."""
+        return Ledger(budget, self.prices, started=started)
 
     async def answer(
         self,

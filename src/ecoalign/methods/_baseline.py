@@ -205,6 +205,7 @@ class Baseline(ABC):
         hint: str = "",
     ) -> Finished:
         """Record the answer; `reply` is that of `text`, where a model wrote it."""
+        ctx.metered.check()
         return ctx.recorder.emit(
             Finished(
                 answer=text,

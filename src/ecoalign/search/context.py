@@ -657,8 +657,9 @@ async def record_run(
         )
     )
     try:
-        await ctx.encode_views()
-        await work(ctx)
+        with ctx.metered.until_caught():
+            await ctx.encode_views()
+            await work(ctx)
         ctx.metered.learned.keep()
     except EcoAlignError as error:
         failed(type(error).__name__, str(error))

@@ -175,6 +175,7 @@ def _finish(
     safety = SafetyAggregator(settings.aggregator)
     utility = UtilityAggregator(settings.utility_aggregator)
     reply = state.replies.get(end.id, OWN_REPLY)
+    ctx.metered.check()
     return ctx.recorder.emit(
         Finished(
             answer=end.text if answered else refusal,
