@@ -32,6 +32,7 @@ from ecoalign.budget._money import Money
 __all__ = [
     "MAX_PRICE",
     "MIN_PRICE",
+    "NOTHING",
     "STEP_SIZE",
     "Account",
     "PacingState",
@@ -40,6 +41,7 @@ __all__ = [
     "Sum",
     "expected_requests",
     "largest_grant",
+    "merged",
     "repriced",
     "share_out",
     "update",
@@ -117,6 +119,17 @@ class Sum:
 
     def __sub__(self, other: Sum) -> Sum:
         return Sum(self.tokens - other.tokens, self.nano - other.nano)
+
+    def beyond(self, other: Sum) -> Sum:
+        """What is more than `other`, unit by unit, >= 0."""
+        return Sum(max(0, self.tokens - other.tokens), max(0, self.nano - other.nano))
+
+    def least(self, other: Sum) -> Sum:
+        """The lesser of both, unit by unit."""
+        return Sum(min(self.tokens, other.tokens), min(self.nano, other.nano))
+
+
+NOTHING = Sum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +211,28 @@ def share_out(
     if billionths is not None and (usd is None or billionths < owed(usd)):
         usd = Money.from_billionths(billionths).usd
     return Share(Budget(tokens, usd, want.seconds), Sum(tokens or 0, billionths or 0), crowded)
+
+
+def merged(stored: PacingState, seen: PacingState, moved: PacingState) -> PacingState:
+    """The state in a store, moved by what a process has learned of its own requests.
+
+    The price is moved by the same factor and the means by the same amounts, so that processes that
+    learn at the same time all count.
+
+    Args:
+        stored: as it is in the store now.
+        seen: as the process last saw it there.
+        moved: what the process has made of that.
+    """
+    if stored == seen:
+        return moved
+    return replace(
+        stored,
+        price=min(MAX_PRICE, max(MIN_PRICE, stored.price * moved.price / seen.price)),
+        tokens=max(0.0, stored.tokens + moved.tokens - seen.tokens),
+        nano=max(0.0, stored.nano + moved.nano - seen.nano),
+        seconds=max(0.0, stored.seconds + moved.seconds - seen.seconds),
+    )
 
 
 def repriced(

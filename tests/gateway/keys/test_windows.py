@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from ecoalign.budget import Budget, Spending
 from ecoalign.budget.pacing import PacingState, Short, Sum
 from ecoalign.gateway.keys import KeyPolicy
+from ecoalign.gateway.keys._calendar import window_start
 from ecoalign.gateway.keys._windows import (
+    MOST_COST,
     Decision,
     Window,
     charge,
     decide,
     repriced,
-    window_start,
 )
 from ecoalign.models import Usage
 
@@ -68,7 +69,10 @@ def test_what_a_grant_costs() -> None:
     held = Sum(100, 5 * 10**8)
     assert charge(held, Spending(Usage(40, 2), usd=0.25)) == Sum(42, 25 * 10**7)
     assert charge(held, Spending(Usage(40, 2), usd=None)) == Sum(42, 5 * 10**8)
-    assert charge(held, Spending(Usage(10**6, 0), usd=9.0)) == held
+    # What a server reports is charged as it is, also above what was held.
+    assert charge(held, Spending(Usage(10**6, 0), usd=9.0)) == Sum(10**6, 9 * 10**9)
+    for usd in (1e300, float("inf"), float("nan")):
+        assert charge(held, Spending(Usage(10**30, 0), usd=usd)) == MOST_COST
     assert charge(held, Spending()) == Sum(0, 0)
     # Where nothing bounds the request, what it has spent is all there is to know.
     assert charge(Sum(0, 0), Spending(Usage(7, 0), usd=0.5)) == Sum(7, 5 * 10**8)
@@ -121,7 +125,9 @@ def test_settled_and_held_never_pass_the_limit(
             )
         elif open_grants:
             held = open_grants.pop(0).held
-            cost = charge(held, Spending(Usage(spent, 0), usd=spent / 300))
+            # No server reports more than the bound of its call.
+            cents = spent / 300 if usd is None else min(spent / 300, held.usd)
+            cost = charge(held, Spending(Usage(min(spent, held.tokens), 0), usd=cents))
             window = replace(
                 window,
                 open=window.open - 1,

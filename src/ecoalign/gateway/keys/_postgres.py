@@ -14,8 +14,10 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ecoalign.errors import InputError
+from ecoalign.gateway.keys._book import private_folder
 from ecoalign.gateway.keys._policy import StoreError
-from ecoalign.gateway.keys._statements import LOCK, Operation, Row, Value, migrate
+from ecoalign.gateway.keys._schema import Operation, Row, Value, migrate
+from ecoalign.gateway.keys._statements import LOCK
 from ecoalign.gateway.keys._store import KeyStore
 
 try:
@@ -53,7 +55,7 @@ class PostgresStore(KeyStore):
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(clock)
+        super().__init__(clock, private_folder)
         self._url = url
         self._opening = asyncio.Lock()
         self._pool: AsyncConnectionPool | None = None
