@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ecoalign.budget import Budget, Ledger
+from collections.abc import Callable
+
+from ecoalign.budget import Budget, Ledger, Reservation
 from ecoalign.errors import SettingsError
 from ecoalign.methods import Answerer, Method
 from ecoalign.models import ChatModel, SamplingParams, checked
@@ -60,9 +62,11 @@ class ChatService:
         """
         checked(self.model, sampling)
 
-    def ledger(self, budget: Budget) -> Ledger:
-        """An account for one run."""
-        return self._answerer.ledger(budget)
+    def ledger(
+        self, budget: Budget, on_change: Callable[[Reservation], object] | None = None
+    ) -> Ledger:
+        """An account for one run; see `Ledger`."""
+        return self._answerer.ledger(budget, on_change)
 
     async def aclose(self) -> None:
         """Close every connection."""

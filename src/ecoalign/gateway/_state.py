@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from ecoalign.budget import Budget, Spending, least_of
+from ecoalign.budget import Budget, Reservation, Spending, least_of
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._admission import Admission, Overloaded, RateLimited, RateLimiter
 from ecoalign.gateway._config import GatewayConfig
@@ -83,11 +83,13 @@ class Allowance:
         price_factor: on the setting `lambda0`.
         cut: what left less than was wanted: what the key's window had left, or requests under way,
             which may give some of it back.
+        watch: the `on_change` of the run's ledger.
     """
 
     budget: Budget
     price_factor: float = 1.0
     cut: Cut | None = None
+    watch: Callable[[Reservation], None] | None = None
 
 
 @dataclass(slots=True)
@@ -279,10 +281,17 @@ class AppState:
             raise _store_down() from None
         try:
             cut: Cut = "crowded" if grant.crowded else "spent"
-            yield Allowance(grant.budget, grant.price_factor, cut if grant.budget != want else None)
+            yield Allowance(
+                grant.budget,
+                grant.price_factor,
+                cut if grant.budget != want else None,
+                self.store.watch(grant),
+            )
         finally:
-            # A task of its own: however often this one is cancelled, the account is settled.
-            await asyncio.shield(self._spawn(self._settle(self.store, grant, spent())))
+            used = spent()
+            if not self.store.settle_at_once(grant, used):
+                # A task of its own: however often this one is cancelled, the account is settled.
+                await asyncio.shield(self._spawn(self._settle(self.store, grant, used)))
 
     async def _settle(self, store: KeyStore, grant: Grant, spent: Spending) -> None:
         """The reservation stays counted in full where the store fails: never too little."""

@@ -175,7 +175,7 @@ class _Run:
                     least = _part(want)
                     async with state.granted(self.client, want, self._spent, least) as allowance:
                         cut = allowance.cut
-                        self._ledger = state.service.ledger(allowance.budget)
+                        self._ledger = state.service.ledger(allowance.budget, allowance.watch)
                         result = await self.method.answer(
                             query,
                             state.service.model,

@@ -23,7 +23,7 @@ from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelErro
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
 from ecoalign.gateway._images import ImageRef
-from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway._state import Allowance, AppState, Client
 from ecoalign.gateway.chat._parameters import CAPS, ChatParameters
 from ecoalign.gateway.chat._passed_answer import PassedAnswer, PassedStream
 from ecoalign.gateway.chat._passed_request import passed_messages
@@ -119,10 +119,10 @@ class PassthroughBudget:
         return None if self.want is None else self.want.seconds
 
     @contextmanager
-    def reserved(self, budget: Budget) -> Iterator[None]:
+    def reserved(self, allowance: Allowance) -> Iterator[None]:
         """Reserve the bound for the length of the call; an unknown cost is charged in full."""
         service = self.state.service
-        self._ledger = service.ledger(budget)
+        self._ledger = service.ledger(allowance.budget, allowance.watch)
         with self._ledger.reserve(_STAGE, self.bound, service.model.name) as reservation:
             self._reservation = reservation
             try:
@@ -417,7 +417,7 @@ class Passthrough:
                         yield budget
                         return
                     async with state.granted(client, budget.want, budget.spent) as allowance:
-                        with budget.reserved(allowance.budget):
+                        with budget.reserved(allowance):
                             self._cap(budget)
                             try:
                                 yield budget

@@ -19,6 +19,7 @@ import os
 import re
 import struct
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,6 +47,9 @@ _SIZE = _HEAD + _ENTRIES * _ENTRY
 _MOST = 2**62
 
 _ID = re.compile(r"[0-9a-f]{32}")
+
+_FORGOTTEN = 30 * 86_400.0
+"""Seconds."""
 
 NOWHERE = -1
 """The slot of what no book tells of."""
@@ -164,9 +168,22 @@ class Shelf:
         if self.folder is None:
             return None
         try:
-            return Book(self.folder, process)
+            made = Book(self.folder, process)
+            self._sweep()
+            return made
         except (OSError, ImportError, AttributeError):
             return None
+
+    def _sweep(self) -> None:
+        """Remove books that nobody has asked for in a month: their stores are gone, too."""
+        if self.folder is None:
+            return
+        for file in self.folder.glob("ecoalign-*.book"):
+            with contextlib.suppress(OSError):
+                if file.stat().st_mtime < time.time() - _FORGOTTEN:
+                    with self.examined(file.stem.removeprefix("ecoalign-")) as (state, _):
+                        if state == "dead":
+                            file.unlink()
 
     @contextlib.contextmanager
     def examined(self, process: str) -> Iterator[tuple[State, Reader | None]]:

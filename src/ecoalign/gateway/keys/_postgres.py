@@ -44,6 +44,12 @@ _ON_DISK = (
     "WHERE current_setting('synchronous_commit') = 'off'"
 )
 
+_STUCK = (
+    "SELECT set_config('idle_in_transaction_session_timeout', '10s', false), "
+    "set_config('lock_timeout', '15s', false)"
+)
+"""A process that is stopped in the middle of a transaction does not keep the others waiting."""
+
 
 class PostgresStore(KeyStore):
     """A `KeyStore` in PostgreSQL.
@@ -113,6 +119,7 @@ class PostgresStore(KeyStore):
 async def _configure(connection: AsyncConnection) -> None:
     """What was granted must survive a crash of the server, whatever its default."""
     await connection.execute(_ON_DISK)
+    await connection.execute(_STUCK)
     await connection.commit()
 
 

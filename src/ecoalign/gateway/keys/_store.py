@@ -319,10 +319,14 @@ class KeyStore(ABC):
         Raises:
             StoreError: the store failed; the reservation stays until it works again.
         """
-        if self._accounts.settle(grant.id, spent, self._clock()):
+        if self.settle_at_once(grant, spent):
             return
         # What was spent is settled also when this is cancelled.
         await asyncio.shield(self._later(self._settle(grant.id, grant.key_id, spent)))
+
+    def settle_at_once(self, grant: Grant, spent: Spending) -> bool:
+        """Settle a grant that is part of a lease; False for others, which `settle` can."""
+        return self._accounts.settle(grant.id, spent, self._clock())
 
     async def release(self, process: str | None = None) -> Sequence[Released]:
         """Settle and release what dead processes have left open.
