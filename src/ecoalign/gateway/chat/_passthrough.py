@@ -24,6 +24,7 @@ from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
 from ecoalign.gateway._images import ImageRef
 from ecoalign.gateway._state import Allowance, AppState, Client
+from ecoalign.gateway.chat._form import Form
 from ecoalign.gateway.chat._parameters import CAPS, ChatParameters
 from ecoalign.gateway.chat._passed_answer import PassedAnswer, PassedStream
 from ecoalign.gateway.chat._passed_request import passed_messages
@@ -33,7 +34,6 @@ from ecoalign.gateway.chat._response import (
     ALIVE,
     EventStream,
     cancelled_on_disconnect,
-    error_event,
 )
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.models import (
@@ -101,7 +101,10 @@ class PassthroughBudget:
             if thinking is not None:
                 thinking.within(cap or USUAL_CAP)
             return cls(state, thinking, cap=None if thinking is None else cap or USUAL_CAP)
-        prompt = await asyncio.to_thread(_prompt, state, body, images)
+        if _is_small(body) and not images:
+            prompt = _prompt(state, body, images)  # handing it to a thread would take longer
+        else:
+            prompt = await asyncio.to_thread(_prompt, state, body, images)
         extra = sum(passes.get(name, 0) for name in body)
         most = cap or USUAL_CAP
         if budget is not None:
@@ -167,6 +170,22 @@ def _budget(
         if most is not None:
             budget = most if budget is None else least_of(budget, most)
     return budget
+
+
+def _is_small(body: Mapping[str, object]) -> bool:
+    """Whether a request is a few short texts and simple parameters."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or len(messages) > 16:
+        return False
+    values = [value for name, value in body.items() if name != "messages"]
+    for message in messages:
+        values += message.values()
+    return all(
+        (isinstance(value, str) and len(value) < 4096)
+        or value is None
+        or isinstance(value, bool | int | float)
+        for value in values
+    )
 
 
 def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[ImageRef]) -> Usage:
@@ -237,6 +256,7 @@ class Passthrough:
         state, client, parameters, record: of the request.
         body: of the request; then what is sent, which is changed on the way.
         forwarder: of the server.
+        form: in which the client reads the answer.
         answered: how the answer is shown.
     """
 
@@ -246,6 +266,7 @@ class Passthrough:
     body: dict[str, object]
     record: RequestRecord
     forwarder: Forwarder
+    form: Form
     answered: PassedAnswer = field(init=False)
     _own: set[str] = field(default_factory=set)
     """Parameters in `body` that the client did not set."""
@@ -276,14 +297,12 @@ class Passthrough:
         """What is sent: what was read of the request, and no more."""
         read = self.parameters
         sent = passed_on(read, self.body, self.state.config.passes)
-        self.answered = PassedAnswer(read.model, sent, self._thinks())
+        self.answered = PassedAnswer(read.model, sent, self._thinks(), self.form, read.wants_json)
         for name in CAPS:
             if self.body.get(name) is not None:
                 sent = {**sent, name: self.body[name]}
         if read.stream:
             sent = {**sent, "stream": True}
-        if read.wants_usage:
-            sent = {**sent, "stream_options": {"include_usage": True}}
         self._own.add("model")
         return {"model": self.state.service.upstream_name, "messages": messages, **sent}
 
@@ -297,7 +316,7 @@ class Passthrough:
                 answer = await self._posted()
             shown, usage = self.answered.whole(answer.body)
             budget.settle(usage)
-        self.record.answered("", refused=False)
+        self._passed()
         return shown
 
     async def _stream(self, request: Request, images: Sequence[ImageRef]) -> Response:
@@ -333,12 +352,12 @@ class Passthrough:
                     yield shown
                 budget.settle(stream.usage)
                 self.forwarder.begins_inside = self.forwarder.begins_inside or stream.began_inside
-            self.record.answered("", refused=False)
+            self._passed()
         except ApiError as error:
             if not begun:
                 raise
-            self.record.failed(error.code or "error")
-            yield error_event(error)
+            self.record.failed(error.code or "error", error.told)
+            yield self.form.error(error)
 
     async def _posted(self) -> Forwarded:
         """The answer; parameters of our own that the server rejects are given up first."""
@@ -389,11 +408,13 @@ class Passthrough:
         return False
 
     def _ask_for_usage(self, budget: PassthroughBudget) -> None:
-        """Ask for the usage where it is paid for.
+        """Ask for the usage where it is paid for, or wanted.
 
-        A server that does not know how to count a stream is not asked: the bound is charged.
+        A server that does not know how to count a stream is not asked: the bound is charged, and
+        the client is told of no usage.
         """
-        if budget.want is None or self.parameters.wants_usage or not self.forwarder.counts_streams:
+        wanted = budget.want is not None or self.parameters.wants_usage
+        if not wanted or not self.forwarder.counts_streams:
             return
         self._own.add("stream_options")
         self.body["stream_options"] = {"include_usage": True}
@@ -427,6 +448,7 @@ class Passthrough:
                 finally:
                     self._charge(budget.charged)
             except EcoAlignError as error:
+                state.readiness.passed(state.service.model, error)
                 raise of_error(error) from error
             except TimeoutError:
                 raise ApiError(
@@ -436,6 +458,11 @@ class Passthrough:
                     code="budget_time",
                     retry=False,
                 ) from None
+
+    def _passed(self) -> None:
+        """The request was answered."""
+        self.record.answered("", refused=False)
+        self.state.readiness.passed(self.state.service.model, None)
 
     def _cap(self, budget: PassthroughBudget) -> None:
         """Put a cap on the answer, under the name that the client used, if it did."""

@@ -12,9 +12,9 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from ecoalign.budget import Budget, Reservation, Spending
+from ecoalign.budget import Budget, Money, Reservation, Spending
 from ecoalign.budget.pacing import NOTHING, PacingState, Short, Sum, merged, owed
 from ecoalign.gateway.keys._book import NOWHERE, Book, Entry
 from ecoalign.gateway.keys._policy import Grant, GrantId, KeyId, KeyPolicy
@@ -93,12 +93,15 @@ class Lease:
     @property
     def now(self) -> Window:
         """The counters of the window, with what this process has done since."""
-        return replace(
-            self.window,
-            requests=self.window.requests + self.requests - self.told,
-            open=self.window.open + self.open - self.told_open,
-            spent=self.window.spent + self.spent - self.booked,
-            held=self.window.held.beyond(self.kept) + self.held,
+        was = self.window
+        return Window(
+            was.start,
+            was.since,
+            was.requests + self.requests - self.told,
+            was.open + self.open - self.told_open,
+            was.spent + self.spent - self.booked,
+            was.held.beyond(self.kept) + self.held,
+            was.seconds,
         )
 
 
@@ -226,15 +229,16 @@ class Accounts:
 
     def changed(self, grant_id: GrantId, reservation: Reservation) -> None:
         """A call of this grant is about to be made, or has ended."""
-        need = Sum(reservation.need.tokens, owed(reservation.need.usd))
+        reserved = reservation.need
+        need = Sum(reserved.tokens, Money(reserved.units).billionths(up=True))
         if reservation.state == "open":
             self._expose(grant_id, NOTHING, need)
-            return
-        usd = reservation.usd
-        cost = Sum(reservation.charged.total, need.nano if usd is None else owed(usd))
-        if reservation.state == "released":
-            cost = NOTHING
-        self._expose(grant_id, need, cost)
+        elif reservation.state == "released":
+            self._expose(grant_id, need, NOTHING)
+        else:
+            usd = reservation.usd
+            nano = need.nano if usd is None else owed(usd) if usd else 0
+            self._expose(grant_id, need, Sum(reservation.charged.total, nano))
 
     def _expose(self, grant_id: GrantId, less: Sum | None, more: Sum) -> None:
         """`less` None: `more` takes the place of what was exposed."""

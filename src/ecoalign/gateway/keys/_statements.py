@@ -218,11 +218,6 @@ def _with_lease(told: WindowUsage, lease: Row, entry: Entry) -> WindowUsage:
     )
 
 
-def touch() -> Operation[None]:
-    """Write something that changes nothing: a store that is full or read-only cannot."""
-    yield "UPDATE eco_revision SET revision = revision", ()
-
-
 def locked(key: KeyId, *, revoked_too: bool = False) -> Operation[Locked]:
     """The key's row, locked first by everything that spends: one request of a key at a time.
 

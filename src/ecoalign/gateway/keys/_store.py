@@ -39,6 +39,7 @@ from ecoalign.gateway.keys._policy import (
     split,
 )
 from ecoalign.gateway.keys._schema import Operation
+from ecoalign.gateway.keys._writable import written
 
 Result = TypeVar("Result")
 
@@ -357,12 +358,12 @@ class KeyStore(ABC):
         return found
 
     async def ping(self) -> None:
-        """Nothing, if the store can be written: for readiness.
+        """Nothing, if the store can be written: for readiness. It leaves nothing behind.
 
         Raises:
-            StoreError: it cannot.
+            StoreError: it does not.
         """
-        await self._run(statements.touch, write=True)
+        await self._run(written, write=True)
 
     async def aclose(self) -> None:
         """Finish what is under way, book everything and close. Further calls raise StoreError."""
