@@ -44,7 +44,7 @@ def test_what_is_wrong_is_said_in_a_line(tmp_path: Path) -> None:
     url = str(tmp_path / "k.sqlite3")
     for arguments, code, words in (
         (("usage", "nobody"), 2, "there is no key 'nobody'"),
-        (("create", "x", "--window", "month"), 2, "hour, day, week or a number of seconds"),
+        (("create", "x", "--window", "moon"), 2, "hour, day, week, month or a number of seconds"),
         (("create", "x", "--limit", "5s"), 2, "tokens and dollars, not time"),
         (("create", "x", "--preset", "papr"), 2, "did you mean 'paper'"),
         (("create", "x", "--may-choose", "budget,host"), 2, "a key may choose budget"),
