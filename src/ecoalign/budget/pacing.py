@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -41,7 +42,7 @@ __all__ = [
     "Sum",
     "expected_requests",
     "largest_grant",
-    "merged",
+    "learned",
     "repriced",
     "share_out",
     "update",
@@ -213,28 +214,6 @@ def share_out(
     return Share(Budget(tokens, usd, want.seconds), Sum(tokens or 0, billionths or 0), crowded)
 
 
-def merged(stored: PacingState, seen: PacingState, moved: PacingState) -> PacingState:
-    """The state in a store, moved by what a process has learned of its own requests.
-
-    The price is moved by the same factor and the means by the same amounts, so that processes that
-    learn at the same time all count.
-
-    Args:
-        stored: as it is in the store now.
-        seen: as the process last saw it there.
-        moved: what the process has made of that.
-    """
-    if stored == seen:
-        return moved
-    return replace(
-        stored,
-        price=min(MAX_PRICE, max(MIN_PRICE, stored.price * moved.price / seen.price)),
-        tokens=max(0.0, stored.tokens + moved.tokens - seen.tokens),
-        nano=max(0.0, stored.nano + moved.nano - seen.nano),
-        seconds=max(0.0, stored.seconds + moved.seconds - seen.seconds),
-    )
-
-
 def repriced(
     account: Account, pace: PacingState, cost: Sum, took: float, requests: float
 ) -> PacingState:
@@ -247,8 +226,23 @@ def repriced(
         took: seconds from grant to settlement.
         requests: those still to come, >= 1.
     """
-    if pace.tokens == 0.0:
-        pace = replace(pace, tokens=float(cost.tokens), nano=float(cost.nano))
+    return learned(account, pace, [(cost, took)], requests)
+
+
+def learned(
+    account: Account, pace: PacingState, costs: Sequence[tuple[Sum, float]], requests: float
+) -> PacingState:
+    """The pace after some requests have been settled.
+
+    Args:
+        account: after the settlements.
+        pace: before.
+        costs: what each request has cost, and seconds from its grant to its settlement.
+        requests: those still to come, >= 1.
+    """
+    if costs and pace.tokens == 0.0:
+        first = costs[0][0]
+        pace = replace(pace, tokens=float(first.tokens), nano=float(first.nano))
     targets = [
         # What is under way will cost about the mean, not all that it holds.
         None
@@ -262,8 +256,10 @@ def repriced(
             strict=True,
         )
     ]
-    costs = (float(cost.tokens), float(cost.nano))
-    return update(pace, costs, (targets[0], targets[1]), max(0.0, took))
+    for cost, took in costs:
+        spent = (float(cost.tokens), float(cost.nano))
+        pace = update(pace, spent, (targets[0], targets[1]), max(0.0, took))
+    return pace
 
 
 def owed(usd: float) -> int:

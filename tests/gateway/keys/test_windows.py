@@ -134,7 +134,7 @@ def test_settled_and_held_never_pass_the_limit(
                 spent=Sum(window.spent.tokens + cost.tokens, window.spent.nano + cost.nano),
                 held=Sum(window.held.tokens - held.tokens, window.held.nano - held.nano),
             )
-            pace = repriced(policy, window, pace, cost, 1.0, now)
+            pace = repriced(policy, window, pace, [(cost, 1.0)], now)
             assert 1.0 <= pace.price <= 8.0
         assert window.spent.tokens + window.held.tokens <= limit
         if usd is not None:
@@ -147,20 +147,20 @@ def test_the_price_looks_at_what_is_left_and_who_is_to_come() -> None:
     # Half the time, half the requests, half the money; 100 tokens are the share of each.
     window = Window(0.0, 0.0, requests=50, spent=Sum(5000, 0))
     pace = PacingState(price=2.0, tokens=100.0)
-    even = repriced(policy, window, pace, Sum(100, 0), 1.0, half)
+    even = repriced(policy, window, pace, [(Sum(100, 0), 1.0)], half)
     assert even.price == pytest.approx(2.0, rel=0.02)
-    dear = repriced(policy, window, pace, Sum(200, 0), 1.0, half)
-    cheap = repriced(policy, window, pace, Sum(20, 0), 1.0, half)
+    dear = repriced(policy, window, pace, [(Sum(200, 0), 1.0)], half)
+    cheap = repriced(policy, window, pace, [(Sum(20, 0), 1.0)], half)
     assert cheap.price < 1.9
     assert dear.price > 2.1
     # Ahead of the clock the same request is too dear, behind it a bargain.
     ahead = replace(window, spent=Sum(8000, 0))
-    assert repriced(policy, ahead, pace, Sum(100, 0), 1.0, half).price > 2.1
+    assert repriced(policy, ahead, pace, [(Sum(100, 0), 1.0)], half).price > 2.1
     behind = replace(window, spent=Sum(1000, 0))
-    assert repriced(policy, behind, pace, Sum(100, 0), 1.0, half).price < 1.95
+    assert repriced(policy, behind, pace, [(Sum(100, 0), 1.0)], half).price < 1.95
     # Requests under way count at the mean, not at all that they hold.
     busy = replace(window, open=5, held=Sum(4900, 0))
-    steady = repriced(policy, busy, pace, Sum(100, 0), 1.0, half)
+    steady = repriced(policy, busy, pace, [(Sum(100, 0), 1.0)], half)
     assert 2.0 < steady.price < 2.1
 
 
@@ -170,7 +170,7 @@ def test_the_scarcer_unit_sets_the_price() -> None:
     )
     window = Window(0.0, 0.0, requests=50, spent=Sum(5000, 9 * 10**8))
     pace = PacingState(price=2.0, tokens=100.0, nano=1e7)
-    scarce = repriced(policy, window, pace, Sum(50, 10**7), 1.0, HOUR / 2)
+    scarce = repriced(policy, window, pace, [(Sum(50, 10**7), 1.0)], HOUR / 2)
     assert scarce.price > 2.2
     tokens_only = replace(policy, window_usd=None)
-    assert repriced(tokens_only, window, pace, Sum(50, 10**7), 1.0, HOUR / 2).price < 2.0
+    assert repriced(tokens_only, window, pace, [(Sum(50, 10**7), 1.0)], HOUR / 2).price < 2.0

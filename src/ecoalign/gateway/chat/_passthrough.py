@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Hashable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from pydantic_core import to_json
 from starlette.requests import Request
@@ -37,6 +38,7 @@ from ecoalign.gateway.chat._response import (
 )
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.models import (
+    ChatModel,
     ChatRequest,
     ImagePart,
     Message,
@@ -195,15 +197,26 @@ def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[ImageR
         header = read_header(read_source(image.url)[0], "the image")
         parts.append(ImagePart(b"", header.media_type, header.width, header.height, "high"))
     size = len(to_json(body)) - sum(len(to_json(image.url)) for image in images)
-    # A part of so many bytes: what is in it does not matter to the bound.
-    request = ChatRequest((Message("user", (TextPart(" " * size), *parts)),), 1, _STAGE)
     model = state.service.model
+    if parts or size > _SMALL or not isinstance(model, Hashable):
+        return _bound(model, size, *parts)
+    return _small_bound(model, size)
+
+
+def _bound(model: ChatModel, size: int, *images: ImagePart) -> Usage:
+    # A part of so many bytes: what is in it does not matter to the bound.
+    request = ChatRequest((Message("user", (TextPart(" " * size), *images)),), 1, _STAGE)
     said, profile = model.bound(request), profile_of(model)
     if profile.detail is None:
         return said
     # The setting is not that of a request which is passed on: its images keep their own detail.
     most = bound_of(request, profile.family, profile.image_tokens)
     return Usage(max(said.prompt, most.prompt), said.completion, max(said.image, most.image))
+
+
+_SMALL = 64 * 1024
+
+_small_bound = lru_cache(4096)(_bound)
 
 
 def _longest_answer(

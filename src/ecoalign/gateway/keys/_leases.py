@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ecoalign.budget import Budget, Money, Reservation, Spending
-from ecoalign.budget.pacing import NOTHING, PacingState, Short, Sum, merged, owed
+from ecoalign.budget.pacing import NOTHING, PacingState, Short, Sum, owed
 from ecoalign.gateway.keys._book import NOWHERE, Book, Entry
 from ecoalign.gateway.keys._policy import Grant, GrantId, KeyId, KeyPolicy
 from ecoalign.gateway.keys._spending import Report, Synced
-from ecoalign.gateway.keys._windows import MOST_COST, Window, charge, decide, repriced
+from ecoalign.gateway.keys._windows import MOST_COST, Decision, Window, charge, decide, limits
 
 FRESH = 2.0
 """Seconds after which nothing more is granted of a lease that the store has not confirmed."""
@@ -53,7 +53,7 @@ class Lease:
             `kept`.
         kept: what the store holds for it, beyond what is booked.
         booked: of `spent`, as of that look; likewise `told` of `requests`, and `told_open`.
-        moved: the pace, moved by what was settled since.
+        costs: of each grant settled since, and the seconds that it was open.
         spent, held, exposed, requests, open: see `Entry`.
         new: whether the store knows it yet.
         stopping: whether nothing more is granted of it.
@@ -72,7 +72,7 @@ class Lease:
     granted: Sum
     largest: Sum
     pace: PacingState = field(default_factory=PacingState)
-    moved: PacingState = field(default_factory=PacingState)
+    costs: list[tuple[Sum, float]] = field(default_factory=list)
     kept: Sum = field(default_factory=Sum)
     booked: Sum = field(default_factory=Sum)
     spent: Sum = field(default_factory=Sum)
@@ -182,22 +182,32 @@ class Accounts:
         lease = self._current.get(key)
         if lease is None or lease.stopping or clock - lease.confirmed > FRESH:
             return None
-        window = lease.now
-        if not window.start <= now < window.start + (window.seconds or 0):
+        start = lease.window.start
+        if not start <= now < start + (lease.window.seconds or 0):
             return None
-        made = decide(lease.policy, window, lease.moved, want, least, now)
-        if isinstance(made, Short) or made.held.beyond(lease.free) != NOTHING:
+        made = _whole(lease, want) if least is None else None
+        if made is None:
+            found = decide(lease.policy, lease.now, lease.pace, want, least, now)
+            if isinstance(found, Short):
+                return None
+            made = found
+        kept, used, held = lease.kept, lease.spent, made.held
+        taken = lease.held
+        if (
+            held.tokens > kept.tokens - used.tokens + lease.booked.tokens - taken.tokens
+            or held.nano > kept.nano - used.nano + lease.booked.nano - taken.nano
+        ):
             return None
         grant_id = GrantId(secrets.token_hex(16))
         with self._lock:
-            self.open[grant_id] = Open(key, lease, NOWHERE, made.held, made.held, now)
-            lease.held += made.held
-            lease.exposed += made.held
+            self.open[grant_id] = Open(key, lease, NOWHERE, held, held, now)
+            lease.held += held
+            lease.exposed += held
             lease.requests += 1
             lease.open += 1
             self._write_lease(lease)
         lease.used = clock
-        self._note(lease, made.held)
+        self._note(lease, held)
         return Grant(grant_id, key, made.budget, made.price, made.crowded)
 
     def settle(self, grant_id: GrantId, spent: Spending, now: float) -> bool:
@@ -218,7 +228,7 @@ class Accounts:
             # A server lies: what a lease can have spent has an end, like a counter.
             self.stop_lease(lease)
         if lease.policy.fleet:
-            lease.moved = repriced(lease.policy, lease.now, lease.moved, cost, now - entry.at, now)
+            lease.costs.append((cost, now - entry.at))
         return True
 
     # -- what calls can cost -----------------------------------------------------------------------
@@ -250,8 +260,10 @@ class Accounts:
             entry.exposed = more if less is None else (before - less) + more
             if entry.lease is None:
                 self._write(grant_id, entry)
-            else:
-                entry.lease.exposed += entry.exposed - before
+                return
+            entry.lease.exposed += entry.exposed - before
+            # What the book says may be too much for a moment, and never too little.
+            if entry.exposed.beyond(before) != NOTHING:
                 self._write_lease(entry.lease)
 
     # -- leases and the store ----------------------------------------------------------------------
@@ -328,8 +340,7 @@ class Accounts:
                 wish=Sum(max(wish.tokens, floor.tokens), max(wish.nano, floor.nano)),
                 largest=lease.largest,
                 ends=lease.stopping,
-                seen=lease.pace,
-                moved=lease.moved,
+                costs=tuple(lease.costs),
             )
 
     def apply(self, lease: Lease, report: Report, found: Synced, clock: float) -> None:
@@ -342,11 +353,8 @@ class Accounts:
             lease.told, lease.told_open = report.requests, report.open
             lease.new = False
             lease.policy, lease.window = found.policy, found.window
-            # What was settled while the report was on its way counts from the new state on.
-            later = lease.moved if lease.moved != report.moved else None
-            lease.pace = lease.moved = found.pace
-            if later is not None:
-                lease.moved = merged(found.pace, report.moved, later)
+            lease.pace = found.pace
+            del lease.costs[: len(report.costs)]
             lease.confirmed = clock
             lease.granted = NOTHING
         if found.stop:
@@ -395,6 +403,17 @@ class Accounts:
         if self.book is not None:
             told = Entry(lease.spent, lease.exposed, lease.held, lease.requests, lease.open)
             self.book.write(lease.slot, bytes.fromhex(lease.id), told)
+
+
+def _whole(lease: Lease, want: Budget) -> Decision | None:
+    """What `decide` says where the request wants all or nothing, bounds all that the window bounds,
+    and there is room; the lease is the room."""
+    tokens, nano = limits(lease.policy)
+    if (tokens is not None and want.tokens is None) or (nano is not None and want.usd is None):
+        return None
+    held = Sum(want.tokens or 0, 0 if want.usd is None else owed(want.usd))
+    paced = lease.policy.fleet and lease.policy.limited
+    return Decision(want, held, lease.pace.price if paced else 1.0, crowded=False)
 
 
 def _times(amount: Sum, factor: int) -> Sum:

@@ -7,10 +7,11 @@ cost is booked from it in one go (`synced`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ecoalign.budget import Budget, Spending
-from ecoalign.budget.pacing import NOTHING, PacingState, Short, Sum, merged
+from ecoalign.budget.pacing import NOTHING, PacingState, Short, Sum
 from ecoalign.errors import InputError
 from ecoalign.gateway.keys._policy import (
     Grant,
@@ -69,7 +70,8 @@ class Report:
         wish: how much the process would like to be free to grant.
         largest: the most that one grant has held lately.
         ends: whether nothing more is granted of the lease; it keeps what is open.
-        seen, moved: the pace as last read, and what the process has made of it.
+        costs: of each grant settled since the last report that was booked, and the seconds that it
+            was open: the pace learns of them.
     """
 
     id: GrantId
@@ -84,8 +86,7 @@ class Report:
     wish: Sum
     largest: Sum
     ends: bool
-    seen: PacingState
-    moved: PacingState
+    costs: Sequence[tuple[Sum, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ def settle(grant_id: GrantId, key: KeyId, spent: Spending, now: float) -> Operat
     window = yield from window_at(key, start, seconds)
     policy = state.policy
     if window is not None and policy.fleet and policy.span(now).start == start:
-        paced = repriced(policy, window, state.pace, cost, now - at, now)
+        paced = repriced(policy, window, state.pace, [(cost, now - at)], now)
         yield "UPDATE eco_keys SET pace = ? WHERE id = ?", (paced.to_json(), key)
 
 
@@ -204,8 +205,10 @@ def synced(key: KeyId, report: Report, now: float, owner: Owner) -> Operation[Sy
         opened=report.open - opened,
         requests=report.requests - requests,
     )
-    pace = merged(state.pace, report.seen, report.moved)
     found = yield from window_at(key, report.start, report.seconds)
+    pace = state.pace
+    if found is not None and policy.fleet and current:
+        pace = repriced(policy, found, pace, report.costs, now)
     if found is not None:
         window = found
     else:

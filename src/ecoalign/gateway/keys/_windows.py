@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ecoalign.budget import Budget, Money, Spending, pacing
@@ -82,23 +83,29 @@ def charge(held: Sum, spent: Spending) -> Sum:
 
 
 def repriced(
-    policy: KeyPolicy, window: Window, pace: PacingState, cost: Sum, took: float, now: float
+    policy: KeyPolicy,
+    window: Window,
+    pace: PacingState,
+    costs: Sequence[tuple[Sum, float]],
+    now: float,
 ) -> PacingState:
-    """The pace after a request has been settled.
+    """The pace after requests have been settled.
 
     Args:
         policy: of the key.
-        window: the counters after the settlement.
+        window: the counters after the settlements.
         pace: before.
-        cost: what the request has cost.
-        took: seconds from grant to settlement.
+        costs: what each request has cost, and seconds from its grant to its settlement.
         now: seconds since the epoch.
     """
+    if not costs:
+        return pace
     if pace.tokens == 0.0:
         # The mean that the guess at what is still to come is made of.
-        pace = replace(pace, tokens=float(cost.tokens), nano=float(cost.nano))
+        first = costs[0][0]
+        pace = replace(pace, tokens=float(first.tokens), nano=float(first.nano))
     rest = _rest(policy, window, pace, now)
-    return pacing.repriced(_account(policy, window), pace, cost, took, rest)
+    return pacing.learned(_account(policy, window), pace, costs, rest)
 
 
 def _account(policy: KeyPolicy, window: Window) -> Account:
