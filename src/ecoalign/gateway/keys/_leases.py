@@ -262,9 +262,7 @@ class Accounts:
                 self._write(grant_id, entry)
                 return
             entry.lease.exposed += entry.exposed - before
-            # What the book says may be too much for a moment, and never too little.
-            if entry.exposed.beyond(before) != NOTHING:
-                self._write_lease(entry.lease)
+            self._write_lease(entry.lease)
 
     # -- leases and the store ----------------------------------------------------------------------
 
