@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 SPENDER = ROOT / "tests" / "support" / "key_spender.py"
 COMMIT = "9375f1ebd5c2"
 """The last one whose stores have tables of the first release."""
-LIMIT = 100_000
+LIMIT = 30_000
 YEAR = 365 * 86_400
 
 

@@ -124,7 +124,8 @@ class KeyStore(ABC):
         self._keeper: asyncio.Task[None] | None = None
         self._nudge = asyncio.Event()
         self._began = False
-        self._beaten = self._looked = -1e9
+        self._looking = asyncio.Lock()
+        self._beaten = self._looked = self._released = -1e9
 
     @abstractmethod
     async def _run(self, operation: Callable[[], Operation[Result]], *, write: bool) -> Result:
@@ -398,10 +399,12 @@ class KeyStore(ABC):
         """A grant made in the store, when there is room or has been made."""
         until: float | None = None
         while True:
+            began = time.monotonic()
             try:
                 return await self._exact(key, want, least)
             except WindowExhausted as short:
-                if await self._release_now():
+                await self._release_now()
+                if self._released > began:
                     continue
                 lease = self._accounts.stop(key.id)
                 if lease is not None:
@@ -531,20 +534,21 @@ class KeyStore(ABC):
             await self._settle(grant_id, key_id, spent)
             self._owed.pop(grant_id, None)
 
-    async def _release_now(self) -> bool:
-        """Whether dead processes have left something that is released now."""
-        clock = time.monotonic()
-        if clock - self._looked < _STEP:
-            return False
-        self._looked = clock
-        released = await self.release()
+    async def _release_now(self) -> None:
+        """Look for dead processes, unless that was done a moment ago; one look at a time."""
+        async with self._looking:
+            if time.monotonic() - self._looked < _STEP:
+                return
+            released = await self.release()
+            self._looked = time.monotonic()
+        if released:
+            self._released = self._looked
         for one in released:
             _log.warning(
                 "the process %s is dead: %d open grants of the key %s are released, and charged "
                 "%d tokens and %.6f dollars",
                 *(one.process, one.grants, one.key_id, one.tokens, one.usd),
             )
-        return bool(released)
 
     async def _look(self) -> None:
         with contextlib.suppress(EcoAlignError):
