@@ -93,7 +93,7 @@ def free_port() -> int:
 
 def clean_environment(**more: str) -> dict[str, str]:
     """What a server needs to run, and none of the caller's keys, settings or proxies."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH")
     return {name: os.environ[name] for name in kept if name in os.environ} | more
 
 

@@ -30,6 +30,8 @@ __all__ = ["chromium"]
 
 PAGE = "https://app.example"
 CHAT = "/v1/chat/completions"
+
+RESPONSES = "/v1/responses"
 BODY = json.dumps(asking("hello"))
 FOREIGN = "https://foreign.example"
 
@@ -76,7 +78,7 @@ FORMS = (
 )
 
 
-PATHS = (CHAT, "/v1/models", "/metrics", "/openapi.json", "/v1/x", "/")
+PATHS = (CHAT, RESPONSES, "/v1/models", "/metrics", "/openapi.json", "/v1/x", "/")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "DELETE"])
@@ -197,8 +199,12 @@ def test_a_page_on_the_list_may_ask_and_read(gateway: Served) -> None:
     assert allowed.headers["access-control-allow-private-network"] == "true"
     assert "Origin" in allowed.headers["vary"]
     page = {"origin": PAGE, "sec_fetch_site": "cross-site", "sec_fetch_mode": "cors"}
-    for body, status in ((BODY, 200), ("{", 400)):
-        reply = sent(gateway, "POST", CHAT, body, **JSON, **page)
+    asked = json.dumps({"model": "ecoalign", "input": "hello"})
+    for path, body, status in (
+        *((CHAT, BODY, 200), (CHAT, "{", 400)),
+        *((RESPONSES, asked, 200), (RESPONSES, "{", 400)),
+    ):
+        reply = sent(gateway, "POST", path, body, **JSON, **page)
         assert reply.status_code == status
         assert reply.headers["access-control-allow-origin"] == PAGE
         assert "Origin" in reply.headers["vary"]

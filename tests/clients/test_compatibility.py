@@ -49,6 +49,32 @@ def test_a_client(gateway: Served, client: str, feature: str) -> None:
     assert found == compatibility.read_table("clients")[client][feature]
 
 
+@pytest.fixture(scope="module")
+def passing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A gateway that passes all requests on."""
+    with (
+        HostileServer(client_features.upstream) as upstream,
+        serving(
+            tmp_path_factory.mktemp("passing"),
+            *("--model", "gpt-4o", "--base-url", upstream.url, "--method", "base"),
+        ) as served,
+    ):
+        yield served
+
+
+@pytest.mark.parametrize(
+    ("client", "feature"),
+    [cell for cell in CELLS if cell[1] not in {"refusal", "budget", "by name"}],
+)
+def test_a_client_whose_requests_are_passed_on(passing: Served, client: str, feature: str) -> None:
+    """They get the same, but for what scores and evidence are."""
+    module, checks = client_features.CLIENTS[client]
+    if find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
+    if feature in checks:
+        compatibility.client_cell(client, feature, passing.v1)
+
+
 @pytest.mark.parametrize("client", ["openai", "langchain-openai", "VLMEvalKit's requests"])
 def test_a_client_of_the_embedded_model(
     tmp_path_factory: pytest.TempPathFactory, client: str

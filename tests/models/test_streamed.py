@@ -13,6 +13,7 @@ from ecoalign.models._speech import begins_inside
 
 PARTS = (
     *("<think>", "</think>", "<thinking>", "</thinking>", "[THINK]", "[/THINK]", "◁think▷"),
+    *("[unused16]", "[unused17]", "[think]", "<|inner_prefix|>", "<|inner_suffix|>"),
     *("◁/think▷", "<reasoning>", "</reasoning>", "secret ", "answer ", "a < b", "[1]", "<p>", "\n"),
     *("Here's my thought process:", "Here is my response:", "analysis", "Here we are. ", "`", "é"),
 )

@@ -46,12 +46,14 @@ class Planted:
         finish: the word for the end of an answer.
         message: further fields of the message of an answer.
         fails: what is said in place of everything.
+        bare: whether answers come without thoughts before them.
     """
 
     answers: tuple[str, ...] = (ANSWER,)
     finish: str = "stop"
     message: Mapping[str, object] = field(default_factory=dict)
     fails: Reply | None = None
+    bare: bool = False
     _given: int = 0
 
     def __call__(self, request: Received) -> Reply:
@@ -64,10 +66,10 @@ class Planted:
         message = dict(self.message) if is_answer else {}
         if body.get("stream"):
             return Reply(
-                "".join(_chunks(body, text, finish, message)).encode(),
+                "".join(_chunks(body, text, finish, message, bare=self.bare)).encode(),
                 headers={"Content-Type": "text/event-stream", **_HEADERS},
             )
-        hidden = f"<think>canary {text}</think>\n" if text else ""
+        hidden = f"<think>canary {text}</think>\n" if text and not self.bare else ""
         said = {
             "role": "canary",
             "content": hidden + text,
@@ -173,7 +175,9 @@ def _logprobs(pieces: list[str]) -> dict[str, object]:
     }
 
 
-def _chunks(body: dict[str, Any], text: str, finish: str, message: dict[str, Any]) -> Iterator[str]:
+def _chunks(
+    body: dict[str, Any], text: str, finish: str, message: dict[str, Any], *, bare: bool
+) -> Iterator[str]:
     def chunk(delta: dict[str, object], finish: str | None = None, spelled: str = "") -> str:
         choice = {
             "index": 0,
@@ -190,7 +194,7 @@ def _chunks(body: dict[str, Any], text: str, finish: str, message: dict[str, Any
     yield chunk({"role": "canary", "content": ""})
     for name in ("reasoning_content", "reasoning", "thinking"):
         yield chunk({name: "canary"})
-    hidden = f"<think>canary {text}</think>\n" if text else ""
+    hidden = f"<think>canary {text}</think>\n" if text and not bare else ""
     for start in range(0, len(hidden), 4):
         yield chunk({"content": hidden[start : start + 4]}, spelled=hidden[start : start + 4])
     for start in range(0, len(text), 4):

@@ -2,7 +2,7 @@
 
 Each takes the base URL of a gateway, asks, and raises where the client does not get what it should.
 The upstream is `upstream`: it answers "42", or JSON where the client asked for some; `REFUSE` is
-scored as unsafe.
+scored as unsafe. Where tools are given it calls one, and answers once that has been done.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from typing import Any
 from command import QUESTION, SIGNS
 from hostile import Received, Reply, completion
 from pydantic import BaseModel
-from served import well_behaved
+from served import in_events, well_behaved
 
 MODEL = "ecoalign"
 KEY = "sk-any"
 ANSWER = "42"
 REFUSE = "Please refuse this."
+TOOL = "number"
+RESULT = "forty-two"
+NAMED = "ecoalign/paper"
 
 
 class Number(BaseModel):
@@ -34,14 +37,27 @@ class Number(BaseModel):
 
 def upstream(request: Received) -> Reply:
     """What stands behind the gateway."""
+    return in_events(_said_to(request), request.json)
+
+
+def _said_to(request: Received) -> Reply:
     usual = well_behaved(request)
     assert isinstance(usual.body, dict)
     body = request.json
     (choice,) = usual.body["choices"]
     words = choice["message"]["content"]
+    messages = json.dumps(body["messages"])
+    if words == ANSWER and "tools" in body and RESULT not in messages:
+        function = {"name": TOOL, "arguments": "{}"}
+        call = {"id": "call_1", "type": "function", "function": function}
+        made = completion(None, usage=usual.body["usage"])
+        (choice,) = made["choices"]  # type: ignore[misc]
+        choice["message"]["tool_calls"] = [call]
+        # As Gemini and Ollama end it.
+        return Reply(made)
     if words == ANSWER and "response_format" in body:
         words = '{"number": 42}'
-    elif words.startswith('{"key"') and REFUSE in json.dumps(body["messages"]):
+    elif words.startswith('{"key"') and REFUSE in messages:
         words = json.dumps(json.loads(words) | {"safety": 0})
     return Reply(completion(words, usage=usual.body["usage"]))
 
@@ -144,6 +160,127 @@ def openai_free(base: str) -> None:
     expect(done.choices[0].message.content, ANSWER)
 
 
+def _tool(*, flat: bool = False) -> Any:
+    """The tool of a client, as the API has it."""
+    function = {
+        "name": TOOL,
+        "description": "The number of the house.",
+        "parameters": {"type": "object", "properties": {}},
+    }
+    return {"type": "function", **function} if flat else {"type": "function", "function": function}
+
+
+def openai_tools(base: str) -> None:
+    with _openai(base) as client:
+        messages: list[Any] = [{"role": "user", "content": QUESTION}]
+        more = {"model": MODEL, "tools": [_tool()]}
+        done = client.chat.completions.create(messages=messages, **more)
+        expect(done.choices[0].finish_reason, "tool_calls")
+        (call,) = done.choices[0].message.tool_calls
+        expect((call.function.name, call.function.arguments), (TOOL, "{}"))
+        messages += [
+            done.choices[0].message,
+            {"role": "tool", "tool_call_id": call.id, "content": RESULT},
+        ]
+        done = client.chat.completions.create(messages=messages, **more)
+    expect(done.choices[0].message.content, ANSWER)
+
+
+def openai_named(base: str) -> None:
+    with _openai(base) as client:
+        messages = [{"role": "user", "content": QUESTION}]
+        done = client.chat.completions.create(model=NAMED, messages=messages)
+    expect(done.model_extra["ecoalign"]["preset"], "paper")
+
+
+# -- openai, responses -----------------------------------------------------------------------------
+
+
+def _responses(base: str, **more: Any) -> Any:
+    with _openai(base) as client:
+        return client.responses.create(**{"model": MODEL, "input": QUESTION, **more})
+
+
+def responses_text(base: str) -> None:
+    expect(_responses(base).output_text, ANSWER)
+
+
+def _shown() -> list[Any]:
+    content = [
+        {"type": "input_text", "text": QUESTION},
+        {"type": "input_image", "image_url": image_uri(), "detail": "auto"},
+    ]
+    return [{"role": "user", "content": content}]
+
+
+def responses_image(base: str) -> None:
+    expect(_responses(base, input=_shown()).output_text, ANSWER)
+
+
+def responses_async(base: str) -> None:
+    import openai
+
+    async def ask() -> str:
+        async with openai.AsyncOpenAI(base_url=base, api_key=KEY, max_retries=0) as client:
+            return (await client.responses.create(model=MODEL, input=QUESTION)).output_text
+
+    expect(asyncio.run(ask()), ANSWER)
+
+
+def responses_stream(base: str) -> None:
+    with (
+        _openai(base) as client,
+        client.responses.stream(model=MODEL, input=QUESTION) as stream,
+    ):
+        said = [event.delta for event in stream if event.type == "response.output_text.delta"]
+        done = stream.get_final_response()
+    expect(("".join(said), done.output_text), (ANSWER, ANSWER))
+
+
+def responses_json(base: str) -> None:
+    with _openai(base) as client:
+        done = client.responses.parse(model=MODEL, input=QUESTION, text_format=Number)
+    expect(done.output_parsed, Number(number=42))
+
+
+def responses_refusal(base: str) -> None:
+    with _openai(base) as client:
+        done = client.responses.parse(model=MODEL, input=REFUSE, text_format=Number)
+    expect((done.output_parsed, done.output[0].content[0].type), (None, "refusal"))
+
+
+def responses_budget(base: str) -> None:
+    done = _responses(base, extra_body={"ecoalign": {"budget": 30_000}})
+    expect(done.model_extra["ecoalign"]["budget"]["tokens"], 30_000)
+
+
+def responses_free(base: str) -> None:
+    done = _responses(
+        base,
+        store=False,
+        prompt_cache_key="k",
+        user="ann",
+        safety_identifier="ann",
+        metadata={"a": "b"},
+        service_tier="auto",
+    )
+    expect(done.output_text, ANSWER)
+
+
+def responses_tools(base: str) -> None:
+    turns: list[Any] = [{"role": "user", "content": QUESTION}]
+    done = _responses(base, input=turns, tools=[_tool(flat=True)])
+    (call,) = done.output
+    expect((call.type, call.name, call.arguments), ("function_call", TOOL, "{}"))
+    turns += [call, {"type": "function_call_output", "call_id": call.call_id, "output": RESULT}]
+    expect(_responses(base, input=turns, tools=[_tool(flat=True)]).output_text, ANSWER)
+
+
+def responses_named(base: str) -> None:
+    done = _responses(base, model=NAMED)
+    expect(done.model_extra["ecoalign"]["preset"], "paper")
+
+
 # -- llm -------------------------------------------------------------------------------------------
 
 
@@ -192,7 +329,7 @@ def llm_json(base: str) -> None:
 def _langchain(base: str, **more: Any) -> Any:
     from langchain_openai import ChatOpenAI
 
-    return ChatOpenAI(base_url=base, api_key=KEY, model=MODEL, max_retries=0, **more)
+    return ChatOpenAI(**{"model": MODEL, **more}, base_url=base, api_key=KEY, max_retries=0)
 
 
 def langchain_text(base: str) -> None:
@@ -230,6 +367,74 @@ def langchain_budget(base: str) -> None:
     expect(model.invoke(QUESTION).content, ANSWER)
 
 
+def langchain_tools(base: str, **more: Any) -> None:
+    from langchain_core.messages import HumanMessage, ToolMessage
+
+    model = _langchain(base, **more).bind_tools([_tool()])
+    messages: list[Any] = [HumanMessage(QUESTION)]
+    called = model.invoke(messages)
+    (call,) = called.tool_calls
+    expect((call["name"], call["args"]), (TOOL, {}))
+    messages += [called, ToolMessage(RESULT, tool_call_id=call["id"])]
+    expect(model.invoke(messages).text, ANSWER)
+
+
+def langchain_named(base: str, **more: Any) -> None:
+    expect(_langchain(base, model=NAMED, **more).invoke(QUESTION).text, ANSWER)
+
+
+# -- langchain, responses --------------------------------------------------------------------------
+
+_OVER: Mapping[str, Any] = {"use_responses_api": True}
+
+
+def langchain_responses_text(base: str) -> None:
+    expect(_langchain(base, **_OVER).invoke(QUESTION).text, ANSWER)
+
+
+def langchain_responses_image(base: str) -> None:
+    asked = [{"role": "user", "content": _parts()}]
+    expect(_langchain(base, **_OVER).invoke(asked).text, ANSWER)
+
+
+def langchain_responses_async(base: str) -> None:
+    async def ask() -> Any:
+        # It keeps a client for each address, and that belongs to the loop of an earlier test.
+        return (await _langchain(f"{base}/", **_OVER).ainvoke(QUESTION)).text
+
+    expect(asyncio.run(ask()), ANSWER)
+
+
+def langchain_responses_stream(base: str) -> None:
+    chunks = _langchain(base, **_OVER).stream(QUESTION)
+    expect("".join(chunk.text for chunk in chunks), ANSWER)
+
+
+def langchain_responses_json(base: str) -> None:
+    made = _langchain(base, **_OVER).with_structured_output(Number, method="json_schema")
+    expect(made.invoke(QUESTION), Number(number=42))
+
+
+def langchain_responses_refusal(base: str) -> None:
+    model = _langchain(base, **_OVER)
+    made = model.with_structured_output(Number, method="json_schema", include_raw=True)
+    found = made.invoke(REFUSE)
+    expect((found["parsed"], "refusal" in str(found["raw"])), (None, True))
+
+
+def langchain_responses_budget(base: str) -> None:
+    model = _langchain(base, extra_body={"ecoalign": {"budget": 30_000}}, **_OVER)
+    expect(model.invoke(QUESTION).text, ANSWER)
+
+
+def langchain_responses_tools(base: str) -> None:
+    langchain_tools(base, **_OVER)
+
+
+def langchain_responses_named(base: str) -> None:
+    langchain_named(base, **_OVER)
+
+
 # -- litellm ---------------------------------------------------------------------------------------
 
 
@@ -242,14 +447,12 @@ def _litellm() -> Any:
 
 
 def _litellm_ask(base: str, content: Any, **more: Any) -> Any:
-    return _litellm().completion(
-        model=f"openai/{MODEL}",
-        api_base=base,
-        api_key=KEY,
-        num_retries=0,
-        messages=[{"role": "user", "content": content}],
-        **more,
-    )
+    usual = {
+        "model": f"openai/{MODEL}",
+        "messages": [{"role": "user", "content": content}],
+        "num_retries": 0,
+    }
+    return _litellm().completion(**{**usual, **more}, api_base=base, api_key=KEY)
 
 
 def litellm_text(base: str) -> None:
@@ -287,16 +490,95 @@ def litellm_budget(base: str) -> None:
     expect(done.choices[0].message.content, ANSWER)
 
 
+def litellm_refusal(base: str) -> None:
+    message = _litellm_ask(base, REFUSE, response_format=Number).choices[0].message
+    refusal = getattr(message, "refusal", None) or (message.provider_specific_fields or {}).get(
+        "refusal"
+    )
+    expect((message.content, bool(refusal)), (None, True))
+
+
+def litellm_tools(base: str) -> None:
+    done = _litellm_ask(base, QUESTION, tools=[_tool()])
+    expect(done.choices[0].finish_reason, "tool_calls")
+    (call,) = done.choices[0].message.tool_calls
+    messages = [
+        {"role": "user", "content": QUESTION},
+        done.choices[0].message,
+        {"role": "tool", "tool_call_id": call.id, "content": RESULT},
+    ]
+    done = _litellm_ask(base, QUESTION, messages=messages, tools=[_tool()])
+    expect(done.choices[0].message.content, ANSWER)
+
+
+def litellm_named(base: str) -> None:
+    done = _litellm_ask(base, QUESTION, model=f"openai/{NAMED}")
+    expect(done.choices[0].message.content, ANSWER)
+
+
+# -- litellm, responses ----------------------------------------------------------------------------
+
+
+def _litellm_response(base: str, **more: Any) -> Any:
+    usual = {"model": f"openai/{MODEL}", "input": QUESTION, "num_retries": 0}
+    return _litellm().responses(**{**usual, **more}, api_base=base, api_key=KEY)
+
+
+def _said(response: Any) -> str:
+    items = [item for item in response.output if item.type == "message"]
+    return "".join(part.text for item in items for part in item.content)
+
+
+def litellm_responses_text(base: str) -> None:
+    expect(_said(_litellm_response(base)), ANSWER)
+
+
+def litellm_responses_image(base: str) -> None:
+    expect(_said(_litellm_response(base, input=_shown())), ANSWER)
+
+
+def litellm_responses_async(base: str) -> None:
+    async def ask() -> Any:
+        return await _litellm().aresponses(
+            model=f"openai/{MODEL}", input=QUESTION, api_base=base, api_key=KEY
+        )
+
+    expect(_said(asyncio.run(ask())), ANSWER)
+
+
+def litellm_responses_stream(base: str) -> None:
+    events = _litellm_response(base, stream=True)
+    said = [event.delta for event in events if event.type == "response.output_text.delta"]
+    expect("".join(said), ANSWER)
+
+
+def litellm_responses_tools(base: str) -> None:
+    tools = [_tool(flat=True)]
+    turns: list[Any] = [{"role": "user", "content": QUESTION}]
+    (call,) = _litellm_response(base, input=turns, tools=tools).output
+    expect((call.type, call.name), ("function_call", TOOL))
+    turns += [
+        call.model_dump(exclude_none=True),
+        {"type": "function_call_output", "call_id": call.call_id, "output": RESULT},
+    ]
+    expect(_said(_litellm_response(base, input=turns, tools=tools)), ANSWER)
+
+
+def litellm_responses_named(base: str) -> None:
+    expect(_said(_litellm_response(base, model=f"openai/{NAMED}")), ANSWER)
+
+
 # -- pydantic-ai -----------------------------------------------------------------------------------
 
 
-def _pydantic_ai(base: str, **more: Any) -> Any:
+def _pydantic_ai(base: str, *, over: str = "Chat", model: str = MODEL, **more: Any) -> Any:
     from pydantic_ai import Agent
-    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.models import openai
     from pydantic_ai.providers.openai import OpenAIProvider
 
     provider = OpenAIProvider(base_url=base, api_key=KEY)
-    return Agent(OpenAIChatModel(MODEL, provider=provider), **more)
+    made = getattr(openai, f"OpenAI{over}Model")
+    return Agent(made(model, provider=provider), **more)
 
 
 def pydantic_ai_text(base: str) -> None:
@@ -330,6 +612,59 @@ def pydantic_ai_json(base: str) -> None:
 
     agent = _pydantic_ai(base, output_type=NativeOutput(Number))
     expect(agent.run_sync(QUESTION).output, Number(number=42))
+
+
+def pydantic_ai_tools(base: str, **more: Any) -> None:
+    done = []
+
+    def number() -> str:
+        """The number of the house."""
+        done.append(1)
+        return RESULT
+
+    expect(_pydantic_ai(base, tools=[number], **more).run_sync(QUESTION).output, ANSWER)
+    expect(done, [1])
+
+
+def pydantic_ai_named(base: str, **more: Any) -> None:
+    expect(_pydantic_ai(base, model=NAMED, **more).run_sync(QUESTION).output, ANSWER)
+
+
+# -- pydantic-ai, responses ------------------------------------------------------------------------
+
+
+def pydantic_ai_responses_text(base: str) -> None:
+    expect(_pydantic_ai(base, over="Responses").run_sync(QUESTION).output, ANSWER)
+
+
+def pydantic_ai_responses_image(base: str) -> None:
+    from pydantic_ai import BinaryContent
+
+    image = BinaryContent(data=Path(SIGNS).read_bytes(), media_type="image/png")
+    expect(_pydantic_ai(base, over="Responses").run_sync([QUESTION, image]).output, ANSWER)
+
+
+def pydantic_ai_responses_stream(base: str) -> None:
+    async def ask() -> Any:
+        async with _pydantic_ai(base, over="Responses").run_stream(QUESTION) as stream:
+            return await stream.get_output()
+
+    expect(asyncio.run(ask()), ANSWER)
+
+
+def pydantic_ai_responses_json(base: str) -> None:
+    from pydantic_ai import NativeOutput
+
+    agent = _pydantic_ai(base, over="Responses", output_type=NativeOutput(Number))
+    expect(agent.run_sync(QUESTION).output, Number(number=42))
+
+
+def pydantic_ai_responses_tools(base: str) -> None:
+    pydantic_ai_tools(base, over="Responses")
+
+
+def pydantic_ai_responses_named(base: str) -> None:
+    pydantic_ai_named(base, over="Responses")
 
 
 # -- inspect_ai ------------------------------------------------------------------------------------
@@ -409,12 +744,19 @@ def vlmeval_image(base: str) -> None:
     expect(_vlmeval(base, [image, {"type": "text", "text": QUESTION}]), ANSWER)
 
 
+def vlmeval_named(base: str) -> None:
+    expect(_vlmeval(base, [{"type": "text", "text": QUESTION}], model=NAMED), ANSWER)
+
+
 def vlmeval_budget(base: str) -> None:
     text = [{"type": "text", "text": QUESTION}]
     expect(_vlmeval(base, text, ecoalign={"budget": 30_000}), ANSWER)
 
 
-FEATURES = ("text", "image", "async", "stream", "JSON schema", "refusal", "budget", "free")
+FEATURES = (
+    *("text", "image", "async", "stream", "JSON schema", "refusal", "tools", "budget"),
+    *("by name", "free"),
+)
 """The columns of the table."""
 
 CLIENTS: Mapping[str, tuple[str, Mapping[str, Check]]] = {
@@ -427,8 +769,25 @@ CLIENTS: Mapping[str, tuple[str, Mapping[str, Check]]] = {
             "stream": openai_stream,
             "JSON schema": openai_json,
             "refusal": openai_refusal,
+            "tools": openai_tools,
             "budget": openai_budget,
+            "by name": openai_named,
             "free": openai_free,
+        },
+    ),
+    "openai, responses": (
+        "openai",
+        {
+            "text": responses_text,
+            "image": responses_image,
+            "async": responses_async,
+            "stream": responses_stream,
+            "JSON schema": responses_json,
+            "refusal": responses_refusal,
+            "tools": responses_tools,
+            "budget": responses_budget,
+            "by name": responses_named,
+            "free": responses_free,
         },
     ),
     "llm": (
@@ -450,7 +809,23 @@ CLIENTS: Mapping[str, tuple[str, Mapping[str, Check]]] = {
             "stream": langchain_stream,
             "JSON schema": langchain_json,
             "refusal": langchain_refusal,
+            "tools": langchain_tools,
             "budget": langchain_budget,
+            "by name": langchain_named,
+        },
+    ),
+    "langchain-openai, responses": (
+        "langchain_openai",
+        {
+            "text": langchain_responses_text,
+            "image": langchain_responses_image,
+            "async": langchain_responses_async,
+            "stream": langchain_responses_stream,
+            "JSON schema": langchain_responses_json,
+            "refusal": langchain_responses_refusal,
+            "tools": langchain_responses_tools,
+            "budget": langchain_responses_budget,
+            "by name": langchain_responses_named,
         },
     ),
     "litellm": (
@@ -461,7 +836,21 @@ CLIENTS: Mapping[str, tuple[str, Mapping[str, Check]]] = {
             "async": litellm_async,
             "stream": litellm_stream,
             "JSON schema": litellm_json,
+            "refusal": litellm_refusal,
+            "tools": litellm_tools,
             "budget": litellm_budget,
+            "by name": litellm_named,
+        },
+    ),
+    "litellm, responses": (
+        "litellm",
+        {
+            "text": litellm_responses_text,
+            "image": litellm_responses_image,
+            "async": litellm_responses_async,
+            "stream": litellm_responses_stream,
+            "tools": litellm_responses_tools,
+            "by name": litellm_responses_named,
         },
     ),
     "pydantic-ai": (
@@ -472,6 +861,19 @@ CLIENTS: Mapping[str, tuple[str, Mapping[str, Check]]] = {
             "async": pydantic_ai_async,
             "stream": pydantic_ai_stream,
             "JSON schema": pydantic_ai_json,
+            "tools": pydantic_ai_tools,
+            "by name": pydantic_ai_named,
+        },
+    ),
+    "pydantic-ai, responses": (
+        "pydantic_ai",
+        {
+            "text": pydantic_ai_responses_text,
+            "image": pydantic_ai_responses_image,
+            "stream": pydantic_ai_responses_stream,
+            "JSON schema": pydantic_ai_responses_json,
+            "tools": pydantic_ai_responses_tools,
+            "by name": pydantic_ai_responses_named,
         },
     ),
     "inspect_ai": (
@@ -485,7 +887,12 @@ CLIENTS: Mapping[str, tuple[str, Mapping[str, Check]]] = {
     ),
     "VLMEvalKit's requests": (
         "requests",
-        {"text": vlmeval_text, "image": vlmeval_image, "budget": vlmeval_budget},
+        {
+            "text": vlmeval_text,
+            "image": vlmeval_image,
+            "budget": vlmeval_budget,
+            "by name": vlmeval_named,
+        },
     ),
 }
 """By client: the module that it needs, and its features."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 from hostile import Received, Reply, completion
 
@@ -38,3 +39,24 @@ def _action(kind: str) -> dict[str, object]:
         "partners": [],
         "forecast": [[9, 8, 300]],
     }
+
+
+def in_events(reply: Reply, asked: dict[str, Any]) -> Reply:
+    """A whole answer as server-sent events, where `asked`, the body of the request, says so: a word
+    an event, each call of a tool in one."""
+    if not asked.get("stream") or not isinstance(reply.body, dict):
+        return reply
+    (choice,) = reply.body["choices"]
+    message = dict(choice["message"])
+    calls = [{"index": n, **call} for n, call in enumerate(message.pop("tool_calls", None) or ())]
+    words = (message.pop("content", None) or "").split(" ")
+    deltas: list[dict[str, Any]] = [{"content": f"{word} "} for word in words[:-1]]
+    deltas += [{"content": words[-1]}, *({"tool_calls": [call]} for call in calls)]
+    deltas[0] = message | deltas[0]
+    said = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    said.append({"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]})
+    chunks: list[dict[str, Any]] = [{"choices": [one]} for one in said]
+    if asked.get("stream_options"):
+        chunks.append({"choices": [], "usage": reply.body["usage"]})
+    lines = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    return Reply(lines, headers={"Content-Type": "text/event-stream"})

@@ -18,8 +18,9 @@ from ecoalign.bench._score import UNUSABLE, Score
 from ecoalign.bench.progress import BenchProgress
 from ecoalign.bench.suites._base import Ask, Sample, Suite
 from ecoalign.budget import Budget, Ledger, Pricing, Spending, unpriced
-from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError
+from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, VerdictError
 from ecoalign.methods import Method, is_refusal
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 
 if TYPE_CHECKING:
     from ecoalign.bench._experiments import Variant
@@ -291,6 +292,10 @@ class _Bench:
                 utility=answer.utility,
                 detail=answer.detail if not answer.path else _of_search(answer),
             )
+        # A method whose judge cannot be read withholds its answer: an outcome of the method.
+        if failure is not None and failure.kind == VerdictError.__name__:
+            withheld = replace(row, failure=None, answer=FIXED_REFUSAL, refused=True)
+            return replace(withheld, stop_reason="fail-closed", ended="refused")
         # A budget too small for an answer is an outcome of the method and scored as an empty
         # answer.
         if failure is not None and failure.kind == BudgetTooSmall.__name__:

@@ -63,10 +63,17 @@ class ChatService:
         checked(self.model, sampling)
 
     def ledger(
-        self, budget: Budget, on_change: Callable[[Reservation], object] | None = None
+        self,
+        budget: Budget,
+        arrived: float,
+        on_change: Callable[[Reservation], object] | None = None,
     ) -> Ledger:
-        """An account for one run; see `Ledger`."""
-        return self._answerer.ledger(budget, on_change)
+        """An account for the run of a request that arrived then (`time.monotonic`).
+
+        Args:
+            on_change: see `Ledger`.
+        """
+        return self._answerer.ledger(budget, arrived, on_change)
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -55,10 +55,14 @@ class Answerer:
         return Aligner(self.model, self.settings).budget_for(query)
 
     def ledger(
-        self, budget: Budget, on_change: Callable[[Reservation], object] | None = None
+        self,
+        budget: Budget,
+        started: float | None = None,
+        on_change: Callable[[Reservation], object] | None = None,
     ) -> Ledger:
-        """An account for one answer; see `Ledger`."""
-        return Ledger(budget, self.prices, on_change=on_change)
+        """An account for one answer, whose time began at `started` (`time.monotonic`), or now; see
+        `Ledger`."""
+        return Ledger(budget, self.prices, started=started, on_change=on_change)
 
     async def answer(
         self,

@@ -6,7 +6,16 @@ import re
 
 from ecoalign.models._speech import begins_inside, holds_mark, visible
 
-_PARTIAL = re.compile(r"(?:<[^<>\n]{0,90}|\[/?[A-Z]{0,5}|\[unused\d{0,2}|◁/?[a-z]{0,5})\Z")
+
+def _begun(word: str) -> str:
+    """A pattern of `word` as far as it goes."""
+    return "".join(f"(?:{letter}" for letter in word) + ")?" * len(word)
+
+
+_PARTIAL = re.compile(
+    rf"(?:<[^<>\n]{{0,90}}|[\[◁](?:/?{_begun('think')}|{_begun('unused')}\d{{0,2}}))\Z",
+    re.IGNORECASE,
+)
 """The end of a text that may be the beginning of a mark."""
 
 _OPENINGS = ("Here's my thought process:", "Here is my thought process:", "analysis", "assistant")

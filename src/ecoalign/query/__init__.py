@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ecoalign.query._decoding import read_header
 from ecoalign.query._pictures import FULL_PIXELS, LOW_DETAIL_SIDE, ImageSource, Picture
 from ecoalign.query._query import Images, Query
-from ecoalign.query._sources import MAX_BYTES, AllowUrls, read_source
+from ecoalign.query._sources import MAX_BYTES, AllowUrls, is_plain_uri, read_source
 from ecoalign.query._urls import FetchPolicy, ImageUrlError, kind_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "Images",
     "Picture",
     "Query",
+    "is_plain_uri",
     "kind_of",
     "read_header",
     "read_source",

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import stat
+import string
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import unquote_to_bytes
 
 from ecoalign.errors import InputError
-from ecoalign.query._urls import FetchPolicy
+from ecoalign.query._urls import FetchPolicy, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,10 @@ MAX_BYTES = 64 * 1024 * 1024
 """Of an encoded image."""
 
 _IS_BASE64 = re.compile(r";\s*base64\s*$", re.I)
+
+_PLAIN = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,")
+
+_ALPHABET = (string.ascii_letters + string.digits + "+/").encode()
 
 _FROM_URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
 
@@ -168,6 +173,19 @@ def _data_uri(uri: str) -> bytes:
         return base64.b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise InputError("the data: URI is not valid base64; was it cut short?") from None
+
+
+def is_plain_uri(uri: str) -> bool:
+    """Whether a `data:` URI is in the one form that every server takes: the type that its first
+    bytes tell, base64 in the usual alphabet with its padding, and nothing else."""
+    begun = _PLAIN.match(uri)
+    if begun is None or (len(uri) - begun.end()) % 4:
+        return False
+    first = uri[begun.end() : begun.end() + 16]
+    rest = uri[begun.end() :].encode("utf-8", "replace").translate(None, _ALPHABET)
+    if rest not in {b"", b"=", b"=="} or not uri.endswith(rest.decode()) or len(first) < 16:
+        return False
+    return kind_of(base64.b64decode(first)) == begun[1]
 
 
 def _at_address(address: str, scheme: str, allow: AllowUrls) -> bytes:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecoalign.gateway._errors import ApiError
+from ecoalign.gateway.chat._passed_request import passed_messages
 from ecoalign.gateway.chat._request import (
     IMAGE_ALONE,
     IMAGE_SENT,
@@ -154,3 +155,70 @@ def test_bare_base64_is_told_what_it_lacks() -> None:
     part = {"type": "image_url", "image_url": {"url": "QUJD" * 2000}}
     with pytest.raises(ApiError, match="data:image/png;base64,"):
         _read(_user(_text("x"), part))
+
+
+CALL = {"id": "a1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
+def _result(content: object, name: str = "a1") -> dict[str, object]:
+    return {"role": "tool", "tool_call_id": name, "content": content}
+
+
+def test_results_are_told_apart_by_their_calls() -> None:
+    other = {**CALL, "id": "a2"}
+    read = _read(
+        _user("What does it say?"),
+        {"role": "assistant", "content": None, "tool_calls": [CALL, other]},
+        _result("Harbour", "a2"),
+        _result("Exit"),
+        _result("?", "of nobody"),
+        _result(None),
+    )
+    assert read.question == "What does it say?"
+    assert read.context[1:] == [
+        "tool (look, a2): Harbour",
+        "tool (look, a1): Exit",
+        "tool: ?",
+        "tool (look, a1): (nothing)",
+    ]
+
+
+def test_images_of_results_have_their_places() -> None:
+    read = _read(
+        _user(PART, _text("What does it say?")),
+        {"role": "assistant", "tool_calls": [CALL]},
+        _result([_text("Closer:"), PART]),
+    )
+    assert read.question == "image 1\nWhat does it say?"
+    assert read.context[-1] == "tool (look, a1): Closer: image 2"
+    assert len(read.images) == 2
+    sent, images = passed_messages(
+        [_user("x"), {"role": "assistant", "tool_calls": [CALL]}, _result([PART])], max_images=4
+    )
+    assert sent[-1] == {"role": "tool", "tool_call_id": "a1", "content": [PART]}
+    assert [image.param for image in images] == ["messages[2].content[0].image_url.url"]
+
+
+@pytest.mark.parametrize("empty", [None, "", []])
+@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant", "tool"])
+def test_a_turn_without_content_is_taken(role: str, empty: object) -> None:
+    messages = [_user("First."), {"role": role, "content": empty}, _user("What is it?")]
+    read = _read(*messages)
+    assert read.question == "What is it?"
+    assert read.instructions == ""
+    sent, _ = passed_messages(messages, max_images=4)
+    # Servers take null from the assistant alone.
+    assert (sent[1]["content"] is None) == (role == "assistant" and empty is None)
+
+
+def test_null_is_not_given_in_a_message_either() -> None:
+    nothing = dict.fromkeys(("name", "refusal", "tool_calls", "tool_call_id", "audio"))
+    messages = [
+        {"role": "system", "content": "Be kind.", **nothing},
+        {"role": "user", "content": [{**_text("x"), "image_url": None}, PART], **nothing},
+        {"role": "assistant", "content": "y", "function_call": None, **nothing},
+        {"role": "user", "content": "z", **nothing},
+    ]
+    assert _read(*messages).question == "z"
+    sent, _ = passed_messages(messages, max_images=4)
+    assert [set(message) for message in sent] == [{"role", "content"}] * 4

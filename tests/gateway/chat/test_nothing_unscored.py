@@ -6,14 +6,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import pytest
 from canaries import ANSWER, CANARY, Planted, spilled
 from command import both, run
 from hostile import HostileServer, Received, Reply
-from serving import ANY_METHOD, Served, asking, picture, serving, text
+from routes import Answer, Route, body_of, read
+from serving import ANY_METHOD, WAIT, Served, asking, picture, serving, text
 
 METHODS = ("ecoalign", "best-of-n", "ecso", "base")
 
@@ -58,39 +59,18 @@ def gateway(upstream: Upstream, home: Path) -> Iterator[Served]:
 
 
 def ask(
-    gateway: Served, method: str, *, stream: bool, **changes: object
-) -> tuple[httpx2.Response, str]:
-    """The response, and the trace that a client can read of it; "" where there is none."""
-    more: dict[str, object] = {"stream_options": {"include_usage": True}} if stream else {}
-    body = asking(
-        text("What does the sign say?"),
-        picture(),
-        ecoalign={"method": method, "trace": True},
-        stream=stream,
-        **more,
-        **changes,
-    )
-    reply = gateway.post(body)
+    gateway: Served, method: str, way: Way, **changes: object
+) -> tuple[httpx2.Response, Answer, str]:
+    """The response, what a client makes of it, and the trace that it can read of it; "" where there
+    is none."""
+    route = Route(*way, method)
+    with httpx2.Client(base_url=gateway.v1, timeout=WAIT) as client:
+        path = "/chat/completions" if route.path == "chat" else "/responses"
+        content = [text("What does the sign say?"), picture()]
+        reply = client.post(path, json=body_of(route, changes, content))
     name = reply.headers.get("x-ecoalign-trace", "")
     trace = gateway.get(f"/v1/ecoalign/traces/{name}").text if name else ""
-    return reply, trace
-
-
-def shown(reply: httpx2.Response) -> tuple[dict[str, Any], str | None]:
-    """The message that a client makes of a response, and why it ends."""
-    if not reply.headers["content-type"].startswith("text/event-stream"):
-        choice = reply.json()["choices"][0]
-        return choice["message"], choice["finish_reason"]
-    message: dict[str, Any] = {"content": "", "refusal": "", "tool_calls": []}
-    reason = None
-    events = [line[6:] for line in reply.text.splitlines() if line.startswith("data: {")]
-    for choice in (c for event in events for c in json.loads(event)["choices"]):
-        delta = choice["delta"]
-        message["content"] += delta.get("content") or ""
-        message["refusal"] += delta.get("refusal") or ""
-        message["tool_calls"] += delta.get("tool_calls") or []
-        reason = choice["finish_reason"] or reason
-    return message, reason
+    return reply, read(route, reply), trace
 
 
 def nothing_came_out(gateway: Served, reply: httpx2.Response, trace: str) -> None:
@@ -99,40 +79,58 @@ def nothing_came_out(gateway: Served, reply: httpx2.Response, trace: str) -> Non
     assert spilled(reply.text, reply.headers, trace, metrics, log) == []
 
 
-BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+Way = tuple[Literal["chat", "responses"], bool]
+
+WAYS: tuple[Way, ...] = (
+    *(("chat", False), ("chat", True)),
+    *(("responses", False), ("responses", True)),
+)
+"""Chat completions and responses, each whole and in a stream."""
+
+EVERY = pytest.mark.parametrize(
+    "way", WAYS, ids=[f"{path}-{'stream' if stream else 'whole'}" for path, stream in WAYS]
+)
 
 EACH = pytest.mark.parametrize("method", METHODS)
 
 
 @EACH
-@BOTH
-def test_beside_a_safe_answer(
-    gateway: Served, upstream: Upstream, method: str, stream: bool
-) -> None:
+@EVERY
+def test_beside_a_safe_answer(gateway: Served, upstream: Upstream, method: str, way: Way) -> None:
     upstream.planted = Planted()
-    reply, trace = ask(gateway, method, stream=stream)
+    reply, got, trace = ask(gateway, method, way)
     assert reply.status_code == 200, reply.text
-    message, reason = shown(reply)
-    assert (message["content"], reason) == (ANSWER, "stop")
+    assert (got.content, got.reason) == (ANSWER, Route(*way, method).reason("stop"))
     assert bool(trace) == (method != "base")
     assert (ANSWER in trace) == bool(trace)
     nothing_came_out(gateway, reply, trace)
 
 
+def _tokens(way: Way, reply: httpx2.Response) -> Iterator[dict[str, Any]]:
+    """The tokens of an answer with their log-probabilities, as its text has them."""
+    path, stream = way
+    bodies = (
+        [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: {")]
+        if stream
+        else [reply.json()]
+    )
+    for body in bodies:
+        if path == "chat":
+            for choice in body["choices"]:
+                yield from (choice["logprobs"] or {"content": []})["content"]
+        elif stream:
+            yield from body["logprobs"] if body["type"] == "response.output_text.delta" else ()
+        else:
+            yield from body["output"][0]["content"][0]["logprobs"]
+
+
 @EACH
-@BOTH
-def test_beside_its_logprobs(
-    gateway: Served, upstream: Upstream, method: str, stream: bool
-) -> None:
+@EVERY
+def test_beside_its_logprobs(gateway: Served, upstream: Upstream, method: str, way: Way) -> None:
     upstream.planted = Planted()
-    reply, trace = ask(gateway, method, stream=stream, logprobs=True, top_logprobs=5)
+    reply, _, trace = ask(gateway, method, way, logprobs=True, top_logprobs=5)
     assert reply.status_code == 200, reply.text
-    if stream:
-        events = [json.loads(line[6:]) for line in reply.text.splitlines() if '"logprobs"' in line]
-        choices = [choice for event in events for choice in event["choices"]]
-    else:
-        choices = reply.json()["choices"]
-    entries = [e for choice in choices for e in (choice["logprobs"] or {"content": []})["content"]]
+    entries = list(_tokens(way, reply))
     assert "".join(entry["token"] for entry in entries) == ANSWER
     for entry in entries:
         assert set(entry) == {"token", "logprob", "bytes", "top_logprobs"}
@@ -141,52 +139,51 @@ def test_beside_its_logprobs(
 
 
 @EACH
-@BOTH
+@EVERY
 def test_answers_that_are_not_safe(
-    gateway: Served, upstream: Upstream, method: str, stream: bool
+    gateway: Served, upstream: Upstream, method: str, way: Way
 ) -> None:
     upstream.planted = Planted(("canary answer", "canary answer", "canary answer", ANSWER))
     if method == "ecso":
         upstream.planted = Planted(("canary answer", ANSWER))
-    reply, trace = ask(gateway, method, stream=stream)
+    reply, got, trace = ask(gateway, method, way)
     assert reply.status_code == 200, reply.text
-    message, _ = shown(reply)
     if method == "base":
         # Unscored by what it is: the text itself, and nothing else.
-        assert message["content"] == "canary answer"
+        assert got.content == "canary answer"
         pieces = ("canary answer", '"cana', '"content":"cana', "ry answer")
         rest = reply.text
         for piece in pieces:
             rest = rest.replace(piece, "")
         assert spilled(rest, reply.headers) == []
         return
-    assert CANARY not in str(message)
+    assert CANARY not in f"{got.content}{got.refusal}{got.calls}"
     nothing_came_out(gateway, reply, trace)
 
 
 @EACH
-@BOTH
+@EVERY
 @pytest.mark.parametrize(
     ("said", "reason"),
     [("canary finish", "length"), ("SAFETY: canary", "content_filter"), ("refusal", "stop")],
 )
 def test_the_end_of_an_answer(
-    gateway: Served, upstream: Upstream, method: str, stream: bool, said: str, reason: str
+    gateway: Served, upstream: Upstream, method: str, way: Way, said: str, reason: str
 ) -> None:
     upstream.planted = Planted(finish=said)
-    reply, trace = ask(gateway, method, stream=stream)
+    reply, got, trace = ask(gateway, method, way)
     assert reply.status_code == 200, reply.text
     if method == "base":
         expected = "content_filter" if said == "refusal" else reason
-        assert shown(reply)[1] == expected
+        assert got.reason == Route(*way, method).reason(expected)
     nothing_came_out(gateway, reply, trace)
 
 
 @EACH
-@BOTH
+@EVERY
 @pytest.mark.parametrize("name", ["look", "canary"])
 def test_calls_of_tools(
-    gateway: Served, upstream: Upstream, method: str, stream: bool, name: str
+    gateway: Served, upstream: Upstream, method: str, way: Way, name: str
 ) -> None:
     call = {
         "index": 0,
@@ -196,27 +193,23 @@ def test_calls_of_tools(
         "extra_content": {"google": {"thought_signature": "canary"}},
     }
     upstream.planted = Planted(("",), "tool_calls", {"tool_calls": [call]})
-    reply, trace = ask(gateway, method, stream=stream, tools=TOOLS)
+    reply, got, trace = ask(gateway, method, way, tools=TOOLS)
     nothing_came_out(gateway, reply, trace)
     if name == "look" and method != "ecso":
-        message, reason = shown(reply)
-        assert reason == "tool_calls", reply.text
-        (made,) = message["tool_calls"]
-        assert made["function"] == {"name": "look", "arguments": '{"x": 1}'}
-        assert set(made) - {"index"} == {"id", "type", "function"}
+        assert got.reason == Route(*way, method).reason("tool_calls"), reply.text
+        assert got.calls == [("look", '{"x": 1}')]
 
 
 @EACH
-@BOTH
+@EVERY
 def test_a_refusal_of_the_models_own(
-    gateway: Served, upstream: Upstream, method: str, stream: bool
+    gateway: Served, upstream: Upstream, method: str, way: Way
 ) -> None:
     """A canary in the refusal is a canary in the answer: scored, it does not come out."""
     upstream.planted = Planted(("",), message={"refusal": "canary refusal"})
-    reply, trace = ask(gateway, method, stream=stream, response_format={"type": "json_object"})
+    reply, got, trace = ask(gateway, method, way, response_format={"type": "json_object"})
     if method == "base":
-        message, _ = shown(reply)
-        assert (message["content"] or "", message["refusal"]) == ("", "canary refusal")
+        assert (got.content, got.refusal) == ("", "canary refusal")
         assert spilled(reply.text.replace("canary refusal", ""), reply.headers) == []
         return
     nothing_came_out(gateway, reply, trace)
@@ -270,26 +263,25 @@ FAILURES: dict[str, Reply] = {
 
 
 @EACH
-@BOTH
+@EVERY
 @pytest.mark.parametrize("name", FAILURES)
-def test_failures(
-    gateway: Served, upstream: Upstream, method: str, stream: bool, name: str
-) -> None:
+def test_failures(gateway: Served, upstream: Upstream, method: str, way: Way, name: str) -> None:
     upstream.planted = Planted(fails=FAILURES[name])
-    reply, trace = ask(gateway, method, stream=stream)
+    reply, _, trace = ask(gateway, method, way)
     nothing_came_out(gateway, reply, trace)
     if reply.status_code != 200:
         assert set(reply.json()["error"]) == {"message", "type", "param", "code"}
     for line in reply.text.splitlines():
         # An error that comes after the first words is an event.
-        assert not line.startswith("event:") or line == "event: error"
+        known = ("event: error", "event: response.")
+        assert not line.startswith("event:") or line.startswith(known)
 
 
 def test_what_can_be_done_with_the_trace(
     gateway: Served, upstream: Upstream, tmp_path: Path
 ) -> None:
     upstream.planted = Planted(("canary answer", ANSWER))
-    _, trace = ask(gateway, "ecoalign", stream=False)
+    _, _, trace = ask(gateway, "ecoalign", ("chat", False))
     (tmp_path / "run.jsonl").write_text(trace)
     done = run(tmp_path, "show", "run.jsonl")
     assert done.returncode == 0, both(done)
@@ -305,7 +297,7 @@ def test_what_can_be_done_with_the_trace(
 
 def test_the_operators_trace_is_whole(gateway: Served, upstream: Upstream, home: Path) -> None:
     upstream.planted = Planted(("canary answer", ANSWER))
-    reply, _ = ask(gateway, "ecoalign", stream=False)
+    reply, _, _ = ask(gateway, "ecoalign", ("chat", False))
     name = reply.headers["x-ecoalign-trace"]
     whole = home / "whole" / f"{name}.jsonl"
     assert "canary answer" in whole.read_text()

@@ -195,7 +195,7 @@ def test_other_methods(client: openai.OpenAI, method: str) -> None:
 
 
 def test_models(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["embedded", "ecoalign"]
+    assert [model.id for model in client.models.list()][:2] == ["embedded", "ecoalign"]
     assert client.models.retrieve("embedded").owned_by == "ecoalign"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt-4o")

@@ -25,9 +25,11 @@ def test_the_description_is_served(gateway: Served) -> None:
     assert described["openapi"].startswith("3.1")
     assert set(described["paths"]) == {
         "/v1/chat/completions",
+        "/v1/responses",
         "/v1/models",
         "/v1/models/{model}",
         "/v1/ecoalign/traces/{trace}",
+        "/v1/ecoalign/usage",
         "/healthz",
         "/readyz",
         "/metrics",

@@ -11,7 +11,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Hashable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -19,8 +24,17 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ecoalign.budget import Budget, Ledger, Reservation, Spending, least_of
+from ecoalign.budget import (
+    Budget,
+    Ledger,
+    Reservation,
+    Spending,
+    false_usage,
+    impossible,
+    least_of,
+)
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelError
+from ecoalign.gateway._deadline import GRACE, Deadline
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
 from ecoalign.gateway._images import ImageRef
@@ -48,8 +62,8 @@ from ecoalign.models import (
     profile_of,
 )
 from ecoalign.models import bound as bound_of
-from ecoalign.models.openai import unknown_name, usage_of
-from ecoalign.query import read_header, read_source
+from ecoalign.models.openai import apart_of, unknown_name, usage_of
+from ecoalign.query import is_plain_uri, read_header, read_source
 
 USUAL_CAP = 4096
 """Tokens of an answer where a bound is needed and the client gave none."""
@@ -67,6 +81,8 @@ class PassthroughBudget:
         want: the budget that the call needs; None where it is not held to one.
         bound: the most that the call can use.
         cap: the most tokens of its answer; None where the client's own cap will do.
+        most: what a report may say of its answer; None where it has no cap.
+        images: of the request.
         charged: what was spent; None where it is not known.
     """
 
@@ -75,6 +91,8 @@ class PassthroughBudget:
     want: Budget | None = None
     bound: Usage = field(default_factory=Usage)
     cap: int | None = None
+    most: int | None = None
+    images: int = 0
     charged: Usage | None = None
     _ledger: Ledger | None = None
     _reservation: Reservation | None = None
@@ -96,13 +114,20 @@ class PassthroughBudget:
                 for hidden reasoning leaves no room for an answer.
         """
         policy, passes = client.policy, state.config.passes
-        budget, cap = _budget(state, client, parameters, len(images)), parameters.cap
+        budget, cap = budget_of(state, client, parameters, len(images)), parameters.cap
         windows = policy.window_tokens is not None or policy.window_usd is not None
         thinking = Thinking.of({name: v for name, v in body.items() if name not in passes})
         if budget is None and not (windows and client.key is not None):
             if thinking is not None:
                 thinking.within(cap or USUAL_CAP)
-            return cls(state, thinking, cap=None if thinking is None else cap or USUAL_CAP)
+            own = None if thinking is None else cap or USUAL_CAP
+            held = cap or own
+            return cls(
+                state,
+                thinking,
+                cap=own,
+                most=None if held is None else held + sum(passes.get(name, 0) for name in body),
+            )
         if _is_small(body) and not images:
             prompt = _prompt(state, body, images)  # handing it to a thread would take longer
         else:
@@ -116,18 +141,26 @@ class PassthroughBudget:
         bound = Usage(prompt.prompt, most + extra, prompt.image)
         want = budget or _needed(state, bound, in_usd=policy.window_usd is not None)
         same = most == cap and thinking is None
-        return cls(state, thinking, want, bound, None if same else most)
-
-    @property
-    def seconds(self) -> float | None:
-        """How long the call may take; None for as long as any."""
-        return None if self.want is None else self.want.seconds
+        return cls(
+            state,
+            thinking,
+            want,
+            bound,
+            None if same else most,
+            most=bound.completion,
+            images=len(images),
+        )
 
     @contextmanager
-    def reserved(self, allowance: Allowance) -> Iterator[None]:
-        """Reserve the bound for the length of the call; an unknown cost is charged in full."""
+    def reserved(self, allowance: Allowance, arrived: float) -> Iterator[None]:
+        """Reserve the bound for the length of the call; an unknown cost is charged in full.
+
+        Args:
+            allowance: as granted.
+            arrived: when the request did, as of `time.monotonic`.
+        """
         service = self.state.service
-        self._ledger = service.ledger(allowance.budget, allowance.watch)
+        self._ledger = service.ledger(allowance.budget, arrived, allowance.watch)
         with self._ledger.reserve(_STAGE, self.bound, service.model.name) as reservation:
             self._reservation = reservation
             try:
@@ -138,12 +171,35 @@ class PassthroughBudget:
                 self.charged = reservation.charged
 
     def settle(self, usage: object) -> None:
-        """The call ended with this usage, as its server says."""
+        """The call ended with this usage, as its server says.
+
+        Raises:
+            ModelError: no honest server says that.
+        """
         read = usage_of(usage, "")
         if self._reservation is not None:
             self._reservation.settle(read)
         elif read is not None:
             self.charged = read
+        self.weigh(usage)
+
+    def weigh(self, usage: object) -> None:
+        """Whether a server may say this of the call; what nothing is known of, it may.
+
+        Raises:
+            ModelError: no honest one does.
+        """
+        read = usage_of(usage, "")
+        if read is None or self.most is None:
+            return
+        prompt = self.bound.prompt if self.want is not None else read.prompt
+        what = impossible(read, Usage(prompt, self.most), images=self.images, apart=apart_of(usage))
+        if what:
+            if self._reservation is None:
+                self.charged = read
+            error = false_usage(self.state.service.model.name, what, _STAGE, read)
+            error.role = "model"
+            raise error
 
     def failed(self, error: ModelError) -> None:
         """The call failed: what the server reported is charged, and nothing where that is certain;
@@ -160,7 +216,7 @@ class PassthroughBudget:
         return Spending() if self._ledger is None else self._ledger.spent
 
 
-def _budget(
+def budget_of(
     state: AppState, client: Client, parameters: ChatParameters, images: int
 ) -> Budget | None:
     """The budget that the request, its key or the server sets, if any does."""
@@ -281,6 +337,10 @@ class Passthrough:
     forwarder: Forwarder
     form: Form
     answered: PassedAnswer = field(init=False)
+    deadline: Deadline = field(init=False)
+    _doing: str = "its images"
+    _asked: bool = False
+    """Whether the upstream was."""
     _own: set[str] = field(default_factory=set)
     """Parameters in `body` that the client did not set."""
 
@@ -295,16 +355,22 @@ class Passthrough:
             self.body.get("messages"), max_images=self.state.config.max_images
         )
         self.body = self._request(messages)
-        with self.state.images.open() as loaded:
-            for index, image in enumerate(images):
-                if image.url[:5].lower() != "data:":
-                    uri = await loaded.data_uri(image)
-                    _replace(self.body, image.param, uri)
-                    images[index] = ImageRef(uri, image.param)
-        if self.parameters.stream:
-            return await self._stream(request, images)
-        async with cancelled_on_disconnect(request.receive):
+        budget = budget_of(self.state, self.client, self.parameters, len(images))
+        self.deadline = Deadline(self.record.arrived, None if budget is None else budget.seconds)
+        async with self._in_time(), cancelled_on_disconnect(request.receive):
+            with self.state.images.open() as loaded:
+                for index, image in enumerate(images):
+                    if not await asyncio.to_thread(is_plain_uri, image.url):
+                        uri = await loaded.data_uri(image)
+                        _replace(self.body, image.param, uri)
+                        images[index] = ImageRef(uri, image.param)
+            if self.parameters.stream:
+                return await self._stream(images)
             return Response(await self._post(images), media_type="application/json")
+
+    def _in_time(self) -> AbstractAsyncContextManager[None]:
+        """A block that ends with the request's time."""
+        return self.deadline.limit(lambda: self._doing, spent=lambda: self._asked)
 
     def _request(self, messages: list[Json]) -> dict[str, object]:
         """What is sent: what was read of the request, and no more."""
@@ -325,22 +391,22 @@ class Passthrough:
 
     async def _post(self, images: Sequence[ImageRef]) -> bytes:
         async with self._paid(images) as budget:
-            async with asyncio.timeout(budget.seconds):
-                answer = await self._posted()
+            answer = await self._posted()
             shown, usage = self.answered.whole(answer.body)
             budget.settle(usage)
         self._passed()
         return shown
 
-    async def _stream(self, request: Request, images: Sequence[ImageRef]) -> Response:
+    async def _stream(self, images: Sequence[ImageRef]) -> Response:
         pieces = self._pieces(images)
-        async with cancelled_on_disconnect(request.receive):
-            first = await anext(pieces, None)
+        first = await anext(pieces, None)
         if first is None:
             raise ApiError(
                 502, "the model's upstream sent an empty stream", SERVER, code="model_bad_response"
             )
-        return EventStream(_after(first, pieces))
+        left = self.deadline.left
+        # Also where the client reads nothing of it.
+        return EventStream(_after(first, pieces), limit=None if left is None else left + GRACE)
 
     async def _pieces(self, images: Sequence[ImageRef]) -> AsyncGenerator[bytes, None]:
         """The events as they come; an error after the first is one of them."""
@@ -351,16 +417,22 @@ class Passthrough:
                 self._ask_for_usage(budget)
                 last = now()
                 stream = PassedStream(self.answered, wants_usage=self.parameters.wants_usage)
+                told: object = None
                 async with aclosing(self._streamed()) as pieces:
-                    async for piece in _until(pieces, budget.seconds):
+                    async for piece in self._until_over(pieces):
                         shown = stream.feed(piece)
+                        if stream.usage is not told:
+                            told = stream.usage
+                            budget.weigh(told)
                         if not shown and now() - last > quiet:
                             # There is nothing to show of thoughts, but that they go on.
                             shown = ALIVE
                         if shown:
                             begun, last = True, now()
                             yield shown
-                if shown := stream.end():
+                shown = stream.end()
+                budget.weigh(stream.usage)
+                if shown:
                     begun = True
                     yield shown
                 budget.settle(stream.usage)
@@ -371,6 +443,17 @@ class Passthrough:
                 raise
             self.record.failed(error.code or "error", error.told)
             yield self.form.error(error)
+
+    async def _until_over(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """The pieces that come within the request's time."""
+        while True:
+            try:
+                # One piece at a time: a timeout belongs to a task, and the reader may change.
+                async with self._in_time():
+                    piece = await anext(pieces)
+            except StopAsyncIteration:
+                return
+            yield piece
 
     async def _posted(self) -> Forwarded:
         """The answer; parameters of our own that the server rejects are given up first."""
@@ -440,6 +523,7 @@ class Passthrough:
             ApiError: there is no place or no budget, or the call failed.
         """
         state, client = self.state, self.client
+        self._doing = "its turn"
         async with state.admitted(client):
             try:
                 budget = await PassthroughBudget.of(
@@ -448,11 +532,16 @@ class Passthrough:
                 try:
                     if budget.want is None:
                         self._cap(budget)
+                        self._doing, self._asked = "its answer", True
                         yield budget
                         return
-                    async with state.granted(client, budget.want, budget.spent) as allowance:
-                        with budget.reserved(allowance):
+                    self._doing = "its share of the key's budget"
+                    async with state.granted(
+                        client, budget.want, budget.spent, self.deadline
+                    ) as allowance:
+                        with budget.reserved(allowance, self.record.arrived):
                             self._cap(budget)
+                            self._doing, self._asked = "its answer", True
                             try:
                                 yield budget
                             except ModelError as error:
@@ -463,14 +552,6 @@ class Passthrough:
             except EcoAlignError as error:
                 state.readiness.passed(state.service.model, error)
                 raise of_error(error) from error
-            except TimeoutError:
-                raise ApiError(
-                    504,
-                    "the budget's time ran out before the model's upstream had answered",
-                    SERVER,
-                    code="budget_time",
-                    retry=False,
-                ) from None
 
     def _passed(self) -> None:
         """The request was answered."""
@@ -499,21 +580,6 @@ async def _after(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenera
         yield first
         async for piece in rest:
             yield piece
-
-
-async def _until(
-    pieces: AsyncGenerator[bytes, None], seconds: float | None
-) -> AsyncGenerator[bytes, None]:
-    """The pieces of the next `seconds`; then a TimeoutError."""
-    end = None if seconds is None else asyncio.get_running_loop().time() + seconds
-    while True:
-        try:
-            # One piece at a time: a timeout belongs to a task, and the reader may change.
-            async with asyncio.timeout_at(end):
-                piece = await anext(pieces)
-        except StopAsyncIteration:
-            return
-        yield piece
 
 
 def _replace(body: dict[str, object], param: str, uri: str) -> None:

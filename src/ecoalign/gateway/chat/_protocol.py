@@ -65,13 +65,31 @@ _MAX_URL = 4096
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 
+_IMAGES = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")
+"""What the base64 of a PNG, JPEG, GIF or WebP file begins with."""
+
+_PUT = "put data:image/png;base64, before it"
+
+_BAD_URL = "invalid_image_url"
+
+_OWN_MACHINE = re.compile(r"(?:file|blob|content):|[/\\~.]|[A-Za-z]:[/\\]", re.IGNORECASE)
+"""What is known to one machine only: addresses of files and paths."""
+
 
 def bounded_url(url: str) -> str:
-    """`url`, of an image; refused where it is too long for an address."""
-    if len(url) > _MAX_URL and url[:5].lower() != "data:":
-        if _BASE64.fullmatch(url[:_MAX_URL]):
-            raise wrong("the URL of the image is bare base64: put data:image/png;base64, before it")
-        raise wrong("the URL of the image is too long")
+    """`url`, of an image; refused where it is none that could be looked up from here."""
+    if url[:5].lower() == "data:":
+        return url
+    if _BASE64.fullmatch(url[:_MAX_URL]) and (len(url) > _MAX_URL or url.startswith(_IMAGES)):
+        raise wrong(f"the URL of the image is bare base64: {_PUT}", _BAD_URL)
+    if len(url) > _MAX_URL:
+        raise wrong("the URL of the image is too long", _BAD_URL)
+    if _OWN_MACHINE.match(url):
+        raise wrong(
+            "the URL of the image is of a file, and files of your machine cannot be read from "
+            "here: send what is in it as a data: URI (data:image/png;base64,...)",
+            _BAD_URL,
+        )
     return url
 
 
