@@ -20,7 +20,10 @@ from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._errors import SERVER, ApiError, ErrorResponse, of_error
 from ecoalign.gateway._guard import Guard, client_of, owner_of
+from ecoalign.gateway._intake import Intake
+from ecoalign.gateway._json import Lengths
 from ecoalign.gateway._limits import BodyLimit
+from ecoalign.gateway._room import Room
 from ecoalign.gateway._state import AppState
 from ecoalign.gateway.chat._handler import answer_chat
 from ecoalign.gateway.chat._parameters import ChatCompletionRequest, check_pass
@@ -38,6 +41,9 @@ from ecoalign.gateway.observe._tracing import Tracing
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 _CHAT = "/v1/chat/completions"
+
+_READ = ("/chat/completions", "/responses")
+"""How the paths end whose requests hold messages."""
 
 _JSON = "application/json"
 
@@ -95,11 +101,12 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
     for name in config.passes:
         check_pass(name)
     metrics = GatewayMetrics()
+    memory = Room(config.all_bodies)
     tracing = Tracing.open(config.otel, content=config.log_content)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = await AppState.open(config, metrics)
+        state = await AppState.open(config, metrics, memory)
         app.state.state = state
         try:
             yield
@@ -130,9 +137,15 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
     app.add_exception_handler(EcoAlignError, _refused)
     app.add_middleware(DirectRoute, path=_CHAT, endpoint=chat)
     app.add_middleware(
+        Intake,
+        paths=_READ,
+        lengths=Lengths(text=config.max_text),
+        state=lambda: state_of(app),
+    )
+    app.add_middleware(
         BodyLimit,
         max_bytes=config.max_body,
-        total_bytes=max(config.body_memory, 2 * config.max_body),
+        room=memory,
         owner=owner_of,
         on_refusal=metrics.turned_away,
     )

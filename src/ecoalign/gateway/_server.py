@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import signal
 import socket
@@ -75,11 +76,16 @@ class _Server(uvicorn.Server):
         self._app = app
         self._ready = ready
         self._draining: asyncio.Task[None] | None = None
+        self._warming: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
         await super().startup(sockets)
         if self.started:
+            # What is here now stays: nobody need look through it for garbage again.
+            gc.collect()
+            gc.freeze()
+            self._warming = asyncio.create_task(state_of(self._app).images.workers.warm())
             self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -153,21 +153,43 @@ def _read_open(read: Callable[[int], object], where: str) -> bytes:
     return bytes(data)
 
 
+_SPACE = b" \t\n\r\f\v"
+
+_PIECE = 1 << 20
+"""Bytes that are looked at at once: a list of all pieces between two marks takes forty times their
+length."""
+
+
 def _data_uri(uri: str) -> bytes:
     header, comma, payload = uri.partition(",")
     if not comma:
         raise InputError("the data: URI has no comma, so it holds no data")
     if len(payload) > 3 * MAX_BYTES:
         raise InputError(f"the data: URI is too long; at most {MAX_BYTES:,} bytes are read")
-    data = unquote_to_bytes(payload)
-    if not _IS_BASE64.search(header):
+    data = payload.encode("utf-8", "replace")
+    if "%" in payload:
+        data = _unquoted(data)
+    if not _IS_BASE64.search(header[-64:]):
         return data
     # As browsers read it: white space goes, and the padding may be missing; and the URL's alphabet.
-    letters = b"".join(data.split()).translate(_FROM_URL_ALPHABET).rstrip(b"=")
+    letters = data.translate(_FROM_URL_ALPHABET, _SPACE).rstrip(b"=")
     try:
         return base64.b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise InputError("the data: URI is not valid base64; was it cut short?") from None
+
+
+def _unquoted(data: bytes) -> bytes:
+    """`data` with its %XX decoded."""
+    pieces, at = [], 0
+    while at < len(data):
+        end = min(len(data), at + _PIECE)
+        # No mark is cut in two.
+        mark = data.rfind(b"%", max(at, end - 2), end) if end < len(data) else -1
+        end = mark if mark > at else end
+        pieces.append(unquote_to_bytes(data[at:end]))
+        at = end
+    return b"".join(pieces)
 
 
 def _at_address(address: str, scheme: str, allow: AllowUrls) -> bytes:

@@ -163,7 +163,7 @@ class _Run:
         cut = None
         async with state.admitted(self.client):
             try:
-                with state.images.open() as opened:
+                with state.images.open(self.client.id) as opened:
                     pictures = await opened.load(self.conversation.images)
                     query = Query.of(
                         pictures,

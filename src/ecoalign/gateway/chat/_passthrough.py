@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -22,7 +22,8 @@ from ecoalign.budget import Budget, Ledger, Reservation, Spending, least_of
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelError
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
-from ecoalign.gateway._images import ImageRef
+from ecoalign.gateway._images import Held, full
+from ecoalign.gateway._limits import body_room
 from ecoalign.gateway._state import AppState, Client
 from ecoalign.gateway.chat._parameters import CAPS, ChatParameters
 from ecoalign.gateway.chat._passed_answer import PassedAnswer, PassedStream
@@ -47,7 +48,6 @@ from ecoalign.models import (
 )
 from ecoalign.models import bound as bound_of
 from ecoalign.models.openai import unknown_name, usage_of
-from ecoalign.query import read_header, read_source
 
 USUAL_CAP = 4096
 """Tokens of an answer where a bound is needed and the client gave none."""
@@ -84,14 +84,14 @@ class PassthroughBudget:
         client: Client,
         parameters: ChatParameters,
         body: Mapping[str, object],
-        images: Sequence[ImageRef],
+        images: Sequence[Held],
     ) -> PassthroughBudget:
         """The budget of a request.
 
         Raises:
             BudgetTooSmall: the budget holds no answer.
-            InputError: an image cannot be read, the price of the model is not known, or a budget
-                for hidden reasoning leaves no room for an answer.
+            InputError: the price of the model is not known, or a budget for hidden reasoning leaves
+                no room for an answer.
         """
         policy, passes = client.policy, state.config.passes
         budget, cap = _budget(state, client, parameters, len(images)), parameters.cap
@@ -169,13 +169,11 @@ def _budget(
     return budget
 
 
-def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[ImageRef]) -> Usage:
+def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[Held]) -> Usage:
     """The bound of the prompt: every byte of the request but the images may be a token."""
-    parts = []
-    for image in images:
-        header = read_header(read_source(image.url)[0], "the image")
-        parts.append(ImagePart(b"", header.media_type, header.width, header.height, "high"))
-    size = len(to_json(body)) - sum(len(to_json(image.url)) for image in images)
+    headers = [image.header for image in images]
+    parts = [ImagePart(b"", one.media_type, one.width, one.height, "high") for one in headers]
+    size = len(to_json(body))
     # A part of so many bytes: what is in it does not matter to the bound.
     request = ChatRequest((Message("user", (TextPart(" " * size), *parts)),), 1, _STAGE)
     model = state.service.model
@@ -247,6 +245,7 @@ class Passthrough:
     record: RequestRecord
     forwarder: Forwarder
     answered: PassedAnswer = field(init=False)
+    _images: list[Held] = field(default_factory=list)
     _own: set[str] = field(default_factory=set)
     """Parameters in `body` that the client did not set."""
 
@@ -261,16 +260,17 @@ class Passthrough:
             self.body.get("messages"), max_images=self.state.config.max_images
         )
         self.body = self._request(messages)
-        with self.state.images.open() as loaded:
-            for index, image in enumerate(images):
-                if image.url[:5].lower() != "data:":
-                    uri = await loaded.data_uri(image)
-                    _replace(self.body, image.param, uri)
-                    images[index] = ImageRef(uri, image.param)
+        with self.state.images.open(self.client.id) as loaded:
+            for image in images:
+                self._images.append(await loaded.held(image))
+                _replace(self.body, image.param, self._images[-1].name)
+        share, size = body_room(request.scope), sum(held.size for held in self._images)
+        if share is not None and not await share.wait(size, self.state.images.limits.patience):
+            raise full()
         if self.parameters.stream:
-            return await self._stream(request, images)
+            return await self._stream(request, self._images)
         async with cancelled_on_disconnect(request.receive):
-            return Response(await self._post(images), media_type="application/json")
+            return Response(await self._post(self._images), media_type="application/json")
 
     def _request(self, messages: list[Json]) -> dict[str, object]:
         """What is sent: what was read of the request, and no more."""
@@ -291,7 +291,7 @@ class Passthrough:
         """Whether the model may begin inside its thoughts."""
         return profile_of(self.state.service.model).thinking > 0 or self.forwarder.begins_inside
 
-    async def _post(self, images: Sequence[ImageRef]) -> bytes:
+    async def _post(self, images: Sequence[Held]) -> bytes:
         async with self._paid(images) as budget:
             async with asyncio.timeout(budget.seconds):
                 answer = await self._posted()
@@ -300,7 +300,7 @@ class Passthrough:
         self.record.answered("", refused=False)
         return shown
 
-    async def _stream(self, request: Request, images: Sequence[ImageRef]) -> Response:
+    async def _stream(self, request: Request, images: Sequence[Held]) -> Response:
         pieces = self._pieces(images)
         async with cancelled_on_disconnect(request.receive):
             first = await anext(pieces, None)
@@ -310,7 +310,7 @@ class Passthrough:
             )
         return EventStream(_after(first, pieces))
 
-    async def _pieces(self, images: Sequence[ImageRef]) -> AsyncGenerator[bytes, None]:
+    async def _pieces(self, images: Sequence[Held]) -> AsyncGenerator[bytes, None]:
         """The events as they come; an error after the first is one of them."""
         begun, quiet = False, self.state.config.keepalive
         now = asyncio.get_running_loop().time
@@ -344,7 +344,7 @@ class Passthrough:
         """The answer; parameters of our own that the server rejects are given up first."""
         while True:
             try:
-                return await self.forwarder.post(to_json(self.body))
+                return await self.forwarder.post(await self._sent())
             except UpstreamError as error:
                 if not self._gives_up(error):
                     raise
@@ -354,7 +354,7 @@ class Passthrough:
         begun = False
         while True:
             try:
-                async with aclosing(self.forwarder.stream(to_json(self.body))) as pieces:
+                async with aclosing(self.forwarder.stream(await self._sent())) as pieces:
                     async for piece in pieces:
                         begun = True
                         yield piece
@@ -362,6 +362,11 @@ class Passthrough:
             except UpstreamError as error:
                 if not self._gives_up(error) or begun:
                     raise
+
+    async def _sent(self) -> bytes:
+        """The body as it is sent: with the images where their names are."""
+        body = to_json(self.body)
+        return await asyncio.to_thread(_with_images, body, self._images) if self._images else body
 
     def _gives_up(self, error: UpstreamError) -> bool:
         """Whether the request is worth sending again, without what was rejected and is our own.
@@ -399,7 +404,7 @@ class Passthrough:
         self.body["stream_options"] = {"include_usage": True}
 
     @asynccontextmanager
-    async def _paid(self, images: Sequence[ImageRef]) -> AsyncGenerator[PassthroughBudget, None]:
+    async def _paid(self, images: Sequence[Held]) -> AsyncGenerator[PassthroughBudget, None]:
         """A place, and the budget of the one call; settled when it ends.
 
         Raises:
@@ -476,8 +481,16 @@ async def _until(
         yield piece
 
 
-def _replace(body: dict[str, object], param: str, uri: str) -> None:
-    """Put the data of an image where its address was; `param` is "messages[0].content[1]..."."""
+def _with_images(body: bytes, images: Iterable[Held]) -> bytes:
+    pieces = []
+    for image in images:
+        before, quoted, body = body.partition(to_json(image.name))
+        pieces += [before, quoted[:1], *image.uri(), quoted[-1:]]
+    return b"".join((*pieces, body))
+
+
+def _replace(body: dict[str, object], param: str, name: str) -> None:
+    """Put the name of an image where its address was; `param` is "messages[0].content[1]..."."""
     message, part = (int(text.partition("]")[0]) for text in param.split("[")[1:])
     messages = body["messages"]
     if isinstance(messages, list):
@@ -486,4 +499,4 @@ def _replace(body: dict[str, object], param: str, uri: str) -> None:
         detail = (
             {"detail": given["detail"]} if isinstance(given, dict) and "detail" in given else {}
         )
-        content[part] = {"type": "image_url", "image_url": {"url": uri, **detail}}
+        content[part] = {"type": "image_url", "image_url": {"url": name, **detail}}
