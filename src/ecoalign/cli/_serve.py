@@ -120,7 +120,7 @@ def serve(
     max_text: Annotated[
         int,
         Option(help="The most characters of a request, but for its images; 413 beyond.", min=1),
-    ] = 1_000_000,
+    ] = 400_000,
     max_images: Annotated[int, Option(help="The most images in one request.", min=0)] = 16,
     max_pixels: Annotated[
         float, Option(help="The largest image, in megapixels.", min=0.01, max=64)
@@ -135,7 +135,7 @@ def serve(
             "one. One key may hold half of it.",
             min=0.02,
         ),
-    ] = 72,
+    ] = 96,
     max_decoded: Annotated[
         int,
         Option(help="All images of one request without base64, in MiB; 413 beyond.", min=1),

@@ -86,7 +86,7 @@ class GatewayConfig:
     max_images: int = 16
     max_pixels: int = 12_000_000
     request_pixels: int = 36_000_000
-    all_pixels: int = 72_000_000
+    all_pixels: int = 96_000_000
     max_decoded: int = 20 * _MIB
     max_text: int = MAX_TEXT
     workers: int = 1

@@ -72,7 +72,7 @@ class PictureLimits:
     count: int
     size: int
     fetched: int
-    patience: float = 10.0
+    patience: float = 30.0
 
 
 @dataclass(slots=True)

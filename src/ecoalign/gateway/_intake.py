@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +13,7 @@ from ecoalign.gateway._json import Lengths
 from ecoalign.gateway._limits import body_room, send_error
 from ecoalign.gateway._state import AppState
 from ecoalign.gateway.observe._requests import record_of
+from ecoalign.prompts import turn
 
 SMALL = 64 * 1024
 """Bytes of a body that is read here: it takes as long as the way to a worker."""
@@ -53,7 +53,6 @@ class Intake:
         self._small = min(SMALL, lengths.text)
         self._state = state
         self._patience = patience
-        self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on."""
@@ -65,7 +64,9 @@ class Intake:
             await self._app(scope, receive, send)
             return
         message = await receive()
-        if message["type"] != "http.request" or len(message.get("body", b"")) <= self._small:
+        size = len(message.get("body", b""))
+        if size <= self._small:
+            await turn(4 * size)
             await self._app(scope, _first(message, receive), send)
             return
         body: list[bytes] = [message.pop("body")]
@@ -78,10 +79,7 @@ class Intake:
                 record_of(scope).failed(refusal.code or "error")
                 await send_error(send, refusal)
                 return
-            async with self._turn:
-                # One after the other, and connections are looked at between them: reading what is
-                # left takes the event loop some time.
-                await asyncio.sleep(0)
+            await turn(4 * len(slim))
             await self._app(scope, _first({**message, "body": slim}, receive), send)
         finally:
             for name in names:

@@ -11,14 +11,14 @@ from ecoalign.errors import InputError
 
 MAX_DEPTH = 64
 
-MAX_VALUES = 50_000
+MAX_VALUES = 20_000
 """In a request. Each takes tens of bytes of memory for one or two of the body, and the event loop
 looks at all of them."""
 
-MAX_WIDE = 4096
+MAX_WIDE = 2048
 """Entries of a parameter, and messages and parts of messages: each is validated by itself."""
 
-MAX_TEXT = 1_000_000
+MAX_TEXT = 400_000
 """Characters of a request but for its images."""
 
 # Possessive: what was matched is never gone over again.

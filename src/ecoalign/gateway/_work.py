@@ -36,7 +36,7 @@ Fault = Literal["json", "text", "image", "bytes", "memory"]
 """What is wrong with a payload: no JSON that is taken; too many characters; no image; too many
 bytes of images; more memory than a worker has."""
 
-_NICE = 10
+_NICE = 5
 """By how much a worker stands back: the event loop answers first."""
 
 _LONGEST_ADDRESS = 4200

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
+if sys.platform == "linux":
+    import fcntl
+
 from ecoalign.gateway._admission import Admission, Overloaded
 from ecoalign.gateway._errors import SERVER, ApiError
 from ecoalign.gateway._work import Head, receive, send
@@ -38,6 +41,8 @@ _KEPT = frozenset(
     | {"TMPDIR", "TEMP", "TMP"}
 )
 """What a worker gets of the environment: no key is in it."""
+
+_PIPE = 1024 * 1024
 
 _PACKAGE = Path(__file__).parents[2]
 
@@ -134,7 +139,7 @@ class Worker:
 def _spawned(memory: int) -> subprocess.Popen[bytes]:
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     paths = [str(_PACKAGE), os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", "ecoalign.gateway._work", str(memory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -150,6 +155,12 @@ def _spawned(memory: int) -> subprocess.Popen[bytes]:
             "MALLOC_TRIM_THRESHOLD_": "1048576",
         },
     )
+    if sys.platform == "linux":
+        for line in (process.stdin, process.stdout):
+            # Fewer turns with the event loop for each picture.
+            with suppress(OSError):
+                fcntl.fcntl(_line(line), fcntl.F_SETPIPE_SZ, _PIPE)
+    return process
 
 
 def _line(line: IO[bytes] | None) -> IO[bytes]:

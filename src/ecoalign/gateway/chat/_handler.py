@@ -39,6 +39,7 @@ from ecoalign.gateway.chat._response import (
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.methods import DIRECT, Method
 from ecoalign.models import SamplingParams
+from ecoalign.prompts import turn
 from ecoalign.query import Query
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import Event
@@ -173,6 +174,7 @@ class _Run:
                         self.conversation.instructions,
                     )
                     least = _part(want)
+                    await turn(query.length)
                     async with state.granted(self.client, want, self._spent, least) as allowance:
                         cut = allowance.cut
                         self._ledger = state.service.ledger(allowance.budget)
