@@ -52,7 +52,8 @@ class GatewayConfig:
         max_text: characters of a request (messages, tools, schemas, names), but for its images.
         workers: processes that read large requests and decode large pictures, and as many for
             small ones.
-        worker_seconds: that one of them may take for one picture or request.
+        worker_seconds: of processor time that one of them may take for one picture or request; by
+            the clock four times as many.
         fetch: images by URL; off by default.
         passes: further parameters that requests may have, by name, each with the tokens (>= 0) that
             it may cost a call beyond its cap. They are passed on unread.

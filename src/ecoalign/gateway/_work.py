@@ -36,7 +36,7 @@ Fault = Literal["json", "text", "image", "bytes", "memory"]
 """What is wrong with a payload: no JSON that is taken; too many characters; no image; too many
 bytes of images; more memory than a worker has."""
 
-_NICE = 5
+_NICE = 2
 """By how much a worker stands back: the event loop answers first."""
 
 _LONGEST_ADDRESS = 4200
@@ -223,13 +223,17 @@ JOBS: Mapping[str, Callable[[Head, IO[bytes]], tuple[Head, Iterable[object]]]] =
 }
 
 
-def work(incoming: IO[bytes], outgoing: IO[bytes]) -> None:
+def work(incoming: IO[bytes], outgoing: IO[bytes], seconds: float) -> None:
     """Do the jobs that come in until there are no more.
 
-    A job that has taken its payload and failed is answered; one that fails later, as its result is
-    sent, ends the process: nobody could tell what is missing.
+    One that takes more than `seconds` of processor time ends the process by a signal. One that has
+    taken its payload and failed is answered; one that fails later, as its result is sent, ends the
+    process: nobody could tell what is missing.
     """
     while (head := receive(incoming)) is not None:
+        if sys.platform != "win32":
+            # Of the processor's time: on a busy machine nothing is slow by itself.
+            signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
             said, payload = JOBS[head["job"]](head, incoming)
         except WorkError as error:
@@ -258,7 +262,8 @@ def _bounded(memory: int) -> None:
 
 
 def main() -> None:
-    """Work on standard input and output; the first argument is the bound on memory, in bytes."""
+    """Work on standard input and output; the arguments are the bounds on memory, in bytes, and on
+    the seconds of a job."""
     # The descriptors themselves: nothing that prints may come between.
     incoming = os.fdopen(os.dup(0), "rb", buffering=0)
     outgoing = os.fdopen(os.dup(1), "wb", buffering=0)
@@ -272,7 +277,7 @@ def main() -> None:
     _bounded(int(sys.argv[1]))
     gc.freeze()
     send(outgoing, {"ready": True})
-    work(incoming, outgoing)
+    work(incoming, outgoing, float(sys.argv[2]))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ _KEPT = frozenset(
 )
 """What a worker gets of the environment: no key is in it."""
 
+_PROF = 27
+"""The number of SIGPROF."""
+
+_WAITS = 4
+
 _PIPE = 1024 * 1024
 
 _PACKAGE = Path(__file__).parents[2]
@@ -52,10 +57,12 @@ class Worker:
 
     Args:
         memory: that it may take, in bytes.
+        seconds: of processor time that a job may take.
     """
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, seconds: float) -> None:
         self._memory = memory
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._busy = False
@@ -80,15 +87,21 @@ class Worker:
             result: takes the result from the line, given its head.
 
         Raises:
+            TimeoutError: the job has taken too long.
             OSError, EOFError: the process has died.
         """
         with self._started() as process:
-            send(_line(process.stdin), head, payload)
-            payload.clear()
-            said = receive(_line(process.stdout))
-            if said is None:
-                raise EOFError
-            return result(said, _line(process.stdout))
+            try:
+                send(_line(process.stdin), head, payload)
+                payload.clear()
+                said = receive(_line(process.stdout))
+                if said is None:
+                    raise EOFError
+                return result(said, _line(process.stdout))
+            except (OSError, EOFError):
+                if _ended_by(process) == -_PROF:
+                    raise TimeoutError from None
+                raise
 
     def start(self) -> None:
         """Start the process; blocks until it can work.
@@ -122,7 +135,7 @@ class Worker:
                 process = None
             fresh = process is None
             if process is None:
-                process = self._process = _spawned(self._memory)
+                process = self._process = _spawned(self._memory, self._seconds)
             self._busy = True
         try:
             if fresh and receive(_line(process.stdout)) is None:
@@ -136,11 +149,11 @@ class Worker:
                 _close(process)
 
 
-def _spawned(memory: int) -> subprocess.Popen[bytes]:
+def _spawned(memory: int, seconds: float) -> subprocess.Popen[bytes]:
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     paths = [str(_PACKAGE), os.environ.get("PYTHONPATH", "")]
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "ecoalign.gateway._work", str(memory)],
+        [sys.executable, "-m", "ecoalign.gateway._work", str(memory), str(seconds)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -163,6 +176,12 @@ def _spawned(memory: int) -> subprocess.Popen[bytes]:
     return process
 
 
+def _ended_by(process: subprocess.Popen[bytes]) -> int | None:
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(_GRACE)
+    return None
+
+
 def _line(line: IO[bytes] | None) -> IO[bytes]:
     return cast("IO[bytes]", line)
 
@@ -181,8 +200,8 @@ class _Lane:
     idle: list[Worker]
 
     @classmethod
-    def of(cls, count: int, memory: int) -> _Lane:
-        workers = [Worker(memory) for _ in range(count)]
+    def of(cls, count: int, memory: int, seconds: float) -> _Lane:
+        workers = [Worker(memory, seconds) for _ in range(count)]
         return cls(workers, Admission(count, _QUEUE), list(workers))
 
 
@@ -192,13 +211,14 @@ class WorkerPool:
     Args:
         count: processes for large jobs, and as many for small ones, >= 1.
         memory: of one of them, in bytes, beyond its code; where the system can bound that.
-        seconds: that a job may take once it has begun.
+        seconds: of processor time that a job may take, and a quarter of what it may take by the
+            clock, the start of its process included.
     """
 
     def __init__(self, count: int, memory: int, seconds: float) -> None:
         self._seconds = seconds
-        self._large = _Lane.of(count, memory)
-        self._small = _Lane.of(count, memory)
+        self._large = _Lane.of(count, memory, seconds)
+        self._small = _Lane.of(count, memory, seconds)
         self._threads = ThreadPoolExecutor(2 * count, thread_name_prefix="worker")
 
     @property
@@ -238,7 +258,7 @@ class WorkerPool:
             loop = asyncio.get_running_loop()
             job = loop.run_in_executor(self._threads, worker.do, head, payload, result)
             try:
-                done, _ = await asyncio.wait([job], timeout=self._seconds)
+                done, _ = await asyncio.wait([job], timeout=_WAITS * self._seconds)
             except asyncio.CancelledError:
                 await self._ended(worker, job, _GRACE)
                 raise
@@ -247,6 +267,9 @@ class WorkerPool:
                 raise _too_slow(self._seconds)
             try:
                 return job.result()
+            except TimeoutError:
+                await self._ended(worker, job, 0)
+                raise _too_slow(self._seconds) from None
             except (OSError, EOFError):
                 await self._ended(worker, job, 0)
                 raise _died() from None

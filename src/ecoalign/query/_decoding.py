@@ -92,6 +92,8 @@ def _check_png(data: bytes, where: str) -> None:
         count += 1
         if count > MAX_CHUNKS:
             raise _too_many(where, MAX_CHUNKS, "chunks")
+        if data[at + 4 : at + 8] == b"IEND":  # What follows is not read.
+            return
         # Length, name, data, checksum.
         at += 12 + int.from_bytes(data[at : at + 4], "big")
 
