@@ -3,7 +3,8 @@
     python perf/gateway_driver.py http://127.0.0.1:8000/v1 --seconds 3 --concurrency 32
 
 Every connection sends its next request when it has the whole of its last answer. One JSON object
-goes to standard output: see `Measured`. Requests and seconds are both bounded.
+goes to standard output: see `Measured`. Requests and seconds are both bounded. The variable
+GATEWAY_KEY is sent as the bearer token, if it is set.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import ipaddress
 import json
+import os
 import time
 from dataclasses import asdict, dataclass
 from typing import cast
@@ -168,12 +170,11 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--requests", type=int, default=MOST, help="at most this many")
     parser.add_argument("--seconds", type=float, default=3.0, help="at most so long")
-    parser.add_argument("--key", default="", help="sent as the bearer token")
     parser.add_argument("--fields", default="{}", help="JSON object: further fields of the body")
     given = parser.parse_args()
     messages = [{"role": "user", "content": QUESTION}]
     body = {"model": "mock", "messages": messages, "max_tokens": 64} | json.loads(given.fields)
-    request = request_of(given.url, given.key, json.dumps(body).encode())
+    request = request_of(given.url, os.environ.get("GATEWAY_KEY", ""), json.dumps(body).encode())
     seconds, most = min(given.seconds, LONGEST), min(given.requests, MOST)
     with asyncio.Runner(loop_factory=fast_loop) as runner:
         measured = runner.run(drive(given.url, given.concurrency, most, seconds, request))

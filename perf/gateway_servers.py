@@ -213,8 +213,8 @@ def drive(
     command = [sys.executable, str(HERE / "gateway_driver.py"), server.url]
     command += ["--concurrency", str(concurrency), "--seconds", str(seconds)]
     command += ["--requests", str(requests), "--fields", json.dumps(dict(fields or {}))]
-    command += ["--key", server.key] if server.key else []
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    environment = {**os.environ, "GATEWAY_KEY": server.key}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     measured: dict[str, float] = json.loads(done.stdout)
     if measured["failures"] or not measured["requests"]:
         raise RuntimeError(f"{server.name}: {measured['failures']} failures in {measured}")

@@ -92,9 +92,16 @@ class ModelError(EcoAlignError):
         role: which of the two failed, the "model" that writes or the "evaluator" that scores; None
             if unknown.
         upstream: the name of the model that failed ("provider:name"); "" if unknown.
+        cause: why, by its name in the table of causes ("certificate-expired", "proxy-refused"); ""
+            if it is none of those.
+        told: the cause and its cure in one line that holds nothing that a server said; "" likewise.
+        public: the cause for those who must not read where the server is; "" likewise.
     """
 
     exit_code: ClassVar[int] = 3
+    cause: str = ""
+    told: str = ""
+    public: str = ""
 
     def __init__(
         self,

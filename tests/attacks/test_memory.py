@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -361,7 +361,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
-HOSTILE = {
+HOSTILE: dict[str, Callable[[], dict[str, object]]] = {
     "a bomb": lambda: asking(text("?"), image(uri(deep_bomb()))),
     "marks": lambda: asking("<|" * 9_000_000),
     "percent": lambda: asking(text("?"), image("data:image/png," + "%41" * 6_000_000)),
@@ -414,7 +414,7 @@ def test_a_large_picture_is_passed_on_as_it_came(tmp_path: Path) -> None:
         with serving(tmp_path, *arguments, "--budget", "100000") as served:
             reply = served.post(body)
             assert reply.status_code == 200, reply.text
-        sent = json.loads(upstream.requests[-1].body)
+        sent = json.loads(upstream.received[-1].body)
     urls = [part["image_url"]["url"] for part in sent["messages"][0]["content"][1:]]
     assert [url.partition(",")[0] for url in urls] == ["data:image/png;base64"] * 2
     assert base64.b64decode(urls[0].partition(",")[2]) == data

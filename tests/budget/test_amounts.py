@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecoalign.budget import Amount, Budget
+from ecoalign.budget import Amount, Budget, Spending, StageSpending
 from ecoalign.errors import InputError
 
 
@@ -240,3 +240,10 @@ def test_tokens_are_covered_together_and_time_while_any_is_left() -> None:
 def test_a_number_beyond_all_bounds_is_an_error_in_words(unit: str, digits: int) -> None:
     with pytest.raises(InputError, match=f"{unit} is too large"):
         Budget.of({unit: 10**digits})
+
+
+def test_the_dearest_stage_is_first_whichever_call_came_back_first() -> None:
+    cost = {"score": StageSpending(tokens=7), "scan": StageSpending(), "look": StageSpending()}
+    turned = dict(reversed(cost.items()))
+    assert [name for name, _ in Spending(by_stage=cost).dearest] == ["score", "look", "scan"]
+    assert Spending(by_stage=turned).dearest == Spending(by_stage=cost).dearest

@@ -172,13 +172,13 @@ def answered(status: int, body: object) -> tuple[State, str]:
         (200, {"data": [{"id": "gpt-4o"}]}, "ok", "and has gpt-4o"),
         (200, {"data": [{"id": f"m{n}\x1b[31m"} for n in range(20)]}, "note", "and 12 more"),
         (200, {"data": []}, "note", "it lists nothing"),
-        (200, b"<!doctype html>", "problem", "a web page"),
+        (200, b"<!doctype html>", "problem", "answered with an HTML page"),
         (200, b"[" * 100_000, "problem", "something else than a list of models"),
         (200, {"data": [3]}, "problem", "something else than a list of models"),
-        (401, {"error": KEY}, "problem", "the key in OPENAI_API_KEY is refused"),
+        (401, {"error": KEY}, "problem", "refuses the key in OPENAI_API_KEY"),
         (404, b"", "note", "lists no models (HTTP 404)"),
         (429, b"", "note", "limits the rate"),
-        (302, b"", "problem", "sends elsewhere"),
+        (302, b"", "problem", "redirects elsewhere"),
         (500, b"", "problem", "HTTP 500: it is not well"),
     ],
 )
@@ -213,7 +213,7 @@ async def test_why_a_server_is_not_reached_is_told_with_the_cure(
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         closed = f"127.0.0.1:{held.getsockname()[1]}"
-        assert "nothing listens at" in await unreached(f"http://{closed}/v1")
+        assert "nothing listens there; start it" in await unreached(f"http://{closed}/v1")
         said = await unreached("http://no-such-host.invalid/v1")
         assert "the name no-such-host.invalid is not known" in said
         async with hosting(tls=True) as host:
@@ -221,17 +221,19 @@ async def test_why_a_server_is_not_reached_is_told_with_the_cure(
             assert "certificate of 127.0.0.1 is not trusted" in said
             assert "SSL_CERT_FILE" in said
             said = await unreached(f"http://127.0.0.1:{host.port}/v1")
-            assert "is it https://" in said
+            assert "does it want https://?" in said
         with listening() as server:
             said = await unreached(server.url.replace("http:", "https:"))
-            assert "is it http:// and not https://?" in said
+            assert "write http:// in place of https://" in said
         direct.setenv("HTTP_PROXY", f"http://{closed}")
         said = await unreached("http://example.invalid/v1")
-        assert "the proxy in HTTP_PROXY cannot be reached, nothing listens there" in said
+        assert "the proxy in HTTP_PROXY cannot be reached: nothing listens there" in said
         assert "NO_PROXY" in said
 
 
-@pytest.mark.parametrize(("status", "words"), [(407, "wants a password"), (403, "HTTP 403")])
+@pytest.mark.parametrize(
+    ("status", "words"), [(407, "wants a user and a password"), (403, "HTTP 403")]
+)
 async def test_a_proxy_that_refuses_is_told_from_a_server_that_does(
     status: int, words: str, direct: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +250,7 @@ async def test_a_server_that_hangs_is_given_up_on(
 ) -> None:
     monkeypatch.setattr("ecoalign.cli._connection._PATIENCE", 0.3)
     with HostileServer(lambda _: Reply(hang=True)) as server:
-        assert "it may be loading its model" in await unreached(server.url)
+        assert "or it is loading its model" in await unreached(server.url)
 
 
 BAD_ENVIRONMENT = {

@@ -19,7 +19,7 @@ from ecoalign.trace.events import Finished, RunFailed
 HOSTILE: dict[str, tuple[Handler, str]] = {
     "page": (
         lambda _: Reply("<html>busy</html>", headers={"Content-Type": "text/html"}),
-        "not JSON but",
+        "answered with an HTML page",
     ),
     "500": (lambda _: Reply({"error": {"message": f"boom {KEY}"}}, 500), "server failed"),
     "429": (

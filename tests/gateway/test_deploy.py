@@ -10,14 +10,16 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
-from command import ROOT, run
+from command import ROOT, environment, run
 from hostile import HostileServer, Received, Reply
 
 DEPLOY = ROOT / "deploy"
-SECRET = re.compile(r"(?:sk|eco)-[A-Za-z0-9]{8}|-----BEGIN|://[^/\s@]+:[^/\s@]+@")
+FILES = sorted(path for path in DEPLOY.iterdir() if path.is_file())
+SECRET = re.compile(r"(?:sk|eco)-[A-Za-z0-9]{8}|-----BEGIN|://[^/\s@]+:[^/\s@%]+@")
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -56,7 +58,7 @@ def commands() -> dict[str, list[str]]:
         "compose.yaml": [*entry_point()[1:], *served],
         "ecoalign.service": shlex.split(unit("ExecStart")[0])[1:],
     }
-    for path in sorted(DEPLOY.iterdir()):
+    for path in FILES:
         text = re.sub(r"\\\n#\s*", " ", path.read_text())
         for i, keys in enumerate(re.findall(r"^#.*ecoalign (keys create .*)$", text, re.M)):
             found[f"{path.name}, comment {i}"] = shlex.split(keys)
@@ -76,7 +78,7 @@ def test_keys_are_shown_how_to_make() -> None:
     assert sum("comment" in where for where in commands()) == 3
 
 
-@pytest.mark.parametrize("path", sorted(DEPLOY.iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_no_file_holds_a_secret(path: Path) -> None:
     assert SECRET.search(path.read_text()) is None
 
@@ -124,14 +126,84 @@ def test_the_health_check_tells_ready_from_not(status: int, code: int, tmp_path:
     assert done.returncode == code
 
 
-def test_compose_publishes_on_the_loopback_only_and_asks_for_its_password() -> None:
+def test_the_image_installs_nothing_but_what_is_locked() -> None:
+    """Every installation is by hash or without an index, and both stages have the same base."""
+    runs = [rest for name, rest in instructions() if name == "RUN"]
+    installs = [one for rest in runs for one in rest.split("&&") if " install " in one]
+    installs = [one for one in installs if "pip" in one]
+    assert installs
+    for one in installs:
+        assert "--require-hashes -r locks/" in one or "--no-deps --no-index" in one
+    bases = [rest.split()[0] for name, rest in instructions() if name == "FROM"]
+    assert bases == ["${BASE}", "${BASE}"]
+    # One that is pinned is given when the image is built; a digest here would grow old.
+    assert [rest for name, rest in instructions() if name == "ARG"] == ["BASE=python:3.13-slim"]
+
+
+@pytest.mark.parametrize("service", ["gateway", "db"])
+def test_a_container_of_compose_can_do_little(service: str) -> None:
+    found = compose()["services"][service]
+    assert found["read_only"] is True
+    assert found["cap_drop"] == ["ALL"]
+    assert found["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in found
+    assert {"mem_limit", "pids_limit"} <= found.keys()
+    assert "healthcheck" in found or any(name == "HEALTHCHECK" for name, _ in instructions())
+
+
+def test_compose_publishes_on_the_loopback_only() -> None:
     services = compose()["services"]
     assert services["gateway"]["ports"] == ["127.0.0.1:8000:8000"]
     assert "ports" not in services["db"]
     back = compose()["networks"]["back"]
     assert back["internal"] is True
-    text = (DEPLOY / "compose.yaml").read_text()
-    assert text.count("${POSTGRES_PASSWORD:?") == text.count("${POSTGRES_PASSWORD")
+
+
+def test_compose_takes_its_secrets_from_files() -> None:
+    """None is in a variable, which `docker inspect` shows, and each file is named once."""
+    services, secrets = compose()["services"], compose()["secrets"]
+    for name, service in services.items():
+        variables = service["environment"]
+        assert isinstance(variables, dict)
+        used = set()
+        for variable, value in variables.items():
+            if variable.endswith("_FILE"):
+                used.add(Path(value).relative_to("/run/secrets").name)
+            else:
+                assert not re.search("PASSWORD|KEY(?!S)|TOKEN|SECRET", variable)
+        assert used == set(cast("list[str]", service["secrets"])), name
+    assert {Path(str(one["file"])).parent.name for one in secrets.values()} == {"secrets"}
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert "deploy/secrets/" in ignored
+
+
+def test_the_files_that_compose_names_are_read(tmp_path: Path) -> None:
+    """With the variables of the gateway's container, and files as its comment makes them."""
+    (tmp_path / "keys_url").write_text(f"{tmp_path}/k.sqlite3\n")
+    (tmp_path / "openai_api_key").write_text("sk-canary\n")
+    given = cast("dict[str, str]", compose()["services"]["gateway"]["environment"])
+    given = {name: text for name, text in given.items() if "$" not in text}
+    for variable, path in given.items():
+        given[variable] = path.replace("/run/secrets", str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", "ecoalign", "keys", "create", "first"],
+        env=environment(tmp_path, **given),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / "k.sqlite3").exists()
+
+
+def test_a_unit_gets_its_secret_as_a_credential() -> None:
+    (credential,) = unit("LoadCredential")
+    name, _, path = credential.partition(":")
+    assert path.startswith("/etc/ecoalign/")
+    assert f"OPENAI_API_KEY_FILE=%d/{name}" in unit("Environment")
+    for hardened in ("ProtectSystem=strict", "DynamicUser=yes", "NoNewPrivileges=yes"):
+        key, _, value = hardened.partition("=")
+        assert unit(key) == [value]
 
 
 def test_what_a_request_has_to_end_is_less_than_what_the_process_has() -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from command import QUESTION, SIGNS, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -304,6 +305,14 @@ def test_the_runtime_is_loaded_at_the_first_call_once_and_not_before() -> None:
         [sys.executable, "-c", LAZY], capture_output=True, text=True, timeout=60, check=False
     )
     assert (ran.stdout, ran.stderr) == ("lazy\n", "")
+
+
+def test_the_runtime_keeps_and_reports_nothing(tmp_path: Path) -> None:
+    """onnxruntime 1.32 numbers the device in a file, and what it would report is in another."""
+    done = run(tmp_path, "ask", SIGNS, QUESTION, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("*onnxruntime*")) == []
+    assert not (tmp_path / "cache").exists()
 
 
 def test_the_packaged_weights_are_small() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecoalign.models import ending, visible
-from ecoalign.models._speech import broke_off
+from ecoalign.models._speech import ENDINGS, both_ends, broke_off
 
 PAIRS = [
     ("<think>", "</think>"),
@@ -172,13 +172,29 @@ def test_of_several_words_the_least_natural_counts(word: str, end: str) -> None:
 
 @given(st.text(max_size=20))
 def test_only_a_known_word_is_a_natural_end(word: str) -> None:
-    natural = (
-        "stop eos eostoken endturn stopsequence stoptoken stopstring complete completed finish"
-    )
-    natural += " finished endoftext endofturn eot eotid eog stopword"
+    natural = ENDINGS["stop"].replace("_", "").split()
     if ending(word) == "stop":
         bare = "".join(c for c in word if c.isalnum()).lower()
-        assert any(bare.endswith(known) for known in natural.split())
+        assert any(bare.endswith(known) for known in natural)
+
+
+@pytest.mark.parametrize(("end", "words"), ENDINGS.items())
+def test_every_word_of_the_table_means_what_it_says(end: str, words: str) -> None:
+    for word in words.split():
+        spellings = (word, word.upper(), word.replace("_", "-"), word.title().replace("_", ""))
+        assert {ending(one) for one in (*spellings, f"finish_reason: {word}")} == {end}, word
+    every = [word for listed in ENDINGS.values() for word in set(listed.split())]
+    assert len(every) == len(set(every))
+
+
+@given(st.sampled_from(ENDINGS["stop"].split()), st.text(min_size=1, max_size=20))
+def test_pieces_that_disagree_end_by_the_less_natural_word(word: str, other: str) -> None:
+    ends = {ending(both_ends(word, other)), ending(both_ends(other, word))}
+    assert len(ends) == 1 or "stop" not in ends
+    goes_on = {"null", "none", "not_finished", "unspecified", "in_progress", "generating"}
+    if ending(other) == "unknown" and other.isalpha() and other.lower() not in goes_on:
+        assert "stop" not in ends
+    assert all(both_ends(pause, word) == both_ends(word, pause) == word for pause in goes_on)
 
 
 def test_a_server_that_gave_up_says_so() -> None:

@@ -166,7 +166,7 @@ def test_a_budget_that_is_used_up_ends_the_probe_and_is_kept() -> None:
     ("reply", "said"),
     [
         (Reply({"error": {"message": "no such model"}}, 404), "no such model"),
-        (Reply({"error": {"message": "bad key"}}, 401), "the key was refused"),
+        (Reply({"error": {"message": "bad key"}}, 401), "wants a key; set OPENAI_API_KEY"),
     ],
 )
 def test_a_server_that_answers_nobody(reply: Reply, said: str) -> None:

@@ -244,6 +244,11 @@ class Spending:
     seconds: float = 0.0
     calls: int = 0
 
+    @property
+    def dearest(self) -> list[tuple[str, StageSpending]]:
+        """The stages, the one with the most tokens first: no race of calls changes the order."""
+        return sorted(self.by_stage.items(), key=lambda row: (-row[1].tokens, row[0]))
+
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Spending:
         """The spending that `to_json` wrote."""

@@ -14,6 +14,7 @@ from ecoalign.budget._learned import Learned
 from ecoalign.budget._ledger import Ledger, Reservation
 from ecoalign.errors import BudgetExceeded, InputError, ModelError, ModelFault
 from ecoalign.models import (
+    LASTING,
     ChatModel,
     ChatRequest,
     Completion,
@@ -376,7 +377,7 @@ class MeteredClient:
 
     def _wait(self, error: ModelError, attempt: int, fund: str | None) -> float | None:
         """Seconds to wait before the next attempt; None where there is no use in one."""
-        if error.fault not in RETRIED:
+        if error.fault not in RETRIED or error.cause in LASTING:
             return None
         # Full jitter: many callers that failed together do not come back together.
         longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (attempt - 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -11,6 +10,7 @@ import typer
 from typer import Argument, Option
 
 from ecoalign.cli._options import Json, command
+from ecoalign.cli._secrets import PLACES, STORE, store_url
 from ecoalign.cli._text import print_json, say, table, tell
 from ecoalign.errors import InputError
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ecoalign.gateway.keys import KeyPolicy, KeyRecord, KeyStore, WindowUsage
 
 Result = TypeVar("Result")
-
-_VARIABLE = "ECOALIGN_KEYS"
 
 _WINDOWS = {"hour": 3600, "day": 86_400, "week": 7 * 86_400}
 
@@ -37,8 +35,8 @@ Store = Annotated[
     str | None,
     Option(
         "--keys",
-        help="The store: a file, or postgresql://USER@HOST/DATABASE. By default the value of the "
-        "variable ECOALIGN_KEYS, or else a file in your data folder.",
+        help=f"The store: {PLACES}. By default that of the variable {STORE}, or else a file in "
+        "your data folder.",
         show_default=False,
         metavar="URL",
     ),
@@ -136,7 +134,7 @@ def create(
         f"the key {made.record.name!r} (id {made.record.id}); the secret is shown only once; "
         "save it now"
     )
-    if store is None and not os.environ.get(_VARIABLE):
+    if store_url(store) is None:
         say(f"serve with it: ecoalign serve --keys {default_url()}")
 
 
@@ -194,7 +192,7 @@ def _with(url: str | None, call: Callable[[KeyStore], Awaitable[Result]]) -> Res
     from ecoalign.gateway.keys import default_url, open_store
 
     async def once() -> Result:
-        store = open_store(url or os.environ.get(_VARIABLE) or default_url())
+        store = open_store(store_url(url) or default_url())
         try:
             return await call(store)
         finally:

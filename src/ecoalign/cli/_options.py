@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -13,6 +14,7 @@ import typer
 from typer import Option
 
 from ecoalign.cli._errors import reported
+from ecoalign.cli._secrets import take_files
 from ecoalign.cli._text import say
 from ecoalign.errors import InputError
 
@@ -208,6 +210,14 @@ def _stdin() -> bytes:
     return sys.stdin.buffer.read(MAX_BYTES + 1)
 
 
+def _settle_home() -> None:
+    """Let an account that has no home, as in a container, be one whose folders are missing."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
+
+
 def command(
     app: typer.Typer, name: str, *, epilog: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -228,6 +238,8 @@ def command(
 
         def call(**values: Any) -> None:
             with reported(as_json=values.get("as_json", False), debug=values.pop("debug")):
+                _settle_home()
+                take_files(os.environ)
                 function(**{one.name: _built(one.name, types[one.name], values) for one in own})
 
         # Terminals have widths of their own: only blank lines divide a text.

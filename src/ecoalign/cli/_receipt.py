@@ -52,9 +52,7 @@ def receipt(result: Alignment) -> Iterator[str]:
     why = reason(result)
     yield f"{outcome(result)}{named}{why and f': {why}'}"
     yield _scores(result)
-    stages = ", ".join(
-        f"{stage} {entry.tokens:,}" for stage, entry in result.spent.by_stage.items()
-    )
+    stages = ", ".join(f"{stage} {entry.tokens:,}" for stage, entry in result.spent.dearest)
     yield f"spent: {spending(result.spent, result.budget)} (tokens: {stages})"
     if end := _STOPPED.get(result.stop_reason, "") if is_search(result) else "":
         yield f"stopped: {end}"

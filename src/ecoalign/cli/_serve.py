@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typer import Option
 
 from ecoalign.cli._options import Quiet, SettingsOptions, notice_of_toy
 from ecoalign.cli._play import playground
+from ecoalign.cli._secrets import PLACES, STORE, store_url
 from ecoalign.cli._text import say, tell
 from ecoalign.errors import InputError
 
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from ecoalign.gateway import GatewayConfig
     from ecoalign.settings import Settings
 
-_KEYS = "ECOALIGN_KEYS"
-
 EXITS = (
     "Exit codes: 0 stopped by a signal, 2 bad usage or settings, or the address is in use. The key "
-    f"of the model's server comes from the environment only (OPENAI_API_KEY). {_KEYS} may hold the "
-    "address of the key store, with its password."
+    "of the model's server comes from the variable OPENAI_API_KEY, or from the file that "
+    f"OPENAI_API_KEY_FILE names. So may the address of the key store, with its password: {STORE}, "
+    f"{STORE}_FILE."
 )
 
 _MIB = 1024 * 1024
@@ -67,8 +66,9 @@ def serve(
     keys: Annotated[
         str | None,
         Option(
-            help="The store of API keys: a file, or postgresql://USER@HOST/DATABASE. Without one, "
-            "the programs of this machine may use the server, and no web page."
+            metavar="URL",
+            help=f"The store of API keys: {PLACES}. Without one, the programs of this machine may "
+            "use the server, and no web page.",
         ),
     ] = None,
     may_choose: Annotated[
@@ -256,7 +256,7 @@ def serve(
         raise InputError("--ui-port requires --ui")
     if image_host and not image_urls:
         raise InputError("--image-host requires --image-urls")
-    keys = keys or os.environ.get(_KEYS) or None
+    keys = store_url(keys)
     given = {"--may-choose": may_choose, "--allow-host": allow_host, "--open": open_ or None}
     _check_doors(host, keys, [name for name, value in given.items() if value is not None])
     config = GatewayConfig(
@@ -343,7 +343,7 @@ def _check_doors(host: str, keys: str | None, keyless: Sequence[str]) -> None:
 
     if keys is not None and keyless:
         raise InputError(
-            f"{keyless[0]} is for a server without keys; leave it out, or --keys and {_KEYS}"
+            f"{keyless[0]} is for a server without keys; leave it out, or --keys and {STORE}"
         )
     if keys is None and "--open" not in keyless and not is_loopback(host):
         raise InputError(

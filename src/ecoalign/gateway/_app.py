@@ -23,6 +23,7 @@ from ecoalign.gateway._guard import Guard, client_of, owner_of
 from ecoalign.gateway._intake import Intake
 from ecoalign.gateway._json import Lengths
 from ecoalign.gateway._limits import BodyLimit
+from ecoalign.gateway._names import listed, unknown_model
 from ecoalign.gateway._room import Room
 from ecoalign.gateway._state import AppState
 from ecoalign.gateway.chat._handler import answer_chat
@@ -35,15 +36,18 @@ from ecoalign.gateway.chat._protocol import (
 )
 from ecoalign.gateway.chat._response import ClientDisconnected
 from ecoalign.gateway.observe._metrics import GatewayMetrics
-from ecoalign.gateway.observe._requests import RequestObserver, record_of
+from ecoalign.gateway.observe._requests import RequestObserver, RequestRecord, record_of
 from ecoalign.gateway.observe._tracing import Tracing
+from ecoalign.gateway.responses._handler import answer_response
+from ecoalign.gateway.responses._protocol import ResponseObject, ResponsesRequest
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+Answer = Callable[[AppState, Request, RequestRecord], Awaitable[Response]]
+
 _CHAT = "/v1/chat/completions"
 
-_READ = ("/chat/completions", "/responses")
-"""How the paths end whose requests hold messages."""
+_RESPONSES = "/v1/responses"
 
 _JSON = "application/json"
 
@@ -123,22 +127,27 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
         redoc_url=None,
     )
 
-    async def chat(request: Request) -> Response:
-        try:
-            return await answer_chat(state_of(app), request, record_of(request.scope))
-        except (ApiError, EcoAlignError) as error:
-            return await _refused(request, error)
-        except ClientDisconnected:
-            raise ClientDisconnect from None
+    def answering(answer: Answer) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            try:
+                return await answer(state_of(app), request, record_of(request.scope))
+            except (ApiError, EcoAlignError) as error:
+                return await _refused(request, error)
+            except ClientDisconnected:
+                raise ClientDisconnect from None
 
-    _add_routes(app, chat, with_metrics=config.metrics)
+        return endpoint
+
+    chat, responses = answering(answer_chat), answering(answer_response)
+    _add_routes(app, chat, responses, with_metrics=config.metrics)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(EcoAlignError, _refused)
+    app.add_middleware(DirectRoute, path=_RESPONSES, endpoint=responses)
     app.add_middleware(DirectRoute, path=_CHAT, endpoint=chat)
     app.add_middleware(
         Intake,
-        paths=_READ,
+        paths=("/chat/completions", "/responses"),
         lengths=Lengths(text=config.max_text),
         state=lambda: state_of(app),
     )
@@ -216,7 +225,7 @@ def _raw(endpoint: Endpoint) -> type[APIRoute]:
     return RawRoute
 
 
-def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
+def _add_routes(app: FastAPI, chat: Endpoint, responses: Endpoint, *, with_metrics: bool) -> None:
     def info(name: str) -> ModelInfo:
         return ModelInfo(id=name, created=state_of(app).started)
 
@@ -236,12 +245,30 @@ def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
         responses={**_of_type(_STREAM), **_errors()},
     )
 
+    async def response(body: ResponsesRequest) -> None:
+        """Answer within a budget, as `/v1/chat/completions` does, in the form of a response."""
+
+    app.router.add_api_route(
+        _RESPONSES,
+        response,
+        methods=["POST"],
+        route_class_override=_raw(responses),
+        operation_id="response",
+        summary="Answer in the form of a response",
+        **_BY_KEY,
+        response_model=ResponseObject,
+        response_description="The answer, scored.",
+        responses={**_of_type(_STREAM), **_errors()},
+    )
+
     @app.get(
         "/v1/models", operation_id="models", summary="List the models", responses=_KEYED, **_BY_KEY
     )
-    async def models() -> ModelList:
-        """The names by which the model can be asked for."""
-        return ModelList(data=[info(name) for name in state_of(app).config.served])
+    async def models(request: Request) -> ModelList:
+        """The names by which the model can be asked for, and those of presets and methods that the
+        client may choose."""
+        names = listed(state_of(app), client_of(request.scope))
+        return ModelList(data=[info(name) for name in names])
 
     @app.get(
         "/v1/models/{model:path}",
@@ -250,15 +277,12 @@ def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
         responses=_KEYED,
         **_BY_KEY,
     )
-    async def model(model: Annotated[str, Path(description="A name.")]) -> ModelInfo:
+    async def model(
+        request: Request, model: Annotated[str, Path(description="A name.")]
+    ) -> ModelInfo:
         """One of the names by which the model can be asked for."""
-        if model not in state_of(app).config.served:
-            raise ApiError(
-                404,
-                f"unknown model {model[:80]!r}; GET /v1/models lists those available",
-                param="model",
-                code="model_not_found",
-            )
+        if model not in listed(state_of(app), client_of(request.scope)):
+            raise unknown_model(model)
         return info(model)
 
     @app.get(
@@ -287,7 +311,9 @@ def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
 
     @app.get("/readyz", responses=_OPEN, operation_id="ready", summary="Readiness")
     async def readyz() -> Status:
-        """Answers with 503 while the server shuts down or the store of the keys does not answer."""
+        """Answers with 503, and why, while no request could be served: the server shuts down; the
+        store of the keys is gone, full or read-only; the model's or the evaluator's upstream is not
+        there; traces cannot be written. Looked at anew for each call, at most every two seconds."""
         reason = await state_of(app).ready()
         if reason is not None:
             raise ApiError(503, reason, SERVER, code="not_ready", retry_after=1)
@@ -295,6 +321,7 @@ def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
 
     async def metrics() -> Response:
         """Counters, histograms and gauges in the text format of Prometheus."""
+        await state_of(app).ready()
         body, kind = await asyncio.to_thread(state_of(app).metrics.render)
         return Response(body, media_type=kind)
 
@@ -311,7 +338,7 @@ def _add_routes(app: FastAPI, chat: Endpoint, *, with_metrics: bool) -> None:
 async def _refused(request: Request, error: Exception) -> Response:
     """The response to a request that failed, and a note of it in its record."""
     failure = of_error(error)
-    record_of(request.scope).failed(failure.code or "error")
+    record_of(request.scope).failed(failure.code or "error", failure.told)
     return Response(failure.body(), failure.status, dict(failure.headers()), _JSON)
 
 

@@ -58,7 +58,11 @@ class ApiError(Exception):
         retry: whether the official clients shall repeat the request by themselves; None leaves it
             to their own rules (they do so for 408, 409, 429 and 5xx).
         allow: the methods of a 405.
+        told: what failed and its cure, for the log: one line that holds no key and nothing that a
+            client or a server said; "" where the code says it all.
     """
+
+    told: str = ""
 
     def __init__(
         self,
@@ -193,7 +197,7 @@ def _of_upstream(error: ModelError) -> ApiError:
             param=error.param,
             code="unsupported_parameter",
         )
-    if isinstance(error, UpstreamError) and error.status in _CLIENT_FAULTS:
+    if isinstance(error, UpstreamError) and error.status in _CLIENT_FAULTS and not error.cause:
         # The request itself was refused there, as it came from the client. What the server says is
         # not shown: it may quote what the model wrote.
         code, why = f"{role}_rejected", "it does not say why in words that can be shown"
@@ -212,12 +216,15 @@ def _of_upstream(error: ModelError) -> ApiError:
         "bad-response": "sent no usable answer",
         "server": "failed",
     }[error.fault]
-    return ApiError(
+    why = error.public and f": {error.public}"
+    failed = ApiError(
         _UPSTREAM_STATUS.get(error.fault, 502),
-        f"the {role}'s upstream {words}; nothing unscored is shown",
+        f"the {role}'s upstream {words}{why}; nothing unscored is shown",
         SERVER,
         code=f"{role}_{error.fault.replace('-', '_')}",
         retry_after=error.retry_after,
         # It has been tried again already, as often as the settings say.
         retry=False,
     )
+    failed.told = error.told and f"{role}: {error.told}"
+    return failed

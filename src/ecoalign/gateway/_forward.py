@@ -74,6 +74,7 @@ class UpstreamError(ModelError):
         self.role = "model"
         self.status = error.status
         self.text = error.text
+        self.cause, self.told, self.public = error.cause, error.told, error.public
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from ecoalign.budget import Budget, Spending, least_of
-from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._admission import Admission, Overloaded, RateLimited, RateLimiter
 from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._errors import SERVER, ApiError, Cut, crowded
 from ecoalign.gateway._forward import Forwarder
 from ecoalign.gateway._images import Fetch, ImageLoader, PictureLimits
+from ecoalign.gateway._readiness import Readiness
 from ecoalign.gateway._room import Room
 from ecoalign.gateway._service import ChatService
 from ecoalign.gateway._traces import TraceStore
@@ -107,6 +107,7 @@ class AppState:
     strangers: Admission
     metrics: GatewayMetrics
     traces: TraceStore
+    readiness: Readiness
     started: int = field(default_factory=lambda: int(time.time()))
     closing: bool = False
     _tasks: set[asyncio.Task[object]] = field(default_factory=set)
@@ -130,10 +131,11 @@ class AppState:
         fetcher = ImageFetcher(config.fetch)
         admission = Admission(config.concurrency, config.queue)
         metrics.queue(lambda: float(admission.waiting), lambda: float(admission.running))
+        store = None if config.keys is None else open_store(config.keys)
         return cls(
             config=config,
             service=service,
-            store=None if config.keys is None else open_store(config.keys),
+            store=store,
             forwarder=_forwarder(service, config),
             fetcher=fetcher,
             images=ImageLoader(
@@ -154,6 +156,7 @@ class AppState:
             strangers=Admission(_LOOKUPS, _MOST_LOOKUPS),
             metrics=metrics,
             traces=TraceStore(config.trace_bytes, config.trace_dir),
+            readiness=_readiness(service, store, config, metrics),
         )
 
     async def client(self, authorization: str, address: str = "") -> Client:
@@ -313,15 +316,10 @@ class AppState:
             _log.error("a grant could not be settled and stays reserved", exc_info=error)
 
     async def ready(self) -> str | None:
-        """Why no request can be answered now; None if one can."""
+        """Why no request can be answered now, in words for strangers; None if one can."""
         if self.closing:
             return "closing"
-        if self.store is not None:
-            try:
-                await self.store.ping()
-            except EcoAlignError:
-                return "the store of the keys does not answer"
-        return None
+        return "; ".join((await self.readiness.reasons()).values()) or None
 
     def _spawn(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
         """A task that is waited for before the app ends, also when its request is cancelled."""
@@ -382,6 +380,22 @@ def _store_down() -> ApiError:
         code="store_unavailable",
         retry_after=1,
     )
+
+
+def _readiness(
+    service: ChatService, store: KeyStore | None, config: GatewayConfig, metrics: GatewayMetrics
+) -> Readiness:
+    """What every request needs."""
+    readiness = Readiness(metrics)
+    readiness.watch("model", service.model)
+    settings = config.settings
+    if settings.evaluator != "self":
+        readiness.watch("evaluator", settings.open_model(settings.evaluator, role="evaluator"))
+    if store is not None:
+        readiness.store(store)
+    if config.trace_dir is not None:
+        readiness.folder(config.trace_dir)
+    return readiness
 
 
 def _forwarder(service: ChatService, config: GatewayConfig) -> Forwarder | None:

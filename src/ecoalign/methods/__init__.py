@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ecoalign.methods._direct import DIRECT
     from ecoalign.methods._estimate import Estimate, estimate
     from ecoalign.methods._refusals import is_refusal
-    from ecoalign.methods._registry import METHODS, open_method, with_preset
+    from ecoalign.methods._registry import METHODS, is_method, open_method, with_preset
 
 _HOMES = {
     "Answerer": "ecoalign.methods._answerer",
@@ -34,6 +34,7 @@ _HOMES = {
     "Method": "ecoalign.methods._base",
     "compare": "ecoalign.methods._compare",
     "estimate": "ecoalign.methods._estimate",
+    "is_method": "ecoalign.methods._registry",
     "is_refusal": "ecoalign.methods._refusals",
     "open_method": "ecoalign.methods._registry",
     "with_preset": "ecoalign.methods._registry",
@@ -51,6 +52,7 @@ __all__ = [
     "Method",
     "compare",
     "estimate",
+    "is_method",
     "is_refusal",
     "open_method",
     "with_preset",

@@ -29,6 +29,12 @@ METHODS: Mapping[str, str] = {
 _BEST_OF = re.compile(r"best-of-([0-9]{1,3})")
 
 
+def is_method(name: str) -> bool:
+    """Whether `open_method` knows the name."""
+    best = _BEST_OF.fullmatch(name)
+    return name in METHODS or (best is not None and 1 <= int(best[1]) <= LARGEST_N)
+
+
 def open_method(name: str, settings: Settings) -> Method:
     """The method that `name` means, one of `METHODS`.
 

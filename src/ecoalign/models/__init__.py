@@ -17,6 +17,7 @@ from ecoalign.models._base import (
     Usage,
     request_key,
 )
+from ecoalign.models._causes import LASTING, NOBODY, Failure, cause_of_answer
 from ecoalign.models._domain import check_domain, check_judge
 from ecoalign.models._endpoint import (
     OPENAI_URL,
@@ -50,7 +51,16 @@ from ecoalign.models._reply import (
     spoken,
 )
 from ecoalign.models._sampling import SamplingParams, attribute_error, checked
-from ecoalign.models._speech import Ending, Visible, content_of, ending, visible
+from ecoalign.models._speech import (
+    ENDINGS,
+    THOUGHT_FIELDS,
+    Ending,
+    Visible,
+    both_ends,
+    content_of,
+    ending,
+    visible,
+)
 from ecoalign.models._streamed import StreamedText
 from ecoalign.models._tokens import (
     Segment,
@@ -63,9 +73,13 @@ from ecoalign.models._tokens import (
 
 __all__ = [
     "DEARER",
+    "ENDINGS",
+    "LASTING",
+    "NOBODY",
     "OPENAI_URL",
     "OWN_REPLY",
     "PROVIDERS",
+    "THOUGHT_FIELDS",
     "USER_AGENT",
     "BoxConvention",
     "ChatModel",
@@ -74,6 +88,7 @@ __all__ = [
     "CountsLines",
     "Ending",
     "Endpoint",
+    "Failure",
     "FinishReason",
     "ImagePart",
     "KnownTokens",
@@ -93,7 +108,9 @@ __all__ = [
     "Visible",
     "attribute_error",
     "base_url_of_environment",
+    "both_ends",
     "bound",
+    "cause_of_answer",
     "check_domain",
     "check_family",
     "check_judge",

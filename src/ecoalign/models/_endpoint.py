@@ -50,27 +50,83 @@ def read_base_url(text: str, name: str = "the base URL") -> SplitResult:
         name: what to call it in the error.
 
     Raises:
-        InputError: it is not http or https, has no host, or has a query, a fragment or blanks.
+        InputError: it is not http or https, has no host that could be looked up or a port that is
+            none, a query, a fragment or blanks, or ends in what is added to it.
     """
     text = text.strip()
-    shown = re.split(r"[?#]", text.rpartition("@")[2])[0]
+    wrong = _wrong_with(text)
+    if wrong is not None:
+        shown = re.split(r"[?#]", text.rpartition("@")[2])[0]
+        raise InputError(f"{name} {shown!r} {wrong}")
+    return urlsplit(text)
+
+
+_PLACE = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(:\d*)?")
+"""Host and port."""
+
+_EXAMPLE = "give one such as http://localhost:8000/v1"
+
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
+
+_ADDED = re.compile(r"/(chat/completions|completions|responses)/*$")
+
+
+def _wrong_with(text: str) -> str | None:
+    """What is wrong with an address of a server, and the cure; None if nothing is."""
+    before, _, after = text.rpartition("@")
+    if text[:1] and text[0] in _QUOTES:
+        return "has quotes around it; leave them out"
+    if re.search(r"\s", text):
+        return "has a blank or a line break in it; write it without"
+    if not text.isprintable() or "\\" in text:
+        return "has a character in it that no address has; type it anew"
+    if not re.match(r"https?://", text, re.I):
+        return f"is not an http or https address; {_EXAMPLE}"
+    if re.match(r"https?:/+https?:", text, re.I):
+        return "begins with http:// twice; leave one out"
+    if re.search("[?#]", before):
+        return "has ? or # in its password; write %3F for ?, and %23 for #"
+    if re.search("[?#]", text):
+        return "has a query or a fragment, which is not allowed; end it with its path, such as /v1"
+    place = after.partition("://")[2] or after
+    place = place.partition("/")[0]
+    if place.count(":") > 1 and re.fullmatch("[0-9a-f:.%]+", place, re.I):
+        return "has an IPv6 address without brackets; write it as in http://[::1]:8000/v1"
     try:
         parts = urlsplit(text)
-        host, port = parts.hostname or "", parts.port
+        host = parts.hostname or ""
+        number = parts.port
     except ValueError:
-        parts, host, port = SplitResult("", "", "", "", ""), "", 0
-    known = parts.scheme in {"http", "https"} and port != 0
-    spelled = _HOST.fullmatch(host) or (host and not host.isascii() and host.isprintable())
-    if not (known and spelled and text.isprintable()) or re.search(r"[\s\\]", text):
-        raise InputError(
-            f"{name} {shown!r} is not an http or https address; give one such as http://localhost:8000/v1"
-        )
-    if "?" in text or "#" in text:
-        raise InputError(
-            f"{name} {shown!r} has a query or a fragment, which is not allowed; "
-            "end it with its path, such as /v1"
-        )
-    return parts
+        known = "[" not in place or re.fullmatch(r"\[[0-9a-f:.%]+\](:.*)?", place, re.I)
+        host, number = ("h", 0) if known else ("", 1)
+    if number == 0:
+        return "has a port that is no number from 1 to 65535; correct it"
+    if not (_PLACE.fullmatch(place) and _can_be_looked_up(host)):
+        return f"has no name of a server in it, or one that nobody can have; {_EXAMPLE}"
+    if added := _ADDED.search(parts.path):
+        return f"ends in /{added[1]}, which is added to it; leave that out"
+    if re.search(r"(/v\d+)\1/*$", parts.path):
+        return "has /v1 at its end twice; leave one out"
+    return None
+
+
+def _can_be_looked_up(host: str) -> bool:
+    """Whether it has the form of a name or an address."""
+    if not (_HOST.fullmatch(host) or re.fullmatch(r"[\w.\u3002-]+", host)):
+        return False
+    if ":" in host:
+        return True
+    labels = host.removesuffix(".").split(".")
+    if len(host) > 253 or not all(0 < len(label) < 64 for label in labels):
+        return False
+    if host.isascii() and "xn--" not in host.lower():
+        return True
+    from yarl import URL  # which reads it in the end, and takes a while to import
+
+    try:
+        return bool(URL.build(scheme="http", host=host).host)
+    except ValueError:
+        return False
 
 
 def read_key(variable: str, key: str | None = None) -> str:
@@ -143,7 +199,9 @@ def read_proxy(url: str, variable: str, otherwise: str = "") -> Proxy:
     url = url if "://" in url else f"http://{url}"
     try:
         proxy = urlsplit(url)
-        usable = bool(proxy.hostname) and proxy.port != 0 and not re.search(r"\s", url)
+        usable = _can_be_looked_up(proxy.hostname or "") and proxy.port != 0
+        usable = usable and bool(_PLACE.fullmatch(proxy.netloc.rpartition("@")[2]))
+        usable = usable and not re.search(r"[\s\\]", url)
         f"{unquote(proxy.username or '')}{unquote(proxy.password or '')}".encode("latin-1")
     except ValueError:
         proxy, usable = urlsplit("http://"), False

@@ -235,7 +235,10 @@ def known_profile(base_url: str, model: str, profile: str = "auto") -> Profile:
     base = shipped_profile(model)
     if profile != "auto":
         return read_profile(Path(profile).expanduser(), base)
-    path = profile_file(profiles_folder(), base_url, model)
+    try:
+        path = profile_file(profiles_folder(), base_url, model)
+    except RuntimeError:  # an account without a home has no folder
+        return base
     return read_profile(path, base) if path.is_file() else base
 
 

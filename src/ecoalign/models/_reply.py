@@ -45,11 +45,15 @@ OWN_REPLY = Reply()
 
 
 def finish_reason(said: str, tool_calls: Sequence[ToolCall] = ()) -> FinishReason:
-    """The API's word for a server's `said`; "length" for one that nobody knows."""
+    """The API's word for a server's `said`; "length" for one that nobody knows.
+
+    Calls of tools end an answer with "tool_calls", though many servers say "stop"; and nothing
+    else does.
+    """
     match ending(said):
-        case "tool_calls":
+        case "stop" | "tool_calls":
             return "tool_calls" if tool_calls else "stop"
-        case "stop" | "refusal":
+        case "refusal":
             return "stop"
         case "content_filter":
             return "content_filter"

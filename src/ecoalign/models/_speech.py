@@ -8,7 +8,8 @@ Sources of the marks: the reasoning parsers of vLLM (vllm/reasoning) and SGLang 
 reasoning"), the model cards of Magistral, Kimi-VL, GLM-4.5V, gpt-oss (harmony), Gemma 4 and Command
 A Reasoning, and reports of servers whose template or decoder drops one of them. Sources of the
 words: the API references of OpenAI, Azure, Gemini and Vertex AI (FinishReason), Anthropic and
-Bedrock (stop reasons), Mistral, Cohere, Zhipu, MiniMax, Ollama (done_reason), TGI, vLLM, SGLang.
+Bedrock (stop reasons), Mistral, Cohere, DeepSeek, Zhipu, MiniMax, Baidu, watsonx, LM Studio, Ollama
+(done_reason), TensorRT-LLM, TGI, vLLM, SGLang, and reports of what proxies make of them.
 """
 
 from __future__ import annotations
@@ -243,19 +244,25 @@ _TEXT_PARTS = frozenset({"text", "output_text"})
 
 _GAVE_UP = """
     error errored failed abort aborted cancel cancelled canceled user_cancel timeout timed_out
-    network_error disconnect disconnected overloaded load unload
+    network_error disconnect disconnected overloaded load unload insufficient_system_resource
+    engine_overloaded internal_error server_error time_limit user_stopped model_unloaded preempt
 """
 """Half a text, as far as anybody knows: a server or its engine gave up."""
 
-_ENDINGS: Mapping[Ending, str] = {
+_NOT_YET = "null none unspecified not_finished in_progress generating"
+"""A text that goes on, in the pieces of a stream; the end of a whole one is not known then."""
+
+ENDINGS: Mapping[Ending, str] = {
     "stop": """
         stop eos eos_token end_turn stop_sequence stop_token stop_string stop_word complete
-        completed finish finished end_of_text endoftext end_of_turn eot eot_id eog
+        completed finish finished end ended done normal natural end_of_text endoftext end_of_turn
+        end_of_sentence eot eot_id eog eos_found stop_string_found
     """,
     "length": """
         length max_tokens max_token max_length max_output_tokens max_completion_tokens model_length
         max_new_tokens token_limit limit error_limit context_length context_window context_full
-        model_context_window_exceeded context_length_exceeded length_capped truncated
+        model_context_window_exceeded context_length_exceeded length_capped truncated max_output
+        max_predicted_tokens_reached context_length_reached context_limit max_model_len
     """,
     "content_filter": """
         content_filter content_filtered filtered safety recitation blocklist prohibited_content spii
@@ -263,18 +270,22 @@ _ENDINGS: Mapping[Ending, str] = {
         guardrails guardrail_intervened guardrails_intervened intervened error_toxic toxic sensitive
         new_sensitive input_sensitive output_sensitive data_inspection_failed content_blocked
         blocked moderation moderated flagged content_policy_violation policy_violation
-        responsible_ai_policy_violation risk_control
+        responsible_ai_policy_violation risk_control content_violation safety_check
     """,
     "tool_calls": "tool_calls tool_call tool_use function_call function_calls",
     "refusal": "refusal refused refuse",
     "unknown": f"""
-        {_GAVE_UP} malformed malformed_function_call malformed_tool_use malformed_model_output
+        {_GAVE_UP} {_NOT_YET} malformed malformed_function_call malformed_tool_use
+        malformed_model_output
         malformed_response unexpected_tool_call too_many_tool_calls other language incomplete
-        no_image image_other pause_turn pause repetition unspecified compaction null none unknown
-        content_filter_error missing_thought_signature
+        no_image image_other pause_turn pause repetition compaction unknown content_filter_error
+        missing_thought_signature malformed_response function_call_filter
     """,
 }
 """Words of servers for each end; case, blanks and punctuation do not matter."""
+
+THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+"""Fields beside the content of a message in which servers put hidden reasoning."""
 
 
 def _bare(word: str) -> str:
@@ -282,12 +293,16 @@ def _bare(word: str) -> str:
 
 
 _BY_WORD: Mapping[str, Ending] = {
-    _bare(word): ending for ending, words in _ENDINGS.items() for word in words.split()
+    _bare(word): ending for ending, words in ENDINGS.items() for word in words.split()
 }
 
 _PREFIX = re.compile(r"^(?:finish|stop|done)_?reason[\W_]*", re.IGNORECASE)
 
 _BROKEN = frozenset(map(_bare, _GAVE_UP.split()))
+
+_UNFINISHED = frozenset(map(_bare, _NOT_YET.split()))
+
+_SEVERAL = re.compile(r"[:;,/|()\[\]]+")
 
 
 def ending(word: str) -> Ending:
@@ -300,7 +315,7 @@ def ending(word: str) -> Ending:
     plain = _PREFIX.sub("", word.strip())
     if (known := _BY_WORD.get(_bare(plain))) is not None:
         return known
-    parts = [_BY_WORD.get(_bare(part), "unknown") for part in re.split(r"[:;,/|()\[\]]+", plain)]
+    parts = [_BY_WORD.get(_bare(part), "unknown") for part in _SEVERAL.split(plain)]
     order: tuple[Ending, ...] = ("content_filter", "refusal", "unknown", "length", "tool_calls")
     return next((end for end in order if end in parts), "unknown")
 
@@ -331,4 +346,19 @@ def withheld(said: str) -> bool:
 
 def broke_off(word: str) -> bool:
     """Whether `word` says that a server gave up amid the text: "error", "abort", "timeout"."""
-    return _bare(_PREFIX.sub("", word.strip())) in _BROKEN
+    return any(_bare(part) in _BROKEN for part in _SEVERAL.split(_PREFIX.sub("", word.strip())))
+
+
+def is_known(word: str) -> bool:
+    """Whether `word` is in the table of ends as it stands."""
+    return _bare(_PREFIX.sub("", word.strip())) in _BY_WORD
+
+
+def both_ends(before: str, word: str) -> str:
+    """What `ending` reads of a text whose pieces said two ends: the less natural one counts, and
+    what only says that the text goes on does not."""
+    if not before or before == word or _bare(_PREFIX.sub("", before.strip())) in _UNFINISHED:
+        return word
+    if _bare(_PREFIX.sub("", word.strip())) in _UNFINISHED:
+        return before
+    return f"{before}; {word}"

@@ -33,7 +33,7 @@ class StreamedText:
     def __init__(self, *, inside: bool = False) -> None:
         self._inside = inside
         self._pieces: list[str] = []
-        self._fresh = ""
+        self._fresh = self._head = ""
         self._shown: list[str] = []
         self._marks = 0
         self._held = inside
@@ -46,8 +46,9 @@ class StreamedText:
     def feed(self, piece: str) -> str:
         """What of `piece`, and of what was held back, can be shown now."""
         self._pieces.append(piece)
-        self._fresh += piece
-        if not self._shown and not self._held and self._may_open():
+        # What a text begins with of blanks is never shown.
+        self._fresh = self._fresh + piece if self._shown else (self._fresh + piece).lstrip()
+        if not self._shown and not self._held and self._may_open(piece):
             return ""
         if holds_mark(self._fresh):
             self._marks += 1
@@ -70,9 +71,10 @@ class StreamedText:
             return self._read(whole=True)
         return self._show(self._fresh)
 
-    def _may_open(self) -> bool:
-        begun = "".join(self._pieces).lstrip()
-        return any(one.startswith(begun) for one in _OPENINGS)
+    def _may_open(self, piece: str) -> bool:
+        # Of the beginning so much as tells: a text of nothing but blanks may be of any length.
+        self._head = (self._head + piece[: _LONGEST + len(piece) - len(piece.lstrip())]).lstrip()
+        return any(one.startswith(self._head) for one in _OPENINGS)
 
     def _ready(self) -> str:
         """What came last, without what may be the beginning of a mark."""

@@ -22,7 +22,9 @@ from aiohttp.payload import BytesPayload
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from ecoalign.models._causes import Cause
 from ecoalign.models._endpoint import USER_AGENT, Proxy
+from ecoalign.models._unsent import unsent
 
 if TYPE_CHECKING:
     import ssl
@@ -34,34 +36,35 @@ if TYPE_CHECKING:
 
 __all__ = ["URL", "Cause", "Exchange", "HttpClient", "HttpError"]
 
-Cause = Literal["timeout", "refused", "closed", "malformed", "too-large"]
-
 IDLE_SECONDS: Final = 4.0
 """A connection that has rested for longer is not used again: the usual server closes after 5 s,
 and a request that crosses with the closing may or may not have been taken."""
 CONNECT_SECONDS: Final = 10.0
 _HEAD_BYTES: Final = 512 * 1024
 """More than any server sends before a body, and a first read of the body with it."""
+_ALERT: Final = b"\x15\x03"
+"""How a server that speaks TLS answers one who does not."""
 _FRAMED: Final = 6
 """Bytes on the wire for one of the body, which may come in chunks of one byte."""
 
 
 class HttpError(Exception):
-    """The exchange failed. The message goes on from "the server", and holds no header.
+    """The exchange failed. The message holds no header.
 
     Attributes:
-        cause: "timeout"; "refused": no connection; "closed": the server broke off; "malformed":
-            what came is not HTTP; "too-large": the answer is over its limit.
+        cause: in the table of `ecoalign.models._causes`; where something was sent, one of
+            "timeout", "closed", "malformed", "tls-port" and "too-large".
         sent: whether any of the request may have been sent.
-        kind: the name of the error beneath it, such as "gaierror" where a name is not known; ""
-            where there is none.
+        why: a detail in words of ours or of the system's; "" where there is none.
+        seconds: after which it was given up, where they are the client's own; else 0.
     """
 
-    def __init__(self, cause: Cause, message: str, *, sent: bool, kind: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, cause: Cause, *, sent: bool, why: str = "", seconds: float = 0.0) -> None:
+        super().__init__(f"{cause}: {why}" if why else cause)
         self.cause: Cause = cause
         self.sent = sent
-        self.kind = kind
+        self.why = why
+        self.seconds = seconds
 
 
 class _Body(BytesPayload):
@@ -82,6 +85,7 @@ class _Line(asyncio.Protocol):
     Attributes:
         user: the exchange that it was last taken for.
         room: bytes that may still come.
+        first: what came first, ever.
         flooded: whether more came.
         stopped: whether aiohttp has closed it: after an answer, or because of what came.
         lost: why the connection broke, where it did not just end.
@@ -91,6 +95,7 @@ class _Line(asyncio.Protocol):
         self.transport = transport
         self.user: Exchange | None = None
         self.room = 0
+        self.first = b""
         self.flooded = False
         self.stopped = False
         self.lost: BaseException | None = None
@@ -121,6 +126,7 @@ class _Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand it on, if there is room."""
         self.room -= len(data)
+        self.first = self.first or data[:8]
         if self.room < 0:
             self.flooded = True
             self.transport.abort()
@@ -194,9 +200,8 @@ async def _once(
         return await handler(request)
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
         raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-        pass
-    raise aiohttp.ClientConnectionError
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +261,7 @@ class HttpClient:
         self.proxy = proxy
         self._connections = connections
         self._resolver = resolver
+        self.connect = connect
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect)
         self._connector = partial(
             _Connector,
@@ -380,7 +386,7 @@ class Exchange:
             if response.status >= 200:
                 self.status, self.headers = response.status, response.headers
                 return self
-            failure = HttpError("malformed", "changed to another protocol", sent=True)
+            failure = HttpError("malformed", sent=True)
         self._end()
         # Raised here, so that aiohttp's error, which holds the request, does not travel with it.
         raise failure
@@ -456,26 +462,30 @@ class Exchange:
         return self._response
 
     def _too_large(self) -> HttpError:
-        return HttpError("too-large", f"sent more than {self._client.most:,} bytes", sent=True)
+        return HttpError("too-large", sent=True, why=f"more than {self._client.most:,} bytes")
 
     def _failure(self, error: BaseException | None) -> HttpError:
-        kind = type(None if error is None else error.__cause__ or error).__name__
-        line, proxy = self._line, self._client.proxy
+        line, client = self._line, self._client
         if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
-            return HttpError("timeout", "did not answer in time", sent=line is not None)
+            if line is not None:
+                return HttpError("timeout", sent=True)
+            if self._pool is None:
+                return HttpError("busy", sent=False)
+            return HttpError("silent" if client.proxy is None else "proxy-silent", sent=False)
         if line is None:
-            way = "" if proxy is None else f" through the proxy in {proxy.variable}"
-            if isinstance(error, aiohttp.ClientHttpProxyError):
-                kind = f"HTTP {error.status}"
-            return HttpError("refused", f"cannot be reached{way} ({kind})", sent=False, kind=kind)
+            cause, why = unsent(error, client.proxy)
+            wait = client.connect if isinstance(error, aiohttp.ConnectionTimeoutError) else 0.0
+            return HttpError(cause, sent=False, why=why, seconds=wait)
         if line.flooded and self._response is None:
-            return HttpError("too-large", "sent too much before its answer", sent=True)
+            return HttpError("too-large", sent=True, why="too much before its answer")
         if line.flooded:
             return self._too_large()
+        if line.first.startswith(_ALERT):
+            return HttpError("tls-port", sent=True)
         if not isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
             where = "without an answer" if self._response is None else "in the middle of its answer"
-            return HttpError("closed", f"broke off {where}", sent=True)
-        return HttpError("malformed", f"sent an answer that is not HTTP ({kind})", sent=True)
+            return HttpError("closed", sent=True, why=where)
+        return HttpError("malformed", sent=True)
 
     def _end(self) -> None:
         """Let go of the connection, which is closed unless the answer was read to its end."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from ecoalign.budget import Called, Ledger, MeteredClient
 from ecoalign.errors import ModelError
 from ecoalign.models import (
+    NOBODY,
     ChatRequest,
     ImagePart,
     Message,
@@ -167,8 +168,8 @@ class Calls:
 
 
 def _nobody(error: ModelError) -> bool:
-    """Whether it is the key, the address or the model's name that is wrong: HTTP 401, 403, 404."""
-    return any(f"HTTP {status} " in str(error) for status in (401, 403, 404))
+    """Whether it is the key, the address, the proxy or the model's name that is wrong."""
+    return error.cause in NOBODY
 
 
 def _counted(said: object) -> int | None:

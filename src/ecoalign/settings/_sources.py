@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -141,7 +142,7 @@ PREFIX = "ECOALIGN_"
 CONFIG = "config"
 """ECOALIGN_CONFIG names the file to read; it is no setting itself."""
 
-KEYS = "keys"
+KEYS = ("keys", "keys_file")
 """ECOALIGN_KEYS names the gateway's store of API keys; it is read there and is no setting."""
 
 FILE = "ecoalign.toml"
@@ -166,7 +167,9 @@ def from_files(explicit: Path | None, known: Iterable[str]) -> list[Layer]:
         return [_file(explicit.expanduser(), known)]
     from platformdirs import user_config_path
 
-    places = (user_config_path("ecoalign", appauthor=False) / FILE, Path(FILE))
+    places = [Path(FILE)]
+    with suppress(RuntimeError):  # an account without a home, as in a container
+        places.insert(0, user_config_path("ecoalign", appauthor=False) / FILE)
     return [_file(place, known) for place in places if place.is_file()]
 
 
@@ -199,7 +202,7 @@ def from_environment(env: Mapping[str, str], known: Iterable[str]) -> Layer:
         if not variable.startswith(PREFIX) or not text.strip():
             continue
         name = variable.removeprefix(PREFIX).lower()
-        if variable == f"{PREFIX}{KEYS.upper()}":
+        if variable in {f"{PREFIX}{each.upper()}" for each in KEYS}:
             continue
         if name not in names or variable != variable.upper():
             known_variables = {f"{PREFIX}{each.upper()}" for each in names}

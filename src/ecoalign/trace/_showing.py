@@ -31,9 +31,9 @@ def scores(safety: float | None, utility: float | None) -> str:
 
 def stages(spent: Spending, budget: Budget) -> list[tuple[str, ...]]:
     """The account, a row a stage, the dearest first; then all of it, and what was allowed."""
-    dearest = sorted(spent.by_stage.items(), key=lambda row: -row[1].tokens)
     rows = [
-        (n, str(s.calls), f"{s.tokens:,}", dollars(s.usd), f"{s.seconds:.1f}") for n, s in dearest
+        (n, str(s.calls), f"{s.tokens:,}", dollars(s.usd), f"{s.seconds:.1f}")
+        for n, s in spent.dearest
     ]
     total = spent.tokens.total
     rows.append(("all", str(spent.calls), f"{total:,}", dollars(spent.usd), f"{spent.seconds:.1f}"))

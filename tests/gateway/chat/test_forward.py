@@ -329,7 +329,7 @@ async def test_https_with_a_certificate_that_is_not_trusted() -> None:
 
     async with RawUpstream(script, server_context()) as upstream:
         way = forwarder(upstream.url)
-        with pytest.raises(UpstreamError, match="SSLCertVerificationError") as caught:
+        with pytest.raises(UpstreamError, match="is not trusted") as caught:
             await way.post(BODY)
         await way.aclose()
     assert (caught.value.fault, caught.value.billed) == ("down", False)

@@ -12,9 +12,11 @@ from starlette.responses import Response
 
 from ecoalign.budget import Budget, Ledger, Spending
 from ecoalign.errors import EcoAlignError
-from ecoalign.gateway._errors import ApiError, of_error
+from ecoalign.gateway._errors import ApiError, invalid, of_error
 from ecoalign.gateway._guard import client_of
+from ecoalign.gateway._names import chosen_by
 from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway.chat._form import ChatForm, Form
 from ecoalign.gateway.chat._parameters import ChatParameters
 from ecoalign.gateway.chat._passthrough import Passthrough
 from ecoalign.gateway.chat._request import (
@@ -25,16 +27,13 @@ from ecoalign.gateway.chat._request import (
     sampling_of,
 )
 from ecoalign.gateway.chat._response import (
-    DONE,
     ClientDisconnected,
     EventStream,
     Progress,
     Reply,
     cancelled_on_disconnect,
-    data,
     disconnected,
     dumped,
-    error_event,
 )
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.methods import DIRECT, Method
@@ -60,37 +59,53 @@ async def answer_chat(state: AppState, request: Request, record: RequestRecord) 
         ApiError: the error that the client gets instead.
         ClientDisconnected: the client has disconnected.
     """
-    client = client_of(request.scope)
     body = read_body(await request.body())
+    return await answer_body(state, request, record, body, ChatForm())
+
+
+async def answer_body(
+    state: AppState,
+    request: Request,
+    record: RequestRecord,
+    body: dict[str, object],
+    form: Form,
+) -> Response:
+    """The same for a request whose body has been read, written in a form.
+
+    Raises:
+        ApiError, ClientDisconnected: see `answer_chat`.
+    """
+    client = client_of(request.scope)
     parameters = read_parameters(body, state.config.passes)
-    if parameters.model not in state.config.served:
-        raise ApiError(
-            404,
-            f"unknown model {parameters.model[:80]!r}; GET /v1/models lists those available",
-            param="model",
-            code="model_not_found",
-        )
     method = _method(state, client, parameters)
     stream = parameters.stream is True
     record.start(method=method.name, model=state.config.served[0], stream=stream)
     if state.forwarder is not None and method.name == _BASE:
-        passed = Passthrough(state, client, parameters, body, record, state.forwarder)
+        passed = Passthrough(state, client, parameters, body, record, state.forwarder, form)
         return await passed.answer(request)
     conversation = read_messages(body.get("messages"), max_images=state.config.max_images)
     sampling = _sampling(state, parameters, body)
-    run = _Run(state, client, parameters, conversation, sampling, method, record)
+    run = _Run(state, client, parameters, conversation, sampling, method, record, form)
     return await (run.stream(request) if stream else run.whole(request))
 
 
 def _method(state: AppState, client: Client, parameters: ChatParameters) -> Method:
-    """The method that answers: of the request, of its key or of the server."""
+    """The choice of the request, of its key or of the server."""
     options, policy = parameters.options, client.policy
     for name in options.model_fields_set:
         value = getattr(options, name)
         if value is not None and not client.may_choose(name, value):
             raise _not_allowed(client, name, value)
-    method = options.method or policy.method or state.config.method
-    preset = options.preset or (None if ":" in method else policy.preset)
+    named = chosen_by(state, client, parameters.model)
+    for own, other in ((named.method, options.method), (named.preset, options.preset)):
+        if own and other and own != other:
+            raise invalid(
+                f"the model's name asks for {own}, and the object ecoalign for {other[:64]}; "
+                "choose one",
+                "model",
+            )
+    method = options.method or named.method or policy.method or state.config.method
+    preset = options.preset or named.preset or (None if ":" in method else policy.preset)
     try:
         return state.service.method(method, preset)
     except EcoAlignError as error:
@@ -137,6 +152,7 @@ class _Run:
     sampling: SamplingParams
     method: Method
     record: RequestRecord
+    form: Form
     reply: Reply = field(init=False)
     progress: Progress = field(init=False)
     trace: str | None = None
@@ -196,6 +212,7 @@ class _Run:
 
     def _on_event(self, event: Event) -> None:
         self.record.on_event(event)
+        self.state.readiness.on_event(event)
         self.progress.on_event(event)
 
     def _spent(self) -> Spending:
@@ -210,7 +227,9 @@ class _Run:
         async with cancelled_on_disconnect(request.receive):
             result = await self._finished(self._answer())
         made = self.reply.completion(result, self.trace).model_dump(exclude_unset=True)
-        return Response(dumped(made), media_type="application/json", headers=self._headers())
+        return Response(
+            dumped(self.form.whole(made)), media_type="application/json", headers=self._headers()
+        )
 
     async def stream(self, request: Request) -> Response:
         """The answer as a stream, which begins once there is progress.
@@ -236,23 +255,26 @@ class _Run:
         return EventStream(self._parts(task), self._headers())
 
     async def _parts(self, task: asyncio.Task[Alignment]) -> AsyncGenerator[bytes, None]:
+        form = self.form
         try:
+            if begun := form.begin():
+                yield begun
             async for comment in self.progress.comments(task):
                 yield comment
             try:
                 result = await self._finished(task)
             except ApiError as error:
-                yield error_event(error)
+                yield form.error(error)
                 return
             except Exception as error:
                 # The response has begun: a broken connection would tell the client less.
                 _log.error("a run failed in its stream", exc_info=error)
-                yield error_event(error)
+                yield form.error(error)
                 return
             usage = self.parameters.wants_usage
             for chunk in self.reply.chunks(result, self.trace, include_usage=usage):
-                yield data(chunk)
-            yield DONE
+                yield form.chunk(chunk.model_dump(exclude_unset=True))
+            yield form.end()
         finally:
             await _stopped(task)
 
@@ -261,7 +283,7 @@ class _Run:
         try:
             result = await answer
         except ApiError as error:
-            self.record.failed(error.code or "error")
+            self.record.failed(error.code or "error", error.told)
             raise
         self.record.span.about(safety=result.safety)
         self.record.span.answered(result.content or "", result.finish_reason)

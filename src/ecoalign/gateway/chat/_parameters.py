@@ -122,7 +122,7 @@ def _closed_schema(schema: Json | None) -> Json | None:
     return schema
 
 
-_Schema = Annotated[Json | None, AfterValidator(_closed_schema)]
+Schema = Annotated[Json | None, AfterValidator(_closed_schema)]
 
 
 class JsonSchema(Closed):
@@ -130,7 +130,7 @@ class JsonSchema(Closed):
 
     name: str | None = None
     description: str | None = None
-    schema_: _Schema = Field(None, alias="schema")
+    schema_: Schema = Field(None, alias="schema")
     strict: bool | None = None
 
 
@@ -139,7 +139,7 @@ class ResponseFormat(Closed):
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
-    schema_: _Schema = Field(None, alias="schema", description="As some servers take it.")
+    schema_: Schema = Field(None, alias="schema", description="As some servers take it.")
 
     @property
     def is_json(self) -> bool:
@@ -149,19 +149,20 @@ class ResponseFormat(Closed):
 
 # -- tools -----------------------------------------------------------------------------------------
 
-_ToolName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:/-]+$")]
+ToolName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:/-]+$")]
 
 
 class Function(Closed):
     """What a tool is called and takes."""
 
-    name: _ToolName
+    name: ToolName
     description: str | None = None
-    parameters: _Schema = Field(None, description="A JSON schema.")
+    parameters: Schema = Field(None, description="A JSON schema.")
     strict: bool | None = None
 
 
-def _hosted(value: object) -> object:
+def only_functions(value: object) -> object:
+    """`value`, a tool; refused where its server would carry it out."""
     if isinstance(value, Mapping) and value.get("type") != "function":
         raise wrong(
             "only function tools are taken: what a server does by its own tools (web search, code, "
@@ -178,13 +179,13 @@ class FunctionTool(Closed):
     function: Function
 
 
-Tool = Annotated[FunctionTool, BeforeValidator(_hosted)]
+Tool = Annotated[FunctionTool, BeforeValidator(only_functions)]
 
 
 class ChosenFunction(Closed):
     """The name of a tool."""
 
-    name: _ToolName
+    name: ToolName
 
 
 class ChosenTool(Closed):
@@ -256,7 +257,9 @@ class TemplateOptions(Closed):
 
 CAPS = ("max_completion_tokens", "max_tokens")
 
-_Cap = Annotated[int, Field(ge=1, le=10**9)]
+Cap = Annotated[int, Field(ge=1, le=10**9)]
+
+Verbosity = Literal["low", "medium", "high"]
 
 _CAP = (
     "The maximum number of output tokens of each call that writes an answer, hidden reasoning "
@@ -282,8 +285,8 @@ def _only_null(schema: Json) -> None:
     }
 
 
-class ChatParameters(BaseModel):
-    """Everything in a request but its messages."""
+class Parameters(BaseModel):
+    """What a request may have on every route, beside what is asked."""
 
     model_config = ConfigDict(strict=True, extra="allow", json_schema_extra=_only_null)
 
@@ -297,12 +300,6 @@ class ChatParameters(BaseModel):
     ecoalign: EcoAlignOptions | None = None
     stream: bool | None = Field(None, description="Send the answer as server-sent events.")
     stream_options: StreamOptions | None = None
-    max_tokens: _Cap | None = Field(None, description=_CAP)
-    max_completion_tokens: _Cap | None = Field(None, description=_CAP)
-    n: Annotated[
-        Annotated[int, Field(ge=1, le=1)] | None,
-        Must("must be 1: one scored answer", UNSUPPORTED_VALUE),
-    ] = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: _Share | None = None
     top_k: Annotated[int, Field(ge=-1, le=10**6)] | None = None
@@ -315,9 +312,6 @@ class ChatParameters(BaseModel):
     repeat_penalty: _Factor | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: _Nonempty | Annotated[list[_Nonempty], Field(min_length=1, max_length=16)] | None = None
-    logprobs: bool | None = Field(
-        None, description="Of the tokens that are shown; of no alternatives to them."
-    )
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="Of the alternatives, only the token itself is told: no other was scored."
     )
@@ -325,18 +319,12 @@ class ChatParameters(BaseModel):
         Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)]
         | None
     ) = None
-    response_format: ResponseFormat | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    reasoning_effort: Effort | None = None
     thinking: ThinkingOption | None = None
-    reasoning: ReasoningOption | None = None
     enable_thinking: bool | None = Field(None, description="True with a thinking_budget only.")
     thinking_budget: _Budget | None = Field(None, description=_WITHIN)
     thinking_token_budget: _Budget | None = Field(None, description=_WITHIN)
     chat_template_kwargs: TemplateOptions | None = None
-    verbosity: Literal["low", "medium", "high"] | None = None
     user: _Who | None = None
     safety_identifier: _Who | None = None
     prompt_cache_key: str | None = None
@@ -349,10 +337,6 @@ class ChatParameters(BaseModel):
             UNSUPPORTED,
         ),
     ] = None
-    modalities: Annotated[
-        Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None,
-        Must("must be [text]", UNSUPPORTED_VALUE),
-    ] = None
     service_tier: Annotated[
         Literal["auto", "default", "flex"] | None,
         Must("must be auto, default or flex: no other prices are known", UNSUPPORTED_VALUE),
@@ -362,6 +346,30 @@ class ChatParameters(BaseModel):
     def options(self) -> EcoAlignOptions:
         """The `ecoalign` object; an empty one where there is none."""
         return self.ecoalign or _NO_OPTIONS
+
+
+class ChatParameters(Parameters):
+    """Everything in a request for a chat completion but its messages."""
+
+    max_tokens: Cap | None = Field(None, description=_CAP)
+    max_completion_tokens: Cap | None = Field(None, description=_CAP)
+    n: Annotated[
+        Annotated[int, Field(ge=1, le=1)] | None,
+        Must("must be 1: one scored answer", UNSUPPORTED_VALUE),
+    ] = None
+    logprobs: bool | None = Field(
+        None, description="Of the tokens that are shown; of no alternatives to them."
+    )
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    reasoning_effort: Effort | None = None
+    reasoning: ReasoningOption | None = None
+    verbosity: Verbosity | None = None
+    modalities: Annotated[
+        Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None,
+        Must("must be [text]", UNSUPPORTED_VALUE),
+    ] = None
 
     @property
     def wants_json(self) -> bool:

@@ -13,22 +13,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ecoalign.errors import ModelError
+from ecoalign.gateway.chat._form import ChatForm, Form
+from ecoalign.gateway.chat._passed_calls import PassedCalls
 from ecoalign.gateway.chat._protocol import Json
-from ecoalign.gateway.chat._response import DONE, dumped
+from ecoalign.gateway.chat._response import begins_json, dumped
 from ecoalign.models import (
+    THOUGHT_FIELDS,
     Completion,
+    Reply,
     StreamedText,
+    both_ends,
     content_of,
     reply_of,
     spelling,
     visible,
 )
-from ecoalign.models.openai import completion_of, usage_of
+from ecoalign.models.openai import completion_of, reported_usage, usage_of, withheld_by
 
 _LONGEST = 4 * 1024 * 1024
 """Bytes of one event; a longer one is no piece of an answer."""
-
-_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,16 @@ class PassedAnswer:
         model: as the client asked for it.
         params: the client's own.
         thinks: whether the model may begin inside its thoughts.
+        form: in which the client reads it.
+        as_json: whether the client reads the content as JSON; then a refusal has its own field.
         id, created: of the completion.
     """
 
     model: str
     params: Mapping[str, object]
     thinks: bool = False
+    form: Form = field(default_factory=ChatForm)
+    as_json: bool = False
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -62,7 +69,7 @@ class PassedAnswer:
         text = visible(done.text).text
         reply = reply_of(done, text)
         content: str | None = text if text or not reply.tool_calls else None
-        refused = done.finish_reason == "refusal"
+        refused = done.finish_reason == "refusal" or self.refuses(text, reply)
         message: Json = {
             "role": "assistant",
             "content": None if refused else content,
@@ -76,9 +83,15 @@ class PassedAnswer:
             "logprobs": None if reply.logprobs is None else dict(reply.logprobs),
             "finish_reason": reply.finish_reason,
         }
-        usage = body.get("usage") if isinstance(body, dict) else None
+        # A text of no tokens is not believed: then nobody knows what it cost.
+        usage = None if done.usage is None else reported_usage(body)
         shown = {**self.envelope("chat.completion"), "choices": [choice], "usage": told(usage)}
-        return dumped(shown), usage
+        return dumped(self.form.whole(shown)), usage
+
+    def refuses(self, text: str, reply: Reply) -> bool:
+        """Whether an answer that should be JSON is none."""
+        whole = reply.finish_reason == "stop"
+        return self.as_json and whole and bool(text) and not begins_json(text)
 
     def read(self, body: object) -> Completion:
         """The completion in a body.
@@ -121,8 +134,9 @@ def bad_answer(message: str, usage: object = None) -> ModelError:
 class PassedStream:
     """Makes the chunks that a client is sent of those that a server sends.
 
-    The text is sent as it comes, once it is sure to be no thought. Calls of tools are sent at the
-    end, when they are whole.
+    The text is sent as it comes, once it is sure to be no thought, and to be JSON where that was
+    asked for: what has none of it is a refusal. Calls of tools are sent at the end, when they are
+    whole.
 
     Args:
         answer: how it is shown.
@@ -140,9 +154,11 @@ class PassedStream:
         self._wants_usage = wants_usage
         self._gate = StreamedText(inside=answer.thinks)
         self._rest = b""
-        self._begun = self._over = False
-        self._message: Json = {"content": [], "refusal": [], "tool_calls": []}
+        self._begun = self._over = self._spoken = False
+        self._message: Json = {"content": [], "refusal": []}
+        self._calls = PassedCalls()
         self._choice: Json = {}
+        self._prose = ""
 
     def feed(self, piece: bytes) -> bytes:
         """The chunks that can be sent after `piece`.
@@ -179,8 +195,9 @@ class PassedStream:
             chunk = None
         if not isinstance(chunk, dict):
             raise bad_answer("an event that is no chunk of an answer", self.usage)
-        if chunk.get("usage") is not None:
-            self.usage = chunk["usage"]
+        reported = reported_usage(chunk)
+        if reported is not None and (self.usage is None or usage_of(reported, "") is not None):
+            self.usage = reported
         if chunk.get("error"):
             self._answer.read({"error": chunk["error"], "usage": self.usage})
         choices = chunk.get("choices")
@@ -189,20 +206,32 @@ class PassedStream:
 
     def _piece(self, choice: Json) -> bytes:
         """What a piece of the answer shows; the rest of it is kept for its end."""
-        delta = choice.get("delta") or choice.get("message")
+        delta = choice.get("delta") or (None if self._spoken else choice.get("message"))
         delta = delta if isinstance(delta, dict) else {}
+        ends = self._choice.get("finish_reason", "")
+        filters = self._choice.get("content_filter_results")
         self._choice |= {"index": 0} | {
             name: value
             for name, value in choice.items()
             if value and name not in {"delta", "message", "logprobs"}
         }
-        if any(delta.get(name) for name in _THOUGHTS):
+        if withheld_by({"content_filter_results": filters}):
+            # What was withheld once is, whatever is said of the next piece.
+            self._choice["content_filter_results"] = filters
+        if ends and isinstance(again := choice.get("finish_reason"), str) and again:
+            self._choice["finish_reason"] = both_ends(ends, again)
+        if any(delta.get(name) for name in THOUGHT_FIELDS):
             self._message["reasoning"] = True
-        self._collect(delta.get("tool_calls"))
+        try:
+            self._calls.add(delta.get("tool_calls"))
+        except ValueError as error:
+            raise bad_answer(str(error), self.usage) from None
+        self._calls.add_older(delta.get("function_call"))
+        self._spoken = self._spoken or bool(delta)
         shown = b""
         if content := content_of(delta.get("content")):
             self._message["content"].append(content)
-            text = self._gate.feed(content)
+            text = self._held(self._gate.feed(content))
             raw = choice.get("logprobs")
             # Tokens go with the text that they spell; of what was held back there are none.
             spelled = (
@@ -216,28 +245,21 @@ class PassedStream:
             self._message["refusal"].append(refusal)
         return shown
 
-    def _collect(self, calls: object) -> None:
-        """Add pieces of calls of tools to what came of them."""
-        known: list[Json] = self._message["tool_calls"]
-        for piece in calls if isinstance(calls, list) else ():
-            if not isinstance(piece, dict):
-                raise bad_answer("a tool call that is none", self.usage)
-            index, name = piece.get("index"), piece.get("id")
-            own = known[index] if isinstance(index, int) and 0 <= index < len(known) else None
-            if own is None or (name and own["id"] and name != own["id"]):
-                own = {"id": name, "function": {"name": "", "arguments": ""}}
-                known.append(own)
-            function = piece.get("function")
-            function, made = function if isinstance(function, dict) else {}, own["function"]
-            given, said = function.get("name"), function.get("arguments")
-            if isinstance(given, str) and given != made["name"]:
-                made["name"] += given
-            made["arguments"] += said if isinstance(said, str) else dumped(said or {}).decode()
+    def _held(self, text: str) -> str:
+        """What of `text`, and of what came before it, can be shown: nothing before its JSON."""
+        if not self._answer.as_json or self._begun or not text:
+            return text
+        self._prose += text
+        if not begins_json(text):
+            return ""
+        text, self._prose = self._prose, ""
+        return text
 
     def _text(self, delta: Json, logprobs: Mapping[str, Any] | None = None) -> bytes:
-        role = {} if self._begun else {"role": "assistant"}
+        if self._begun:
+            return self._chunk(delta, logprobs)
         self._begun = True
-        return self._chunk({**role, **delta}, logprobs)
+        return self._answer.form.begin() + self._chunk({"role": "assistant", **delta}, logprobs)
 
     def _chunk(
         self,
@@ -252,7 +274,7 @@ class PassedStream:
             "choices": [] if delta is None else [choice],
             **({"usage": usage} if self._wants_usage else {}),
         }
-        return b"data: " + dumped(chunk) + b"\n\n"
+        return self._answer.form.chunk(chunk)
 
     def _finish(self) -> bytes:
         """What is left of the text, the calls, the reason and the usage: read as a whole answer
@@ -266,17 +288,23 @@ class PassedStream:
             **self._message,
             "content": "".join(self._message["content"]),
             "refusal": "".join(self._message["refusal"]),
+            "tool_calls": self._calls.whole(),
         }
         done = self._answer.read(
             {"choices": [{**self._choice, "message": message}], "usage": self.usage}
         )
+        if done.usage is None:
+            self.usage = None
         self.began_inside = self._gate.began_inside
         shown = b""
+        seen = visible(done.text).text
+        reply = reply_of(done, seen)
         if done.finish_reason == "refusal":
             shown += self._text({"refusal": done.text})
-        elif done.text and (rest := self._gate.end()):
+        elif not self._begun and self._answer.refuses(seen, reply):
+            shown += self._text({"refusal": seen})
+        elif done.text and (rest := self._prose + self._gate.end()):
             shown += self._text({"content": rest})
-        reply = reply_of(done, visible(done.text).text)
         for index, call in enumerate(reply.tool_calls):
             shown += self._text({"tool_calls": [{"index": index, **call.to_json()}]})
         if not self._begun:
@@ -284,7 +312,7 @@ class PassedStream:
         shown += self._chunk({}, finish=reply.finish_reason)
         if self._wants_usage:
             shown += self._chunk(None, usage=told(self.usage))
-        return shown + DONE
+        return shown + self._answer.form.end()
 
 
 def _end_of_event(text: bytes) -> int:

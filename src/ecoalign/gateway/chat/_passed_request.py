@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ecoalign.gateway._errors import ApiError, invalid
+from ecoalign.gateway._errors import invalid
 from ecoalign.gateway._images import ImageRef
 from ecoalign.gateway.chat._protocol import (
     MESSAGES,
-    UNSUPPORTED,
     AssistantMessage,
     ImagePart,
     Json,
@@ -18,13 +17,14 @@ from ecoalign.gateway.chat._protocol import (
     TextPart,
 )
 from ecoalign.gateway.chat._request import check_count, images_of
-from ecoalign.gateway.chat._validation import checked
+from ecoalign.gateway.chat._validation import checked, not_known
+from ecoalign.models import THOUGHT_FIELDS
 
 _KNOWN = frozenset({"role", "content", "name", "refusal", "tool_calls", "tool_call_id"})
 
 _SAID = frozenset(
-    {"annotations", "audio", "function_call", "index", "provider_specific_fields", "reasoning"}
-    | {"reasoning_content", "reasoning_details", "thinking_blocks"}
+    {"annotations", "audio", "function_call", "index", "provider_specific_fields"}
+    | {"thinking_blocks", *THOUGHT_FIELDS}
 )
 """What servers put into an answer, and clients send back with it: left out."""
 
@@ -58,8 +58,11 @@ def _sent(message: Message, given: Mapping[str, object], where: str) -> Json:
             _part(part, parts[index], f"{where}.content[{index}]")
             for index, part in enumerate(content)
         ]
-    elif "content" in given:
-        sent["content"] = content
+    elif isinstance(message, AssistantMessage):
+        sent |= {"content": content} if "content" in given else {}
+    else:
+        # Null is none, which servers do not take from others than the assistant.
+        sent["content"] = content or ""
     for name in ("name", "refusal", "tool_call_id"):
         if given.get(name) is not None:
             sent[name] = _text(given[name], f"{where}.{name}")
@@ -111,10 +114,4 @@ def _text(value: object, where: str) -> str:
 def _only(given: object, known: frozenset[str], where: str) -> None:
     for name, value in given.items() if isinstance(given, Mapping) else ():
         if name not in known and value is not None:
-            shown = f"{where}.{str(name)[:40]}"
-            raise ApiError(
-                400,
-                f"{shown} is not taken: what it does to cost and safety is not known here",
-                param=shown,
-                code=UNSUPPORTED,
-            )
+            raise not_known(f"{where}.{str(name)[:40]}")

@@ -25,6 +25,7 @@ from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
 from ecoalign.gateway._images import Held, full
 from ecoalign.gateway._limits import body_room
 from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway.chat._form import Form
 from ecoalign.gateway.chat._parameters import CAPS, ChatParameters
 from ecoalign.gateway.chat._passed_answer import PassedAnswer, PassedStream
 from ecoalign.gateway.chat._passed_request import passed_messages
@@ -34,7 +35,6 @@ from ecoalign.gateway.chat._response import (
     ALIVE,
     EventStream,
     cancelled_on_disconnect,
-    error_event,
 )
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.models import (
@@ -235,6 +235,7 @@ class Passthrough:
         state, client, parameters, record: of the request.
         body: of the request; then what is sent, which is changed on the way.
         forwarder: of the server.
+        form: in which the client reads the answer.
         answered: how the answer is shown.
     """
 
@@ -244,6 +245,7 @@ class Passthrough:
     body: dict[str, object]
     record: RequestRecord
     forwarder: Forwarder
+    form: Form
     answered: PassedAnswer = field(init=False)
     _images: list[Held] = field(default_factory=list)
     _own: set[str] = field(default_factory=set)
@@ -276,14 +278,12 @@ class Passthrough:
         """What is sent: what was read of the request, and no more."""
         read = self.parameters
         sent = passed_on(read, self.body, self.state.config.passes)
-        self.answered = PassedAnswer(read.model, sent, self._thinks())
+        self.answered = PassedAnswer(read.model, sent, self._thinks(), self.form, read.wants_json)
         for name in CAPS:
             if self.body.get(name) is not None:
                 sent = {**sent, name: self.body[name]}
         if read.stream:
             sent = {**sent, "stream": True}
-        if read.wants_usage:
-            sent = {**sent, "stream_options": {"include_usage": True}}
         self._own.add("model")
         return {"model": self.state.service.upstream_name, "messages": messages, **sent}
 
@@ -297,7 +297,7 @@ class Passthrough:
                 answer = await self._posted()
             shown, usage = self.answered.whole(answer.body)
             budget.settle(usage)
-        self.record.answered("", refused=False)
+        self._passed()
         return shown
 
     async def _stream(self, request: Request, images: Sequence[Held]) -> Response:
@@ -333,12 +333,12 @@ class Passthrough:
                     yield shown
                 budget.settle(stream.usage)
                 self.forwarder.begins_inside = self.forwarder.begins_inside or stream.began_inside
-            self.record.answered("", refused=False)
+            self._passed()
         except ApiError as error:
             if not begun:
                 raise
-            self.record.failed(error.code or "error")
-            yield error_event(error)
+            self.record.failed(error.code or "error", error.told)
+            yield self.form.error(error)
 
     async def _posted(self) -> Forwarded:
         """The answer; parameters of our own that the server rejects are given up first."""
@@ -394,11 +394,13 @@ class Passthrough:
         return False
 
     def _ask_for_usage(self, budget: PassthroughBudget) -> None:
-        """Ask for the usage where it is paid for.
+        """Ask for the usage where it is paid for, or wanted.
 
-        A server that does not know how to count a stream is not asked: the bound is charged.
+        A server that does not know how to count a stream is not asked: the bound is charged, and
+        the client is told of no usage.
         """
-        if budget.want is None or self.parameters.wants_usage or not self.forwarder.counts_streams:
+        wanted = budget.want is not None or self.parameters.wants_usage
+        if not wanted or not self.forwarder.counts_streams:
             return
         self._own.add("stream_options")
         self.body["stream_options"] = {"include_usage": True}
@@ -432,6 +434,7 @@ class Passthrough:
                 finally:
                     self._charge(budget.charged)
             except EcoAlignError as error:
+                state.readiness.passed(state.service.model, error)
                 raise of_error(error) from error
             except TimeoutError:
                 raise ApiError(
@@ -441,6 +444,11 @@ class Passthrough:
                     code="budget_time",
                     retry=False,
                 ) from None
+
+    def _passed(self) -> None:
+        """The request was answered."""
+        self.record.answered("", refused=False)
+        self.state.readiness.passed(self.state.service.model, None)
 
     def _cap(self, budget: PassthroughBudget) -> None:
         """Put a cap on the answer, under the name that the client used, if it did."""

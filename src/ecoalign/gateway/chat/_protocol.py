@@ -66,7 +66,8 @@ _MAX_URL = 4096
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 
 
-def _bounded_url(url: str) -> str:
+def bounded_url(url: str) -> str:
+    """`url`, of an image; refused where it is too long for an address."""
     if len(url) > _MAX_URL and url[:5].lower() != "data:":
         if _BASE64.fullmatch(url[:_MAX_URL]):
             raise wrong("the URL of the image is bare base64: put data:image/png;base64, before it")
@@ -79,6 +80,8 @@ def _image_url(value: object) -> object:
     return {"url": value} if isinstance(value, str) else value
 
 
+Detail = Literal["auto", "low", "high", "original"]
+
 _NEEDS_URL = Must("an image needs a url")
 
 
@@ -86,8 +89,8 @@ class ImageUrl(_Part):
     """Where an image is: a data: URI of a PNG, JPEG, GIF or WebP file, or an http(s) address where
     the server is set to fetch images."""
 
-    url: Annotated[str, Field(min_length=1), AfterValidator(_bounded_url), _NEEDS_URL]
-    detail: Literal["auto", "low", "high", "original"] | None = None
+    url: Annotated[str, Field(min_length=1), AfterValidator(bounded_url), _NEEDS_URL]
+    detail: Detail | None = None
 
 
 class TextPart(_Part):
@@ -105,7 +108,7 @@ class RefusalPart(_Part):
 
 
 class ImagePart(_Part):
-    """An image in a turn of the user."""
+    """An image in a turn of the user, or in the result of a tool."""
 
     type: Literal["image_url"]
     image_url: Annotated[ImageUrl, BeforeValidator(_image_url), _NEEDS_URL]
@@ -128,14 +131,14 @@ class SystemMessage(_Message):
     """Instructions of the application: context of the question."""
 
     role: Literal["system", "developer"]
-    content: Annotated[str | _Texts, _CONTENT]
+    content: Annotated[str | _Texts | None, _CONTENT]
 
 
 class UserMessage(_Message):
     """A turn of the user; the text of the last one is the question."""
 
     role: Literal["user"]
-    content: Annotated[str | _Parts, _CONTENT]
+    content: Annotated[str | _Parts | None, _CONTENT]
 
 
 class AssistantMessage(_Message):
@@ -151,7 +154,8 @@ class ToolMessage(_Message):
     """The result of a tool: context of the question."""
 
     role: Literal["tool"]
-    content: Annotated[str | _Texts, _CONTENT]
+    content: Annotated[str | _Parts | None, _CONTENT]
+    tool_call_id: str | None = Field(None, description="The call that it is the result of.")
 
 
 Message = Annotated[

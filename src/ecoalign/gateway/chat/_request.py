@@ -22,6 +22,7 @@ from ecoalign.gateway.chat._protocol import (
     Message,
     RefusalPart,
     TextPart,
+    ToolMessage,
 )
 from ecoalign.gateway.chat._validation import checked
 from ecoalign.models import SamplingParams
@@ -42,6 +43,10 @@ IMAGE_ALONE = "What does the image show?"
 
 IMAGE_SENT = "Answer what was asked, from the image."
 """The question where the last turn is an image alone and earlier turns have words."""
+
+
+NOTHING = "(nothing)"
+"""The result of a tool that gave none."""
 
 
 def read_body(content: bytes) -> dict[str, object]:
@@ -152,7 +157,7 @@ class Conversation:
 
     Attributes:
         question: the text of the last user turn.
-        images: those of all user turns, in order, not loaded yet.
+        images: those of all turns, in order, not loaded yet.
         context: the turns before it, oldest first, each with its role.
         instructions: the system and developer messages.
     """
@@ -186,15 +191,16 @@ def read_messages(value: object, *, max_images: int) -> Conversation:
     numbers = iter(range(1, len(images) + 1)) if len(images) > 1 or not own else None
     read = Conversation(images=images)
     instructions = []
+    calls: dict[str, str] = {}
     for index, message in enumerate(messages):
         text = _text_of(message, numbers)
         if message.role in {"system", "developer"}:
             instructions += [text] if text.strip() else []
         elif index == asking:
             read.question = text if message.name is None else f"{message.name}: {text}"
-        elif text.strip():
-            name = message.role if message.name is None else f"{message.role} ({message.name})"
-            read.context.append(f"{name}: {text}")
+        elif text.strip() or message.role == "tool":
+            read.context.append(f"{_speaker(message, calls)}: {text or NOTHING}")
+        calls |= _names_of_calls(message)
     read.instructions = "\n\n".join(instructions)
     if not _has_words(messages[asking]):
         if not own:
@@ -212,6 +218,30 @@ def check_count(images: Sequence[ImageRef], most: int) -> None:
             images[most].param,
             "too_many_images",
         )
+
+
+def _speaker(message: Message, calls: Mapping[str, str]) -> str:
+    """Who says an earlier turn; a result also names the call that it is of.
+
+    Args:
+        message: the turn.
+        calls: the names of the tools that were called before it, by the id of the call.
+    """
+    told = [] if message.name is None else [message.name]
+    call = message.tool_call_id if isinstance(message, ToolMessage) else None
+    if call is not None and call in calls:
+        told = [calls[call], call]
+    return f"{message.role} ({', '.join(told)})" if told else message.role
+
+
+def _names_of_calls(message: Message) -> dict[str, str]:
+    made: dict[str, str] = {}
+    for call in (message.tool_calls or ()) if isinstance(message, AssistantMessage) else ():
+        function = call.get("function") if isinstance(call, Mapping) else None
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if isinstance(name, str) and isinstance(call.get("id"), str):
+            made[call["id"]] = name
+    return made
 
 
 def _has_words(message: Message) -> bool:

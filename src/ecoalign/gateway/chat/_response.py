@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -39,10 +38,6 @@ from ecoalign.trace.events import (
     ThoughtAdded,
 )
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-
 DONE = b"data: [DONE]\n\n"
 
 ALIVE = b": ecoalign\n\n"
@@ -57,9 +52,10 @@ def dumped(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def data(model: BaseModel) -> bytes:
-    """One server-sent event."""
-    return b"data: " + dumped(model.model_dump(exclude_unset=True)) + b"\n\n"
+def begins_json(text: str) -> bool:
+    """Whether any JSON is in `text`. One without is how a model refuses where it was asked for
+    some, and a client that reads it as JSON would fail."""
+    return "{" in text or "[" in text
 
 
 def error_event(error: BaseException) -> bytes:
@@ -116,14 +112,9 @@ class Reply:
         )
 
     def _told(self, result: Alignment) -> tuple[str | None, str | None]:
-        """The content and the refusal; one of them, both scored.
-
-        A text without any JSON is how a model refuses where it was asked for some.
-        """
+        """The content and the refusal; one of them, both scored."""
         text = result.content
-        prose = (
-            text is not None and result.finish_reason == "stop" and not re.search(r"[{\[]", text)
-        )
+        prose = text is not None and result.finish_reason == "stop" and not begins_json(text)
         if self.as_json and not result.tool_calls and (result.refused or prose):
             return None, text
         return text, None

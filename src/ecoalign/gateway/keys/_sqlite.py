@@ -85,6 +85,7 @@ class SqliteStore(KeyStore):
         self._tasks: queue.SimpleQueue[_Task[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._file = (0, 0)
 
     async def _run(self, operation: Callable[[], Operation[Result]], *, write: bool) -> Result:
         if self._closed:
@@ -110,8 +111,12 @@ class SqliteStore(KeyStore):
         connection: sqlite3.Connection | None = None
         while (batch := self._gather()) is not None:
             try:
+                if connection is not None and not self._is_there():
+                    connection.close()
+                    connection = None
                 if connection is None:
                     connection = _connect(self.path)
+                    self._file = _identity(self.path)
                 _transact(connection, batch)
             except Exception as error:
                 # Whatever it is, all waiting operations get it, and the thread goes on.
@@ -125,6 +130,17 @@ class SqliteStore(KeyStore):
                     task.deliver()
         if connection is not None:
             connection.close()
+
+    def _is_there(self) -> bool:
+        """Whether the file is the one that was opened; another in its place has to be opened.
+
+        Raises:
+            StoreError: there is none: what is written would be lost.
+        """
+        try:
+            return _identity(self.path) == self._file
+        except OSError:
+            raise StoreError(f"the store of the keys, {self.path}, is gone") from None
 
     def _gather(self) -> list[_Task[Any]] | None:
         """What waits, at least one task; None when it is time to end."""
@@ -168,6 +184,11 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _perform(connection: sqlite3.Connection, operation: Operation[Result]) -> Result:

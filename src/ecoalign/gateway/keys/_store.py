@@ -22,6 +22,7 @@ from ecoalign.gateway.keys._policy import (
     split,
 )
 from ecoalign.gateway.keys._statements import Operation
+from ecoalign.gateway.keys._writable import written
 
 Result = TypeVar("Result")
 
@@ -175,12 +176,12 @@ class KeyStore(ABC):
         return await self._run(lambda: statements.usage(key, windows), write=False)
 
     async def ping(self) -> None:
-        """Nothing, if the store works: for readiness.
+        """Nothing, if the store can be written: for readiness. It leaves nothing behind.
 
         Raises:
             StoreError: it does not.
         """
-        await self._run(lambda: statements.find(KeyId("")), write=False)
+        await self._run(written, write=True)
 
     async def aclose(self) -> None:
         """Finish what is under way and close. Further calls raise StoreError."""

@@ -105,6 +105,12 @@ class GatewayMetrics:
         self._failures = self._counter(
             "upstream_failures", "Failed calls, by upstream and kind.", "role", "fault"
         )
+        self._ready = Gauge(
+            "ecoalign_ready",
+            "Whether a part that every request needs works (1) or not (0), as readiness found it.",
+            ["part"],
+            registry=self.registry,
+        )
         self._images = self._counter("image_url_refusals", "Image URLs not fetched.", "reason")
         self._disconnects = self._counter(
             "disconnects", "Clients that disconnected before the end of their answer.", "method"
@@ -168,6 +174,10 @@ class GatewayMetrics:
     def disconnected(self, method: str) -> None:
         """A client disconnected before its answer was sent."""
         self._disconnects.labels(_method(method)).inc()
+
+    def ready(self, part: str, *, works: bool) -> None:
+        """A part that every request needs works, or does not, as `/readyz` found last."""
+        self._ready.labels(part).set(works)
 
     def queue(self, waiting: Callable[[], float], running: Callable[[], float]) -> None:
         """Show how many requests wait and run, read anew for each scrape. To be called once."""

@@ -65,6 +65,7 @@ class RequestRecord:
     tokens: dict[str, int] = field(default_factory=dict)
     usd: float | None = 0.0
     error: str = ""
+    told: str = ""
     _failure: str = ""
     _began: int = 0
 
@@ -110,9 +111,10 @@ class RequestRecord:
         self.usd = None if self.usd is None or usd is None else self.usd + usd
         self.metrics.spent(stage, tokens, usd)
 
-    def failed(self, error: str) -> None:
-        """The client gets an error: its code, one low-cardinality word."""
-        self.error = error
+    def failed(self, error: str, told: str = "") -> None:
+        """The client gets an error: its code, one low-cardinality word; and what is to be told of
+        it in the log, its own line."""
+        self.error, self.told = error, told
         self.span.failed(error)
 
     def finished(self, status: int, seconds: float) -> None:
@@ -130,6 +132,8 @@ class RequestRecord:
             cause=self.cause or None,
             status=status,
         )
+        if self.told:
+            _log.warning("%s", self.told)
         if _log.isEnabledFor(logging.INFO):
             log_fields(_log, logging.INFO, "request", self.line(status, seconds), clean=True)
 

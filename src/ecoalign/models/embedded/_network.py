@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ class Generation:
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
+    # Some releases number the device and report to their maker; they read this when imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

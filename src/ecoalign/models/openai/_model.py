@@ -329,7 +329,7 @@ def _told(error: ServerError, request: ChatRequest, kept: frozenset[Feature]) ->
     named = error.fault == "rejected"
     param = to_blame(error.said, error.named, client) if named else None
     asked = "" if param is None else f"the server did not take what was asked for with {param}. "
-    return ModelError(
+    told = ModelError(
         f"{asked}{error}{hint}",
         fault=error.fault,
         billed=error.billed,
@@ -337,3 +337,5 @@ def _told(error: ServerError, request: ChatRequest, kept: frozenset[Feature]) ->
         param=param,
         usage=error.usage,
     )
+    told.cause, told.told, told.public = error.cause, error.told, error.public
+    return told

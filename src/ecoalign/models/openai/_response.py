@@ -15,7 +15,16 @@ from typing import Literal
 
 from ecoalign.errors import ModelError
 from ecoalign.models._base import Completion, TokenLogprob, ToolCall, Usage
-from ecoalign.models._speech import broke_off, content_of, ending, visible, withheld
+from ecoalign.models._speech import (
+    THOUGHT_FIELDS,
+    both_ends,
+    broke_off,
+    content_of,
+    ending,
+    is_known,
+    visible,
+    withheld,
+)
 
 # More than any context window; a larger count is an error of the server, not a usage.
 MAX_TOKENS = 100_000_000
@@ -102,10 +111,6 @@ def scrub(text: str, key: str) -> str:
     return kept if len(kept) <= 300 else kept[:297] + "..."
 
 
-_REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
-"""Fields beside the content in which servers put hidden reasoning."""
-
-
 def parse(
     data: bytes,
     *,
@@ -152,11 +157,11 @@ def completion_of(
             says in place of one that a content filter refused the request ("filtered"). Its `usage`
             is what the body reports all the same.
     """
-    used = usage_of(_mapping(body).get("usage"), "")
+    used = usage_of(reported_usage(body), "")
     choices = _items(_mapping(body).get("choices"))
     if not choices:
         words = _said(_error_of(body))
-        if withheld(words) or _withheld_by(body):
+        if withheld(words) or withheld_by(body):
             raise filtered(f"the content filter refused the request: {scrub(words, key)}", used)
         if _mapping(body).get("error"):
             raise _bad(f"the server answered with an error: {scrub(words, key)}", used)
@@ -165,29 +170,36 @@ def completion_of(
     message = _mapping(choice.get("message"))
     reason = choice.get("finish_reason")
     finish = reason if isinstance(reason, str) else ""
+    native = choice.get("native_finish_reason")
+    if (
+        isinstance(native, str)
+        and is_known(native)
+        and ending(native) not in {"stop", "tool_calls"}
+    ):
+        # OpenRouter keeps the provider's own word beside its own, which may be "stop".
+        withdrawn = ending(native) in {"content_filter", "refusal"}
+        finish = "content_filter" if withdrawn else both_ends(native, finish)
     text, refusal = content_of(message.get("content")), message.get("refusal")
     if not text and isinstance(refusal, str) and refusal:
         text, finish = refusal, "refusal"
-    elif ending(finish) == "refusal" or _withheld_by(choice):
+    elif ending(finish) == "refusal" or withheld_by(choice):
         # Anthropic's word for an answer that a classifier stopped; Azure says so beside any word.
         finish = "content_filter"
     trouble = _said(choice["error"]) if choice.get("error") else ""
     if withheld(trouble):
         finish = "content_filter"
-    elif trouble or broke_off(finish):
+    elif trouble or (broke_off(finish) and ending(finish) == "unknown"):
         raise _bad(
             f"the server broke off amid its answer (finish reason {finish!r}): "
             f"{scrub(trouble, key) or 'it gave no reason'}",
             used,
         )
     asked = client or {}
-    calls = (
-        tool_calls(message.get("tool_calls"), asked["tools"], used) if asked.get("tools") else ()
-    )
+    calls = tool_calls(_calls_in(message), asked["tools"], used) if asked.get("tools") else ()
     end = ending(finish)
     lost = thinks and end == "length" and text == visible(text).text
-    details = _mapping(_mapping(_mapping(body).get("usage")).get("completion_tokens_details"))
-    apart = "reasoning_tokens" in details or any(message.get(field) for field in _REASONING)
+    details = _mapping(_mapping(reported_usage(body)).get("completion_tokens_details"))
+    apart = "reasoning_tokens" in details or any(message.get(field) for field in THOUGHT_FIELDS)
     if lost and not apart:
         text = ""
     if not blank and not text.strip() and not calls and end != "content_filter":
@@ -211,6 +223,12 @@ def completion_of(
         tool_calls=calls,
         raw_logprobs=dict(raw) if isinstance(raw, Mapping) else None,
     )
+
+
+def _calls_in(message: Mapping[str, object]) -> object:
+    """The calls in a message; the one call of servers that know the older form only."""
+    calls, older = message.get("tool_calls"), message.get("function_call")
+    return calls if calls or not isinstance(older, dict) else [{"function": older}]
 
 
 def tool_calls(value: object, tools: object, usage: Usage | None) -> tuple[ToolCall, ...]:
@@ -237,8 +255,10 @@ def tool_calls(value: object, tools: object, usage: Usage | None) -> tuple[ToolC
         name, given = fields.get("name"), fields.get("input" if kind == "custom" else "arguments")
         if not isinstance(name, str) or name not in names:
             raise _bad("the server's answer calls a tool that it was not given", usage)
-        # Some servers send the arguments as the object itself.
+        # Some servers send the arguments as the object itself, or nothing where there are none.
         arguments = given if isinstance(given, str) else json.dumps(given or {}, ensure_ascii=False)
+        if kind == "function" and not arguments.strip():
+            arguments = "{}"
         made = "".join(secrets.choice(_ID) for _ in range(9))
         calls.append(ToolCall(made, name, arguments, kind))
     return tuple(calls)
@@ -253,7 +273,7 @@ def filtered(message: str, usage: Usage | None) -> ModelError:
     return ModelError(message, fault="filtered", billed=usage is not None, usage=usage)
 
 
-def _withheld_by(value: object) -> bool:
+def withheld_by(value: object) -> bool:
     """Whether a body or a choice says in fields of its own that a filter took the answer.
 
     Those of Azure (`content_filter_results`), Gemini (`promptFeedback`) and MiniMax.
@@ -264,8 +284,6 @@ def _withheld_by(value: object) -> bool:
     return (
         any(_mapping(result).get("filtered") is True for result in results)
         or bool(feedback.get("blockReason") or feedback.get("block_reason"))
-        # OpenRouter keeps the provider's own word beside "stop".
-        or ending(str(fields.get("native_finish_reason"))) == "content_filter"
         or fields.get("input_sensitive") is True
         or fields.get("output_sensitive") is True
     )
@@ -277,7 +295,16 @@ def usage_in(data: bytes) -> Usage | None:
         body: object = json.loads(data)
     except (ValueError, RecursionError):
         return None
-    return usage_of(_mapping(body).get("usage"), "")
+    return usage_of(reported_usage(body), "")
+
+
+def reported_usage(body: object) -> object:
+    """The usage in a body or a chunk, as its server gave it: in its own field, in that of Groq, or
+    in the choice (Moonshot). None where there is none."""
+    fields = _mapping(body)
+    choices = _items(fields.get("choices"))
+    places = (fields, _mapping(fields.get("x_groq")), _mapping(choices[0] if choices else None))
+    return next((place["usage"] for place in places if place.get("usage")), None)
 
 
 def _looks(data: bytes) -> str:
@@ -305,22 +332,30 @@ def usage_of(value: object, text: str) -> Usage | None:
 
     A prompt of no tokens, or a text of none, is under-reporting: None makes the ledger charge
     the worst case. Where the total exceeds the sum of the parts (Gemini's endpoint leaves hidden
-    reasoning out of the completion), the difference is counted as completion.
+    reasoning out of the completion), the difference is counted as completion. The names of
+    Anthropic and of responses, which proxies hand on, are read as well.
     """
     fields = _mapping(value)
-    prompt, completion = (
-        _count(fields.get("prompt_tokens")),
-        _count(fields.get("completion_tokens")),
-    )
+    own = fields.get("prompt_tokens") is not None
+    prompt = _count(fields.get("prompt_tokens" if own else "input_tokens"))
+    completion = _count(fields.get("completion_tokens" if own else "output_tokens"))
+    if prompt is not None and not own:
+        # Anthropic counts what goes through its cache apart.
+        prompt += _count(fields.get("cache_read_input_tokens")) or 0
+        prompt += _count(fields.get("cache_creation_input_tokens")) or 0
     if not prompt or completion is None or (text and not completion):
         return None
     total = _count(fields.get("total_tokens")) or 0
-    details = _mapping(fields.get("prompt_tokens_details"))
+    details = _mapping(fields.get("prompt_tokens_details") or fields.get("input_tokens_details"))
+    cached = (
+        details.get("cached_tokens"),
+        *map(fields.get, ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens")),
+    )
     return Usage(
         prompt=prompt,
         completion=max(completion, total - prompt),
         image=min(prompt, _count(details.get("image_tokens")) or 0),
-        cached=min(prompt, _count(details.get("cached_tokens")) or 0),
+        cached=min(prompt, next((n for n in map(_count, cached) if n is not None), 0)),
     )
 
 

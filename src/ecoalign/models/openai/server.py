@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping
 
 from ecoalign.errors import ModelError, ModelFault
 from ecoalign.models._base import Usage
+from ecoalign.models._causes import Failure, cause_of_answer
 from ecoalign.models._endpoint import Endpoint
 from ecoalign.models._speech import withheld
 from ecoalign.models.http import URL, Exchange, HttpClient, HttpError
@@ -17,22 +18,9 @@ from ecoalign.models.openai._response import named, said, scrub, seconds_to_wait
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """A completion with log-probabilities is at most a few MB; anything larger is not one."""
 
-_BROKEN: Mapping[str, tuple[ModelFault, str]] = {
-    "timeout": ("timeout", "allow more time or a smaller output"),
-    "refused": ("down", "is it running, and is the base URL right?"),
-    "closed": ("server", "the request may have been charged"),
-    "malformed": ("bad-response", "is the base URL right?"),
-    "too-large": ("bad-response", "the answer was not read"),
-}
-"""The fault in an exchange without an answer, by its cause, and what to do."""
-
 _BAD: ModelFault = "bad-response"
 
-_ADVICE: Mapping[int, str] = {
-    404: "no such model or address; check the model's name and the base URL",
-    407: "the proxy wants a user and a password; put them into its address",
-    413: "the request is too large for the server; use a smaller image side",
-}
+_LARGE = "the request is too large for the server; use a smaller image side"
 
 _UNTOUCHED: Mapping[int, str] = {
     501: "the server has no such function",
@@ -130,7 +118,8 @@ class ChatServer:
             failure = self._broken(error, limit)
         else:
             plain = self._plain(answer, content)
-            if 200 <= answer.status < 300 and plain is not None:
+            page = plain is not None and plain.lstrip()[:1] == b"<"
+            if 200 <= answer.status < 300 and plain is not None and not page:
                 return answer, plain
             failure = self.refused(answer, content, _COMPRESSED)
         raise failure
@@ -164,17 +153,11 @@ class ChatServer:
         await self._client.aclose()
 
     def _broken(self, error: HttpError, limit: float) -> ServerError:
-        words = str(error)
-        if error.cause == "timeout":
-            words = (
-                f"{'did not answer' if error.sent else 'accepted no connection'} within {limit:g} s"
-            )
-        fault, advice = _BROKEN[error.cause]
-        fault = self._closed if error.cause == "closed" else fault
-        if not error.sent and fault == "timeout":
-            fault = "down"  # nothing has been sent yet: to try again costs nothing
-        message = f"the model server at {self._endpoint.origin} {words}; {advice}"
-        return ServerError(message, fault=fault, billed=error.sent)
+        met = Failure(error.cause, self._endpoint, error.why, error.seconds or limit)
+        fault = self._closed if error.cause == "closed" else met.fault
+        failure = ServerError(met.line, fault=fault, billed=error.sent)
+        met.explain(failure)
+        return failure
 
     def refused(self, answer: Exchange, content: bytes, wrong: str) -> ServerError:
         """What an answer means that is not one that was asked for.
@@ -188,16 +171,27 @@ class ChatServer:
         text = said(content)
         shown = scrub(text, self._endpoint.key)
         usage: Usage | None = None
+        met = self._met(status, content, text)
         if 200 <= status < 300:
-            fault, billed, message = _BAD, True, f"the model server at {origin} {wrong}"
+            fault, billed = _BAD, True
+            message = met.line if met else f"the model server at {origin} {wrong}"
         else:
             advice, fault, billed = self._meaning(status, text)
+            met = None if fault == "filtered" else met
+            if met is not None:
+                advice, fault = met.line, met.fault
+            elif self._is_unclear(content):
+                proxy = self._endpoint.proxy
+                origin = f"the proxy in {proxy and proxy.variable}, or from {origin} behind it"
+                advice = advice.replace("the server", "the proxy, or the server behind it,", 1)
             usage = usage_in(content)
             billed = billed or usage is not None
             message = f"{advice}. HTTP {status} from {origin}: {shown or 'no further message'}"
         wait = seconds_to_wait(answer.header)
         error = ServerError(message, fault=fault, billed=billed, retry_after=wait, usage=usage)
         error.status, error.said, error.text = status, text, shown
+        if met is not None:
+            met.explain(error)
         if status in {400, 422} and _PARAM.fullmatch(param := named(content)):
             error.named = param
         return error
@@ -234,16 +228,24 @@ class ChatServer:
             return "the server cannot do what was asked", "rejected", False
         if status >= 500:
             return "the server failed", "server", True
-        if status in {401, 403}:
-            key = self._endpoint.key_from
-            advice = f"the key was refused; check {key} and what the key may use"
-        elif status in {400, 422}:
-            advice = "the server did not take the request"
-        elif status < 400:
-            advice = (
-                "the server redirects elsewhere, which is not followed so that the key stays here; "
-                "set the base URL to the right address"
-            )
-        else:
-            advice = _ADVICE.get(status, "the server refused the request")
-        return advice, "rejected", False
+        if status in {400, 422}:
+            return "the server did not take the request", "rejected", False
+        return _LARGE if status == 413 else "the server refused the request", "rejected", False
+
+    def _is_unclear(self, content: bytes) -> bool:
+        """Whether a proxy that reads what is sent may have answered this in place of the server."""
+        proxy = self._endpoint.proxy
+        plain = proxy is not None and self._endpoint.url.startswith("http:")
+        return plain and content.lstrip()[:1] not in {b"{", b"["}
+
+    def _met(self, status: int, content: bytes, text: str) -> Failure | None:
+        """The cause in the table that an answer of this status tells of."""
+        cause = cause_of_answer(
+            status,
+            text + content[:2000].decode("utf-8", "replace"),
+            page=content.lstrip()[:1] == b"<",
+            key=bool(self._endpoint.key or self._endpoint.has_user),
+        )
+        if cause in {"key", "no-key"} and self._is_unclear(content):
+            cause = None
+        return None if cause is None else Failure(cause, self._endpoint, f"HTTP {status}")
