@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ecoalign.budget import Budget, Spending, least_of
+from ecoalign.budget import Budget, Reservation, Spending, least_of
 from ecoalign.gateway._admission import (
     Admission,
     Durations,
@@ -92,11 +92,13 @@ class Allowance:
         budget: hard, in each unit.
         price_factor: on the setting `lambda0`.
         cut: why it is less than was wanted, if it is.
+        watch: the `on_change` of the run's ledger.
     """
 
     budget: Budget
     price_factor: float = 1.0
     cut: Cut | None = None
+    watch: Callable[[Reservation], None] | None = None
 
 
 @dataclass(slots=True)
@@ -299,10 +301,13 @@ class AppState:
             cut = Cut(kind, self._room_after(client.id))
         try:
             with self.grants.lasting(client.id):
-                yield Allowance(grant.budget, grant.price_factor, cut)
+                watch = self.store.watch(grant)
+                yield Allowance(grant.budget, grant.price_factor, cut, watch)
         finally:
-            # A task of its own: however often this one is cancelled, the account is settled.
-            await deadline.settled(self.spawn(self._settle(self.store, grant, spent())))
+            used = spent()
+            if not self.store.settle_at_once(grant, used):
+                # A task of its own: however often this one is cancelled, the account is settled.
+                await deadline.settled(self.spawn(self._settle(self.store, grant, used)))
 
     def _room_after(self, key: str, stored: float | None = None) -> float:
         """Seconds until the requests of a key that are under way should have given back what they

@@ -260,7 +260,8 @@ class _Run:
                 self.client, want, self._spent, self.deadline, least
             ) as allowance:
                 self._doing = "its answer"
-                self._ledger = state.service.ledger(allowance.budget, self.record.arrived)
+                arrived = self.record.arrived
+                self._ledger = state.service.ledger(allowance.budget, arrived, allowance.watch)
                 try:
                     result = await self.method.answer(
                         query,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Hashable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     aclosing,
@@ -18,6 +18,7 @@ from contextlib import (
     contextmanager,
 )
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from pydantic_core import to_json
 from starlette.requests import Request
@@ -37,7 +38,7 @@ from ecoalign.gateway._deadline import GRACE, Deadline
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
 from ecoalign.gateway._images import ImageRef
-from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway._state import Allowance, AppState, Client
 from ecoalign.gateway.chat._form import Form
 from ecoalign.gateway.chat._parameters import CAPS, ChatParameters
 from ecoalign.gateway.chat._passed_answer import PassedAnswer, PassedStream
@@ -51,6 +52,7 @@ from ecoalign.gateway.chat._response import (
 )
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.models import (
+    ChatModel,
     ChatRequest,
     ImagePart,
     Message,
@@ -126,7 +128,10 @@ class PassthroughBudget:
                 cap=own,
                 most=None if held is None else held + sum(passes.get(name, 0) for name in body),
             )
-        prompt = await asyncio.to_thread(_prompt, state, body, images)
+        if _is_small(body) and not images:
+            prompt = _prompt(state, body, images)  # handing it to a thread would take longer
+        else:
+            prompt = await asyncio.to_thread(_prompt, state, body, images)
         extra = sum(passes.get(name, 0) for name in body)
         most = cap or USUAL_CAP
         if budget is not None:
@@ -147,15 +152,15 @@ class PassthroughBudget:
         )
 
     @contextmanager
-    def reserved(self, budget: Budget, arrived: float) -> Iterator[None]:
+    def reserved(self, allowance: Allowance, arrived: float) -> Iterator[None]:
         """Reserve the bound for the length of the call; an unknown cost is charged in full.
 
         Args:
-            budget: as granted.
+            allowance: as granted.
             arrived: when the request did, as of `time.monotonic`.
         """
         service = self.state.service
-        self._ledger = service.ledger(budget, arrived)
+        self._ledger = service.ledger(allowance.budget, arrived, allowance.watch)
         with self._ledger.reserve(_STAGE, self.bound, service.model.name) as reservation:
             self._reservation = reservation
             try:
@@ -225,6 +230,22 @@ def budget_of(
     return budget
 
 
+def _is_small(body: Mapping[str, object]) -> bool:
+    """Whether a request is a few short texts and simple parameters."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or len(messages) > 16:
+        return False
+    values = [value for name, value in body.items() if name != "messages"]
+    for message in messages:
+        values += message.values()
+    return all(
+        (isinstance(value, str) and len(value) < 4096)
+        or value is None
+        or isinstance(value, bool | int | float)
+        for value in values
+    )
+
+
 def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[ImageRef]) -> Usage:
     """The bound of the prompt: every byte of the request but the images may be a token."""
     parts = []
@@ -232,15 +253,26 @@ def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[ImageR
         header = read_header(read_source(image.url)[0], "the image")
         parts.append(ImagePart(b"", header.media_type, header.width, header.height, "high"))
     size = len(to_json(body)) - sum(len(to_json(image.url)) for image in images)
-    # A part of so many bytes: what is in it does not matter to the bound.
-    request = ChatRequest((Message("user", (TextPart(" " * size), *parts)),), 1, _STAGE)
     model = state.service.model
+    if parts or size > _SMALL or not isinstance(model, Hashable):
+        return _bound(model, size, *parts)
+    return _small_bound(model, size)
+
+
+def _bound(model: ChatModel, size: int, *images: ImagePart) -> Usage:
+    # A part of so many bytes: what is in it does not matter to the bound.
+    request = ChatRequest((Message("user", (TextPart(" " * size), *images)),), 1, _STAGE)
     said, profile = model.bound(request), profile_of(model)
     if profile.detail is None:
         return said
     # The setting is not that of a request which is passed on: its images keep their own detail.
     most = bound_of(request, profile.family, profile.image_tokens)
     return Usage(max(said.prompt, most.prompt), said.completion, max(said.image, most.image))
+
+
+_SMALL = 64 * 1024
+
+_small_bound = lru_cache(4096)(_bound)
 
 
 def _longest_answer(
@@ -507,7 +539,7 @@ class Passthrough:
                     async with state.granted(
                         client, budget.want, budget.spent, self.deadline
                     ) as allowance:
-                        with budget.reserved(allowance.budget, self.record.arrived):
+                        with budget.reserved(allowance, self.record.arrived):
                             self._cap(budget)
                             self._doing, self._asked = "its answer", True
                             try:
