@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ecoalign.budget import Budget, Spending, least_of
+from ecoalign.budget import Budget, Reservation, Spending, least_of
 from ecoalign.gateway._admission import (
     Admission,
     Durations,
@@ -22,10 +22,12 @@ from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._deadline import Deadline
 from ecoalign.gateway._errors import SERVER, ApiError, Cut, Kind, crowded
 from ecoalign.gateway._forward import Forwarder
-from ecoalign.gateway._images import Fetch, ImageLoader
+from ecoalign.gateway._images import Fetch, ImageLoader, PictureLimits
 from ecoalign.gateway._readiness import Readiness
+from ecoalign.gateway._room import Room
 from ecoalign.gateway._service import ChatService
 from ecoalign.gateway._traces import TraceStore
+from ecoalign.gateway._workers import WorkerPool
 from ecoalign.gateway.keys import KeyStore, open_store
 from ecoalign.gateway.keys._policy import (
     Grant,
@@ -92,11 +94,13 @@ class Allowance:
         budget: hard, in each unit.
         price_factor: on the setting `lambda0`.
         cut: why it is less than was wanted, if it is.
+        watch: the `on_change` of the run's ledger.
     """
 
     budget: Budget
     price_factor: float = 1.0
     cut: Cut | None = None
+    watch: Callable[[Reservation], None] | None = None
 
 
 @dataclass(slots=True)
@@ -121,8 +125,15 @@ class AppState:
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @classmethod
-    async def open(cls, config: GatewayConfig, metrics: GatewayMetrics) -> AppState:
+    async def open(
+        cls, config: GatewayConfig, metrics: GatewayMetrics, memory: Room | None = None
+    ) -> AppState:
         """Open everything, in the event loop where it will be used.
+
+        Args:
+            config: of the gateway.
+            metrics: of the gateway.
+            memory: for the bodies of all requests, and for what is fetched for them.
 
         Raises:
             InputError: a setting does not fit.
@@ -139,7 +150,19 @@ class AppState:
             store=store,
             forwarder=_forwarder(service, config),
             fetcher=fetcher,
-            images=ImageLoader(_counted(fetcher, metrics), config.max_pixels, config.all_pixels),
+            images=ImageLoader(
+                _counted(fetcher, metrics),
+                PictureLimits(
+                    config.max_pixels,
+                    config.request_pixels,
+                    config.all_pixels,
+                    config.max_images,
+                    config.max_decoded,
+                    config.fetch.max_bytes,
+                ),
+                WorkerPool(config.workers, config.worker_memory, config.worker_seconds),
+                memory or Room(config.all_bodies),
+            ),
             admission=admission,
             rates=RateLimiter(),
             strangers=Admission(_LOOKUPS, _MOST_LOOKUPS),
@@ -299,10 +322,13 @@ class AppState:
             cut = Cut(kind, self._room_after(client.id))
         try:
             with self.grants.lasting(client.id):
-                yield Allowance(grant.budget, grant.price_factor, cut)
+                watch = self.store.watch(grant)
+                yield Allowance(grant.budget, grant.price_factor, cut, watch)
         finally:
-            # A task of its own: however often this one is cancelled, the account is settled.
-            await deadline.settled(self.spawn(self._settle(self.store, grant, spent())))
+            used = spent()
+            if not self.store.settle_at_once(grant, used):
+                # A task of its own: however often this one is cancelled, the account is settled.
+                await deadline.settled(self.spawn(self._settle(self.store, grant, used)))
 
     def _room_after(self, key: str, stored: float | None = None) -> float:
         """Seconds until the requests of a key that are under way should have given back what they

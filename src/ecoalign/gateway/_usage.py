@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field
 from ecoalign.gateway._errors import ApiError
 from ecoalign.gateway._state import AppState, Client, store_down
 from ecoalign.gateway.keys import KeyPolicy, StoreError, UnknownKey, WindowUsage
-from ecoalign.gateway.keys._windows import window_start
 
 MOST_WINDOWS = 100
 
@@ -71,17 +70,18 @@ async def usage_of(state: AppState, client: Client, windows: int) -> KeyUsage:
     except StoreError:
         raise store_down() from None
     policy = client.policy
-    start, seconds = _current(policy)
+    now = policy.span(time.time())
+    start, seconds = now.start, now.seconds
     if not any(one.start == start and one.seconds == seconds for one in found):
         found.insert(0, WindowUsage(start, seconds, 0, 0, 0, 0.0, 0, 0.0))
     return KeyUsage(
         key=client.key.id,
         name=client.key.name,
-        time_zone="UTC",
+        time_zone=policy.zone,
         limits=KeyLimits(
             tokens=policy.window_tokens,
             usd=policy.window_usd,
-            window=f"{policy.window_seconds} s",
+            window=policy.calendar or f"{policy.window_seconds} s",
             requests_per_minute=policy.requests_per_minute,
             max_concurrent=policy.max_concurrent,
             budget=None if policy.budget is None else str(policy.budget),
@@ -89,11 +89,6 @@ async def usage_of(state: AppState, client: Client, windows: int) -> KeyUsage:
         ),
         windows=[_told(policy, one) for one in found[:windows]],
     )
-
-
-def _current(policy: KeyPolicy) -> tuple[float, int]:
-    """Start and length of the window of now."""
-    return window_start(time.time(), policy.window_seconds), policy.window_seconds
 
 
 def _told(policy: KeyPolicy, one: WindowUsage) -> UsedWindow:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     aclosing,
@@ -18,6 +18,7 @@ from contextlib import (
     contextmanager,
 )
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from pydantic_core import to_json
 from starlette.requests import Request
@@ -36,8 +37,9 @@ from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelErro
 from ecoalign.gateway._deadline import GRACE, Deadline
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
-from ecoalign.gateway._images import ImageRef
-from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway._images import Held, full
+from ecoalign.gateway._limits import body_room
+from ecoalign.gateway._state import Allowance, AppState, Client
 from ecoalign.gateway.chat._form import Form
 from ecoalign.gateway.chat._parameters import CAPS, ChatParameters
 from ecoalign.gateway.chat._passed_answer import PassedAnswer, PassedStream
@@ -51,6 +53,7 @@ from ecoalign.gateway.chat._response import (
 )
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.models import (
+    ChatModel,
     ChatRequest,
     ImagePart,
     Message,
@@ -61,7 +64,6 @@ from ecoalign.models import (
 )
 from ecoalign.models import bound as bound_of
 from ecoalign.models.openai import apart_of, unknown_name, usage_of
-from ecoalign.query import is_plain_uri, read_header, read_source
 
 USUAL_CAP = 4096
 """Tokens of an answer where a bound is needed and the client gave none."""
@@ -102,14 +104,14 @@ class PassthroughBudget:
         client: Client,
         parameters: ChatParameters,
         body: Mapping[str, object],
-        images: Sequence[ImageRef],
+        images: Sequence[Held],
     ) -> PassthroughBudget:
         """The budget of a request.
 
         Raises:
             BudgetTooSmall: the budget holds no answer.
-            InputError: an image cannot be read, the price of the model is not known, or a budget
-                for hidden reasoning leaves no room for an answer.
+            InputError: the price of the model is not known, or a budget for hidden reasoning leaves
+                no room for an answer.
         """
         policy, passes = client.policy, state.config.passes
         budget, cap = budget_of(state, client, parameters, len(images)), parameters.cap
@@ -126,7 +128,10 @@ class PassthroughBudget:
                 cap=own,
                 most=None if held is None else held + sum(passes.get(name, 0) for name in body),
             )
-        prompt = await asyncio.to_thread(_prompt, state, body, images)
+        if _is_small(body) and not images:
+            prompt = _prompt(state, body, images)  # handing it to a thread would take longer
+        else:
+            prompt = await asyncio.to_thread(_prompt, state, body, images)
         extra = sum(passes.get(name, 0) for name in body)
         most = cap or USUAL_CAP
         if budget is not None:
@@ -147,15 +152,15 @@ class PassthroughBudget:
         )
 
     @contextmanager
-    def reserved(self, budget: Budget, arrived: float) -> Iterator[None]:
+    def reserved(self, allowance: Allowance, arrived: float) -> Iterator[None]:
         """Reserve the bound for the length of the call; an unknown cost is charged in full.
 
         Args:
-            budget: as granted.
+            allowance: as granted.
             arrived: when the request did, as of `time.monotonic`.
         """
         service = self.state.service
-        self._ledger = service.ledger(budget, arrived)
+        self._ledger = service.ledger(allowance.budget, arrived, allowance.watch)
         with self._ledger.reserve(_STAGE, self.bound, service.model.name) as reservation:
             self._reservation = reservation
             try:
@@ -225,22 +230,47 @@ def budget_of(
     return budget
 
 
-def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[ImageRef]) -> Usage:
+def _is_small(body: Mapping[str, object]) -> bool:
+    """Whether a request is a few short texts and simple parameters."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or len(messages) > 16:
+        return False
+    values = [value for name, value in body.items() if name != "messages"]
+    for message in messages:
+        values += message.values()
+    return all(
+        (isinstance(value, str) and len(value) < 4096)
+        or value is None
+        or isinstance(value, bool | int | float)
+        for value in values
+    )
+
+
+def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[Held]) -> Usage:
     """The bound of the prompt: every byte of the request but the images may be a token."""
-    parts = []
-    for image in images:
-        header = read_header(read_source(image.url)[0], "the image")
-        parts.append(ImagePart(b"", header.media_type, header.width, header.height, "high"))
-    size = len(to_json(body)) - sum(len(to_json(image.url)) for image in images)
-    # A part of so many bytes: what is in it does not matter to the bound.
-    request = ChatRequest((Message("user", (TextPart(" " * size), *parts)),), 1, _STAGE)
+    headers = [image.header for image in images]
+    parts = [ImagePart(b"", one.media_type, one.width, one.height, "high") for one in headers]
+    size = len(to_json(body))
     model = state.service.model
+    if parts or size > _SMALL or not isinstance(model, Hashable):
+        return _bound(model, size, *parts)
+    return _small_bound(model, size)
+
+
+def _bound(model: ChatModel, size: int, *images: ImagePart) -> Usage:
+    # A part of so many bytes: what is in it does not matter to the bound.
+    request = ChatRequest((Message("user", (TextPart(" " * size), *images)),), 1, _STAGE)
     said, profile = model.bound(request), profile_of(model)
     if profile.detail is None:
         return said
     # The setting is not that of a request which is passed on: its images keep their own detail.
     most = bound_of(request, profile.family, profile.image_tokens)
     return Usage(max(said.prompt, most.prompt), said.completion, max(said.image, most.image))
+
+
+_SMALL = 64 * 1024
+
+_small_bound = lru_cache(4096)(_bound)
 
 
 def _longest_answer(
@@ -309,6 +339,7 @@ class Passthrough:
     _doing: str = "its images"
     _asked: bool = False
     """Whether the upstream was."""
+    _images: list[Held] = field(default_factory=list)
     _own: set[str] = field(default_factory=set)
     """Parameters in `body` that the client did not set."""
 
@@ -326,15 +357,16 @@ class Passthrough:
         budget = budget_of(self.state, self.client, self.parameters, len(images))
         self.deadline = Deadline(self.record.arrived, None if budget is None else budget.seconds)
         async with self._in_time(), cancelled_on_disconnect(request.receive):
-            with self.state.images.open() as loaded:
-                for index, image in enumerate(images):
-                    if not await asyncio.to_thread(is_plain_uri, image.url):
-                        uri = await loaded.data_uri(image)
-                        _replace(self.body, image.param, uri)
-                        images[index] = ImageRef(uri, image.param)
+            with self.state.images.open(self.client.id) as loaded:
+                for image in images:
+                    self._images.append(await loaded.held(image))
+                    _replace(self.body, image.param, self._images[-1].name)
+            share, size = body_room(request.scope), sum(held.size for held in self._images)
+            if share is not None and not await share.wait(size, self.state.images.limits.patience):
+                raise full()
             if self.parameters.stream:
-                return await self._stream(images)
-            return Response(await self._post(images), media_type="application/json")
+                return await self._stream(self._images)
+            return Response(await self._post(self._images), media_type="application/json")
 
     def _in_time(self) -> AbstractAsyncContextManager[None]:
         """A block that ends with the request's time."""
@@ -357,7 +389,7 @@ class Passthrough:
         """Whether the model may begin inside its thoughts."""
         return profile_of(self.state.service.model).thinking > 0 or self.forwarder.begins_inside
 
-    async def _post(self, images: Sequence[ImageRef]) -> bytes:
+    async def _post(self, images: Sequence[Held]) -> bytes:
         async with self._paid(images) as budget:
             answer = await self._posted()
             shown, usage = self.answered.whole(answer.body)
@@ -365,7 +397,7 @@ class Passthrough:
         self._passed()
         return shown
 
-    async def _stream(self, images: Sequence[ImageRef]) -> Response:
+    async def _stream(self, images: Sequence[Held]) -> Response:
         pieces = self._pieces(images)
         first = await anext(pieces, None)
         if first is None:
@@ -376,7 +408,7 @@ class Passthrough:
         # Also where the client reads nothing of it.
         return EventStream(_after(first, pieces), limit=None if left is None else left + GRACE)
 
-    async def _pieces(self, images: Sequence[ImageRef]) -> AsyncGenerator[bytes, None]:
+    async def _pieces(self, images: Sequence[Held]) -> AsyncGenerator[bytes, None]:
         """The events as they come; an error after the first is one of them."""
         begun, quiet = False, self.state.config.keepalive
         now = asyncio.get_running_loop().time
@@ -427,7 +459,7 @@ class Passthrough:
         """The answer; parameters of our own that the server rejects are given up first."""
         while True:
             try:
-                return await self.forwarder.post(to_json(self.body))
+                return await self.forwarder.post(await self._sent())
             except UpstreamError as error:
                 if not self._gives_up(error):
                     raise
@@ -437,7 +469,7 @@ class Passthrough:
         begun = False
         while True:
             try:
-                async with aclosing(self.forwarder.stream(to_json(self.body))) as pieces:
+                async with aclosing(self.forwarder.stream(await self._sent())) as pieces:
                     async for piece in pieces:
                         begun = True
                         yield piece
@@ -445,6 +477,11 @@ class Passthrough:
             except UpstreamError as error:
                 if not self._gives_up(error) or begun:
                     raise
+
+    async def _sent(self) -> bytes:
+        """The body as it is sent: with the images where their names are."""
+        body = to_json(self.body)
+        return await asyncio.to_thread(_with_images, body, self._images) if self._images else body
 
     def _gives_up(self, error: UpstreamError) -> bool:
         """Whether the request is worth sending again, without what was rejected and is our own.
@@ -484,7 +521,7 @@ class Passthrough:
         self.body["stream_options"] = {"include_usage": True}
 
     @asynccontextmanager
-    async def _paid(self, images: Sequence[ImageRef]) -> AsyncGenerator[PassthroughBudget, None]:
+    async def _paid(self, images: Sequence[Held]) -> AsyncGenerator[PassthroughBudget, None]:
         """A place, and the budget of the one call; settled when it ends.
 
         Raises:
@@ -507,7 +544,7 @@ class Passthrough:
                     async with state.granted(
                         client, budget.want, budget.spent, self.deadline
                     ) as allowance:
-                        with budget.reserved(allowance.budget, self.record.arrived):
+                        with budget.reserved(allowance, self.record.arrived):
                             self._cap(budget)
                             self._doing, self._asked = "its answer", True
                             try:
@@ -550,8 +587,16 @@ async def _after(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenera
             yield piece
 
 
-def _replace(body: dict[str, object], param: str, uri: str) -> None:
-    """Put the data of an image where its address was; `param` is "messages[0].content[1]..."."""
+def _with_images(body: bytes, images: Iterable[Held]) -> bytes:
+    pieces = []
+    for image in images:
+        before, quoted, body = body.partition(to_json(image.name))
+        pieces += [before, quoted[:1], *image.uri(), quoted[-1:]]
+    return b"".join((*pieces, body))
+
+
+def _replace(body: dict[str, object], param: str, name: str) -> None:
+    """Put the name of an image where its address was; `param` is "messages[0].content[1]..."."""
     message, part = (int(text.partition("]")[0]) for text in param.split("[")[1:])
     messages = body["messages"]
     if isinstance(messages, list):
@@ -560,4 +605,4 @@ def _replace(body: dict[str, object], param: str, uri: str) -> None:
         detail = (
             {"detail": given["detail"]} if isinstance(given, dict) and "detail" in given else {}
         )
-        content[part] = {"type": "image_url", "image_url": {"url": uri, **detail}}
+        content[part] = {"type": "image_url", "image_url": {"url": name, **detail}}
