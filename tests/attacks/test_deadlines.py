@@ -119,9 +119,10 @@ async def test_what_was_answered_and_scored_by_then_is_given(good: int) -> None:
     """From one well answered call on to all: there is an answer once one was scored."""
     stuck = after(good, says_nothing)
     async with RawUpstream(stuck) as upstream, gate(upstream.url) as served:
-        body = within(1.0, {"method": "ecoalign"}, text("what is on it?"), picture())
-        ended = await served.ask(body)
-        assert ended.seconds <= 1.0 + ALLOWED
+        # Nothing is stuck of the last: it has all the time that a busy machine takes.
+        limit = WAIT if good >= 6 else 1.0
+        body = within(limit, {"method": "ecoalign"}, text("what is on it?"), picture())
+        ended = await in_time(lambda: served.ask(body), limit)
         if ended.status == 200:
             told = ended.json
             assert told["choices"][0]["message"]["content"] == "42"
