@@ -142,10 +142,10 @@ async def one_place() -> AsyncIterator[tuple[Gate, RawUpstream, asyncio.Event]]:
     go = asyncio.Event()
 
     async def script(line: Line) -> None:
-        await line.asked()
+        asked = (await line.asked()).body
         if line.index == 0:
             await go.wait()
-        await line.say(plainly())
+        await line.say(well(asked))
         line.close()
 
     async with RawUpstream(script) as upstream, gate(upstream.url, concurrency=1) as served:

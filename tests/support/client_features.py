@@ -368,14 +368,12 @@ def langchain_budget(base: str) -> None:
 
 
 def langchain_tools(base: str, **more: Any) -> None:
-    from langchain_core.messages import HumanMessage, ToolMessage
-
     model = _langchain(base, **more).bind_tools([_tool()])
-    messages: list[Any] = [HumanMessage(QUESTION)]
+    messages: list[Any] = [{"role": "user", "content": QUESTION}]
     called = model.invoke(messages)
     (call,) = called.tool_calls
     expect((call["name"], call["args"]), (TOOL, {}))
-    messages += [called, ToolMessage(RESULT, tool_call_id=call["id"])]
+    messages += [called, {"role": "tool", "tool_call_id": call["id"], "content": RESULT}]
     expect(model.invoke(messages).text, ANSWER)
 
 

@@ -51,7 +51,7 @@ def in_events(reply: Reply, asked: dict[str, Any]) -> Reply:
     calls = [{"index": n, **call} for n, call in enumerate(message.pop("tool_calls", None) or ())]
     words = (message.pop("content", None) or "").split(" ")
     deltas: list[dict[str, Any]] = [{"content": f"{word} "} for word in words[:-1]]
-    deltas += [{"content": words[-1]}, *({"tool_calls": [call]} for call in calls)]
+    deltas = [*deltas, {"content": words[-1]}, *({"tool_calls": [call]} for call in calls)]
     deltas[0] = message | deltas[0]
     said = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
     said.append({"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]})

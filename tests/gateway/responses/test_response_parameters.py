@@ -32,11 +32,14 @@ def _passed(body: dict[str, object], passes: dict[str, int] | None = None) -> di
 
 
 @pytest.mark.parametrize(("name", "value"), ROWS)
-def test_nothing_passes_that_a_chat_would_refuse(name: str, value: object) -> None:
+def test_nothing_passes_that_a_chat_would_refuse(name: str, value: Any) -> None:
+    refused, passed = 0, {}
     try:
-        passed = _passed(_read("x", None, **{name: value}).body)
+        passed = _passed(_read(**{name: value}).body)
     except ApiError as error:
-        assert error.status == 400  # noqa: PT017
+        refused = error.status
+    if refused:
+        assert refused == 400
         return
     if name in ResponsesRequest.model_fields and name not in passed:
         # Read here, and worth nothing to an upstream.
