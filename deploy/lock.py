@@ -1,6 +1,6 @@
 """Write the locks in deploy/locks anew: versions with hashes, and no address of an index.
 
-    pip install uv
+    pip install --require-hashes -r deploy/locks/tools.txt     # or any other uv
     python deploy/lock.py                             # keep what is locked and still fits
     python deploy/lock.py --upgrade                   # the newest of everything
     python deploy/lock.py --upgrade-package pillow    # of one package
@@ -29,9 +29,9 @@ EXTRAS: Mapping[str, Sequence[str]] = {
 
 TOOLS: Mapping[str, Sequence[str]] = {
     "build": tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"],
-    "sbom": ["cyclonedx-bom>=7.0"],
+    "tools": ["cyclonedx-bom>=7.0", "uv>=0.8"],
 }
-"""What is locked beside it: what builds the wheel, and what writes the bill of materials."""
+"""What is locked beside it: what builds the wheel; what writes bills of materials and locks."""
 
 
 def lock(name: str, options: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ from typing import cast
 ANSWER = "The sign says 42; the other one says 17."
 CREATED = 1_700_000_000
 HOST = "127.0.0.1"
-LARGEST = 1 << 26
+LARGEST = 1 << 25
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 _KEY = re.compile(rb'\\"key\\": (\\"[^"\\]*\\"), \\"safety\\"')

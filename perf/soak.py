@@ -20,6 +20,7 @@ import http.client
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -167,16 +168,17 @@ def tree(pid: int) -> Tree:
 
 
 def workers(pid: int) -> list[int]:
-    """The leaves below a process: those that decode, where there are any."""
+    """The leaves below a process that are alive: those that decode, where there are any."""
     below = [one for one in descendants(pid) if one != pid]
-    return [one for one in below if len(list(descendants(one))) == 1 and not _is_tracker(one)]
+    return [one for one in below if len(list(descendants(one))) == 1 and _works(one)]
 
 
-def _is_tracker(pid: int) -> bool:
+def _works(pid: int) -> bool:
     try:
-        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return True
+        return False
+    return bool(command) and b"resource_tracker" not in command
 
 
 class Campaign:
@@ -217,6 +219,7 @@ class Campaign:
                 if say:
                     print(self.found.line(), file=sys.stderr, flush=True)
             self._check_idle(server)
+            self.found.faults += _errors(server)
         finally:
             self._stop.set()
             looking.join()
@@ -358,6 +361,15 @@ class Campaign:
             )
 
 
+def _errors(server: Running) -> list[str]:
+    """What the gateway has logged as an error: nothing that a client or an upstream does is one."""
+    try:
+        lines = Path(f"/proc/{server.process.pid}/fd/2").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [f"logged: {one[:1000]}" for one in lines if re.match(r"\S+ +(ERROR|CRITICAL) ", one)]
+
+
 async def _account(store: KeyStore, name: str) -> dict[str, int]:
     windows = await store.usage(name, 400)
     return {
@@ -447,6 +459,8 @@ def main() -> int:
     given = parser.parse_args()
     if not 0.5 <= given.minutes <= 10_080:
         parser.error("minutes go from 0.5 to 10080, a week")
+    # Whoever ends it ends all that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     seconds = 60.0 * given.minutes
     every = given.every or min(30.0, seconds / 9)
     with tempfile.TemporaryDirectory() as folder:

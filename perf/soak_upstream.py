@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import sys
 from collections import defaultdict
@@ -201,6 +202,7 @@ async def serve() -> None:
 
 def main() -> None:
     """The command line."""
+    os.nice(5)
     with asyncio.Runner(loop_factory=fast_loop) as runner:
         runner.run(serve())
 

@@ -17,7 +17,14 @@ __all__ = [
 ]
 
 ModelFault = Literal[
-    "down", "timeout", "rate-limited", "rejected", "filtered", "bad-response", "server"
+    "down",
+    "timeout",
+    "rate-limited",
+    "rejected",
+    "filtered",
+    "bad-response",
+    "server",
+    "false-usage",
 ]
 
 Role = Literal["model", "evaluator"]
@@ -81,8 +88,9 @@ class ModelError(EcoAlignError):
     Attributes:
         fault: the kind of failure: "down" (no connection), "timeout", "rate-limited", "rejected"
             (the request was refused), "filtered" (the server's content filter withheld the answer
-            or refused the request: nothing is broken), "bad-response" (no usable answer) or
-            "server" (HTTP 5xx).
+            or refused the request: nothing is broken), "bad-response" (no usable answer),
+            "server" (HTTP 5xx) or "false-usage" (it reports more tokens than the call can have
+            used, is charged as it reports, and ends the run).
         billed: whether tokens may have been spent on the attempt; unknown counts as True.
         usage: the `Usage` of the attempt where the server said it beside what cannot be used; None
             where it did not.
@@ -124,17 +132,20 @@ class ModelError(EcoAlignError):
 
 
 class VerdictError(EcoAlignError):
-    """An evaluator's answer is not exactly one well-formed verdict. It counts as unsafe.
+    """An evaluator's answer is not exactly one well-formed verdict. It counts as unsafe. A run ends
+    with it where it asked for verdicts and none could be read.
 
     Attributes:
         advice: what to change, without any text of a model; "" if nothing is known.
+        filtered: whether a content filter withheld the verdict: nothing is broken.
     """
 
     exit_code: ClassVar[int] = 3
 
-    def __init__(self, message: str, *, advice: str = "") -> None:
+    def __init__(self, message: str, *, advice: str = "", filtered: bool = False) -> None:
         super().__init__(message)
         self.advice = advice
+        self.filtered = filtered
 
 
 class BudgetExceeded(EcoAlignError):

@@ -34,7 +34,7 @@ WANT = Budget(tokens=1000, usd=0.5)
     tokens=st.one_of(st.none(), st.integers(1, 5000)),
     usd=st.one_of(st.none(), st.floats(0.001, 3.0)),
     wants=st.lists(st.tuples(st.integers(1, 2000), st.floats(0.001, 1.0)), min_size=1, max_size=12),
-    costs=st.lists(st.tuples(st.floats(0, 1.5), st.booleans()), min_size=12, max_size=12),
+    costs=st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=12, max_size=12),
     cut=st.integers(0, 10_000),
 )
 def test_the_budget_is_never_passed_whatever_is_killed(
@@ -45,7 +45,7 @@ def test_the_budget_is_never_passed_whatever_is_killed(
     costs: list[tuple[float, bool]],
     cut: int,
 ) -> None:
-    """Items are begun, cost more or less than they hold, end or are lost at a kill; then another
+    """Items are begun, cost as much as they hold or less, end or are lost at a kill; then another
     run goes on with what a journal that was cut off anywhere still says."""
     path = tmp_path_factory.mktemp("desk") / "j"
     limit = Budget(tokens=tokens, usd=usd)
@@ -74,8 +74,7 @@ def test_the_budget_is_never_passed_whatever_is_killed(
             if granted is None:
                 continue
             assert granted.held.tokens >= 1
-            desk_cost = _part(granted.held, min(1.0, share))
-            journal.cost(granted.item, desk_cost)
+            journal.cost(granted.item, _part(granted.held, share))
             if ends:
                 await desk.end(granted, _part(granted.held, share), row())
             else:
@@ -192,6 +191,25 @@ async def test_a_model_that_fails_every_item_stops_the_batch(tmp_path: Path) -> 
     with Journal(tmp_path / "j", {}) as journal:
         assert set(journal.done) == set("abcdef")
         assert journal.spent == Sum(14)
+
+
+async def test_a_server_that_reports_what_cannot_be_is_charged_so_and_ends_the_batch(
+    tmp_path: Path,
+) -> None:
+    with Journal(tmp_path / "j", {}) as journal:
+        desk = Desk(journal, Budget(tokens=5000), 10, patience=3)
+        grant = await desk.begin("a", WANT, least_of(WANT))
+        assert grant is not None
+        await desk.end(grant, Sum(144_000), failed("false-usage"))
+        assert desk.stopped == "model"
+        assert desk.account.spent.tokens == 144_000
+        assert await desk.begin("b", WANT, least_of(WANT)) is None
+    with Journal(tmp_path / "j", {}) as journal:
+        assert journal.spent == Sum(144_000)
+        # More than there is was spent: nothing is left for the next run.
+        desk = Desk(journal, Budget(tokens=5000), 10)
+        assert await desk.begin("b", WANT, least_of(WANT)) is None
+        assert desk.short
 
 
 async def test_so_many_failures_and_no_more(tmp_path: Path) -> None:

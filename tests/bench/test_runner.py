@@ -17,7 +17,7 @@ from ecoalign.bench._rows import Store, read_rows
 from ecoalign.bench._runner import Plan, pick, run
 from ecoalign.bench.suites._base import Ask, Sample
 from ecoalign.budget import Budget, Ledger
-from ecoalign.errors import BudgetTooSmall, InputError, ModelError
+from ecoalign.errors import BudgetTooSmall, InputError, ModelError, VerdictError
 from ecoalign.models import ChatModel, ChatRequest, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.query import Query
@@ -104,6 +104,8 @@ async def test_a_failure_is_a_row_and_not_the_end(tmp_path: Path) -> None:
             raise ZeroDivisionError("a mistake")
         if number == "3":
             raise BudgetTooSmall("too small", unit="tokens", smallest=9)
+        if number == "4":
+            raise VerdictError("none of its 3 verdicts could be read")
         return f"it is {number}"
 
     with Store(tmp_path) as store:
@@ -128,6 +130,9 @@ async def test_a_failure_is_a_row_and_not_the_end(tmp_path: Path) -> None:
         "wrong",
         0.0,
     )
+    # A judge that cannot be read withholds the answer: the method has refused.
+    withheld = rows["n4"]
+    assert (withheld.refused, withheld.stop_reason, withheld.failure) == (True, "fail-closed", None)
     # They count as done, until somebody wants them again.
     again = model()
     with Store(tmp_path) as store:

@@ -225,7 +225,7 @@ def test_a_schema_is_never_taken_for_paid() -> None:
     assert with_schema >= without + 300
 
 
-def test_a_report_above_its_bound_ends_the_run_and_all_trust() -> None:
+def test_a_report_above_its_bound_ends_all_trust_and_is_learned() -> None:
     server = Server()
     ledger = Ledger(Budget(tokens=10**6))
     client = MeteredClient(ledger, retries=0)
@@ -239,10 +239,16 @@ def test_a_report_above_its_bound_ends_the_run_and_all_trust() -> None:
     # Charged as reported.
     assert done.usage is not None
     assert done.usage.prompt == server.real(request) + 500
-    assert ledger.overdrawn
+    assert not ledger.overdrawn
     assert server.known.images == {}
     client.learned.take()
-    assert client.bound(server, request) == server.bound(request)
+    formula = server.bound(request)
+    assert client.bound(server, request) == formula
+    # What is above the formula itself is reserved from then on.
+    server.lies = formula.prompt + 1000 - server.real(request)
+    asyncio.run(client.complete(server, request))
+    assert client.bound(server, request).prompt == formula.prompt + 1000
+    assert not ledger.overdrawn
 
 
 def test_a_server_that_leaves_out_what_it_had_in_its_cache_is_not_believed() -> None:
@@ -254,19 +260,22 @@ def test_a_server_that_leaves_out_what_it_had_in_its_cache_is_not_believed() -> 
     assert not ledger.overdrawn
 
 
-def test_a_server_that_was_found_out_overdraws_no_second_run() -> None:
+def test_a_server_that_was_found_out_passes_no_bound_of_a_second_run() -> None:
     """It leaves out what it had in its cache, and had all of it there before the first call."""
     server, request = Server(hides=2900, calls=1), asking(["a"], [50])
 
     def run() -> bool:
-        ledger = Ledger(Budget(tokens=10**6))
-        client = MeteredClient(ledger, retries=0)
+        client = MeteredClient(Ledger(Budget(tokens=10**6)), retries=0)
+        passed = False
         for hidden in (2900, 0):
             server.hides = hidden
-            asyncio.run(client.complete(server, request))
+            bound = client.bound(server, request)
+            done = asyncio.run(client.complete(server, request))
+            assert done.usage is not None
+            passed = passed or done.usage.prompt > bound.prompt
             client.learned.take()
         client.learned.keep()
-        return ledger.overdrawn
+        return passed
 
     assert [run(), run(), run()] == [True, False, False]
     assert Learned().snapshot(server) == {}

@@ -150,9 +150,9 @@ def test_a_negative_bound_is_a_mistake_of_the_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "unit"), [(Budget(tokens=1000), "tokens"), (Budget(usd=10.0), "usd")]
+    ("budget", "unit"), [(Budget(tokens=75), "tokens"), (Budget(usd=0.75), "usd")]
 )
-def test_a_report_beyond_the_bound_is_recorded_and_stops_everything(
+def test_a_report_that_the_budget_does_not_hold_is_recorded_and_stops_everything(
     budget: Budget, unit: str
 ) -> None:
     ledger = Ledger(budget, cents)
@@ -170,6 +170,26 @@ def test_a_report_beyond_the_bound_is_recorded_and_stops_everything(
     other.settle(Usage(5, 5))
     assert ledger.spent.tokens.total == 50
     assert ledger.open_calls == 0
+
+
+def test_a_report_beyond_the_bound_that_the_budget_holds_stops_nothing() -> None:
+    ledger = Ledger(Budget(tokens=100))
+    ledger.reserve("scan", Usage(10, 10), MODEL).settle(Usage(30, 10))
+    assert not ledger.overdrawn
+    assert ledger.remaining().tokens == 60
+    ledger.reserve("scan", Usage(30, 30), MODEL).settle(Usage(30, 30))
+    assert ledger.spent.tokens.total == 100
+
+
+def test_the_time_of_a_run_may_have_begun_before() -> None:
+    now = 100.0
+    ledger = Ledger(Budget(seconds=5), clock=lambda: now, started=97.0)
+    assert ledger.spent.seconds == 3
+    assert ledger.seconds_left() == 2
+    assert ledger.deadline() == 102
+    now = 102.0
+    with pytest.raises(BudgetExceeded, match="seconds"):
+        ledger.reserve("scan", Usage(1, 1), MODEL)
 
 
 def test_more_of_one_kind_and_less_of_another_is_no_overdraft() -> None:

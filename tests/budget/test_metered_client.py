@@ -10,7 +10,7 @@ import math
 import random
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from clock import Clock
@@ -77,7 +77,7 @@ def failing(*faults: ModelFault, billed: bool = True, retry_after: float | None 
 
 
 def setup(
-    budget: Budget | None = None, **options: int
+    budget: Budget | None = None, **options: Any
 ) -> tuple[Ledger, MeteredClient, Clock, list[Called]]:
     clock, records = Clock(), list[Called]()
     ledger = Ledger(budget or Budget(tokens=1000), lambda m, u: Decimal(u.total) / 100, clock)

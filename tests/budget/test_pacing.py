@@ -108,7 +108,7 @@ def simulated(
         window = replace(
             window, requests=window.requests + 1, spent=Sum(window.spent.tokens + spent, 0)
         )
-        pace = repriced(policy, window, pace, Sum(spent, 0), 1.0, now)
+        pace = repriced(policy, window, pace, [(Sum(spent, 0), 1.0)], now)
     assert window.spent.tokens <= round(scale * whole)
     return gained, window.spent.tokens, prices
 

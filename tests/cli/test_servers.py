@@ -88,10 +88,11 @@ def test_nothing_without_a_score_gets_out(tmp_path: Path) -> None:
     with HostileServer(_says_unscorable) as server:
         arguments = ("--model", "gpt-4o", "--base-url", server.url, "-b", "40000", "--json")
         done = run(tmp_path, "ask", SIGNS, QUESTION, *arguments)
-    assert done.returncode == 0, done.stderr
-    body = json.loads(done.stdout)
-    assert (body["refused"], body["stop_reason"]) == (True, "fail-closed")
-    assert "42" not in body["answer"]
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["type"], error["exit_code"]) == (3, "VerdictError", 3)
+    assert "verdicts could be read" in error["message"]
+    assert "probe MODEL --judge" in error["message"]
+    assert "42" not in both(done)
 
 
 def test_a_real_server_is_asked_and_paid_in_every_unit(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from contextlib import ExitStack
 
 import pytest
 from clock import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecoalign.gateway._admission import Admission, Overloaded
+from ecoalign.gateway._admission import Admission, Durations, Overloaded
 
 
 class Clients:
@@ -161,6 +163,24 @@ async def test_a_slot_handed_to_someone_who_is_cancelled_goes_to_the_next() -> N
     assert (admission.running, admission.waiting) == (0, 0)
 
 
+async def test_who_is_cancelled_at_the_moment_of_its_turn_loses_no_slot() -> None:
+    """It leaves, and before its task has run again a slot becomes free, or all are sent away."""
+    admission = Admission(1, 2)
+    clients = Clients(admission)
+    async with admission.slot():
+        await clients.come("b")
+        await clients.come("c")
+        clients.tasks["b"].cancel()
+    await settled()
+    assert clients.inside == ["c"]
+    await clients.come("d")
+    clients.tasks["d"].cancel()
+    assert not await admission.drain(0)
+    assert clients.tasks["d"].cancelled()
+    await clients.leave("c")
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
 async def test_a_failure_inside_gives_the_slot_back() -> None:
     admission = Admission(1, 0)
     with pytest.raises(RuntimeError, match="inside"):
@@ -224,6 +244,8 @@ def test_whatever_happens_the_limits_hold_and_no_slot_is_lost(
                 clients.go[alive[pick % len(alive)]].set()
             elif alive:
                 clients.tasks[alive[pick % len(alive)]].cancel()
+            if pick % 2:
+                continue  # and the next thing happens before anybody has noticed
             await settled()
             assert admission.running <= limit
             assert admission.waiting <= queue
@@ -237,3 +259,61 @@ def test_whatever_happens_the_limits_hold_and_no_slot_is_lost(
         assert (admission.running, admission.waiting) == (0, 0)
 
     asyncio.run(scenario())
+
+
+# How long to wait ---------------------------------------------------------------------------------
+
+
+@given(
+    st.floats(0.01, 200),
+    st.lists(st.floats(0, 1), min_size=1, max_size=8),
+)
+def test_who_waits_as_told_finds_that_what_was_under_way_has_ended(
+    lasts: float, begun: list[float]
+) -> None:
+    """Once one has ended, whenever the others began."""
+    clock = Clock()
+    durations = Durations(clock)
+    with durations.lasting("a"):
+        clock.now += lasts
+    now = clock.now
+    ends = []
+    with ExitStack() as open_:
+        for since in sorted(begun, reverse=True):
+            clock.now = now - since * lasts
+            open_.enter_context(durations.lasting("a"))
+            ends.append(clock.now + lasts)
+        clock.now = now
+        assert now + durations.each("a") >= max(ends) - 1e-6
+
+
+@given(st.floats(0.01, 5000))
+def test_while_nothing_has_ended_the_time_to_wait_grows_with_it(lasts: float) -> None:
+    """So a client that waits as it is told finds room after a few times."""
+    clock = Clock()
+    durations = Durations(clock)
+    with durations.lasting("a"):
+        tries = 0
+        while clock.now < lasts:
+            clock.now += durations.each("a")
+            tries += 1
+    assert tries <= 2 + math.log(max(1.0, lasts), 3)
+    # Of others nothing is known by it but their mean.
+    assert durations.each("b") == durations.each() > 0
+
+
+async def test_a_key_with_a_limit_of_its_own_is_told_to_wait_for_it() -> None:
+    clock = Clock()
+    admission = Admission(8, 1, clock)
+    async with admission.slot():
+        clock.now += 10.0
+    clients = Clients(admission)
+    await clients.come("a1", "a", 1)
+    await clients.come("a2", "a", 1)
+    with pytest.raises(Overloaded) as refused:
+        async with admission.slot("a", 1):
+            pytest.fail("there was no room")
+    # One ahead of it, one at a time.
+    assert refused.value.retry_after == 20
+    for name in ("a1", "a2"):
+        await clients.leave(name)

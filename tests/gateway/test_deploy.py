@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -12,10 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+import httpx2
 import pytest
 import yaml
-from command import ROOT, environment, run
+from command import QUESTION, ROOT, environment, run
 from hostile import HostileServer, Received, Reply
+from serving import asking, picture, text
 
 DEPLOY = ROOT / "deploy"
 FILES = sorted(path for path in DEPLOY.iterdir() if path.is_file())
@@ -194,6 +197,48 @@ def test_the_files_that_compose_names_are_read(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr.decode()
     assert (tmp_path / "k.sqlite3").exists()
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0 or shutil.which("setpriv") is None,
+    reason="only root can become nobody",
+)
+def test_an_account_without_a_name_a_home_and_rights_can_serve(tmp_path: Path) -> None:
+    """As in a container that is run with any number of a user: one folder is its own."""
+    capabilities = "-all,+dac_read_search"  # to read what is root's here
+    become = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--no-new-privs"]
+    become += [f"--{of}={capabilities}" for of in ("inh-caps", "ambient-caps", "bounding-set")]
+    os.chown(tmp_path, 54321, 54321)
+    variables = environment(tmp_path, ECOALIGN_KEYS=str(tmp_path / "k.sqlite3"))
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        del variables[name]
+
+    def nobody(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*become, sys.executable, "-m", "ecoalign", *arguments],
+            cwd=tmp_path,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    with nobody("keys", "create", "first") as creating:
+        key, said = creating.communicate(timeout=60)
+    assert creating.returncode == 0, said
+    with nobody("serve", "--port", "0", "--log-json") as server:
+        assert server.stderr is not None
+        lines = iter(server.stderr)
+        url = next(line for line in lines if line.startswith("listening on ")).split()[2]
+        try:
+            picture_and_words = asking(text(QUESTION), picture())
+            headers = {"authorization": f"Bearer {key.strip()}"}
+            answer = httpx2.post(f"{url}/chat/completions", json=picture_and_words, headers=headers)
+            assert answer.status_code == 200, answer.text
+        finally:
+            server.terminate()
+            server.communicate(timeout=60)
+    assert server.returncode == 0
 
 
 def test_a_unit_gets_its_secret_as_a_credential() -> None:

@@ -11,7 +11,7 @@ from methodical import Says, Stages, answered, bad_verdicts, graded, stages_of
 from scripted import asking
 
 from ecoalign.budget import Budget, Ledger
-from ecoalign.errors import BudgetTooSmall, ModelError, SettingsError
+from ecoalign.errors import BudgetTooSmall, ModelError, SettingsError, VerdictError
 from ecoalign.methods import open_method
 from ecoalign.methods._best_of_n import BestOfN
 from ecoalign.models import ChatRequest, Completion, Usage
@@ -100,7 +100,14 @@ async def test_all_samples_run_at_once() -> None:
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 async def test_nothing_without_a_score_gets_out(bad: Says) -> None:
-    answer = await answered("best-of-2", Stages(sample="CANARY", score=bad).model())
+    """Where not one verdict can be read it is an error; a filter that takes them has refused."""
+    model = Stages(sample="CANARY", score=bad).model()
+    if bad is not BAD["filtered"]:
+        with pytest.raises((VerdictError, ModelError)) as caught:
+            await answered("best-of-2", model)
+        assert "CANARY" not in str(caught.value)
+        return
+    answer = await answered("best-of-2", model)
     assert (answer.answer, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert answer.detail["scored"] == 0
     assert answer.detail["causes"]

@@ -14,7 +14,7 @@ from methodical import UNSAFE, Stages, key_in
 from scripted import Script, asking
 
 from ecoalign.budget import Budget, Ledger
-from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
+from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError, VerdictError
 from ecoalign.evaluators import SelfEvaluator
 from ecoalign.methods import METHODS, open_method
 from ecoalign.methods._baseline import Baseline
@@ -87,10 +87,10 @@ def test_any_answer_is_paid_for_within_the_budget(
     ledger = Ledger(budget, prices, lambda: wild.clock)
     model = HighBound(wild)
     answer: Alignment | None = None
-    error: BudgetTooSmall | ModelError | None = None
+    error: BudgetTooSmall | ModelError | VerdictError | None = None
     try:
         answer = asyncio.run(run(name, model, ledger, retries=retries))
-    except (BudgetTooSmall, ModelError) as caught:
+    except (BudgetTooSmall, ModelError, VerdictError) as caught:
         error = caught
     if isinstance(error, BudgetTooSmall):
         assert error.unit in {"tokens", "usd", "seconds"}
@@ -184,9 +184,15 @@ async def test_a_cancelled_answer_closes_its_holds(name: str) -> None:
     assert 0 < ledger.spent.tokens.total <= 100_000
 
 
-async def test_a_server_that_reports_more_than_its_bound_ends_the_guarded_methods_closed() -> None:
-    for name in GUARDED:
-        lie = lambda request: Completion("CANARY", Usage(300, 90_000))  # noqa: E731
-        model = Stages(answer=lie, sample=lie, check=UNSAFE).model()
-        answer = await run(name, model, Ledger(Budget(tokens=20_000)))
-        assert answer.answer in FIXED_REFUSALS
+@pytest.mark.parametrize("name", ["base", "cot", *GUARDED])
+async def test_a_server_that_reports_what_cannot_be_ends_every_method(name: str) -> None:
+    lie = lambda request: Completion("CANARY", Usage(300, 90_000))  # noqa: E731
+    model = Stages(answer=lie, sample=lie, check=UNSAFE).model()
+    ledger = Ledger(Budget(tokens=60_000))
+    with pytest.raises(ModelError, match="reported 90,000 tokens of output") as caught:
+        await run(name, model, ledger)
+    assert caught.value.fault == "false-usage"
+    assert caught.value.trace is not None
+    assert "CANARY" not in str(list(caught.value.trace)[-1])
+    assert ledger.spent.tokens.completion >= 90_000
+    assert ledger.open_calls == 0

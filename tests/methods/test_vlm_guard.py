@@ -48,6 +48,9 @@ async def test_a_flagged_request_is_answered_with_care() -> None:
     assert answer.detail["flagged"]
 
 
+OUTAGES = {"timeout", "down"}
+
+
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 async def test_a_gate_without_a_verdict_flags(bad: Says) -> None:
     model = Stages(gate=bad).model()
@@ -74,14 +77,14 @@ async def test_an_unsafe_answer_is_blocked() -> None:
     assert CANARY not in json.dumps(dict(answer.detail))
 
 
-@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("bad", [says for name, says in BAD.items() if name not in OUTAGES])
 async def test_an_answer_without_a_verdict_is_never_given(bad: Says) -> None:
     answer = await answered("vlm-guard", Stages(answer=CANARY, check=bad).model())
     assert (answer.answer, answer.stop_reason) == (FIXED_REFUSAL, "fail-closed")
     assert CANARY not in json.dumps(dict(answer.detail))
 
 
-@pytest.mark.parametrize("stage", ["caption", "answer"])
+@pytest.mark.parametrize("stage", ["caption", "answer", "check"])
 async def test_a_server_that_fails_is_an_error_and_not_a_refusal(stage: str) -> None:
     def down(request: object) -> ModelError:
         return ModelError("gone", fault="down")

@@ -67,7 +67,7 @@ JSON = st.recursive(
         ({"prompt_tokens": 10, "completion_tokens": 0}, None),
         ({"prompt_tokens": -10, "completion_tokens": 2}, None),
         ({"prompt_tokens": 10, "completion_tokens": -2}, None),
-        ({"prompt_tokens": 10**30, "completion_tokens": 2}, None),
+        ({"prompt_tokens": 10**30, "completion_tokens": 2}, Usage(100_000_000, 2)),
         ({"prompt_tokens": 1.5, "completion_tokens": 2}, None),
         ({"prompt_tokens": float("nan"), "completion_tokens": 2}, None),
         ({"prompt_tokens": True, "completion_tokens": True}, None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from judge import Judge
@@ -12,9 +13,9 @@ from ecoalign.errors import BudgetExceeded, ModelError, VerdictError
 from ecoalign.models import Completion, Usage
 from ecoalign.models.fake import FakeModel
 from ecoalign.prompts.requests import ScoreRequest, ScoreResult
-from ecoalign.search.synthesizer import FIXED_REFUSAL, FIXED_REFUSALS
+from ecoalign.search.synthesizer import FIXED_REFUSALS
 from ecoalign.trace import Alignment
-from ecoalign.trace.events import ActionFailed, Finished, ThoughtAdded, to_json
+from ecoalign.trace.events import ActionFailed, Called, Finished, RunFailed, ThoughtAdded, to_json
 
 CANARY = "CANARY-7f3"
 
@@ -95,6 +96,9 @@ async def test_a_thought_without_a_proper_score_is_lost(bad: object, kind: str) 
 
 OUTAGES = {"timeout", "down"}
 
+NO_JUDGE = {*OUTAGES, "filtered"}
+"""What says nothing of the judge: a filter that takes its verdicts has refused, too."""
+
 
 @pytest.mark.parametrize("bad", [BAD_VERDICTS[name] for name in sorted(OUTAGES)])
 async def test_a_judge_that_cannot_be_asked_is_an_outage_and_no_refusal(bad: object) -> None:
@@ -106,8 +110,9 @@ async def test_a_judge_that_cannot_be_asked_is_an_outage_and_no_refusal(bad: obj
     assert not [e for e in caught.value.trace if isinstance(e, ThoughtAdded)]
 
 
-@pytest.mark.parametrize("bad", [v for n, v in BAD_VERDICTS.items() if n not in OUTAGES])
+@pytest.mark.parametrize("bad", [v for n, v in BAD_VERDICTS.items() if n not in NO_JUDGE])
 async def test_a_written_answer_without_a_proper_score_is_never_given(bad: object) -> None:
+    """Where not one verdict can be read nobody has refused anything: that is an error."""
     assert callable(bad)
     script = Script(
         propose=lambda p: actions(),
@@ -115,10 +120,32 @@ async def test_a_written_answer_without_a_proper_score_is_never_given(bad: objec
         score=bad,
     )
     model = script.model()
+    with pytest.raises(VerdictError, match="so nothing can be shown") as caught:
+        await align(model)
+    assert CANARY not in str(caught.value)
+    assert not seen_later(model)
+    assert CANARY not in to_json(caught.value.trace.events[-1])
+
+
+@pytest.mark.parametrize("bad", [v for n, v in BAD_VERDICTS.items() if n not in OUTAGES])
+async def test_where_some_verdict_was_read_it_is_a_refusal(bad: object) -> None:
+    """Thoughts are scored; answers are not."""
+
+    def score(prompt: Prompt) -> Any:
+        assert callable(bad)
+        return bad(prompt) if prompt.kind == "answer" else (9, 5)
+
+    script = Script(
+        propose=lambda p: (
+            actions(action("think", "on", [[9, 9, 100]])) if len(p.thoughts) < 2 else actions()
+        ),
+        write=lambda p: f"{CANARY} harmless",
+        score=score,
+    )
+    model = script.model()
     result = await align(model)
     assert result.answer in FIXED_REFUSALS
-    assert result.refused
-    assert result.stop_reason == "fail-closed"
+    assert (result.refused, result.stop_reason) == (True, "fail-closed")
     assert not seen_later(model)
     assert not shown(result)
     assert result.hint
@@ -202,9 +229,10 @@ class Broken:
 async def test_an_evaluator_that_raises_lets_nothing_through(error: Exception) -> None:
     script = Script(propose=lambda p: actions(), write=lambda p: CANARY)
     model = script.model()
-    if isinstance(error, ModelError):
-        with pytest.raises(ModelError):
+    if not isinstance(error, BudgetExceeded):
+        with pytest.raises(type(error)):
             await align(model, evaluator=Broken(error))
+        assert not seen_later(model)
         return
     result = await align(model, evaluator=Broken(error))
     assert result.answer in FIXED_REFUSALS
@@ -234,22 +262,32 @@ async def test_a_budget_that_is_gone_between_execute_and_score_lets_nothing_thro
     assert result.answer == "the written answer"
 
 
-async def test_an_overdrawn_ledger_ends_the_run_with_the_house_refusal() -> None:
+async def test_a_server_that_reports_what_cannot_be_ends_the_run_at_once() -> None:
     script = Script(execute=lambda p: Completion(CANARY, Usage(300, 90_000)))
     model = script.model()
-    result = await align(model, 20_000)
-    assert result.answer in FIXED_REFUSALS
+    with pytest.raises(ModelError, match="reported 90,000 tokens of output") as caught:
+        await align(model, 20_000)
+    error = caught.value
+    assert (error.fault, error.role, error.exit_code) == ("false-usage", "model", 3)
     assert not seen_later(model)
-    assert not shown(result)
+    events = list(error.trace)
+    assert isinstance(events[-1], RunFailed)
+    assert not of_kind(events, Finished)
+    assert CANARY not in "".join(map(to_json, events))
+    calls = [one for one in events if isinstance(one, Called)]
+    (lie,) = [one for one in calls if one.error and one.error.kind == error.fault]
+    assert (lie.charged.completion, lie.usage) == (90_000, Usage(300, 90_000))
+    # Nobody is asked after that.
+    assert events.index(lie) >= len(events) - 4
 
 
 @pytest.mark.parametrize("draft", [True, False])
-async def test_a_judge_that_gives_no_verdict_ends_the_run_soon_and_the_hint_says_why(
+async def test_a_judge_that_gives_no_verdict_ends_the_run_soon_and_the_error_says_why(
     draft: bool,
 ) -> None:
     judge = Judge(lambda request: VerdictError("no", advice="ask it for one word"))
     model = Script().model()
-    result = await align(model, evaluator=judge, draft=draft, speculate="off")
-    assert (result.answer, result.ended) == (FIXED_REFUSAL, "refused")
-    assert result.hint.endswith("the evaluator gave no well-formed verdict: ask it for one word")
+    with pytest.raises(VerdictError, match="ask it for one word") as caught:
+        await align(model, evaluator=judge, draft=draft, speculate="off")
+    assert "verdicts could be read" in str(caught.value) or "only verdict" in str(caught.value)
     assert len(model.requests) <= 6

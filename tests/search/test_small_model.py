@@ -8,6 +8,7 @@ import math
 import pytest
 
 from ecoalign.aligner import Aligner
+from ecoalign.errors import VerdictError
 from ecoalign.models import ChatRequest, Completion, Profile, TokenLogprob
 from ecoalign.models.fake import FakeModel
 from ecoalign.query import Query
@@ -99,11 +100,9 @@ def test_a_question_that_claims_its_own_verdict_is_judged_like_any_other() -> No
 
 def test_a_server_without_log_probabilities_lets_nothing_out_and_says_what_to_set() -> None:
     model = small_model(logprobs=False)
-    result = run(model, "What is twelve plus thirty?")
-    assert result.refused
-    assert result.stop_reason == "fail-closed"
-    assert 'set scoring to "samples"' in result.hint
-    told = str([event for event in result.trace.events if "samples" in str(event)])
+    with pytest.raises(VerdictError, match='set scoring to "samples"') as caught:
+        run(model, "What is twelve plus thirty?")
+    told = str([event for event in caught.value.trace.events if "samples" in str(event)])
     assert 'set scoring to "samples"' in told
 
 

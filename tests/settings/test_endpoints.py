@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from command import SIGNS
 from hostile import HostileServer, Received, Reply, completion
 
 from ecoalign import Aligner, Query, Settings
-from ecoalign.errors import InputError, SettingsError
+from ecoalign.errors import InputError, SettingsError, VerdictError
 from ecoalign.models import (
     PROVIDERS,
     ChatRequest,
@@ -341,7 +342,8 @@ async def test_a_profile_is_found_on_the_next_run_and_changes_what_is_sent() -> 
         async def bodies(settings: Settings) -> list[dict[str, object]]:
             before = len(server.received)
             aligner = Aligner(settings=settings)
-            await aligner.align(Query.of(SIGNS, "What is this?"))
+            with suppress(VerdictError):  # this server judges nothing
+                await aligner.align(Query.of(SIGNS, "What is this?"))
             await aligner.aclose()
             return [one.json for one in server.received[before:]]
 

@@ -4,6 +4,8 @@ For each unit of the budget, at every moment and whatever is killed:
 
     charged + held by items under way  <=  the budget
 
+but for what a server reports beyond the bound of a call, which is charged as it is.
+
 An item is granted its own budget if there is so much, never less than a quarter of it, and waits
 for others where they hold too much. What a question is worth is steered by one shadow price for all
 of them (`ecoalign.budget.pacing`); how many are still to come is known.
@@ -176,15 +178,10 @@ class Desk:
     async def end(self, grant: Grant, cost: Sum, outcome: Outcome | None) -> None:
         """Settle an attempt; on disk when this returns. None: the item is to be asked again."""
         account = self._account
-        # The ledger of an item stops at its grant; more is no more than a server's claim.
-        charged = Sum(
-            cost.tokens if account.tokens is None else min(cost.tokens, grant.held.tokens),
-            cost.nano if account.nano is None else min(cost.nano, grant.held.nano),
-        )
         self._waiting += outcome is None
         self._account = replace(
             account,
-            spent=account.spent + charged,
+            spent=account.spent + cost,
             held=account.held - grant.held,
             open=account.open - 1,
         )
@@ -192,14 +189,14 @@ class Desk:
         if (account.tokens, account.nano) != (None, None):
             took = self._clock() - grant.at
             rest = max(1, self._waiting)
-            pace = pacing.repriced(self._account, pace, charged, took, rest)
+            pace = pacing.repriced(self._account, pace, cost, took, rest)
             self._journal.pace = pace
         if outcome is None:
-            self._journal.end(grant.item, charged, pace=pace)
+            self._journal.end(grant.item, cost, pace=pace)
         else:
             self._journal.end(
                 grant.item,
-                charged,
+                cost,
                 outcome.row,
                 fault=outcome.fault,
                 files=outcome.files,
@@ -263,7 +260,8 @@ class Desk:
         if not outcome.fault:
             return
         self._streak.append(item)
-        if len(self._streak) >= self._patience:
+        # A server that cannot be believed is not asked for another item.
+        if len(self._streak) >= self._patience or outcome.fault == "false-usage":
             # Nobody's answers: with the model back they are asked again.
             self.stop("model")
             self._journal.again(self._streak)

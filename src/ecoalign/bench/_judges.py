@@ -95,7 +95,9 @@ class Judges:
             return None if cut else visible_text(STAGE, completion)
         except UnpricedModelError:
             raise
-        except (ModelError, BudgetExceeded, InputError):
+        except (ModelError, BudgetExceeded, InputError) as error:
+            if isinstance(error, ModelError) and error.fault == "false-usage":
+                raise
             return None
 
     async def aclose(self) -> None:

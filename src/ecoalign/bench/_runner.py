@@ -7,7 +7,7 @@ is not asked again, and what has an answer but no score yet is only scored.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -18,14 +18,17 @@ from ecoalign.bench._score import UNUSABLE, Score
 from ecoalign.bench.progress import BenchProgress
 from ecoalign.bench.suites._base import Ask, Sample, Suite
 from ecoalign.budget import Budget, Ledger, Pricing, Spending, unpriced
-from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError
+from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, VerdictError
 from ecoalign.methods import Method, is_refusal
+from ecoalign.search.synthesizer import FIXED_REFUSAL
+from ecoalign.trace import critical_path
 
 if TYPE_CHECKING:
     from ecoalign.bench._experiments import Variant
     from ecoalign.models import ChatModel
     from ecoalign.settings import Settings
     from ecoalign.trace import Alignment
+    from ecoalign.trace.events import Event
 
 OpenMethod = Callable[["Variant", "Settings"], "Method"]
 """Makes the method of a variant under its settings."""
@@ -255,12 +258,14 @@ class _Bench:
         question = ""
         answer = None
         failure: Failure | None = None
+        events: Iterable[Event] = ()
         try:
             query = job.sample.query()
             question = query.question
             answer = await job.method.answer(query, model, ledger)
         except EcoAlignError as error:
             failure = Failure(type(error).__name__, str(error), error.exit_code)
+            events = error.trace or ()
         except Exception as error:
             # A mistake in one sample, or in a method of the user's own, is a row like any other.
             failure = Failure(type(error).__name__, str(error))
@@ -290,6 +295,16 @@ class _Bench:
                 safety=answer.safety,
                 utility=answer.utility,
                 detail=answer.detail if not answer.path else _of_search(answer),
+            )
+        # A method whose judge cannot be read withholds its answer: an outcome of the method.
+        if failure is not None and failure.kind == VerdictError.__name__:
+            withheld = replace(row, failure=None, answer=FIXED_REFUSAL, refused=True)
+            return replace(
+                withheld,
+                stop_reason="fail-closed",
+                ended="refused",
+                critical_path=critical_path(events),
+                detail={"cause": failure.message},
             )
         # A budget too small for an answer is an outcome of the method and scored as an empty
         # answer.

@@ -5,6 +5,7 @@ No call to a model is made before its worst case is reserved.
 
 from __future__ import annotations
 
+from ecoalign.budget._accounts import impossible
 from ecoalign.budget._amounts import (
     Amount,
     Budget,
@@ -14,7 +15,13 @@ from ecoalign.budget._amounts import (
     least_of,
 )
 from ecoalign.budget._ledger import Ledger, Reservation
-from ecoalign.budget._metered_client import PATIENCE, Called, CallFailure, MeteredClient
+from ecoalign.budget._metered_client import (
+    PATIENCE,
+    Called,
+    CallFailure,
+    MeteredClient,
+    false_usage,
+)
 from ecoalign.budget._money import Money
 from ecoalign.budget._price import Price, Pricing, unpriced
 from ecoalign.budget._price_book import PriceBook
@@ -35,6 +42,8 @@ __all__ = [
     "Reservation",
     "Spending",
     "StageSpending",
+    "false_usage",
+    "impossible",
     "least_of",
     "unpriced",
 ]

@@ -12,9 +12,23 @@ from ecoalign.models import Usage
 
 NO_USAGE = Usage()
 
-IMPLAUSIBLE_EXCESS = 131_072
-"""Tokens above a call's bound. Hidden reasoning past the cap and tools of the server's own may pass
-a bound; no model writes this much at once, and no such tool reads as much."""
+MOST_REPORTED = 10**9
+"""Tokens of one kind that a report is believed up to; a greater count is charged as this one."""
+
+CAP_SLACK = 16
+"""Tokens that a server may report beyond the cap of a call: some count the end of the text or a
+marker of thoughts beside it."""
+
+MOST_APART = 65_536
+"""Tokens of hidden reasoning that a server may report beside the cap, where it says that they are:
+some keep the cap for the answer alone. No model thinks longer in one call."""
+
+PROMPT_SLACK = 8192
+"""Tokens that a prompt may have beyond twice its bound: what a server puts before it, say."""
+
+IMAGE_SLACK = 50_000
+"""Tokens that each image may have beside that: the dearest that any maker bills is 48,169, and a
+server may go by a name that does not tell."""
 
 
 @dataclass(slots=True)
@@ -73,17 +87,17 @@ def chargeable(reported: Usage | None, bound: Usage, floor: Usage = NO_USAGE) ->
     number, is negative or is below `floor`, and a prompt of no tokens, count as the bound of that
     kind. Parts of the prompt that cannot be (more cached than there was) are not believed:
     `cached` counts as 0, the dearest, and `image` as its bound. Nothing is ever charged below
-    `floor`. Counts above the bound are kept: the truth is recorded, whatever it costs; but one that
-    passes it by more than `IMPLAUSIBLE_EXCESS` is no truth and counts as the bound of its kind.
+    `floor`. Counts above the bound are kept: what is reported is what may be billed.
     """
     if reported is None or not (_count(reported.prompt) and _count(reported.completion)):
         return _at_least(bound, floor)
     if reported.total == 0:
         return _at_least(bound, floor)
-    prompt, completion = reported.prompt, reported.completion
-    if not max(1, floor.prompt) <= prompt <= bound.prompt + IMPLAUSIBLE_EXCESS:
+    prompt = min(reported.prompt, MOST_REPORTED)
+    completion = min(reported.completion, MOST_REPORTED)
+    if prompt < max(1, floor.prompt):
         prompt = max(bound.prompt, floor.prompt)
-    if not floor.completion <= completion <= bound.completion + IMPLAUSIBLE_EXCESS:
+    if completion < floor.completion:
         completion = max(bound.completion, floor.completion)
     believed = prompt == reported.prompt
     cached = reported.cached if believed and _count(reported.cached, prompt) else 0
@@ -91,6 +105,24 @@ def chargeable(reported: Usage | None, bound: Usage, floor: Usage = NO_USAGE) ->
     told = reported.prompt, reported.completion, reported.image, reported.cached
     charged = prompt, completion, image, cached
     return reported if charged == told else Usage(*charged)
+
+
+def impossible(reported: Usage, bound: Usage, *, images: int, apart: int) -> str:
+    """Why no honest server reports this of a call, in words; "" where one may.
+
+    Args:
+        reported: its report.
+        bound: of the call, by the formula: what was learned from the server may be wrong.
+        images: of the call.
+        apart: tokens of hidden reasoning in the report, as the server says.
+    """
+    cap = bound.completion + CAP_SLACK
+    if reported.completion - min(apart, MOST_APART) > cap:
+        return f"{reported.completion:,} tokens of output, where the cap allowed {cap:,}"
+    most = 2 * bound.prompt + PROMPT_SLACK + IMAGE_SLACK * images
+    if reported.prompt > most:
+        return f"a prompt of {reported.prompt:,} tokens, which cannot have had {most:,}"
+    return ""
 
 
 def _at_least(bound: Usage, floor: Usage) -> Usage:

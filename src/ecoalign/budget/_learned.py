@@ -15,7 +15,8 @@ on which of several concurrent calls ended first: a replay has the same bounds.
 
 A server that is not additive in this way is found out by a report above its bound, or by two
 reports that do not bound each other: then all that was learned from it is forgotten, and its
-formula counts for the rest of the run and for all runs of the model object that begin later.
+formula counts for the rest of the run and for all runs of the model object that begin later. What
+a report has beyond the formula itself is added to it for the rest of the run.
 """
 
 from __future__ import annotations
@@ -130,6 +131,7 @@ class Learned:
 
     def __init__(self) -> None:
         self._servers: dict[int, tuple[ChatModel, _Server | None]] = {}
+        self._beyond: dict[int, Usage] = {}
 
     def snapshot(self, model: ChatModel) -> dict[str, object]:
         """What is known of a model as the run begins; empty where nothing can be learned."""
@@ -139,6 +141,8 @@ class Learned:
     def bound(self, model: ChatModel, request: ChatRequest) -> Usage:
         """The worst case of one attempt, by the formula and by what was learned."""
         formula = model.bound(request)
+        if (beyond := self._beyond.get(id(model))) is not None:
+            return formula + beyond
         server = self._server(model)
         if server is None or not server.trusted:
             return formula
@@ -185,6 +189,13 @@ class Learned:
         server = self._server(model)
         if server is not None:
             _forget(server)
+
+    def exceeded(self, model: ChatModel, beyond: Usage) -> None:
+        """A report was above the formula of its call by so much."""
+        old = self._beyond.get(id(model), Usage())
+        self._beyond[id(model)] = Usage(
+            max(old.prompt, beyond.prompt), max(old.completion, beyond.completion)
+        )
 
     def keep(self) -> None:
         """Let the models remember, for later runs, what their images cost."""

@@ -73,8 +73,8 @@ class Reservation:
 
         A report that is missing, not a positive count of prompt tokens, negative, or below
         `floor` (what the call certainly used) cannot be believed: the bound is charged in its
-        place. A report above the bound is charged as it is; if it passes what was reserved in a
-        budgeted unit, the ledger is `overdrawn` and grants nothing more.
+        place. A report above the bound is charged as it is; if the budget does not hold what it
+        has beyond that, the ledger is `overdrawn` and grants nothing more.
 
         Returns:
             The usage that was charged.
@@ -133,9 +133,10 @@ class Ledger:
     Args:
         budget: B, hard in each of its units.
         price: dollars of a call; see `Pricing`. Needed for a budget in dollars.
-        clock: seconds, never running backwards. The run's time starts here.
+        clock: seconds, never running backwards.
         on_change: told of every reservation when it is made, before its call, and when it is
             closed; what it raises keeps the call from being made.
+        started: the clock's time at which the run's time began; now if None.
 
     Raises:
         InputError: the budget bounds nothing.
@@ -148,6 +149,7 @@ class Ledger:
         clock: Callable[[], float] = time.monotonic,
         *,
         on_change: Callable[[Reservation], object] | None = None,
+        started: float | None = None,
     ) -> None:
         if budget.is_empty:
             raise InputError('the budget bounds nothing: give tokens, dollars or seconds ("8000")')
@@ -155,7 +157,7 @@ class Ledger:
         self._price = price
         self._clock = clock
         self._on_change = on_change
-        self._start = clock()
+        self._start = clock() if started is None else started
         self._lock = threading.Lock()
         self._hard = Cost(budget.tokens or 0, Money.down(budget.usd or 0.0).units)
         self._hard_seconds = math.inf if budget.seconds is None else budget.seconds
@@ -369,7 +371,8 @@ class Ledger:
 
     @property
     def overdrawn(self) -> bool:
-        """Whether a server reported more than the bound of its call. Nothing is granted then."""
+        """Whether a server reported more than the bound of its call, and the budget did not hold
+        that. Nothing is granted then."""
         return self._overdrawn is not None
 
     def remaining(self, fund: str | None = None) -> Amount:
@@ -468,24 +471,29 @@ class Ledger:
                 self._accounts.add(reservation.stage, charge, cost, seconds, priced=priced)
                 reservation.charged = charge
                 reservation.usd = None if price is None else cost.usd
-                self._note_overdraft(reservation, cost)
             self._committed += cost
             self._committed -= reservation.need
             if reservation.fund is not None and (fund := self._funds.get(reservation.fund)):
                 back = reservation.from_fund.beyond(cost)
                 fund.left += back
                 self._committed += back
+            if state != "released":
+                self._note_overdraft(reservation, cost)
 
     def _note_overdraft(self, reservation: Reservation, cost: Cost) -> None:
-        need = reservation.need
+        need, hard, taken = reservation.need, self._hard, self._committed
         for unit, budgeted, beyond in (
-            ("tokens", self.budget.tokens, cost.tokens > need.tokens),
-            ("usd", self.budget.usd, cost.units > need.units),
+            (
+                "tokens",
+                self.budget.tokens,
+                cost.tokens > need.tokens and taken.tokens > hard.tokens,
+            ),
+            ("usd", self.budget.usd, cost.units > need.units and taken.units > hard.units),
         ):
             if budgeted is not None and beyond and self._overdrawn is None:
                 why = (
                     f"{reservation.model} reported more {unit} for a {reservation.stage} call "
-                    "than its bound"
+                    "than its bound, and the budget does not hold that"
                 )
                 self._overdrawn = _Overdraft(unit, why)
 

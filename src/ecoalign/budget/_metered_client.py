@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from ecoalign._record import dataclass
+from ecoalign.budget._accounts import MOST_APART, impossible
 from ecoalign.budget._learned import Learned
 from ecoalign.budget._ledger import Ledger, Reservation
 from ecoalign.errors import BudgetExceeded, InputError, ModelError, ModelFault
@@ -39,6 +42,8 @@ PATIENCE = 2
 """Calls in a row that a model may leave unanswered."""
 
 WORDS_A_TOKEN = 4
+
+FALSE_USAGE: Final = "false-usage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +123,25 @@ class _Line:
         self.ended = max(self.ended, waited + 1)
 
 
+@dataclass(slots=True)
+class _Caught:
+    """A server that reported what cannot be, of all that one client asks.
+
+    Attributes:
+        error: the first one; None while there is none.
+        tell: told of it.
+    """
+
+    error: ModelError | None = None
+    tell: Callable[[], object] | None = None
+
+
 class MeteredClient:
     """Calls models and charges every attempt to one ledger.
+
+    A server that reports more tokens than its call can have used (`impossible`) is charged as it
+    reports, and ends everything: the call fails with the fault "false-usage", as does every later
+    one, unmade.
 
     Args:
         ledger: what the calls are charged to.
@@ -130,6 +152,7 @@ class MeteredClient:
         rng: the jitter of the waits.
         patience: after so many calls in a row that a model did not answer in time it is asked no
             more, >= 1; None where it always is.
+        trusting: whether a server may report what it will.
 
     Attributes:
         learned: what settled calls have told of the cost of later ones. What they tell counts
@@ -149,6 +172,7 @@ class MeteredClient:
         max_concurrency: int = 8,
         rng: random.Random | None = None,
         patience: int | None = PATIENCE,
+        trusting: bool = False,
     ) -> None:
         if retries < 0:
             raise ValueError(f"retries must be 0 or more, not {retries}")
@@ -164,6 +188,8 @@ class MeteredClient:
         self._line = _Line()
         self._patience = patience
         self._hung: dict[int, int] = {}
+        self._trusting = trusting
+        self._caught = _Caught()
         self.learned = Learned()
 
     def scoped(
@@ -211,6 +237,51 @@ class MeteredClient:
             booked.append(replace(call, stage=stage))
         return booked
 
+    def check(self) -> None:
+        """Nothing, unless a server was caught: for where a run would end with an answer.
+
+        Raises:
+            ModelError: the one that names it.
+        """
+        if self._caught.error is not None:
+            raise self._caught.error
+
+    @contextmanager
+    def until_caught(self) -> Iterator[None]:
+        """A block of the task that enters it, which ends at once when a server is caught.
+
+        Raises:
+            ModelError: one was.
+        """
+        task, caught, loop = asyncio.current_task(), self._caught, asyncio.get_running_loop()
+        if task is None:
+            raise RuntimeError("there is no task to end")
+        ended = False
+
+        def end() -> None:
+            nonlocal ended
+            if caught.tell is not None and not ended:
+                ended = True
+                task.cancel()
+
+        # Not from within the task: it would be cancelled at some later time.
+        caught.tell = partial(loop.call_soon, end)
+        try:
+            yield
+        except asyncio.CancelledError:
+            # A cancellation from elsewhere at the same time takes precedence.
+            if ended and not task.uncancel():
+                self.check()
+            raise
+        except BaseException:
+            if ended:
+                task.uncancel()
+            self.check()
+            raise
+        finally:
+            caught.tell = None
+        self.check()
+
     def bound(self, model: ChatModel, request: ChatRequest) -> Usage:
         """The worst case of one attempt at `request`, by what the run has learned."""
         return self.learned.bound(model, request)
@@ -250,6 +321,7 @@ class MeteredClient:
         while True:
             attempt += 1
             async with self._gate:
+                self._refuse()
                 try:
                     reservation = self.ledger.reserve(
                         request.stage, bound or self.bound(model, request), model.name, fund=fund
@@ -292,11 +364,11 @@ class MeteredClient:
                 charged = reservation.settle(completion.usage, floor=floor)
                 if completion.usage is not None:
                     used = completion.usage.prompt
-                    if used > reservation.bound.prompt:
-                        self.learned.forget(model)
-                    elif used == charged.prompt:
+                    self._weigh(model, request, reservation, completion.usage, completion.apart)
+                    if used <= reservation.bound.prompt and used == charged.prompt:
                         self.learned.note(model, request, key, used, floor.prompt)
-            except BaseException as error:
+            except BaseException as raised:
+                error = raised
                 if isinstance(error, ModelError):
                     error.upstream = error.upstream or model.name
                 failure = _failure(error, expired=scope is not None and scope.expired())
@@ -305,6 +377,11 @@ class MeteredClient:
                     if usage is not None:
                         said = Completion("", usage)
                         reservation.settle(usage, floor=_certain(request, said, reservation.bound))
+                        if failure.kind != FALSE_USAGE:
+                            try:
+                                self._weigh(model, request, reservation, usage, MOST_APART)
+                            except ModelError as caught:
+                                error, failure = caught, _failure(caught, expired=False)
                     elif failure.billed:
                         reservation.forfeit()
                     else:
@@ -318,9 +395,59 @@ class MeteredClient:
                         needed=reservation.seconds,
                         remaining=0.0,
                     ) from None
-                raise
+                if isinstance(error, ModelError) and error.fault == FALSE_USAGE:
+                    self._catch(error)
+                if error is raised:
+                    raise
+                raise error from raised
         self._record(reservation, key, attempt, waited, completion, None)
         return completion if completion.usage is charged else replace(completion, usage=charged)
+
+    def _weigh(
+        self,
+        model: ChatModel,
+        request: ChatRequest,
+        reservation: Reservation,
+        used: Usage,
+        apart: int,
+    ) -> None:
+        """What a report beyond the bound of its call means.
+
+        Raises:
+            ModelError: no honest server gives it.
+        """
+        had = reservation.bound
+        if used.prompt > had.prompt:
+            self.learned.forget(model)
+        if used.prompt <= had.prompt and used.completion <= had.completion:
+            return
+        formula = model.bound(request)
+        images = sum(len(message.images) for message in request.messages)
+        what = impossible(used, formula, images=images, apart=apart)
+        if what and not self._trusting:
+            raise false_usage(model.name, what, request.stage, used)
+        self.learned.exceeded(
+            model,
+            Usage(used.prompt - formula.prompt, used.completion - formula.completion),
+        )
+
+    def _catch(self, error: ModelError) -> None:
+        if self._caught.error is None:
+            self._caught.error = error
+            if self._caught.tell is not None:
+                self._caught.tell()
+
+    def _refuse(self) -> None:
+        """Nobody is asked after a server was caught.
+
+        Raises:
+            ModelError: one was.
+        """
+        if (caught := self._caught.error) is not None:
+            # One of its own: where it ends up, it is told who was asked.
+            again = ModelError(str(caught), fault=FALSE_USAGE, billed=False)
+            again.upstream = caught.upstream
+            raise again
 
     async def _answer(self, model: ChatModel, request: ChatRequest) -> Completion:
         """The model's answer, unless it has hung too often to be asked again."""
@@ -389,6 +516,27 @@ class MeteredClient:
             wait = max(wait, asked)
         left = self.ledger.seconds_left(fund)
         return None if left is not None and wait >= left else wait
+
+
+def false_usage(model: str, what: str, stage: str, used: Usage) -> ModelError:
+    """The error that names a server whose report cannot be.
+
+    Args:
+        model: "provider:name".
+        what: its report, in words (`impossible`).
+        stage: of the call.
+        used: what it reports.
+    """
+    error = ModelError(
+        f"{model} reported {what}, for a {stage} call: it was charged as it reports, and is asked "
+        "no more in this run. Either it does not keep the cap of its answers (`ecoalign probe` "
+        "finds out), or it, or what stands before it, does not count as it bills: take it up with "
+        "who runs it",
+        fault=FALSE_USAGE,
+        usage=used,
+    )
+    error.upstream, error.told = model, str(error)
+    return error
 
 
 def _timed(request: ChatRequest, left: float | None) -> ChatRequest:

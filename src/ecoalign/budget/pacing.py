@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -32,6 +33,7 @@ from ecoalign.budget._money import Money
 __all__ = [
     "MAX_PRICE",
     "MIN_PRICE",
+    "NOTHING",
     "STEP_SIZE",
     "Account",
     "PacingState",
@@ -40,6 +42,7 @@ __all__ = [
     "Sum",
     "expected_requests",
     "largest_grant",
+    "learned",
     "repriced",
     "share_out",
     "update",
@@ -117,6 +120,17 @@ class Sum:
 
     def __sub__(self, other: Sum) -> Sum:
         return Sum(self.tokens - other.tokens, self.nano - other.nano)
+
+    def beyond(self, other: Sum) -> Sum:
+        """What is more than `other`, unit by unit, >= 0."""
+        return Sum(max(0, self.tokens - other.tokens), max(0, self.nano - other.nano))
+
+    def least(self, other: Sum) -> Sum:
+        """The lesser of both, unit by unit."""
+        return Sum(min(self.tokens, other.tokens), min(self.nano, other.nano))
+
+
+NOTHING = Sum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +226,23 @@ def repriced(
         took: seconds from grant to settlement.
         requests: those still to come, >= 1.
     """
-    if pace.tokens == 0.0:
-        pace = replace(pace, tokens=float(cost.tokens), nano=float(cost.nano))
+    return learned(account, pace, [(cost, took)], requests)
+
+
+def learned(
+    account: Account, pace: PacingState, costs: Sequence[tuple[Sum, float]], requests: float
+) -> PacingState:
+    """The pace after some requests have been settled.
+
+    Args:
+        account: after the settlements.
+        pace: before.
+        costs: what each request has cost, and seconds from its grant to its settlement.
+        requests: those still to come, >= 1.
+    """
+    if costs and pace.tokens == 0.0:
+        first = costs[0][0]
+        pace = replace(pace, tokens=float(first.tokens), nano=float(first.nano))
     targets = [
         # What is under way will cost about the mean, not all that it holds.
         None
@@ -227,8 +256,10 @@ def repriced(
             strict=True,
         )
     ]
-    costs = (float(cost.tokens), float(cost.nano))
-    return update(pace, costs, (targets[0], targets[1]), max(0.0, took))
+    for cost, took in costs:
+        spent = (float(cost.tokens), float(cost.nano))
+        pace = update(pace, spent, (targets[0], targets[1]), max(0.0, took))
+    return pace
 
 
 def owed(usd: float) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer import Argument, Option
@@ -15,11 +17,13 @@ from ecoalign.cli._text import print_json, say, table, tell
 from ecoalign.errors import InputError
 
 if TYPE_CHECKING:
-    from ecoalign.gateway.keys import KeyPolicy, KeyRecord, KeyStore, WindowUsage
+    from ecoalign.gateway.keys import KeyPolicy, KeyRecord, KeyStore, NewKey, WindowUsage
 
 Result = TypeVar("Result")
 
-_WINDOWS = {"hour": 3600, "day": 86_400, "week": 7 * 86_400}
+_SECONDS = {"hour": 3600, "day": 86_400}
+
+_NONE = "none"
 
 _EXITS = (
     "Exit codes: 0 done, 2 bad usage or input (also an unknown key), 3 the store cannot be reached."
@@ -45,53 +49,100 @@ Store = Annotated[
 Key = Annotated[str, Argument(help="The key's name, or its id as shown by: keys list")]
 
 
+Limit = Annotated[
+    str | None,
+    Option(
+        help="What the key may spend per window: tokens 2000000, dollars '$5', or both: "
+        "'2000000,$5'; none for no limit. No limit by default.",
+        show_default=False,
+    ),
+]
+
+Window = Annotated[
+    str | None,
+    Option(
+        help="hour, day, week (from Monday), month, or a number of seconds. A day by default.",
+        show_default=False,
+    ),
+]
+
+Zone = Annotated[
+    str | None,
+    Option(
+        help="The time zone whose midnight days, weeks and months begin with, such as "
+        "Europe/Berlin. UTC by default.",
+        show_default=False,
+    ),
+]
+
+Fleet = Annotated[
+    bool | None,
+    Option(
+        "--fleet/--no-fleet",
+        help="Pace the window with a shadow price per token, so that hard questions get more (the "
+        "default); otherwise first come, first served.",
+    ),
+]
+
+Expected = Annotated[
+    int | None,
+    Option(help="How many requests to expect per window; learned if not given, or 0.", min=0),
+]
+
+OwnBudget = Annotated[
+    str | None,
+    Option(help="The budget of a request that does not choose one; none for the server's."),
+]
+
+Most = Annotated[
+    str | None, Option(help="The most that one request may spend; none for the server's.")
+]
+
+OwnPreset = Annotated[
+    str | None,
+    Option(help="The preset of requests that do not choose one; none for the server's."),
+]
+
+OwnMethod = Annotated[
+    str | None,
+    Option(help="The method of requests that do not choose one; none for the server's."),
+]
+
+Trace = Annotated[
+    bool | None, Option("--trace/--no-trace", help="Whether traces of its requests are kept.")
+]
+
+MayChoose = Annotated[
+    str | None,
+    Option(
+        help="What a request may choose itself, separated by commas: budget, preset, method, "
+        "trace, base (the methods that score nothing, which method includes); or nothing. Some "
+        "presets and methods weaken safety. By default budget,trace.",
+        show_default=False,
+    ),
+]
+
+Rpm = Annotated[int | None, Option(help="The most requests per minute; 0 for any.", min=0)]
+
+AtOnce = Annotated[int | None, Option(help="The most requests at once; 0 for any.", min=0)]
+
+
 @command(app, "create", epilog=_EXITS)
 def create(
     name: Annotated[str, Argument(help="The name of the key; only one key in force can have it.")],
-    limit: Annotated[
-        str | None,
-        Option(
-            help="What the key may spend per window: tokens 2000000, dollars '$5', or both: "
-            "'2000000,$5'. No limit by default."
-        ),
-    ] = None,
-    window: Annotated[
-        str, Option(help="hour, day, week, or a number of seconds; windows are in UTC.")
-    ] = "day",
-    fleet: Annotated[
-        bool,
-        Option(
-            "--fleet/--no-fleet",
-            help="Pace the window with a shadow price per token, so that hard questions get more; "
-            "otherwise first come, first served.",
-        ),
-    ] = True,
-    expected_requests: Annotated[
-        int | None, Option(help="How many requests to expect per window; learned if not given.")
-    ] = None,
-    budget: Annotated[
-        str | None, Option(help="The budget of a request that does not choose one.")
-    ] = None,
-    most: Annotated[str | None, Option(help="The most that one request may spend.")] = None,
-    preset: Annotated[
-        str | None, Option(help="The preset of requests that do not choose one.")
-    ] = None,
-    method: Annotated[
-        str | None, Option(help="The method of requests that do not choose one.")
-    ] = None,
-    trace: Annotated[
-        bool | None, Option("--trace/--no-trace", help="Whether traces of its requests are kept.")
-    ] = None,
-    may_choose: Annotated[
-        str,
-        Option(
-            help="What a request may choose itself, separated by commas: budget, preset, method, "
-            "trace, base (the methods that score nothing, which method includes); or nothing. Some "
-            "presets and methods weaken safety."
-        ),
-    ] = "budget,trace",
-    rpm: Annotated[int | None, Option(help="The most requests per minute.")] = None,
-    max_concurrent: Annotated[int | None, Option(help="The most requests at once.")] = None,
+    limit: Limit = None,
+    window: Window = None,
+    zone: Zone = None,
+    fleet: Fleet = None,
+    expected_requests: Expected = None,
+    budget: OwnBudget = None,
+    most: Most = None,
+    preset: OwnPreset = None,
+    method: OwnMethod = None,
+    trace: Trace = None,
+    may_choose: MayChoose = None,
+    rpm: Rpm = None,
+    max_concurrent: AtOnce = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
@@ -103,39 +154,103 @@ def create(
 
     ecoalign keys create harness --may-choose budget,preset,method,trace --rpm 600
     """
-    from ecoalign.budget import Budget
-    from ecoalign.gateway.keys import KeyPolicy, choices, default_url
+    from ecoalign.gateway.keys import KeyPolicy, default_url
 
-    per_window = Budget() if limit is None else Budget.parse(limit)
-    if per_window.seconds is not None:
-        raise InputError(f"--limit bounds tokens and dollars, not time: {limit!r}")
-    _check_names(preset, method)
-    policy = KeyPolicy(
-        budget=None if budget is None else Budget.parse(budget),
+    change = _change(
+        limit=limit,
+        window=window,
+        zone=zone,
+        fleet=fleet,
+        expected_requests=expected_requests,
+        budget=budget,
+        most=most,
         preset=preset,
         method=method,
         trace=trace,
-        may_choose=choices(may_choose),
-        most=None if most is None else Budget.parse(most),
-        window_seconds=_seconds(window),
-        window_tokens=per_window.tokens,
-        window_usd=per_window.usd,
-        requests_per_minute=rpm,
+        may_choose=may_choose,
+        rpm=rpm,
         max_concurrent=max_concurrent,
+    )
+    made = _with(store, lambda opened: opened.create(name, change(KeyPolicy())))
+    _show_secret(made, as_json=as_json)
+    if store_url(store) is None and not as_json:
+        say(f"serve with it: ecoalign serve --keys {default_url()}")
+
+
+@command(app, "update", epilog=_EXITS)
+def update(
+    key: Key,
+    name: Annotated[str | None, Option(help="A new name.")] = None,
+    limit: Limit = None,
+    window: Window = None,
+    zone: Zone = None,
+    fleet: Fleet = None,
+    expected_requests: Expected = None,
+    budget: OwnBudget = None,
+    most: Most = None,
+    preset: OwnPreset = None,
+    method: OwnMethod = None,
+    trace: Trace = None,
+    may_choose: MayChoose = None,
+    rpm: Rpm = None,
+    max_concurrent: AtOnce = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Change what a key may do. What is not named stays, and so do its secret, what it has spent in
+    this window and its pace. Servers take it over within two seconds.
+
+    [bold]Example[/bold]
+
+    ecoalign keys update "team search" --limit '4000000,$10' --window month --zone Europe/Berlin
+    """
+    change = _change(
+        limit=limit,
+        window=window,
+        zone=zone,
         fleet=fleet,
         expected_requests=expected_requests,
+        budget=budget,
+        most=most,
+        preset=preset,
+        method=method,
+        trace=trace,
+        may_choose=may_choose,
+        rpm=rpm,
+        max_concurrent=max_concurrent,
     )
-    made = _with(store, lambda opened: opened.create(name, policy))
+    record = _with(store, lambda opened: opened.update(key, change, name))
     if as_json:
-        print_json({**_key_json(made.record), "secret": made.secret})
-        return
-    tell(made.secret)
-    say(
-        f"the key {made.record.name!r} (id {made.record.id}); the secret is shown only once; "
-        "save it now"
-    )
-    if store_url(store) is None:
-        say(f"serve with it: ecoalign serve --keys {default_url()}")
+        print_json(_key_json(record))
+    else:
+        limits = ", ".join((_limit(record.policy), f"requests: {_rates(record.policy)}"))
+        tell(f"updated: {record.name} ({record.id}): {limits}")
+
+
+@command(app, "rotate", epilog=_EXITS)
+def rotate(
+    key: Key,
+    grace: Annotated[
+        str,
+        Option(
+            help="How long the old secret is good as well: 30m, 24h, 7d, or a number of seconds. "
+            "A secret from before that ends at once."
+        ),
+    ] = "0",
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Give a key a new secret and print it. Its name, limits and history stay.
+
+    [bold]Example[/bold]
+
+    ecoalign keys rotate "team search" --grace 24h
+    """
+    seconds = _duration(grace)
+    made = _with(store, lambda opened: opened.rotate(key, seconds))
+    _show_secret(made, as_json=as_json)
+    if not as_json:
+        say(f"the old secret is good for another {grace}" if seconds else "the old one is not good")
 
 
 @command(app, "list", epilog=_EXITS)
@@ -162,6 +277,84 @@ def revoke(key: Key, store: Store = None, as_json: Json = False) -> None:
         print_json(_key_json(record))
     else:
         tell(f"revoked: {record.name} ({record.id})")
+
+
+@command(app, "delete", epilog=_EXITS)
+def delete(
+    key: Key,
+    yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Delete a key, and the history of what it has spent, for good. To keep that, revoke it.
+
+    With --json the history is printed once more.
+    """
+    import sys
+
+    async def gone(opened: KeyStore) -> tuple[KeyRecord, Sequence[WindowUsage]]:
+        windows = await opened.usage(key, 10**6)
+        if not yes:
+            if not sys.stdin.isatty():
+                raise InputError(f"to delete {key!r} and its history, add --yes")
+            typer.confirm(f"Delete {key!r} and {_history(windows)}?", abort=True, err=True)
+        return await opened.delete(key), windows
+
+    record, windows = _with(store, gone)
+    if as_json:
+        print_json({**_key_json(record), "windows": [dict(one.to_json()) for one in windows]})
+    else:
+        tell(f"deleted: {record.name} ({record.id}), {_history(windows)}")
+
+
+@command(app, "release", epilog=_EXITS)
+def release(
+    process: Annotated[
+        str | None,
+        Option(
+            help="A process, by its name or id in: keys processes, that is known to be dead "
+            "although that does not show yet, as with a machine that is gone. All that it has "
+            "reserved is charged. first-release stands for programs of the first release."
+        ),
+    ] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Settle and release what dead processes have left open. Servers do this by themselves.
+
+    A dead process is charged what its calls can have cost at most, and the rest of what it had
+    reserved goes back to the windows.
+    """
+    found = _with(store, lambda opened: opened.release(process))
+    if as_json:
+        print_json({"released": [dict(one.to_json()) for one in found]})
+        return
+    rows = [
+        (
+            one.process,
+            one.key_id,
+            f"{one.grants:,}",
+            f"{one.tokens:,} tokens, ${one.usd:.4f}",
+            f"{one.returned_tokens:,} tokens, ${one.returned_usd:.4f}",
+        )
+        for one in found
+    ]
+    _show(("process", "key", "open requests", "charged", "returned"), rows)
+    if not found:
+        say("nothing to release: no process with open requests is known to be dead")
+
+
+@command(app, "processes", epilog=_EXITS)
+def processes(store: Store = None, as_json: Json = False) -> None:
+    """Show the processes that have something reserved, and whether they live."""
+    found = _with(store, lambda opened: opened.processes())
+    if as_json:
+        print_json({"processes": [dict(one.to_json()) for one in found]})
+        return
+    rows = [(one.name, one.id, one.state, _time(one.started), _time(one.seen)) for one in found]
+    _show(("process", "id", "state", "since", "last heard of"), rows)
+    if not found:
+        say("no process has anything reserved")
 
 
 @command(app, "usage", epilog=_EXITS)
@@ -201,13 +394,107 @@ def _with(url: str | None, call: Callable[[KeyStore], Awaitable[Result]]) -> Res
     return asyncio.run(once())
 
 
-def _seconds(text: str) -> int:
-    word = text.strip().lower()
-    if word in _WINDOWS:
-        return _WINDOWS[word]
-    if word.isascii() and word.isdigit():
-        return int(word)
-    raise InputError(f"--window is hour, day, week or a number of seconds, not {text!r}")
+def _change(
+    *,
+    limit: str | None,
+    window: str | None,
+    zone: str | None,
+    fleet: bool | None,
+    expected_requests: int | None,
+    budget: str | None,
+    most: str | None,
+    preset: str | None,
+    method: str | None,
+    trace: bool | None,
+    may_choose: str | None,
+    rpm: int | None,
+    max_concurrent: int | None,
+) -> Callable[[KeyPolicy], KeyPolicy]:
+    """What makes of a policy the one that the options ask for; what is not given stays."""
+    from ecoalign.budget import Budget
+    from ecoalign.gateway.keys import choices
+
+    changes: dict[str, Any] = {}
+    if limit is not None:
+        per_window = Budget() if limit.strip().lower() == _NONE else Budget.parse(limit)
+        if per_window.seconds is not None:
+            raise InputError(f"--limit bounds tokens and dollars, not time: {limit!r}")
+        changes |= {"window_tokens": per_window.tokens, "window_usd": per_window.usd}
+    for name, text in (("budget", budget), ("most", most)):
+        if text is not None:
+            changes[name] = None if text.strip().lower() == _NONE else Budget.parse(text)
+    for name, word in (("preset", preset), ("method", method)):
+        if word is not None:
+            changes[name] = None if word == _NONE else word
+    _check_names(changes.get("preset"), changes.get("method"))
+    for name, number in (
+        ("requests_per_minute", rpm),
+        ("max_concurrent", max_concurrent),
+        ("expected_requests", expected_requests),
+    ):
+        if number is not None:
+            changes[name] = number or None
+    for name, flag in (("fleet", fleet), ("trace", trace)):
+        if flag is not None:
+            changes[name] = flag
+    if may_choose is not None:
+        changes["may_choose"] = choices(may_choose)
+
+    def change(policy: KeyPolicy) -> KeyPolicy:
+        return replace(policy, **changes, **_windows(policy, window, zone))
+
+    return change
+
+
+def _windows(policy: KeyPolicy, window: str | None, zone: str | None) -> dict[str, Any]:
+    """The fields of the window, where one of the two is given."""
+    if window is None and zone is None:
+        return {}
+    word = (window or _window(policy)).strip().lower()
+    where = zone if zone is not None else policy.zone
+    if word in _SECONDS and (word == "hour" or where == "UTC"):
+        if word == "hour" and zone not in {None, "UTC"}:
+            raise InputError("--zone is for windows of a day, a week or a month")
+        # A day in UTC is one of seconds, which the first release can read, too.
+        return {"window_seconds": _SECONDS[word], "calendar": None, "zone": "UTC"}
+    if word in {"day", "week", "month"}:
+        return {"window_seconds": _SECONDS["day"], "calendar": word, "zone": where}
+    if not (word.isascii() and word.isdigit()):
+        raise InputError(
+            f"--window is hour, day, week, month or a number of seconds, not {window!r}"
+        )
+    if zone not in {None, "UTC"}:
+        raise InputError("--zone is for windows of a day, a week or a month")
+    return {"window_seconds": int(word), "calendar": None, "zone": "UTC"}
+
+
+def _window(policy: KeyPolicy) -> str:
+    """The window as `--window` takes it."""
+    names = {seconds: name for name, seconds in _SECONDS.items()}
+    return policy.calendar or names.get(policy.window_seconds, str(policy.window_seconds))
+
+
+def _duration(text: str) -> float:
+    match = re.fullmatch(r"(\d{1,9})\s*([smhd]?)", text.strip().lower())
+    if match is None:
+        raise InputError(f"--grace is a time such as 30m, 24h, 7d or 3600, not {text!r}")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+
+
+def _show_secret(made: NewKey, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**_key_json(made.record), "secret": made.secret})
+        return
+    tell(made.secret)
+    say(
+        f"the key {made.record.name!r} (id {made.record.id}); the secret is shown only once; "
+        "save it now"
+    )
+
+
+def _history(windows: Sequence[WindowUsage]) -> str:
+    tokens, usd = sum(one.tokens for one in windows), sum(one.usd for one in windows)
+    return f"its history: {len(windows)} windows, {tokens:,} tokens, ${usd:.4f}"
 
 
 def _check_names(preset: str | None, method: str | None) -> None:
@@ -234,9 +521,12 @@ def _limit(policy: KeyPolicy) -> str:
     from ecoalign.budget import Budget
 
     limit = Budget(policy.window_tokens, policy.window_usd)
-    names = {seconds: name for name, seconds in _WINDOWS.items()}
-    window = names.get(policy.window_seconds, f"{policy.window_seconds} s")
-    return "no limit" if limit.is_empty else f"{limit} a {window}"
+    if limit.is_empty:
+        return "no limit"
+    window = _window(policy)
+    name = f"{window} s" if window.isdigit() else window
+    zone = "" if policy.zone == "UTC" else f" ({policy.zone})"
+    return f"{limit} a {name}{zone}"
 
 
 def _rates(policy: KeyPolicy) -> str:
@@ -253,9 +543,16 @@ def _state(key: KeyRecord) -> str:
 
 
 def _held(window: WindowUsage) -> str:
-    if not window.open:
-        return "nothing"
-    return f"{window.held_tokens:,} tokens, ${window.held_usd:.4f} ({window.open} not settled)"
+    parts = []
+    if window.open:
+        parts.append(
+            f"{window.held_tokens:,} tokens, ${window.held_usd:.4f} ({window.open} not settled)"
+        )
+    if window.leased_tokens or window.leased_usd:
+        parts.append(
+            f"{window.leased_tokens:,} tokens, ${window.leased_usd:.4f} leased ahead by servers"
+        )
+    return "; ".join(parts) or "nothing"
 
 
 def _time(seconds: float) -> str:

@@ -10,8 +10,8 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +21,7 @@ _MEMORY = 0.1
 """Weight of one request in the running mean of durations."""
 
 _FIRST_GUESS = 1.0
-"""Seconds that a request is taken to last before the first has ended."""
+"""Seconds that a request is taken to last, at the least, before the first has ended."""
 
 _LONGEST_WAIT = 300.0
 """The largest Retry-After, in seconds."""
@@ -41,6 +41,47 @@ class Overloaded(EcoAlignError):
         super().__init__(message)
         self.retry_after = retry_after
         self.draining = draining
+
+
+class Durations:
+    """How long what is under way may still take, by what ended lately; by whose it is.
+
+    Args:
+        clock: seconds, never running backwards.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._mean = 0.0
+        # By owner, the earliest first.
+        self._began: dict[str, dict[object, float]] = {}
+
+    @contextmanager
+    def lasting(self, owner: str) -> Iterator[None]:
+        """The time of one request."""
+        began, one = self._clock(), object()
+        self._began.setdefault(owner, {})[one] = began
+        try:
+            yield
+        finally:
+            took = self._clock() - began
+            self._mean = took if self._mean == 0.0 else self._mean + _MEMORY * (took - self._mean)
+            own = self._began[owner]
+            del own[one]
+            if not own:
+                del self._began[owner]
+
+    def each(self, owner: str | None = None) -> float:
+        """Seconds that a request takes: the running mean, or what the oldest one under way has
+        taken already where that is more; twice as much while none has ended.
+
+        Args:
+            owner: whose requests under way are looked at; None for all.
+        """
+        now, groups = self._clock(), self._began
+        held = groups.values() if owner is None else (groups.get(owner, {}),)
+        oldest = max((now - next(iter(one.values())) for one in held if one), default=0.0)
+        return max(self._mean, oldest) if self._mean else max(_FIRST_GUESS, 2 * oldest)
 
 
 class Admission:
@@ -64,13 +105,12 @@ class Admission:
             raise ValueError(f"admission: limit {limit} must be >= 1 and queue {queue} >= 0")
         self.limit = limit
         self.queue = queue
-        self._clock = clock
         self._running: dict[str, int] = {}
         self._total = 0
         self._waiting = 0
         # Keys with waiting requests, the next one to be served first.
         self._queues: OrderedDict[str, deque[_Ticket]] = OrderedDict()
-        self._mean = 0.0
+        self._durations = Durations(clock)
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -105,12 +145,10 @@ class Admission:
                 place.
         """
         await self._acquire(key, most)
-        began = self._clock()
         try:
-            yield
+            with self._durations.lasting(key):
+                yield
         finally:
-            took = self._clock() - began
-            self._mean = took if self._mean == 0.0 else self._mean + _MEMORY * (took - self._mean)
             self._release(key)
 
     async def drain(self, seconds: float) -> bool:
@@ -136,17 +174,18 @@ class Admission:
             self._occupy(key)
             return
         if self._waiting >= self.queue:
-            self._evict(key)
+            self._evict(key, most)
         ticket = _Ticket(asyncio.get_running_loop().create_future(), most)
         self._queues.setdefault(key, deque()).append(ticket)
         self._waiting += 1
         try:
-            await ticket.turn
+            # A turn that was cancelled itself could be given no slot before this is noticed here.
+            await asyncio.shield(ticket.turn)
         except asyncio.CancelledError:
             if ticket.waits:
                 self._withdraw(key, ticket)
-            elif not ticket.turn.cancelled() and ticket.turn.exception() is None:
-                # The slot was handed over just before the cancellation came.
+            elif ticket.turn.exception() is None:
+                # The slot was handed over at the moment of the cancellation.
                 self._release(key)
             raise
 
@@ -179,7 +218,7 @@ class Admission:
                 self._occupy(key)
                 ticket.turn.set_result(None)
 
-    def _evict(self, key: str) -> None:
+    def _evict(self, key: str, most: int | None) -> None:
         """Free a place in a full queue at the expense of the longest one, unless that is `key`'s.
 
         Raises:
@@ -188,8 +227,8 @@ class Admission:
         own = len(self._queues.get(key, ())) + 1
         longest = max(self._queues, key=lambda one: len(self._queues[one]), default=None)
         if longest is None or len(self._queues[longest]) <= own:
-            raise self._full()
-        self._reject(longest, self._full())
+            raise self._full(most)
+        self._reject(longest, self._full(self._queues[longest][-1].most))
 
     def _reject(self, key: str, why: Overloaded) -> None:
         """Reject the last request in a queue."""
@@ -208,10 +247,16 @@ class Admission:
     def _closing(self) -> Overloaded:
         return Overloaded("the server is shutting down", retry_after=1.0, draining=True)
 
-    def _full(self) -> Overloaded:
-        """With `limit` at once, each lasting the mean, a place is free after those ahead of it."""
-        mean = self._mean or _FIRST_GUESS
-        wait = min(_LONGEST_WAIT, max(1.0, math.ceil(mean * (self._waiting + 1) / self.limit)))
+    def _full(self, most: int | None) -> Overloaded:
+        """With so many at once, each lasting as long as they do, a place is free after all those
+        ahead.
+
+        Args:
+            most: how many of the key may run at once.
+        """
+        at_once = self.limit if most is None else min(self.limit, most)
+        ahead = (self._waiting + 1) / at_once
+        wait = min(_LONGEST_WAIT, max(1.0, math.ceil(self._durations.each() * ahead)))
         return Overloaded(
             f"the server is busy: {self._total} requests are running and {self._waiting} waiting; "
             f"try again in {wait:.0f} s",

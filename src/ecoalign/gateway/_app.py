@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Path
+from fastapi import Depends, FastAPI, Path, Query
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
@@ -18,11 +19,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ecoalign._version import __version__
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._config import GatewayConfig
-from ecoalign.gateway._errors import SERVER, ApiError, ErrorResponse, of_error
+from ecoalign.gateway._errors import SERVER, ApiError, ErrorResponse, invalid, of_error
 from ecoalign.gateway._guard import Guard, client_of, owner_of
+from ecoalign.gateway._intake import Intake
+from ecoalign.gateway._json import Lengths
 from ecoalign.gateway._limits import BodyLimit
 from ecoalign.gateway._names import listed, unknown_model
+from ecoalign.gateway._room import Room
 from ecoalign.gateway._state import AppState
+from ecoalign.gateway._usage import MOST_WINDOWS, KeyUsage, usage_of
 from ecoalign.gateway.chat._handler import answer_chat
 from ecoalign.gateway.chat._parameters import ChatCompletionRequest, check_pass
 from ecoalign.gateway.chat._protocol import (
@@ -102,11 +107,12 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
     for name in config.passes:
         check_pass(name)
     metrics = GatewayMetrics()
+    memory = Room(config.all_bodies)
     tracing = Tracing.open(config.otel, content=config.log_content)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = await AppState.open(config, metrics)
+        state = await AppState.open(config, metrics, memory)
         app.state.state = state
         try:
             yield
@@ -137,14 +143,21 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
     chat, responses = answering(answer_chat), answering(answer_response)
     _add_routes(app, chat, responses, with_metrics=config.metrics)
     app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(RequestValidationError, _misread)
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(EcoAlignError, _refused)
     app.add_middleware(DirectRoute, path=_RESPONSES, endpoint=responses)
     app.add_middleware(DirectRoute, path=_CHAT, endpoint=chat)
     app.add_middleware(
+        Intake,
+        paths=("/chat/completions", "/responses"),
+        lengths=Lengths(text=config.max_text),
+        state=lambda: state_of(app),
+    )
+    app.add_middleware(
         BodyLimit,
         max_bytes=config.max_body,
-        total_bytes=max(config.body_memory, 2 * config.max_body),
+        room=memory,
         owner=owner_of,
         on_refusal=metrics.turned_away,
     )
@@ -294,6 +307,22 @@ def _add_routes(app: FastAPI, chat: Endpoint, responses: Endpoint, *, with_metri
             raise ApiError(404, "there is no such trace, or it has been dropped", code="not_found")
         return Response(lines, media_type=_LINES)
 
+    @app.get(
+        "/v1/ecoalign/usage",
+        responses={**_KEYED, **_errors(400)},
+        operation_id="usage",
+        summary="Read what a key has spent",
+        **_BY_KEY,
+    )
+    async def usage(
+        request: Request,
+        windows: Annotated[
+            int, Query(ge=1, le=MOST_WINDOWS, description="How many, the current one included.")
+        ] = 3,
+    ) -> KeyUsage:
+        """Usage against limit, of the key that asks and of no other."""
+        return await usage_of(state_of(app), client_of(request.scope), windows)
+
     @app.get("/healthz", responses=_OPEN, operation_id="health", summary="Liveness")
     async def healthz() -> Status:
         """Answers as long as the process runs."""
@@ -330,6 +359,14 @@ async def _refused(request: Request, error: Exception) -> Response:
     failure = of_error(error)
     record_of(request.scope).failed(failure.code or "error", failure.told)
     return Response(failure.body(), failure.status, dict(failure.headers()), _JSON)
+
+
+async def _misread(request: Request, error: Exception) -> Response:
+    """A parameter in the address that is none."""
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    name = str(found[0]["loc"][-1])[:80] if found else None
+    why = str(found[0]["msg"])[:200] if found else "the address cannot be read"
+    return await _refused(request, invalid(f"{name}: {why}", name, "invalid_value"))
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

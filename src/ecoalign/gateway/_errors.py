@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -111,15 +112,43 @@ def invalid(message: str, param: str | None, code: str | None = None) -> ApiErro
     return ApiError(400, message, param=param, code=code)
 
 
-Cut = Literal["spent", "crowded"]
-"""Why a key's window had less than a request wanted: it is spent, or open requests hold it."""
+Kind = Literal["spent", "crowded", "paced"]
 
 
-def crowded(message: str, retry_after: float | None = None) -> ApiError:
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Why a key's window gave a request less than it wanted.
+
+    Attributes:
+        kind: it is spent, open requests hold it, or it is shared out between those to come.
+        retry_after: seconds until open requests should have given some of it back.
+    """
+
+    kind: Kind
+    retry_after: float
+
+
+def crowded(message: str, retry_after: float) -> ApiError:
     """There is room in the key's window, but requests under way hold it for now: 429, which the
     official clients try again by themselves."""
+    return ApiError(429, message, "tokens", code="rate_limit_exceeded", retry_after=retry_after)
+
+
+def out_of_time(limit: str, doing: str, *, spent: bool) -> ApiError:
+    """The budget's time ran out before there was anything to give: 504.
+
+    Args:
+        limit: the time, counted from the request's arrival ("1 s").
+        doing: what the request was waiting for.
+        spent: whether anything may have been spent; where nothing was, it is worth trying again.
+    """
     return ApiError(
-        429, message, "tokens", code="rate_limit_exceeded", retry_after=retry_after or 1.0
+        504,
+        f"the budget's time of {limit}, counted from the arrival of the request, ran out while it "
+        f"waited for {doing}",
+        SERVER,
+        code="budget_time",
+        retry=False if spent else None,
     )
 
 
@@ -160,9 +189,9 @@ def of_error(error: BaseException, *, cut: Cut | None = None) -> ApiError:
     if isinstance(error, VerdictError):
         return ApiError(
             502,
-            "the evaluator's upstream gave no well-formed verdict, so nothing can be shown",
+            "none of the evaluator's verdicts could be read, so nothing can be shown",
             SERVER,
-            code="evaluator_failed",
+            code="evaluator_unreadable",
             retry=False,
         )
     if isinstance(error, EcoAlignError):
@@ -171,12 +200,13 @@ def of_error(error: BaseException, *, cut: Cut | None = None) -> ApiError:
 
 
 def _of_budget(error: BudgetTooSmall | BudgetExceeded, cut: Cut | None) -> ApiError:
-    if cut == "crowded":
+    if cut is not None and cut.kind != "spent":
         return crowded(
-            "requests under way hold so much of this key's window that too little was left for an "
-            "answer"
+            "the requests of this key share its window, and what others hold or are to have left "
+            "too little for this answer",
+            cut.retry_after,
         )
-    if cut == "spent":
+    if cut is not None:
         return ApiError(
             429,
             "the remaining budget of this key in the current window is too small for an answer",
@@ -215,11 +245,13 @@ def _of_upstream(error: ModelError) -> ApiError:
         "filtered": "withheld the answer (content filter)",
         "bad-response": "sent no usable answer",
         "server": "failed",
+        "false-usage": "reported more tokens than a call can have used, and the run was stopped",
     }[error.fault]
-    why = error.public and f": {error.public}"
+    if error.public:
+        words = f"failed: {error.public}"
     failed = ApiError(
         _UPSTREAM_STATUS.get(error.fault, 502),
-        f"the {role}'s upstream {words}{why}; nothing unscored is shown",
+        f"the {role}'s upstream {words}; nothing unscored is shown",
         SERVER,
         code=f"{role}_{error.fault.replace('-', '_')}",
         retry_after=error.retry_after,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ecoalign.budget import Budget, Ledger
+from collections.abc import Callable
+
+from ecoalign.budget import Budget, Ledger, Reservation
 from ecoalign.errors import SettingsError
 from ecoalign.methods import Answerer, Method
 from ecoalign.models import ChatModel, SamplingParams, checked
@@ -60,9 +62,18 @@ class ChatService:
         """
         checked(self.model, sampling)
 
-    def ledger(self, budget: Budget) -> Ledger:
-        """An account for one run."""
-        return self._answerer.ledger(budget)
+    def ledger(
+        self,
+        budget: Budget,
+        arrived: float,
+        on_change: Callable[[Reservation], object] | None = None,
+    ) -> Ledger:
+        """An account for the run of a request that arrived then (`time.monotonic`).
+
+        Args:
+            on_change: see `Ledger`.
+        """
+        return self._answerer.ledger(budget, arrived, on_change)
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -8,16 +8,26 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from ecoalign.budget import Budget, Spending, least_of
-from ecoalign.gateway._admission import Admission, Overloaded, RateLimited, RateLimiter
+from ecoalign.budget import Budget, Reservation, Spending, least_of
+from ecoalign.gateway._admission import (
+    Admission,
+    Durations,
+    Overloaded,
+    RateLimited,
+    RateLimiter,
+)
 from ecoalign.gateway._config import GatewayConfig
-from ecoalign.gateway._errors import SERVER, ApiError, Cut, crowded
+from ecoalign.gateway._deadline import Deadline
+from ecoalign.gateway._errors import SERVER, ApiError, Cut, Kind, crowded
 from ecoalign.gateway._forward import Forwarder
-from ecoalign.gateway._images import Fetch, ImageLoader
+from ecoalign.gateway._images import Fetch, ImageLoader, PictureLimits
 from ecoalign.gateway._readiness import Readiness
+from ecoalign.gateway._room import Room
 from ecoalign.gateway._service import ChatService
 from ecoalign.gateway._traces import TraceStore
+from ecoalign.gateway._workers import WorkerPool
 from ecoalign.gateway.keys import KeyStore, open_store
 from ecoalign.gateway.keys._policy import (
     Grant,
@@ -43,6 +53,8 @@ _MOST_LOOKUPS = 512
 """Requests that wait for that."""
 
 _log = logging.getLogger("ecoalign.gateway")
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +93,14 @@ class Allowance:
     Attributes:
         budget: hard, in each unit.
         price_factor: on the setting `lambda0`.
-        cut: what left less than was wanted: what the key's window had left, or requests under way,
-            which may give some of it back.
+        cut: why it is less than was wanted, if it is.
+        watch: the `on_change` of the run's ledger.
     """
 
     budget: Budget
     price_factor: float = 1.0
     cut: Cut | None = None
+    watch: Callable[[Reservation], None] | None = None
 
 
 @dataclass(slots=True)
@@ -108,11 +121,19 @@ class AppState:
     readiness: Readiness
     started: int = field(default_factory=lambda: int(time.time()))
     closing: bool = False
-    _tasks: set[asyncio.Task[object]] = field(default_factory=set)
+    grants: Durations = field(default_factory=Durations)
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @classmethod
-    async def open(cls, config: GatewayConfig, metrics: GatewayMetrics) -> AppState:
+    async def open(
+        cls, config: GatewayConfig, metrics: GatewayMetrics, memory: Room | None = None
+    ) -> AppState:
         """Open everything, in the event loop where it will be used.
+
+        Args:
+            config: of the gateway.
+            metrics: of the gateway.
+            memory: for the bodies of all requests, and for what is fetched for them.
 
         Raises:
             InputError: a setting does not fit.
@@ -129,7 +150,19 @@ class AppState:
             store=store,
             forwarder=_forwarder(service, config),
             fetcher=fetcher,
-            images=ImageLoader(_counted(fetcher, metrics), config.max_pixels, config.all_pixels),
+            images=ImageLoader(
+                _counted(fetcher, metrics),
+                PictureLimits(
+                    config.max_pixels,
+                    config.request_pixels,
+                    config.all_pixels,
+                    config.max_images,
+                    config.max_decoded,
+                    config.fetch.max_bytes,
+                ),
+                WorkerPool(config.workers, config.worker_memory, config.worker_seconds),
+                memory or Room(config.all_bodies),
+            ),
             admission=admission,
             rates=RateLimiter(),
             strangers=Admission(_LOOKUPS, _MOST_LOOKUPS),
@@ -169,7 +202,7 @@ class AppState:
                 async with self.strangers.slot(address):
                     record = await self.store.find(secret)
         except StoreError:
-            raise _store_down() from None
+            raise store_down() from None
         except Overloaded as crowd:
             self.metrics.turned_away("overloaded")
             raise ApiError(
@@ -244,6 +277,7 @@ class AppState:
         client: Client,
         want: Budget,
         spent: Callable[[], Spending],
+        deadline: Deadline,
         least: Budget | None = None,
     ) -> AsyncGenerator[Allowance, None]:
         """Reserve a budget in the key's window before the block and settle it after, whatever
@@ -253,6 +287,7 @@ class AppState:
             client: who pays.
             want: the most that is wanted.
             spent: what was spent by the end of the block.
+            deadline: of the request; what a slow store needs beyond it, it needs by itself.
             least: what will do; all of `want` if None.
 
         Raises:
@@ -267,7 +302,8 @@ class AppState:
         except WindowExhausted as short:
             self.metrics.turned_away("window")
             if short.crowded:
-                raise crowded(str(short), short.retry_after) from None
+                wait = self._room_after(client.id, short.retry_after)
+                raise crowded(str(short), wait) from None
             raise ApiError(
                 429,
                 f"the key's budget in {short.unit} is used up for now: {short}",
@@ -279,13 +315,30 @@ class AppState:
         except UnknownKey:
             raise ApiError(401, "the API key was revoked", code="invalid_api_key") from None
         except StoreError:
-            raise _store_down() from None
+            raise store_down() from None
+        cut = None
+        if grant.budget != want:
+            kind: Kind = "crowded" if grant.crowded else "paced" if client.policy.fleet else "spent"
+            cut = Cut(kind, self._room_after(client.id))
         try:
-            cut: Cut = "crowded" if grant.crowded else "spent"
-            yield Allowance(grant.budget, grant.price_factor, cut if grant.budget != want else None)
+            with self.grants.lasting(client.id):
+                watch = self.store.watch(grant)
+                yield Allowance(grant.budget, grant.price_factor, cut, watch)
         finally:
-            # A task of its own: however often this one is cancelled, the account is settled.
-            await asyncio.shield(self._spawn(self._settle(self.store, grant, spent())))
+            used = spent()
+            if not self.store.settle_at_once(grant, used):
+                # A task of its own: however often this one is cancelled, the account is settled.
+                await deadline.settled(self.spawn(self._settle(self.store, grant, used)))
+
+    def _room_after(self, key: str, stored: float | None = None) -> float:
+        """Seconds until the requests of a key that are under way should have given back what they
+        do not need.
+
+        Args:
+            key: its id.
+            stored: what the store expects, by the requests of all processes.
+        """
+        return max(1.0, self.grants.each(key), stored or 0.0)
 
     async def _settle(self, store: KeyStore, grant: Grant, spent: Spending) -> None:
         """The reservation stays counted in full where the store fails: never too little."""
@@ -300,9 +353,9 @@ class AppState:
             return "closing"
         return "; ".join((await self.readiness.reasons()).values()) or None
 
-    def _spawn(self, work: Coroutine[object, object, object]) -> asyncio.Task[object]:
+    def spawn(self, work: Coroutine[object, object, Result]) -> asyncio.Task[Result]:
         """A task that is waited for before the app ends, also when its request is cancelled."""
-        task: asyncio.Task[object] = asyncio.ensure_future(work)
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -350,7 +403,7 @@ def _counted(fetcher: ImageFetcher, metrics: GatewayMetrics) -> Fetch:
     return fetch
 
 
-def _store_down() -> ApiError:
+def store_down() -> ApiError:
     """The store of the keys failed: no request is answered, and nothing is spent."""
     return ApiError(
         503,

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 
 from ecoalign.aligner import Aligner
-from ecoalign.budget import Budget, Ledger
+from ecoalign.budget import Budget, Ledger, Reservation
 from ecoalign.errors import EcoAlignError
 from ecoalign.methods._base import Method
 from ecoalign.methods._registry import open_method
@@ -54,9 +54,15 @@ class Answerer:
         """What one answer may spend where nobody says; see `Aligner.budget_for`."""
         return Aligner(self.model, self.settings).budget_for(query)
 
-    def ledger(self, budget: Budget) -> Ledger:
-        """An account for one answer."""
-        return Ledger(budget, self.prices)
+    def ledger(
+        self,
+        budget: Budget,
+        started: float | None = None,
+        on_change: Callable[[Reservation], object] | None = None,
+    ) -> Ledger:
+        """An account for one answer, whose time began at `started` (`time.monotonic`), or now; see
+        `Ledger`."""
+        return Ledger(budget, self.prices, started=started, on_change=on_change)
 
     async def answer(
         self,

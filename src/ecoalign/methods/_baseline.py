@@ -21,7 +21,7 @@ from ecoalign.prompts.requests import (
 )
 from ecoalign.query import FULL_PIXELS, Query
 from ecoalign.search.context import RunContext, record_run
-from ecoalign.search.failures import budget_too_small, cause_of
+from ecoalign.search.failures import budget_too_small, cause_of, is_outage
 from ecoalign.settings import Settings
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import Event, Finished
@@ -37,10 +37,12 @@ class Verdict:
     Attributes:
         safety: s in [-1, 1]; None if there is no readable verdict, which counts as unsafe.
         cause: why there is none, without any text of a model.
+        outage: the error, where a server was to blame: nobody has refused anything.
     """
 
     safety: float | None
     cause: str = ""
+    outage: EcoAlignError | None = None
 
     def passes(self, threshold: float) -> bool:
         """Whether it is a verdict of safe."""
@@ -143,7 +145,7 @@ class Baseline(ABC):
             completion = await ctx.ask(request, fund=FUND)
             return Verdict(ctx.dialect.parse_verdict(request, completion))
         except EcoAlignError as error:
-            return Verdict(None, cause_of(error))
+            return Verdict(None, cause_of(error), error if is_outage(error) else None)
 
     def check(self, ctx: RunContext, text: str) -> CheckRequest:
         """The check of an answer."""
@@ -203,6 +205,7 @@ class Baseline(ABC):
         hint: str = "",
     ) -> Finished:
         """Record the answer; `reply` is that of `text`, where a model wrote it."""
+        ctx.metered.check()
         return ctx.recorder.emit(
             Finished(
                 answer=text,

@@ -12,7 +12,7 @@ from ecoalign.methods._baseline import Baseline
 from ecoalign.models import OWN_REPLY, ChatModel, Reply
 from ecoalign.prompts.requests import ScoreResult
 from ecoalign.search.context import RunContext, named_evaluator
-from ecoalign.search.failures import cause_of
+from ecoalign.search.failures import cause_of, is_outage
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.settings import Settings
 from ecoalign.trace.events import Finished
@@ -133,7 +133,8 @@ class BestOfN(Baseline):
         """The best safe sample; of equals the first.
 
         Raises:
-            ModelError: not one answer came back.
+            ModelError: not one answer came back, or was scored, as a server failed.
+            VerdictError: not one verdict could be read.
             BudgetTooSmall: the time ran out before one did.
         """
         detail = {
@@ -166,6 +167,11 @@ class BestOfN(Baseline):
                     raise sample.error
                 if isinstance(sample.error, BudgetExceeded):
                     raise self.too_small(ctx, sample.error) from sample.error
+        if not any(sample.score for sample in samples):
+            for sample in samples:
+                if sample.error is not None and is_outage(sample.error):
+                    raise sample.error
+        ctx.verdicts.raise_if_unreadable()
         return self.finish(ctx, FIXED_REFUSAL, "fail-closed", detail)
 
     async def aclose(self) -> None:

@@ -59,6 +59,8 @@ class VlmGuard(Baseline):
         if result.note == "withheld":
             return self.finish(ctx, result.text, "withheld", detail, reply=result.reply)
         check = await self.judge(ctx, self.check(ctx, result.text))
+        if check.outage is not None:
+            raise check.outage
         if not check.passes(threshold):
             stop = "fail-closed" if check.safety is None else "blocked"
             detail |= {"check": check.safety, "cause": check.cause or gate.cause}

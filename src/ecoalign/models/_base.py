@@ -179,6 +179,8 @@ class Completion:
         seconds: wall-clock of the attempt.
         tool_calls: the calls of tools that the request's client gave.
         raw_logprobs: `logprobs` as the server gave them, where the request's client asked.
+        apart: the output tokens of `usage` that were hidden reasoning, as the server says; 0 where
+            it does not.
     """
 
     text: str
@@ -189,6 +191,7 @@ class Completion:
     seconds: float = 0.0
     tool_calls: tuple[ToolCall, ...] = ()
     raw_logprobs: Mapping[str, Any] | None = None
+    apart: int = 0
 
 
 @runtime_checkable

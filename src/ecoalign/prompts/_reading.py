@@ -103,7 +103,8 @@ def require_whole(completion: Completion) -> Visible:
     if ending(completion.finish_reason) != "stop":
         raise VerdictError(
             f"the verdict is not whole (finish_reason {completion.finish_reason!r}): "
-            f"{excerpt(completion.text)}; raise the score stage's max_tokens if it was cut off"
+            f"{excerpt(completion.text)}; raise the score stage's max_tokens if it was cut off",
+            filtered=ending(completion.finish_reason) == "content_filter",
         )
     seen = visible(completion.text)
     if seen.start is None:

@@ -349,7 +349,8 @@ def _require_end(completion: Completion) -> None:
     """A word that fills its cap is whole; one that was filtered is none."""
     if ending(completion.finish_reason) not in {"stop", "length"}:
         raise VerdictError(
-            f"the verdict ended with {completion.finish_reason!r}: {excerpt(completion.text)}"
+            f"the verdict ended with {completion.finish_reason!r}: {excerpt(completion.text)}",
+            filtered=ending(completion.finish_reason) == "content_filter",
         )
 
 

@@ -100,6 +100,8 @@ class ReplayModel:
                 seconds=record.seconds,
                 tool_calls=record.tool_calls,
                 raw_logprobs=record.raw_logprobs,
+                # It was weighed when it was recorded.
+                apart=0 if record.usage is None else record.usage.completion,
             )
         for fault in get_args(ModelFault):
             if fault == failure.kind:

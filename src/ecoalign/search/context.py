@@ -18,7 +18,7 @@ from typing import Literal
 
 from ecoalign._version import __version__
 from ecoalign.budget import PATIENCE, Budget, Called, Ledger, MeteredClient
-from ecoalign.errors import EcoAlignError, InputError, ModelError
+from ecoalign.errors import EcoAlignError, InputError, ModelError, VerdictError
 from ecoalign.evaluators import Evaluator, NamedEvaluator, bounds_by_model, scored
 from ecoalign.graph import ActionKind, Region, Thought
 from ecoalign.models import (
@@ -35,7 +35,7 @@ from ecoalign.models import (
     profile_of,
     request_key,
 )
-from ecoalign.prompts import TokenLimits
+from ecoalign.prompts import TokenLimits, turn
 from ecoalign.prompts.dialect import Dialect, dialect_of
 from ecoalign.prompts.requests import (
     AnswerRequest,
@@ -46,6 +46,7 @@ from ecoalign.prompts.requests import (
     WriteRequest,
 )
 from ecoalign.query import FULL_PIXELS, Picture, Query
+from ecoalign.search.failures import Verdicts
 from ecoalign.settings import Role, Settings, default_budget
 from ecoalign.trace import Alignment, Recorder, Trace
 from ecoalign.trace.events import Event, Finished, ImageInfo, RunFailed, RunStarted
@@ -93,6 +94,7 @@ class RunContext:
         views: the query's pictures, one view each; there once the run has begun.
         full_views: the same at the resolution that the plain model gets, likewise.
         ahead: calls that were made before they were known to be needed, by `request_key`.
+        verdicts: what became of those that were asked for.
     """
 
     query: Query
@@ -109,6 +111,7 @@ class RunContext:
     views: tuple[ImagePart, ...] = ()
     full_views: tuple[ImagePart, ...] = ()
     ahead: dict[str, AskedAhead] = field(default_factory=dict)
+    verdicts: Verdicts = field(default_factory=Verdicts)
 
     @classmethod
     def of(
@@ -368,6 +371,7 @@ class RunContext:
         Raises:
             BudgetExceeded, ModelError, InputError: see `MeteredClient.complete`.
         """
+        await turn(self.query.length)
         call = call or self.render(request, temperature=temperature, variant=variant)
         judging = call.stage in _VERDICTS
         if stage:
@@ -497,11 +501,16 @@ class RunContext:
             VerdictError, ModelError, BudgetExceeded: it has no score, so it is unsafe.
         """
         assert self.evaluator is not None  # noqa: S101 - who scores has one
+        await turn(self.query.length)
         try:
-            return await scored(self.evaluator, request, self.metered, fund=fund)
-        except ModelError as error:
-            error.role = "evaluator"
+            result = await scored(self.evaluator, request, self.metered, fund=fund)
+        except (ModelError, VerdictError) as error:
+            if isinstance(error, ModelError):
+                error.role = "evaluator"
+            self.verdicts.lost(error)
             raise
+        self.verdicts.read += 1
+        return result
 
     def score_bounds(self, request: ScoreRequest, verdicts: int = 1) -> list[tuple[str, Usage]]:
         """Models and worst cases of so many independent scorings."""
@@ -650,8 +659,9 @@ async def record_run(
         )
     )
     try:
-        await ctx.encode_views()
-        await work(ctx)
+        with ctx.metered.until_caught():
+            await ctx.encode_views()
+            await work(ctx)
         ctx.metered.learned.keep()
     except EcoAlignError as error:
         failed(type(error).__name__, str(error))

@@ -150,6 +150,8 @@ def _fixed_refusal(ctx: RunContext, state: SearchState, text: str = "") -> Finis
     asked again, the same question may well be answered."""
     if not text and state.outage is not None and state.rejected <= state.unread:
         raise state.outage
+    if not text:
+        ctx.verdicts.raise_if_unreadable()
     text = text or (UNSAFE_ANSWERS if state.rejected > state.unread else FIXED_REFUSAL)
     if not state.cause and state.short is None:
         state.cause = "every thought was scored unsafe"
@@ -173,6 +175,7 @@ def _finish(
     safety = SafetyAggregator(settings.aggregator)
     utility = UtilityAggregator(settings.utility_aggregator)
     reply = state.replies.get(end.id, OWN_REPLY)
+    ctx.metered.check()
     return ctx.recorder.emit(
         Finished(
             answer=end.text if answered else refusal,

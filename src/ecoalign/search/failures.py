@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
@@ -38,6 +38,48 @@ def is_outage(error: EcoAlignError) -> bool:
     came as it should, only the model's words are. Such an error has no role: no call failed.
     """
     return isinstance(error, ModelError) and error.fault != "filtered" and error.role is not None
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """Of the verdicts that a run asked its evaluator for, those that came.
+
+    Attributes:
+        read: how many could be read.
+        unread: how many could not.
+        advice: what to change, by the last of those; "" if nothing is known.
+    """
+
+    read: int = 0
+    unread: int = 0
+    advice: str = ""
+
+    def lost(self, error: VerdictError | ModelError) -> None:
+        """One did not come. What a content filter withheld is as good as a verdict: unsafe."""
+        if isinstance(error, VerdictError) and not error.filtered:
+            self.unread += 1
+            self.advice = error.advice
+        elif isinstance(error, VerdictError) or error.fault == "filtered":
+            self.read += 1
+
+    def raise_if_unreadable(self) -> None:
+        """In place of a refusal for want of a score: where none of its verdicts could be read, a
+        judge has refused nothing. It is not able to judge, or not asked as it should be.
+
+        Raises:
+            VerdictError: none could be read.
+        """
+        if self.read or not self.unread:
+            return
+        many = "its only verdict" if self.unread == 1 else f"none of its {self.unread} verdicts"
+        verb = "could not be read" if self.unread == 1 else "could be read"
+        cure = self.advice or (
+            "name another evaluator, or let `ecoalign probe MODEL --judge` find out how to ask it"
+        )
+        raise VerdictError(
+            f"the evaluator cannot be understood: {many} {verb}, so nothing can be shown; {cure}",
+            advice=self.advice,
+        )
 
 
 def raise_if_rejected(error: EcoAlignError | None) -> None:

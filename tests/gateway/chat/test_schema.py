@@ -29,6 +29,7 @@ def test_the_description_is_served(gateway: Served) -> None:
         "/v1/models",
         "/v1/models/{model}",
         "/v1/ecoalign/traces/{trace}",
+        "/v1/ecoalign/usage",
         "/healthz",
         "/readyz",
         "/metrics",

@@ -201,14 +201,33 @@ async def test_dollars(store: KeyStore) -> None:
     assert (window.usd, window.held_usd, window.tokens) == (0.14, 0.1, 10)
 
 
-async def test_no_more_than_the_grant_is_charged_and_only_once(store: KeyStore) -> None:
+async def test_what_is_reported_is_charged_also_above_the_grant_and_only_once(
+    store: KeyStore,
+) -> None:
     key = await keyed(store, window_tokens=100, window_usd=1.0)
     grant = await store.grant(key, Budget(50, 0.5))
-    await store.settle(grant, used(10**12, 10.0**6))
+    await store.settle(grant, used(140, 2.5))
     await store.settle(grant, used(7, 0.1))
     (window,) = await store.usage(key.id)
-    assert (window.tokens, window.usd, window.open) == (50, 0.5, 0)
+    assert (window.tokens, window.usd, window.open) == (140, 2.5, 0)
     assert (window.held_tokens, window.held_usd) == (0, 0.0)
+    with pytest.raises(WindowExhausted) as short:
+        await store.grant(key, Budget(1))
+    assert not short.value.crowded
+
+
+async def test_no_report_overflows_the_counters(store: KeyStore) -> None:
+    key = await keyed(store)
+    for _ in range(25):
+        grant = await store.grant(key, Budget(10, 0.1))
+        await store.settle(grant, used(10**30, 10.0**40))
+    (window,) = await store.usage(key.id)
+    assert window.tokens == 25 * 10**15
+    assert window.usd >= 9e9
+    assert (window.held_tokens, window.open) == (0, 0)
+    grant = await store.grant(key, Budget(10))
+    await store.settle(grant, used(-5, 0.0))
+    assert (await store.usage(key.id))[0].tokens == 25 * 10**15
 
 
 async def test_without_limits_everything_is_counted_and_nothing_refused(store: KeyStore) -> None:
@@ -338,7 +357,7 @@ async def test_many_stores_at_once_never_pass_the_window(store_url: str) -> None
             assert window.usd + window.held_usd <= 1.0 + 1e-12
             assert grant.budget.tokens is not None
             spent = max(0, grant.budget.tokens - turn % 3)
-            await store.settle(grant, used(spent, 0.001 * spent))
+            await store.settle(grant, used(spent, min(0.001 * spent, grant.budget.usd or 0.0)))
             granted.append(spent)
 
     await asyncio.gather(*(client(number) for number in range(12)))

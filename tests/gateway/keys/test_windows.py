@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from ecoalign.budget import Budget, Spending
 from ecoalign.budget.pacing import PacingState, Short, Sum
 from ecoalign.gateway.keys import KeyPolicy
+from ecoalign.gateway.keys._calendar import window_start
 from ecoalign.gateway.keys._windows import (
+    MOST_COST,
     Decision,
     Window,
     charge,
     decide,
     repriced,
-    window_start,
 )
 from ecoalign.models import Usage
 
@@ -68,7 +69,10 @@ def test_what_a_grant_costs() -> None:
     held = Sum(100, 5 * 10**8)
     assert charge(held, Spending(Usage(40, 2), usd=0.25)) == Sum(42, 25 * 10**7)
     assert charge(held, Spending(Usage(40, 2), usd=None)) == Sum(42, 5 * 10**8)
-    assert charge(held, Spending(Usage(10**6, 0), usd=9.0)) == held
+    # What a server reports is charged as it is, also above what was held.
+    assert charge(held, Spending(Usage(10**6, 0), usd=9.0)) == Sum(10**6, 9 * 10**9)
+    for usd in (1e300, float("inf"), float("nan")):
+        assert charge(held, Spending(Usage(10**30, 0), usd=usd)) == MOST_COST
     assert charge(held, Spending()) == Sum(0, 0)
     # Where nothing bounds the request, what it has spent is all there is to know.
     assert charge(Sum(0, 0), Spending(Usage(7, 0), usd=0.5)) == Sum(7, 5 * 10**8)
@@ -121,14 +125,16 @@ def test_settled_and_held_never_pass_the_limit(
             )
         elif open_grants:
             held = open_grants.pop(0).held
-            cost = charge(held, Spending(Usage(spent, 0), usd=spent / 300))
+            # No server reports more than the bound of its call.
+            cents = spent / 300 if usd is None else min(spent / 300, held.usd)
+            cost = charge(held, Spending(Usage(min(spent, held.tokens), 0), usd=cents))
             window = replace(
                 window,
                 open=window.open - 1,
                 spent=Sum(window.spent.tokens + cost.tokens, window.spent.nano + cost.nano),
                 held=Sum(window.held.tokens - held.tokens, window.held.nano - held.nano),
             )
-            pace = repriced(policy, window, pace, cost, 1.0, now)
+            pace = repriced(policy, window, pace, [(cost, 1.0)], now)
             assert 1.0 <= pace.price <= 8.0
         assert window.spent.tokens + window.held.tokens <= limit
         if usd is not None:
@@ -141,20 +147,20 @@ def test_the_price_looks_at_what_is_left_and_who_is_to_come() -> None:
     # Half the time, half the requests, half the money; 100 tokens are the share of each.
     window = Window(0.0, 0.0, requests=50, spent=Sum(5000, 0))
     pace = PacingState(price=2.0, tokens=100.0)
-    even = repriced(policy, window, pace, Sum(100, 0), 1.0, half)
+    even = repriced(policy, window, pace, [(Sum(100, 0), 1.0)], half)
     assert even.price == pytest.approx(2.0, rel=0.02)
-    dear = repriced(policy, window, pace, Sum(200, 0), 1.0, half)
-    cheap = repriced(policy, window, pace, Sum(20, 0), 1.0, half)
+    dear = repriced(policy, window, pace, [(Sum(200, 0), 1.0)], half)
+    cheap = repriced(policy, window, pace, [(Sum(20, 0), 1.0)], half)
     assert cheap.price < 1.9
     assert dear.price > 2.1
     # Ahead of the clock the same request is too dear, behind it a bargain.
     ahead = replace(window, spent=Sum(8000, 0))
-    assert repriced(policy, ahead, pace, Sum(100, 0), 1.0, half).price > 2.1
+    assert repriced(policy, ahead, pace, [(Sum(100, 0), 1.0)], half).price > 2.1
     behind = replace(window, spent=Sum(1000, 0))
-    assert repriced(policy, behind, pace, Sum(100, 0), 1.0, half).price < 1.95
+    assert repriced(policy, behind, pace, [(Sum(100, 0), 1.0)], half).price < 1.95
     # Requests under way count at the mean, not at all that they hold.
     busy = replace(window, open=5, held=Sum(4900, 0))
-    steady = repriced(policy, busy, pace, Sum(100, 0), 1.0, half)
+    steady = repriced(policy, busy, pace, [(Sum(100, 0), 1.0)], half)
     assert 2.0 < steady.price < 2.1
 
 
@@ -164,7 +170,7 @@ def test_the_scarcer_unit_sets_the_price() -> None:
     )
     window = Window(0.0, 0.0, requests=50, spent=Sum(5000, 9 * 10**8))
     pace = PacingState(price=2.0, tokens=100.0, nano=1e7)
-    scarce = repriced(policy, window, pace, Sum(50, 10**7), 1.0, HOUR / 2)
+    scarce = repriced(policy, window, pace, [(Sum(50, 10**7), 1.0)], HOUR / 2)
     assert scarce.price > 2.2
     tokens_only = replace(policy, window_usd=None)
-    assert repriced(tokens_only, window, pace, Sum(50, 10**7), 1.0, HOUR / 2).price < 2.0
+    assert repriced(tokens_only, window, pace, [(Sum(50, 10**7), 1.0)], HOUR / 2).price < 2.0

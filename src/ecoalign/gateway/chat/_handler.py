@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ecoalign.budget import Budget, Ledger, Spending
-from ecoalign.errors import EcoAlignError
+from ecoalign.errors import BudgetExceeded, BudgetTooSmall, EcoAlignError
+from ecoalign.gateway._deadline import CLEANUP, GRACE, Deadline
 from ecoalign.gateway._errors import ApiError, invalid, of_error
 from ecoalign.gateway._guard import client_of
 from ecoalign.gateway._names import chosen_by
@@ -38,7 +40,9 @@ from ecoalign.gateway.chat._response import (
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.methods import DIRECT, Method
 from ecoalign.models import SamplingParams
+from ecoalign.prompts import turn
 from ecoalign.query import Query
+from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace import Alignment
 from ecoalign.trace.events import Event
 
@@ -47,6 +51,8 @@ _BASE = "base"
 _LEAST = 4
 """Where the key has less left than the budget asked for, a run is accepted down to 1/`_LEAST` of
 it."""
+
+_TURN = "its turn"
 
 _log = logging.getLogger("ecoalign.gateway")
 
@@ -154,9 +160,13 @@ class _Run:
     form: Form
     reply: Reply = field(init=False)
     progress: Progress = field(init=False)
+    deadline: Deadline = field(init=False)
     trace: str | None = None
     _name: str = field(init=False)
+    _want: Budget = field(init=False)
+    _doing: str = _TURN
     _ledger: Ledger | None = None
+    _result: Alignment | None = None
 
     def __post_init__(self) -> None:
         config, chosen = self.state.config, self.parameters.options.trace
@@ -165,6 +175,44 @@ class _Run:
         self._name = self.state.traces.new_name()
         if self.client.policy.trace if chosen is None else chosen:
             self.trace = self._name
+        asked, images = self.parameters.options.budget, len(self.conversation.images)
+        self._want = self.state.budget_for(self.client, asked, images)
+        self.deadline = Deadline(self.record.arrived, self._want.seconds)
+
+    async def _in_time(self) -> Alignment:
+        """The result of the run, by the end of the request's time.
+
+        A run that does not end then is cut off, and its client told; it settles its account and
+        gives back its place by itself.
+
+        Raises:
+            ApiError: it failed, or there is no result by then.
+        """
+        left = self.deadline.left
+        if left == 0:
+            raise self.deadline.over("its body", spent=False)
+        run = self.state.spawn(self._answer())
+        run.add_done_callback(_noticed)
+        try:
+            await asyncio.wait([run], timeout=left)
+            if not run.done() and self._ledger is not None:
+                await asyncio.wait([run], timeout=GRACE)
+            if not run.done() and self._result is not None:
+                return self._result
+            if not run.done():
+                run.cancel()
+                await asyncio.wait([run], timeout=CLEANUP)
+                if not run.done() or run.cancelled():
+                    raise self._over()
+        except asyncio.CancelledError:
+            await _stopped(run)
+            raise
+        return run.result()
+
+    def _over(self) -> ApiError:
+        ledger = self._ledger
+        spent = ledger is not None and (ledger.open_calls or ledger.spent.calls) > 0
+        return self.deadline.over(self._doing, spent=spent)
 
     async def _answer(self) -> Alignment:
         """The result of the run, its trace kept.
@@ -174,12 +222,10 @@ class _Run:
         """
         state = self.state
         self.record.span.asked(self.conversation.question)
-        images = len(self.conversation.images)
-        want = state.budget_for(self.client, self.parameters.options.budget, images)
-        cut = None
         async with state.admitted(self.client):
             try:
-                with state.images.open() as opened:
+                with state.images.open(self.client.id) as opened:
+                    self._doing = "its images"
                     pictures = await opened.load(self.conversation.images)
                     query = Query.of(
                         pictures,
@@ -188,25 +234,58 @@ class _Run:
                         self.sampling,
                         self.conversation.instructions,
                     )
-                    least = _part(want)
-                    async with state.granted(self.client, want, self._spent, least) as allowance:
-                        cut = allowance.cut
-                        self._ledger = state.service.ledger(allowance.budget)
-                        result = await self.method.answer(
-                            query,
-                            state.service.model,
-                            self._ledger,
-                            price_factor=allowance.price_factor,
-                            on_event=self._on_event,
-                        )
+                    await turn(query.length)
+                    self._result = result = await self._paid(query)
             except EcoAlignError as error:
                 if error.trace is not None:
                     await self._keep(error.trace)
-                raise of_error(error, cut=cut) from error
+                raise of_error(error) from error
             finally:
                 self.record.spent(self._spent())
         await self._keep(result.trace)
         return result
+
+    async def _paid(self, query: Query) -> Alignment:
+        """The result of the method, within what the key has left.
+
+        A window may give less than is wanted, and what it gives may turn out to be too little for
+        an answer before anything is called: then that much is asked of it.
+
+        Raises:
+            ApiError: the window has too little.
+            EcoAlignError: the method failed.
+        """
+        state, want, least = self.state, self._want, _part(self._want)
+        while True:
+            self._doing = "its share of the key's budget"
+            async with state.granted(
+                self.client, want, self._spent, self.deadline, least
+            ) as allowance:
+                self._doing = "its answer"
+                arrived = self.record.arrived
+                self._ledger = state.service.ledger(allowance.budget, arrived, allowance.watch)
+                try:
+                    result = await self.method.answer(
+                        query,
+                        state.service.model,
+                        self._ledger,
+                        price_factor=allowance.price_factor,
+                        on_event=self._on_event,
+                    )
+                    if result.answer == FIXED_REFUSAL and self.deadline.left == 0:
+                        # There is nothing to give: no model wrote it, and nobody scored it.
+                        await self._keep(result.trace)
+                        raise self._over()
+                    return result
+                except (BudgetTooSmall, BudgetExceeded) as short:
+                    if short.unit == "seconds":
+                        raise self._over() from short
+                    more = _raised(least, want, short)
+                    if allowance.cut is None or more is None:
+                        raise
+                    if self._ledger.spent.calls:
+                        raise of_error(short, cut=allowance.cut) from short
+                    least = more
 
     def _on_event(self, event: Event) -> None:
         self.record.on_event(event)
@@ -223,7 +302,7 @@ class _Run:
             ApiError, ClientDisconnected: see `answer_chat`.
         """
         async with cancelled_on_disconnect(request.receive):
-            result = await self._finished(self._answer())
+            result = await self._finished(self._in_time())
         made = self.reply.completion(result, self.trace).model_dump(exclude_unset=True)
         return Response(
             dumped(self.form.whole(made)), media_type="application/json", headers=self._headers()
@@ -236,7 +315,7 @@ class _Run:
             ApiError, ClientDisconnected: it failed, or the client disconnected, before anything
                 was sent.
         """
-        task = asyncio.create_task(self._answer())
+        task = asyncio.create_task(self._in_time())
         watch = asyncio.create_task(disconnected(request.receive))
         started = False
         try:
@@ -305,9 +384,28 @@ async def _stopped(task: asyncio.Task[Alignment]) -> None:
     if not task.done():
         task.cancel()
         await asyncio.wait([task])
+    _noticed(task)
+
+
+def _noticed(task: asyncio.Task[Alignment]) -> None:
+    """Read the error of a task, so that asyncio does not report it as never retrieved."""
     if not task.cancelled():
-        # Read, so that asyncio does not report it as never retrieved.
         task.exception()
+
+
+def _raised(least: Budget, want: Budget, short: BudgetTooSmall | BudgetExceeded) -> Budget | None:
+    """What a budget must have after one that `least` allowed was too small; None where no more was
+    wanted. What is sure to do may be more than that: then all that was wanted has to."""
+    if not isinstance(short, BudgetTooSmall):
+        return None
+    wanted = want.tokens if short.unit == "tokens" else want.usd
+    had = (least.tokens if short.unit == "tokens" else least.usd) or 0
+    if wanted is None or wanted <= had:
+        return None
+    more = min(wanted, max(short.smallest, had))
+    if short.unit == "tokens":
+        return replace(least, tokens=max(math.ceil(more), int(had) + 1))
+    return replace(least, usd=more if more > had else wanted)
 
 
 def _part(want: Budget) -> Budget:

@@ -10,20 +10,36 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ecoalign.budget import Budget, Ledger, Reservation, Spending, least_of
+from ecoalign.budget import (
+    Budget,
+    Ledger,
+    Reservation,
+    Spending,
+    false_usage,
+    impossible,
+    least_of,
+)
 from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelError
+from ecoalign.gateway._deadline import GRACE, Deadline
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
-from ecoalign.gateway._images import ImageRef
-from ecoalign.gateway._state import AppState, Client
+from ecoalign.gateway._images import Held, full
+from ecoalign.gateway._limits import body_room
+from ecoalign.gateway._state import Allowance, AppState, Client
 from ecoalign.gateway.chat._form import Form
 from ecoalign.gateway.chat._parameters import CAPS, ChatParameters
 from ecoalign.gateway.chat._passed_answer import PassedAnswer, PassedStream
@@ -37,6 +53,7 @@ from ecoalign.gateway.chat._response import (
 )
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.models import (
+    ChatModel,
     ChatRequest,
     ImagePart,
     Message,
@@ -46,8 +63,7 @@ from ecoalign.models import (
     profile_of,
 )
 from ecoalign.models import bound as bound_of
-from ecoalign.models.openai import unknown_name, usage_of
-from ecoalign.query import is_plain_uri, read_header, read_source
+from ecoalign.models.openai import apart_of, unknown_name, usage_of
 
 USUAL_CAP = 4096
 """Tokens of an answer where a bound is needed and the client gave none."""
@@ -65,6 +81,8 @@ class PassthroughBudget:
         want: the budget that the call needs; None where it is not held to one.
         bound: the most that the call can use.
         cap: the most tokens of its answer; None where the client's own cap will do.
+        most: what a report may say of its answer; None where it has no cap.
+        images: of the request.
         charged: what was spent; None where it is not known.
     """
 
@@ -73,6 +91,8 @@ class PassthroughBudget:
     want: Budget | None = None
     bound: Usage = field(default_factory=Usage)
     cap: int | None = None
+    most: int | None = None
+    images: int = 0
     charged: Usage | None = None
     _ledger: Ledger | None = None
     _reservation: Reservation | None = None
@@ -84,24 +104,34 @@ class PassthroughBudget:
         client: Client,
         parameters: ChatParameters,
         body: Mapping[str, object],
-        images: Sequence[ImageRef],
+        images: Sequence[Held],
     ) -> PassthroughBudget:
         """The budget of a request.
 
         Raises:
             BudgetTooSmall: the budget holds no answer.
-            InputError: an image cannot be read, the price of the model is not known, or a budget
-                for hidden reasoning leaves no room for an answer.
+            InputError: the price of the model is not known, or a budget for hidden reasoning leaves
+                no room for an answer.
         """
         policy, passes = client.policy, state.config.passes
-        budget, cap = _budget(state, client, parameters, len(images)), parameters.cap
+        budget, cap = budget_of(state, client, parameters, len(images)), parameters.cap
         windows = policy.window_tokens is not None or policy.window_usd is not None
         thinking = Thinking.of({name: v for name, v in body.items() if name not in passes})
         if budget is None and not (windows and client.key is not None):
             if thinking is not None:
                 thinking.within(cap or USUAL_CAP)
-            return cls(state, thinking, cap=None if thinking is None else cap or USUAL_CAP)
-        prompt = await asyncio.to_thread(_prompt, state, body, images)
+            own = None if thinking is None else cap or USUAL_CAP
+            held = cap or own
+            return cls(
+                state,
+                thinking,
+                cap=own,
+                most=None if held is None else held + sum(passes.get(name, 0) for name in body),
+            )
+        if _is_small(body) and not images:
+            prompt = _prompt(state, body, images)  # handing it to a thread would take longer
+        else:
+            prompt = await asyncio.to_thread(_prompt, state, body, images)
         extra = sum(passes.get(name, 0) for name in body)
         most = cap or USUAL_CAP
         if budget is not None:
@@ -111,18 +141,26 @@ class PassthroughBudget:
         bound = Usage(prompt.prompt, most + extra, prompt.image)
         want = budget or _needed(state, bound, in_usd=policy.window_usd is not None)
         same = most == cap and thinking is None
-        return cls(state, thinking, want, bound, None if same else most)
-
-    @property
-    def seconds(self) -> float | None:
-        """How long the call may take; None for as long as any."""
-        return None if self.want is None else self.want.seconds
+        return cls(
+            state,
+            thinking,
+            want,
+            bound,
+            None if same else most,
+            most=bound.completion,
+            images=len(images),
+        )
 
     @contextmanager
-    def reserved(self, budget: Budget) -> Iterator[None]:
-        """Reserve the bound for the length of the call; an unknown cost is charged in full."""
+    def reserved(self, allowance: Allowance, arrived: float) -> Iterator[None]:
+        """Reserve the bound for the length of the call; an unknown cost is charged in full.
+
+        Args:
+            allowance: as granted.
+            arrived: when the request did, as of `time.monotonic`.
+        """
         service = self.state.service
-        self._ledger = service.ledger(budget)
+        self._ledger = service.ledger(allowance.budget, arrived, allowance.watch)
         with self._ledger.reserve(_STAGE, self.bound, service.model.name) as reservation:
             self._reservation = reservation
             try:
@@ -133,12 +171,35 @@ class PassthroughBudget:
                 self.charged = reservation.charged
 
     def settle(self, usage: object) -> None:
-        """The call ended with this usage, as its server says."""
+        """The call ended with this usage, as its server says.
+
+        Raises:
+            ModelError: no honest server says that.
+        """
         read = usage_of(usage, "")
         if self._reservation is not None:
             self._reservation.settle(read)
         elif read is not None:
             self.charged = read
+        self.weigh(usage)
+
+    def weigh(self, usage: object) -> None:
+        """Whether a server may say this of the call; what nothing is known of, it may.
+
+        Raises:
+            ModelError: no honest one does.
+        """
+        read = usage_of(usage, "")
+        if read is None or self.most is None:
+            return
+        prompt = self.bound.prompt if self.want is not None else read.prompt
+        what = impossible(read, Usage(prompt, self.most), images=self.images, apart=apart_of(usage))
+        if what:
+            if self._reservation is None:
+                self.charged = read
+            error = false_usage(self.state.service.model.name, what, _STAGE, read)
+            error.role = "model"
+            raise error
 
     def failed(self, error: ModelError) -> None:
         """The call failed: what the server reported is charged, and nothing where that is certain;
@@ -155,7 +216,7 @@ class PassthroughBudget:
         return Spending() if self._ledger is None else self._ledger.spent
 
 
-def _budget(
+def budget_of(
     state: AppState, client: Client, parameters: ChatParameters, images: int
 ) -> Budget | None:
     """The budget that the request, its key or the server sets, if any does."""
@@ -169,22 +230,47 @@ def _budget(
     return budget
 
 
-def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[ImageRef]) -> Usage:
+def _is_small(body: Mapping[str, object]) -> bool:
+    """Whether a request is a few short texts and simple parameters."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or len(messages) > 16:
+        return False
+    values = [value for name, value in body.items() if name != "messages"]
+    for message in messages:
+        values += message.values()
+    return all(
+        (isinstance(value, str) and len(value) < 4096)
+        or value is None
+        or isinstance(value, bool | int | float)
+        for value in values
+    )
+
+
+def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[Held]) -> Usage:
     """The bound of the prompt: every byte of the request but the images may be a token."""
-    parts = []
-    for image in images:
-        header = read_header(read_source(image.url)[0], "the image")
-        parts.append(ImagePart(b"", header.media_type, header.width, header.height, "high"))
-    size = len(to_json(body)) - sum(len(to_json(image.url)) for image in images)
-    # A part of so many bytes: what is in it does not matter to the bound.
-    request = ChatRequest((Message("user", (TextPart(" " * size), *parts)),), 1, _STAGE)
+    headers = [image.header for image in images]
+    parts = [ImagePart(b"", one.media_type, one.width, one.height, "high") for one in headers]
+    size = len(to_json(body))
     model = state.service.model
+    if parts or size > _SMALL or not isinstance(model, Hashable):
+        return _bound(model, size, *parts)
+    return _small_bound(model, size)
+
+
+def _bound(model: ChatModel, size: int, *images: ImagePart) -> Usage:
+    # A part of so many bytes: what is in it does not matter to the bound.
+    request = ChatRequest((Message("user", (TextPart(" " * size), *images)),), 1, _STAGE)
     said, profile = model.bound(request), profile_of(model)
     if profile.detail is None:
         return said
     # The setting is not that of a request which is passed on: its images keep their own detail.
     most = bound_of(request, profile.family, profile.image_tokens)
     return Usage(max(said.prompt, most.prompt), said.completion, max(said.image, most.image))
+
+
+_SMALL = 64 * 1024
+
+_small_bound = lru_cache(4096)(_bound)
 
 
 def _longest_answer(
@@ -249,6 +335,11 @@ class Passthrough:
     forwarder: Forwarder
     form: Form
     answered: PassedAnswer = field(init=False)
+    deadline: Deadline = field(init=False)
+    _doing: str = "its images"
+    _asked: bool = False
+    """Whether the upstream was."""
+    _images: list[Held] = field(default_factory=list)
     _own: set[str] = field(default_factory=set)
     """Parameters in `body` that the client did not set."""
 
@@ -263,16 +354,23 @@ class Passthrough:
             self.body.get("messages"), max_images=self.state.config.max_images
         )
         self.body = self._request(messages)
-        with self.state.images.open() as loaded:
-            for index, image in enumerate(images):
-                if not await asyncio.to_thread(is_plain_uri, image.url):
-                    uri = await loaded.data_uri(image)
-                    _replace(self.body, image.param, uri)
-                    images[index] = ImageRef(uri, image.param)
-        if self.parameters.stream:
-            return await self._stream(request, images)
-        async with cancelled_on_disconnect(request.receive):
-            return Response(await self._post(images), media_type="application/json")
+        budget = budget_of(self.state, self.client, self.parameters, len(images))
+        self.deadline = Deadline(self.record.arrived, None if budget is None else budget.seconds)
+        async with self._in_time(), cancelled_on_disconnect(request.receive):
+            with self.state.images.open(self.client.id) as loaded:
+                for image in images:
+                    self._images.append(await loaded.held(image))
+                    _replace(self.body, image.param, self._images[-1].name)
+            share, size = body_room(request.scope), sum(held.size for held in self._images)
+            if share is not None and not await share.wait(size, self.state.images.limits.patience):
+                raise full()
+            if self.parameters.stream:
+                return await self._stream(self._images)
+            return Response(await self._post(self._images), media_type="application/json")
+
+    def _in_time(self) -> AbstractAsyncContextManager[None]:
+        """A block that ends with the request's time."""
+        return self.deadline.limit(lambda: self._doing, spent=lambda: self._asked)
 
     def _request(self, messages: list[Json]) -> dict[str, object]:
         """What is sent: what was read of the request, and no more."""
@@ -291,26 +389,26 @@ class Passthrough:
         """Whether the model may begin inside its thoughts."""
         return profile_of(self.state.service.model).thinking > 0 or self.forwarder.begins_inside
 
-    async def _post(self, images: Sequence[ImageRef]) -> bytes:
+    async def _post(self, images: Sequence[Held]) -> bytes:
         async with self._paid(images) as budget:
-            async with asyncio.timeout(budget.seconds):
-                answer = await self._posted()
+            answer = await self._posted()
             shown, usage = self.answered.whole(answer.body)
             budget.settle(usage)
         self._passed()
         return shown
 
-    async def _stream(self, request: Request, images: Sequence[ImageRef]) -> Response:
+    async def _stream(self, images: Sequence[Held]) -> Response:
         pieces = self._pieces(images)
-        async with cancelled_on_disconnect(request.receive):
-            first = await anext(pieces, None)
+        first = await anext(pieces, None)
         if first is None:
             raise ApiError(
                 502, "the model's upstream sent an empty stream", SERVER, code="model_bad_response"
             )
-        return EventStream(_after(first, pieces))
+        left = self.deadline.left
+        # Also where the client reads nothing of it.
+        return EventStream(_after(first, pieces), limit=None if left is None else left + GRACE)
 
-    async def _pieces(self, images: Sequence[ImageRef]) -> AsyncGenerator[bytes, None]:
+    async def _pieces(self, images: Sequence[Held]) -> AsyncGenerator[bytes, None]:
         """The events as they come; an error after the first is one of them."""
         begun, quiet = False, self.state.config.keepalive
         now = asyncio.get_running_loop().time
@@ -319,16 +417,22 @@ class Passthrough:
                 self._ask_for_usage(budget)
                 last = now()
                 stream = PassedStream(self.answered, wants_usage=self.parameters.wants_usage)
+                told: object = None
                 async with aclosing(self._streamed()) as pieces:
-                    async for piece in _until(pieces, budget.seconds):
+                    async for piece in self._until_over(pieces):
                         shown = stream.feed(piece)
+                        if stream.usage is not told:
+                            told = stream.usage
+                            budget.weigh(told)
                         if not shown and now() - last > quiet:
                             # There is nothing to show of thoughts, but that they go on.
                             shown = ALIVE
                         if shown:
                             begun, last = True, now()
                             yield shown
-                if shown := stream.end():
+                shown = stream.end()
+                budget.weigh(stream.usage)
+                if shown:
                     begun = True
                     yield shown
                 budget.settle(stream.usage)
@@ -340,11 +444,22 @@ class Passthrough:
             self.record.failed(error.code or "error", error.told)
             yield self.form.error(error)
 
+    async def _until_over(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """The pieces that come within the request's time."""
+        while True:
+            try:
+                # One piece at a time: a timeout belongs to a task, and the reader may change.
+                async with self._in_time():
+                    piece = await anext(pieces)
+            except StopAsyncIteration:
+                return
+            yield piece
+
     async def _posted(self) -> Forwarded:
         """The answer; parameters of our own that the server rejects are given up first."""
         while True:
             try:
-                return await self.forwarder.post(to_json(self.body))
+                return await self.forwarder.post(await self._sent())
             except UpstreamError as error:
                 if not self._gives_up(error):
                     raise
@@ -354,7 +469,7 @@ class Passthrough:
         begun = False
         while True:
             try:
-                async with aclosing(self.forwarder.stream(to_json(self.body))) as pieces:
+                async with aclosing(self.forwarder.stream(await self._sent())) as pieces:
                     async for piece in pieces:
                         begun = True
                         yield piece
@@ -362,6 +477,11 @@ class Passthrough:
             except UpstreamError as error:
                 if not self._gives_up(error) or begun:
                     raise
+
+    async def _sent(self) -> bytes:
+        """The body as it is sent: with the images where their names are."""
+        body = to_json(self.body)
+        return await asyncio.to_thread(_with_images, body, self._images) if self._images else body
 
     def _gives_up(self, error: UpstreamError) -> bool:
         """Whether the request is worth sending again, without what was rejected and is our own.
@@ -401,13 +521,14 @@ class Passthrough:
         self.body["stream_options"] = {"include_usage": True}
 
     @asynccontextmanager
-    async def _paid(self, images: Sequence[ImageRef]) -> AsyncGenerator[PassthroughBudget, None]:
+    async def _paid(self, images: Sequence[Held]) -> AsyncGenerator[PassthroughBudget, None]:
         """A place, and the budget of the one call; settled when it ends.
 
         Raises:
             ApiError: there is no place or no budget, or the call failed.
         """
         state, client = self.state, self.client
+        self._doing = "its turn"
         async with state.admitted(client):
             try:
                 budget = await PassthroughBudget.of(
@@ -416,11 +537,16 @@ class Passthrough:
                 try:
                     if budget.want is None:
                         self._cap(budget)
+                        self._doing, self._asked = "its answer", True
                         yield budget
                         return
-                    async with state.granted(client, budget.want, budget.spent) as allowance:
-                        with budget.reserved(allowance.budget):
+                    self._doing = "its share of the key's budget"
+                    async with state.granted(
+                        client, budget.want, budget.spent, self.deadline
+                    ) as allowance:
+                        with budget.reserved(allowance, self.record.arrived):
                             self._cap(budget)
+                            self._doing, self._asked = "its answer", True
                             try:
                                 yield budget
                             except ModelError as error:
@@ -431,14 +557,6 @@ class Passthrough:
             except EcoAlignError as error:
                 state.readiness.passed(state.service.model, error)
                 raise of_error(error) from error
-            except TimeoutError:
-                raise ApiError(
-                    504,
-                    "the budget's time ran out before the model's upstream had answered",
-                    SERVER,
-                    code="budget_time",
-                    retry=False,
-                ) from None
 
     def _passed(self) -> None:
         """The request was answered."""
@@ -469,23 +587,16 @@ async def _after(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenera
             yield piece
 
 
-async def _until(
-    pieces: AsyncGenerator[bytes, None], seconds: float | None
-) -> AsyncGenerator[bytes, None]:
-    """The pieces of the next `seconds`; then a TimeoutError."""
-    end = None if seconds is None else asyncio.get_running_loop().time() + seconds
-    while True:
-        try:
-            # One piece at a time: a timeout belongs to a task, and the reader may change.
-            async with asyncio.timeout_at(end):
-                piece = await anext(pieces)
-        except StopAsyncIteration:
-            return
-        yield piece
+def _with_images(body: bytes, images: Iterable[Held]) -> bytes:
+    pieces = []
+    for image in images:
+        before, quoted, body = body.partition(to_json(image.name))
+        pieces += [before, quoted[:1], *image.uri(), quoted[-1:]]
+    return b"".join((*pieces, body))
 
 
-def _replace(body: dict[str, object], param: str, uri: str) -> None:
-    """Put the data of an image where its address was; `param` is "messages[0].content[1]..."."""
+def _replace(body: dict[str, object], param: str, name: str) -> None:
+    """Put the name of an image where its address was; `param` is "messages[0].content[1]..."."""
     message, part = (int(text.partition("]")[0]) for text in param.split("[")[1:])
     messages = body["messages"]
     if isinstance(messages, list):
@@ -494,4 +605,4 @@ def _replace(body: dict[str, object], param: str, uri: str) -> None:
         detail = (
             {"detail": given["detail"]} if isinstance(given, dict) and "detail" in given else {}
         )
-        content[part] = {"type": "image_url", "image_url": {"url": uri, **detail}}
+        content[part] = {"type": "image_url", "image_url": {"url": name, **detail}}

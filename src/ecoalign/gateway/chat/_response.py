@@ -331,13 +331,19 @@ class EventStream(Response):
     Args:
         parts: what is sent.
         headers: beside the usual.
+        limit: seconds after which it is cut off, if its source has not ended by itself.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, parts: AsyncGenerator[bytes, None], headers: Mapping[str, str] | None = None
+        self,
+        parts: AsyncGenerator[bytes, None],
+        headers: Mapping[str, str] | None = None,
+        *,
+        limit: float | None = None,
     ) -> None:
+        self._limit = limit
         self.status_code = 200
         self.background = None
         self.body = b""
@@ -352,7 +358,9 @@ class EventStream(Response):
         sending = asyncio.create_task(self._send(send))
         watch = asyncio.create_task(disconnected(receive))
         try:
-            await asyncio.wait({sending, watch}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {sending, watch}, timeout=self._limit, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             watch.cancel()
             if not sending.done():

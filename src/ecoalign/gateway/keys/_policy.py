@@ -1,9 +1,9 @@
 """API keys: what a key may do, its secret, and the records of what it spends.
 
-Windows are fixed and aligned to the epoch (one of 86,400 seconds is a day in UTC). Fixed beats
-sliding here: one row of counters makes a reservation a constant-time, atomic update; the moment
-when a refused request can succeed is known exactly; and a bill is by the day or month, too. The
-price is that up to twice the limit may be spent within one window's length around a border.
+Windows are fixed in time (see `_calendar`) and do not slide: one row of counters makes a
+reservation a constant-time, atomic update; the moment when a refused request can succeed is known
+exactly; and a bill is by the day or month, too. The price is that up to twice the limit may be
+spent within one window's length around a border.
 """
 
 from __future__ import annotations
@@ -21,6 +21,14 @@ from typing import ClassVar, Literal, NewType, get_args
 
 from ecoalign.budget import Budget, least_of
 from ecoalign.errors import EcoAlignError, InputError
+from ecoalign.gateway.keys._calendar import (
+    CALENDARS,
+    Calendar,
+    Span,
+    calendar_span,
+    fixed,
+    zone_named,
+)
 
 Choice = Literal["budget", "preset", "method", "trace", "base"]
 
@@ -47,7 +55,10 @@ class KeyPolicy:
             default: some of them weaken safety. "base" is a method that scores nothing of what it
             shows; a key that may choose the method may choose that, too.
         most: the most that one request may have, whatever it chooses.
-        window_seconds: length of a window, 1 second to 366 days; windows start at multiples of it.
+        window_seconds: length of a window, 1 second to 366 days; windows start at multiples of it,
+            counted from the epoch, so that one of 604,800 starts on Thursdays.
+        calendar: "day", "week" (from Monday) or "month" instead of so many seconds.
+        zone: whose midnight a calendar window starts with, as in Europe/Berlin.
         window_tokens: tokens per window.
         window_usd: dollars per window.
         requests_per_minute: see `RateLimiter`.
@@ -66,6 +77,8 @@ class KeyPolicy:
     may_choose: frozenset[Choice] = frozenset({"budget", "trace"})
     most: Budget | None = None
     window_seconds: int = DAY
+    calendar: Calendar | None = None
+    zone: str = "UTC"
     window_tokens: int | None = None
     window_usd: float | None = None
     requests_per_minute: int | None = None
@@ -80,6 +93,11 @@ class KeyPolicy:
                 f"a key may choose {', '.join(CHOICES)}, not {', '.join(sorted(unknown))}"
             )
         _whole("window_seconds", self.window_seconds, _LONGEST_WINDOW)
+        if self.calendar is not None and self.calendar not in CALENDARS:
+            raise InputError(f"a key's calendar is {', '.join(CALENDARS)}, not {self.calendar!r}")
+        if self.zone != "UTC" and self.calendar is None:
+            raise InputError("a key's time zone is for windows of days, weeks and months")
+        zone_named(self.zone)
         _whole("window_tokens", self.window_tokens, _MOST_TOKENS)
         _whole("requests_per_minute", self.requests_per_minute, 10**9)
         _whole("max_concurrent", self.max_concurrent, 10**6)
@@ -99,9 +117,29 @@ class KeyPolicy:
         wanted = own or self.budget or default
         return wanted if self.most is None else least_of(wanted, self.most)
 
+    def span(self, now: float) -> Span:
+        """The window that `now` is in.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        if self.calendar is None:
+            return fixed(now, self.window_seconds)
+        return calendar_span(now, self.calendar, self.zone)
+
+    @property
+    def limited(self) -> bool:
+        """Whether a window bounds anything."""
+        return self.window_tokens is not None or self.window_usd is not None
+
     def to_json(self) -> dict[str, object]:
-        """Plain JSON that `from_json` reads back."""
-        return {name: getattr(self, name) for name in self.__slots__} | {
+        """Plain JSON that `from_text` reads back.
+
+        A window of seconds says nothing of calendars: the first release, which knows none, can
+        read it, and does not read the others.
+        """
+        new = ("calendar", "zone") if self.calendar is None else ()
+        return {name: getattr(self, name) for name in self.__slots__ if name not in new} | {
             "budget": None if self.budget is None else str(self.budget),
             "most": None if self.most is None else str(self.most),
             "may_choose": sorted(self.may_choose),
@@ -188,7 +226,11 @@ class KeySecret:
 
 def mint() -> KeySecret:
     """A new key from the operating system's randomness."""
-    key_id = KeyId(_letters(secrets.token_bytes(_ID_BYTES))[:_ID_LETTERS])
+    return rotated(KeyId(_letters(secrets.token_bytes(_ID_BYTES))[:_ID_LETTERS]))
+
+
+def rotated(key_id: KeyId) -> KeySecret:
+    """A new secret for a key that keeps its id."""
     text = f"{PREFIX}-{key_id}-{_letters(secrets.token_bytes(_SECRET_BYTES))}"
     return KeySecret(key_id, text, digest_of(text))
 
@@ -237,17 +279,25 @@ class WindowExhausted(EcoAlignError):
             to have given back what they do not need, or else until the next window begins. None
             where no window could ever hold it.
         crowded: whether it is short because of open requests, which may give some of it back.
+        leased: whether there may be room in what processes have leased ahead.
     """
 
     exit_code: ClassVar[int] = 4
 
     def __init__(
-        self, message: str, *, unit: Unit, retry_after: float | None, crowded: bool
+        self,
+        message: str,
+        *,
+        unit: Unit,
+        retry_after: float | None,
+        crowded: bool,
+        leased: bool = False,
     ) -> None:
         super().__init__(message)
         self.unit: Unit = unit
         self.retry_after = retry_after
         self.crowded = crowded
+        self.leased = leased
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +334,8 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A request's reservation in its key's window, durable in the store.
+    """A request's reservation in its key's window: durable in the store, or a part of what its
+    process has leased ahead there.
 
     Attributes:
         id: of the grant.
@@ -310,11 +361,15 @@ class WindowUsage:
         start: seconds since the epoch.
         seconds: the window's length.
         requests: grants made.
-        open: grants not settled: requests under way, and those of processes that died.
+        open: grants not settled: requests under way, and those of processes not yet known to be
+            dead.
         tokens: settled.
         usd: settled, in dollars.
         held_tokens: reserved by open grants; counts as spent until they settle.
         held_usd: the same in dollars.
+        leased_tokens: leased ahead by processes and granted to no request; comes back within about
+            a second of its last use, or when the process is known to be dead.
+        leased_usd: the same in dollars.
     """
 
     start: float
@@ -325,7 +380,62 @@ class WindowUsage:
     usd: float
     held_tokens: int
     held_usd: float
+    leased_tokens: int = 0
+    leased_usd: float = 0.0
 
     def to_json(self) -> Mapping[str, object]:
         """An object of `ecoalign keys usage --json`."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What was open for a process that is dead, and is released.
+
+    Attributes:
+        process: its name, host and number.
+        key_id: whose grants.
+        grants: how many requests were open.
+        tokens: what they are charged with: the most that their calls can have cost.
+        usd: the same in dollars.
+        returned_tokens: what of the reservations has gone back to the window.
+        returned_usd: the same in dollars.
+        exact: whether the process's book told what its calls can have cost; without one, all that
+            was reserved is charged.
+    """
+
+    process: str
+    key_id: KeyId
+    grants: int
+    tokens: int
+    usd: float
+    returned_tokens: int
+    returned_usd: float
+    exact: bool
+
+    def to_json(self) -> Mapping[str, object]:
+        """An object of `ecoalign keys release --json`."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that has grants.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        name: host and number.
+        started: when it was first granted something, seconds since the epoch.
+        seen: its last sign of life.
+        state: "alive" or "dead" where that is certain; "unknown" for one on another machine.
+    """
+
+    id: str
+    name: str
+    started: float
+    seen: float
+    state: Literal["alive", "dead", "unknown"]
+
+    def to_json(self) -> Mapping[str, object]:
+        """An object of `ecoalign keys processes --json`."""
         return {name: getattr(self, name) for name in self.__slots__}

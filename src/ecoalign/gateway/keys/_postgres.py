@@ -14,8 +14,10 @@ from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from ecoalign.errors import InputError
+from ecoalign.gateway.keys._book import private_folder
 from ecoalign.gateway.keys._policy import StoreError
-from ecoalign.gateway.keys._statements import LOCK, Operation, Row, Value, migrate
+from ecoalign.gateway.keys._schema import Operation, Row, Value, migrate
+from ecoalign.gateway.keys._statements import LOCK
 from ecoalign.gateway.keys._store import KeyStore
 
 try:
@@ -42,6 +44,12 @@ _ON_DISK = (
     "WHERE current_setting('synchronous_commit') = 'off'"
 )
 
+_STUCK = (
+    "SELECT set_config('idle_in_transaction_session_timeout', '10s', false), "
+    "set_config('lock_timeout', '15s', false)"
+)
+"""A process that is stopped in the middle of a transaction does not keep the others waiting."""
+
 
 class PostgresStore(KeyStore):
     """A `KeyStore` in PostgreSQL.
@@ -53,7 +61,7 @@ class PostgresStore(KeyStore):
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(clock)
+        super().__init__(clock, private_folder)
         self._url = url
         self._opening = asyncio.Lock()
         self._pool: AsyncConnectionPool | None = None
@@ -111,6 +119,7 @@ class PostgresStore(KeyStore):
 async def _configure(connection: AsyncConnection) -> None:
     """What was granted must survive a crash of the server, whatever its default."""
     await connection.execute(_ON_DISK)
+    await connection.execute(_STUCK)
     await connection.commit()
 
 

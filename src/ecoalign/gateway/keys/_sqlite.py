@@ -20,7 +20,8 @@ from typing import Any, Generic, TypeVar, cast
 
 from ecoalign.errors import EcoAlignError
 from ecoalign.gateway.keys._policy import StoreError
-from ecoalign.gateway.keys._statements import LOCK, Operation, Row, migrate
+from ecoalign.gateway.keys._schema import Operation, Row, migrate
+from ecoalign.gateway.keys._statements import LOCK
 from ecoalign.gateway.keys._store import KeyStore
 
 Result = TypeVar("Result")
@@ -80,7 +81,8 @@ class SqliteStore(KeyStore):
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(clock)
+        # Beside the file: whoever can use the store can see the books.
+        super().__init__(clock, lambda: path.parent)
         self.path = path
         self._tasks: queue.SimpleQueue[_Task[Any] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None

@@ -1,68 +1,277 @@
-"""What a store does, written once for every database.
+"""What a store does to keys, written once for every database.
 
 An operation is a generator: it yields statements, is sent the rows of each, and returns its
 result. A driver runs one operation in one transaction, which is what makes it atomic. `?` stands
 for a parameter, and LOCK for what locks the selected rows until the transaction ends, where the
-database has not locked everything for it already.
+database has not locked everything for it already. What is spent is in `_spending`, and what dead
+processes leave behind in `_releasing`.
 """
 
 from __future__ import annotations
 
-import secrets as randomness
-from collections.abc import Generator, Sequence
-from dataclasses import replace
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from ecoalign.budget import Budget, Spending
-from ecoalign.budget.pacing import PacingState, Short, Sum
+from ecoalign.budget.pacing import PacingState, Sum
 from ecoalign.errors import InputError
+from ecoalign.gateway.keys._book import Entry, Reader
 from ecoalign.gateway.keys._policy import (
-    Grant,
-    GrantId,
     KeyId,
     KeyPolicy,
     KeyRecord,
     NewKey,
     UnknownKey,
-    WindowExhausted,
     WindowUsage,
     mint,
+    rotated,
 )
-from ecoalign.gateway.keys._windows import (
-    Window,
-    charge,
-    decide,
-    repriced,
-    window_start,
-)
-
-Value: TypeAlias = str | int | float | None
-
-Row: TypeAlias = Sequence[Value]
-
-Statement: TypeAlias = tuple[str, tuple[Value, ...]]
-
-Result = TypeVar("Result")
-
-Operation: TypeAlias = Generator[Statement, list[Row], Result]
+from ecoalign.gateway.keys._schema import Operation, Row, Value, check_version
+from ecoalign.gateway.keys._windows import Window
 
 LOCK = "/*lock*/"
 
 _KEY = "id, name, policy, created, revoked"
 
-_COUNTERS = "start, since, requests, open, tokens, nano, held_tokens, held_nano"
+COUNTERS = "start, since, requests, open, tokens, nano, held_tokens, held_nano, seconds"
 
 _LONGEST_NAME = 100
 
-_KEPT = 400
-"""Windows kept for `usage`."""
 
-_SOON = 600.0
-"""An open grant older than this many seconds is not expected to give anything back."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A key and what its secrets are known by.
+
+    Attributes:
+        record: the key.
+        digest: of its secret.
+        old_digest: of the secret before the last rotation, None if there is none.
+        old_until: until when that one is good, seconds since the epoch.
+    """
+
+    record: KeyRecord
+    digest: str
+    old_digest: str | None
+    old_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A key whose row this transaction has locked."""
+
+    policy: KeyPolicy
+    pace: PacingState
+    created: float
+    revoked: bool
 
 
 def create(name: str, policy: KeyPolicy, now: float) -> Operation[NewKey]:
     """See `KeyStore.create`."""
+    label = yield from _free_name(name)
+    made = mint()
+    yield (
+        f"INSERT INTO eco_keys ({_KEY}, digest, pace) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        (made.id, label, policy.text(), now, None, made.digest, PacingState().to_json()),
+    )
+    return NewKey(KeyRecord(made.id, label, policy, now), made.text)
+
+
+def find(key_id: KeyId) -> Operation[Found | None]:
+    """The key and its digests, if it is in force."""
+    rows = yield (
+        f"SELECT {_KEY}, digest, old_digest, old_until FROM eco_keys "  # noqa: S608
+        "WHERE id = ? AND revoked IS NULL",
+        (key_id,),
+    )
+    if not rows:
+        return None
+    digest, old, until = rows[0][5:8]
+    return Found(record_of(rows[0]), str(digest), None if old is None else str(old), real(until))
+
+
+def keys() -> Operation[Sequence[KeyRecord]]:
+    """See `KeyStore.keys`."""
+    rows = yield f"SELECT {_KEY} FROM eco_keys ORDER BY created, id", ()  # noqa: S608
+    return [record_of(row) for row in rows]
+
+
+def revoke(key: str, now: float) -> Operation[KeyRecord]:
+    """See `KeyStore.revoke`."""
+    record = yield from named(key)
+    if record.revoked is not None:
+        return record
+    yield "UPDATE eco_keys SET revoked = ? WHERE id = ?", (now, record.id)
+    return replace(record, revoked=now)
+
+
+def update(
+    key: str, name: str | None, change: Callable[[KeyPolicy], KeyPolicy]
+) -> Operation[KeyRecord]:
+    """See `KeyStore.update`."""
+    record = yield from _in_force(key)
+    # Locked and read again: two updates at once are one after the other.
+    yield from locked(record.id)
+    record = yield from named(record.id)
+    if name is not None and name.strip() != record.name:
+        record = replace(record, name=(yield from _free_name(name)))
+    changed = replace(record, policy=change(record.policy))
+    yield (
+        "UPDATE eco_keys SET policy = ?, name = ? WHERE id = ?",
+        (changed.policy.text(), changed.name, record.id),
+    )
+    return changed
+
+
+def rotate(key: str, grace: float, now: float) -> Operation[NewKey]:
+    """See `KeyStore.rotate`."""
+    record = yield from _in_force(key)
+    yield from locked(record.id)
+    made = rotated(record.id)
+    yield (
+        "UPDATE eco_keys SET old_digest = digest, old_until = ?, digest = ? WHERE id = ?",
+        (now + grace, made.digest, record.id),
+    )
+    return NewKey(record, made.text)
+
+
+def delete(key: str) -> Operation[KeyRecord]:
+    """See `KeyStore.delete`."""
+    record = yield from named(key)
+    yield from locked(record.id, revoked_too=True)
+    rows = yield "SELECT COUNT(*) FROM eco_grants WHERE key_id = ?", (record.id,)
+    if whole(rows[0][0]):
+        raise InputError(
+            f"the key {record.name!r} has requests under way, or reservations of processes that "
+            "ended: revoke it and wait, or see: ecoalign keys release"
+        )
+    for table in ("eco_released", "eco_windows"):
+        yield f"DELETE FROM {table} WHERE key_id = ?", (record.id,)  # noqa: S608
+    yield "DELETE FROM eco_keys WHERE id = ?", (record.id,)
+    return record
+
+
+def usage(
+    key: str, windows: int, reader: Callable[[str], Reader | None]
+) -> Operation[tuple[Sequence[WindowUsage], bool]]:
+    """See `KeyStore.usage`.
+
+    Args:
+        reader: the book of a process: what is in it and not yet in the tables counts, too.
+
+    Returns:
+        The windows, and whether all that the books say is in them: a lease that has just ended is
+        in neither.
+    """
+    record = yield from named(key)
+    # In one statement, which sees one moment.
+    columns = ", ".join(f"w.{name}" for name in COUNTERS.split(", "))
+    rows = yield (
+        f"SELECT {columns}, g.id, g.process, g.slot, g.tokens, g.nano, g.booked_tokens, "  # noqa: S608
+        f"g.booked_nano, g.booked_requests, g.opened FROM (SELECT {COUNTERS} FROM eco_windows "
+        "WHERE key_id = ? ORDER BY start DESC, seconds LIMIT ?) w LEFT JOIN eco_grants g ON "
+        "g.key_id = ? AND g.start = w.start AND g.seconds = w.seconds AND g.lease = 1 "
+        "ORDER BY w.start DESC, w.seconds",
+        (record.id, max(1, windows), record.id),
+    )
+    found: dict[tuple[float, int | None], WindowUsage] = {}
+    complete = True
+    for row in rows:
+        one = window_of(row)
+        told = found.get((one.start, one.seconds)) or _usage(one)
+        lease = row[9:]
+        book = None if lease[0] is None else reader(str(lease[1]))
+        if book is not None:
+            entry = book.entry(whole(lease[2]), bytes.fromhex(str(lease[0])))
+            complete = complete and (entry is not None or whole(lease[2]) < 0)
+            told = told if entry is None else _with_lease(told, lease, entry)
+        found[one.start, one.seconds] = told
+    return list(found.values()), complete
+
+
+def _usage(one: Window) -> WindowUsage:
+    return WindowUsage(
+        start=one.start,
+        seconds=one.seconds or 0,
+        requests=one.requests,
+        open=one.open,
+        tokens=one.spent.tokens,
+        usd=one.spent.usd,
+        held_tokens=one.held.tokens,
+        held_usd=one.held.usd,
+    )
+
+
+def _with_lease(told: WindowUsage, lease: Row, entry: Entry) -> WindowUsage:
+    """The same with what a lease's book says: the row has all that is kept for it as held."""
+    kept = Sum(whole(lease[3]), whole(lease[4]))
+    unbooked = entry.spent.beyond(Sum(whole(lease[5]), whole(lease[6])))
+    idle = kept.beyond(unbooked + entry.held)
+    return replace(
+        told,
+        requests=told.requests + max(0, entry.requests - whole(lease[7])),
+        open=max(0, told.open + entry.open - whole(lease[8])),
+        tokens=told.tokens + unbooked.tokens,
+        usd=round(told.usd + unbooked.usd, 9),
+        held_tokens=max(0, told.held_tokens - kept.tokens) + entry.held.tokens,
+        held_usd=round(max(0.0, told.held_usd - kept.usd) + entry.held.usd, 9),
+        leased_tokens=told.leased_tokens + idle.tokens,
+        leased_usd=round(told.leased_usd + idle.usd, 9),
+    )
+
+
+def locked(key: KeyId, *, revoked_too: bool = False) -> Operation[Locked]:
+    """The key's row, locked first by everything that spends: one request of a key at a time.
+
+    Raises:
+        UnknownKey: there is none.
+        InputError: a newer EcoAlign has changed the store since it was opened.
+    """
+    rows = yield (
+        "SELECT policy, pace, created, revoked, "  # noqa: S608
+        f"(SELECT MAX(version) FROM eco_schema) FROM eco_keys WHERE id = ? {LOCK}",
+        (key,),
+    )
+    if not rows or (rows[0][3] is not None and not revoked_too):
+        raise UnknownKey(f"the key {key} does not exist, or it has been revoked")
+    policy, pace, created, revoked, version = rows[0]
+    check_version(whole(version))
+    return Locked(
+        KeyPolicy.from_text(str(policy)),
+        PacingState.from_json(str(pace)),
+        real(created),
+        revoked is not None,
+    )
+
+
+def window_at(key: KeyId, start: float, seconds: int) -> Operation[Window | None]:
+    """The counters of one window of a key."""
+    rows = yield (
+        f"SELECT {COUNTERS} FROM eco_windows "  # noqa: S608
+        "WHERE key_id = ? AND start = ? AND seconds = ?",
+        (key, start, seconds),
+    )
+    return window_of(rows[0]) if rows else None
+
+
+def named(key: str) -> Operation[KeyRecord]:
+    """By id, or by the name of a key in force, or else of the one revoked last."""
+    rows = yield (
+        f"SELECT {_KEY} FROM eco_keys WHERE id = ? OR name = ? "  # noqa: S608
+        "ORDER BY CASE WHEN id = ? THEN 0 WHEN revoked IS NULL THEN 1 ELSE 2 END, revoked DESC",
+        (key, key, key),
+    )
+    if not rows:
+        raise UnknownKey(f"there is no key {key!r} (see: ecoalign keys list)")
+    return record_of(rows[0])
+
+
+def _in_force(key: str) -> Operation[KeyRecord]:
+    record = yield from named(key)
+    if record.revoked is not None:
+        raise UnknownKey(f"the key {record.name!r} has been revoked; make a new one")
+    return record
+
+
+def _free_name(name: str) -> Operation[str]:
     label = name.strip()
     if not label or len(label) > _LONGEST_NAME or not label.isprintable():
         raise InputError(f"a key's name has 1 to {_LONGEST_NAME} printable characters: {name!r}")
@@ -72,301 +281,40 @@ def create(name: str, policy: KeyPolicy, now: float) -> Operation[NewKey]:
     )
     if taken:
         raise InputError(f"there is a key named {label!r} already; revoke it or choose another")
-    made = mint()
-    yield (
-        f"INSERT INTO eco_keys ({_KEY}, digest, pace) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-        (made.id, label, policy.text(), now, None, made.digest, PacingState().to_json()),
-    )
-    return NewKey(KeyRecord(made.id, label, policy, now), made.text)
+    return label
 
 
-def find(key_id: KeyId) -> Operation[tuple[KeyRecord, str] | None]:
-    """The key and its digest, if it is in force."""
-    rows = yield (
-        f"SELECT {_KEY}, digest FROM eco_keys WHERE id = ? AND revoked IS NULL",  # noqa: S608
-        (key_id,),
-    )
-    return (_record(rows[0]), str(rows[0][5])) if rows else None
-
-
-def keys() -> Operation[Sequence[KeyRecord]]:
-    """See `KeyStore.keys`."""
-    rows = yield f"SELECT {_KEY} FROM eco_keys ORDER BY created, id", ()  # noqa: S608
-    return [_record(row) for row in rows]
-
-
-def revoke(key: str, now: float) -> Operation[KeyRecord]:
-    """See `KeyStore.revoke`."""
-    record = yield from _named(key)
-    if record.revoked is not None:
-        return record
-    yield "UPDATE eco_keys SET revoked = ? WHERE id = ?", (now, record.id)
-    return replace(record, revoked=now)
-
-
-def usage(key: str, windows: int) -> Operation[Sequence[WindowUsage]]:
-    """See `KeyStore.usage`."""
-    record = yield from _named(key)
-    rows = yield (
-        f"SELECT {_COUNTERS}, seconds FROM eco_windows WHERE key_id = ? "  # noqa: S608
-        "ORDER BY start DESC, seconds LIMIT ?",
-        (record.id, max(1, windows)),
-    )
-    found = []
-    for row in rows:
-        one = _window(row)
-        found.append(
-            WindowUsage(
-                start=one.start,
-                seconds=_int(row[8]),
-                requests=one.requests,
-                open=one.open,
-                tokens=one.spent.tokens,
-                usd=one.spent.usd,
-                held_tokens=one.held.tokens,
-                held_usd=one.held.usd,
-            )
-        )
-    return found
-
-
-def grant(key: KeyId, want: Budget, least: Budget | None, now: float) -> Operation[Grant]:
-    """See `KeyStore.grant`."""
-    policy, pace, created = yield from _locked(key)
-    start = window_start(now, policy.window_seconds)
-    window = yield from _window_at(key, start, policy.window_seconds)
-    fresh = window is None
-    if window is None:
-        window = Window(start, max(start, created))
-        if pace.window != start:
-            last = yield from _last_requests(key, policy, start)
-            pace = replace(pace, window=start, last=last)
-    decision = decide(policy, window, pace, want, least, now)
-    if isinstance(decision, Short):
-        raise (yield from _exhausted(key, policy, window, pace, decision, now))
-    held, grant_id = decision.held, GrantId(randomness.token_hex(16))
-    if fresh:
-        yield from _forget_old(key, policy, start)
-        yield (
-            "INSERT INTO eco_windows (key_id, seconds, start, since, requests, open, tokens, nano, "
-            "held_tokens, held_nano) VALUES (?, ?, ?, ?, 0, 0, 0, 0, 0, 0)",
-            (key, policy.window_seconds, start, window.since),
-        )
-        yield "UPDATE eco_keys SET pace = ? WHERE id = ?", (pace.to_json(), key)
-    yield (
-        "UPDATE eco_windows SET requests = requests + 1, open = open + 1, "
-        "held_tokens = held_tokens + ?, held_nano = held_nano + ? "
-        "WHERE key_id = ? AND start = ? AND seconds = ?",
-        (held.tokens, held.nano, key, start, policy.window_seconds),
-    )
-    yield (
-        "INSERT INTO eco_grants (id, key_id, start, seconds, tokens, nano, at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (grant_id, key, start, policy.window_seconds, held.tokens, held.nano, now),
-    )
-    return Grant(grant_id, key, decision.budget, decision.price, decision.crowded)
-
-
-def settle(grant_id: GrantId, key: KeyId, spent: Spending, now: float) -> Operation[None]:
-    """See `KeyStore.settle`."""
-    policy, pace, _ = yield from _locked(key, revoked_too=True)
-    rows = yield (
-        "SELECT start, seconds, tokens, nano, at FROM eco_grants WHERE id = ? AND key_id = ?",
-        (grant_id, key),
-    )
-    if not rows:
-        return
-    start, seconds, tokens, billionths, at = rows[0]
-    held = Sum(_int(tokens), _int(billionths))
-    cost = charge(held, spent)
-    yield "DELETE FROM eco_grants WHERE id = ?", (grant_id,)
-    yield (
-        "UPDATE eco_windows SET open = open - 1, tokens = tokens + ?, nano = nano + ?, "
-        "held_tokens = held_tokens - ?, held_nano = held_nano - ? "
-        "WHERE key_id = ? AND start = ? AND seconds = ?",
-        (cost.tokens, cost.nano, held.tokens, held.nano, key, start, seconds),
-    )
-    window = yield from _window_at(key, _float(start), _int(seconds))
-    if window is not None and policy.fleet and window.start == window_start(now, _int(seconds)):
-        paced = repriced(policy, window, pace, cost, now - _float(at), now)
-        yield "UPDATE eco_keys SET pace = ? WHERE id = ?", (paced.to_json(), key)
-
-
-def _locked(
-    key: KeyId, *, revoked_too: bool = False
-) -> Operation[tuple[KeyPolicy, PacingState, float]]:
-    """The key's row, locked first by everything that spends: one request of a key at a time."""
-    rows = yield (
-        f"SELECT policy, pace, created, revoked FROM eco_keys WHERE id = ? {LOCK}",  # noqa: S608
-        (key,),
-    )
-    if not rows or (rows[0][3] is not None and not revoked_too):
-        raise UnknownKey(f"the key {key} does not exist, or it has been revoked")
-    policy, pace, created, _ = rows[0]
-    return KeyPolicy.from_text(str(policy)), PacingState.from_json(str(pace)), _float(created)
-
-
-def _window_at(key: KeyId, start: float, seconds: int) -> Operation[Window | None]:
-    rows = yield (
-        f"SELECT {_COUNTERS} FROM eco_windows "  # noqa: S608
-        "WHERE key_id = ? AND start = ? AND seconds = ?",
-        (key, start, seconds),
-    )
-    return _window(rows[0]) if rows else None
-
-
-def _last_requests(key: KeyId, policy: KeyPolicy, start: float) -> Operation[float]:
-    """Requests of the window just before, scaled to a whole one; 0 if there was none."""
-    seconds = policy.window_seconds
-    before = yield from _window_at(key, start - seconds, seconds)
-    if before is None:
-        return 0.0
-    used = start - before.since
-    return before.requests * seconds / used if used > 0 else 0.0
-
-
-def _forget_old(key: KeyId, policy: KeyPolicy, start: float) -> Operation[None]:
-    oldest = start - _KEPT * policy.window_seconds
-    for table in ("eco_grants", "eco_windows"):
-        yield (
-            f"DELETE FROM {table} WHERE key_id = ? AND seconds = ? AND start < ?",  # noqa: S608
-            (key, policy.window_seconds, oldest),
-        )
-
-
-def _exhausted(
-    key: KeyId, policy: KeyPolicy, window: Window, pace: PacingState, short: Short, now: float
-) -> Operation[WindowExhausted]:
-    rows = yield (
-        "SELECT COALESCE(SUM(tokens), 0), COALESCE(SUM(nano), 0) FROM eco_grants "
-        "WHERE key_id = ? AND start = ? AND seconds = ? AND at > ?",
-        (key, window.start, policy.window_seconds, now - _SOON),
-    )
-    returning = _int(rows[0][0 if short.unit == "tokens" else 1])
-    ends = window.start + policy.window_seconds - now
-    scale, word = (1, "tokens") if short.unit == "tokens" else (10**9, "dollars")
-    message = (
-        f"the key's window of {policy.window_seconds} s has {short.free / scale:.10g} of "
-        f"{short.limit / scale:.10g} {word} left (requests under way count as taken), and this "
-        f"request needs {short.needed / scale:.10g}"
-    )
-    crowded = False
-    if short.needed > short.limit:
-        wait = None
-        message += ": more than a whole window; lower the request's budget"
-    elif short.free + returning >= short.needed:
-        wait, crowded = min(ends, max(1.0, pace.seconds)), True
-        message += "; requests under way may give some of it back"
-    else:
-        wait = ends
-        message += f"; the next window begins in {ends:.0f} s"
-    return WindowExhausted(message, unit=short.unit, retry_after=wait, crowded=crowded)
-
-
-def _named(key: str) -> Operation[KeyRecord]:
-    """By id, or by the name of a key in force, or else of the one revoked last."""
-    rows = yield (
-        f"SELECT {_KEY} FROM eco_keys WHERE id = ? OR name = ? "  # noqa: S608
-        "ORDER BY CASE WHEN id = ? THEN 0 WHEN revoked IS NULL THEN 1 ELSE 2 END, revoked DESC",
-        (key, key, key),
-    )
-    if not rows:
-        raise UnknownKey(f"there is no key {key!r} (see: ecoalign keys list)")
-    return _record(rows[0])
-
-
-def _record(row: Row) -> KeyRecord:
+def record_of(row: Row) -> KeyRecord:
+    """The key of a row that begins with the columns of `_KEY`."""
     key_id, name, policy, created, revoked = row[:5]
     return KeyRecord(
         KeyId(str(key_id)),
         str(name),
         KeyPolicy.from_text(str(policy)),
-        _float(created),
-        None if revoked is None else _float(revoked),
+        real(created),
+        None if revoked is None else real(revoked),
     )
 
 
-def _window(row: Row) -> Window:
-    start, since, requests, open_, tokens, billionths, held_tokens, held_nano = row[:8]
+def window_of(row: Row) -> Window:
+    """The window of a row with the columns of `COUNTERS`."""
+    start, since, requests, open_, tokens, billionths, held_tokens, held_nano, seconds = row[:9]
     return Window(
-        _float(start),
-        _float(since),
-        _int(requests),
-        _int(open_),
-        Sum(_int(tokens), _int(billionths)),
-        Sum(_int(held_tokens), _int(held_nano)),
+        real(start),
+        real(since),
+        whole(requests),
+        whole(open_),
+        Sum(whole(tokens), whole(billionths)),
+        Sum(whole(held_tokens), whole(held_nano)),
+        whole(seconds),
     )
 
 
-def _int(value: Value) -> int:
+def whole(value: Value) -> int:
+    """A whole number of a database; 0 for NULL."""
     return int(value or 0)
 
 
-def _float(value: Value) -> float:
+def real(value: Value) -> float:
+    """A number of a database; 0 for NULL."""
     return float(value or 0.0)
-
-
-_MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """CREATE TABLE eco_keys (
-            id TEXT PRIMARY KEY,
-            name TEXT NOT NULL,
-            digest TEXT NOT NULL,
-            policy TEXT NOT NULL,
-            pace TEXT NOT NULL,
-            created DOUBLE PRECISION NOT NULL,
-            revoked DOUBLE PRECISION
-        )""",
-        # One name, one key in force, even if two processes create it at the same moment.
-        "CREATE UNIQUE INDEX eco_keys_name ON eco_keys (name) WHERE revoked IS NULL",
-        """CREATE TABLE eco_windows (
-            key_id TEXT NOT NULL REFERENCES eco_keys (id),
-            seconds BIGINT NOT NULL,
-            start DOUBLE PRECISION NOT NULL,
-            since DOUBLE PRECISION NOT NULL,
-            requests BIGINT NOT NULL,
-            open BIGINT NOT NULL CHECK (open >= 0),
-            tokens BIGINT NOT NULL CHECK (tokens >= 0),
-            nano BIGINT NOT NULL CHECK (nano >= 0),
-            held_tokens BIGINT NOT NULL CHECK (held_tokens >= 0),
-            held_nano BIGINT NOT NULL CHECK (held_nano >= 0),
-            PRIMARY KEY (key_id, seconds, start)
-        )""",
-        """CREATE TABLE eco_grants (
-            id TEXT PRIMARY KEY,
-            key_id TEXT NOT NULL,
-            seconds BIGINT NOT NULL,
-            start DOUBLE PRECISION NOT NULL,
-            tokens BIGINT NOT NULL,
-            nano BIGINT NOT NULL,
-            at DOUBLE PRECISION NOT NULL,
-            FOREIGN KEY (key_id, seconds, start) REFERENCES eco_windows (key_id, seconds, start)
-        )""",
-        "CREATE INDEX eco_grants_window ON eco_grants (key_id, seconds, start, at)",
-    ),
-)
-
-VERSION = len(_MIGRATIONS)
-
-
-def migrate() -> Operation[None]:
-    """Bring the tables up to `VERSION`. The caller keeps other processes out meanwhile.
-
-    Raises:
-        InputError: a newer version of EcoAlign has written the store.
-    """
-    yield "CREATE TABLE IF NOT EXISTS eco_schema (version BIGINT NOT NULL)", ()
-    rows = yield "SELECT version FROM eco_schema", ()
-    version = int(rows[0][0] or 0) if rows else 0
-    if version > VERSION:
-        raise InputError(
-            f"the store of the keys has version {version}, written by a newer EcoAlign; this one "
-            f"knows version {VERSION}: upgrade it"
-        )
-    if version == VERSION:
-        return
-    for statements in _MIGRATIONS[version:]:
-        for statement in statements:
-            yield statement, ()
-    yield "DELETE FROM eco_schema", ()
-    yield "INSERT INTO eco_schema (version) VALUES (?)", (VERSION,)

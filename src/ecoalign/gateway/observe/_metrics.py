@@ -34,7 +34,7 @@ TURNED_AWAY: Final = frozenset(
 FAULTS: Final = frozenset(
     {
         *("bad-response", "crashed", "deadline", "down", "filtered", "rate-limited", "rejected"),
-        *("server", "timeout"),
+        *("server", "timeout", "false-usage"),
     }
 )
 

@@ -51,6 +51,7 @@ class RequestRecord:
         stop_reason, refused, cause: how it ended; see `answered`.
         tokens: tokens charged, by stage.
         usd: dollars charged; None where any price is unknown.
+        arrived: when its head was read, as of `time.monotonic`.
     """
 
     id: str
@@ -66,6 +67,7 @@ class RequestRecord:
     usd: float | None = 0.0
     error: str = ""
     told: str = ""
+    arrived: float = field(default_factory=time.monotonic)
     _failure: str = ""
     _began: int = 0
 

@@ -6,6 +6,7 @@ from ecoalign.models.openai._listed import Listed, listed
 from ecoalign.models.openai._model import HOSTED_TIMEOUT, LOCAL_TIMEOUT, OpenAIModel
 from ecoalign.models.openai._request import under, unknown_name
 from ecoalign.models.openai._response import (
+    apart_of,
     completion_of,
     reported_usage,
     said,
@@ -19,6 +20,7 @@ __all__ = [
     "LOCAL_TIMEOUT",
     "Listed",
     "OpenAIModel",
+    "apart_of",
     "completion_of",
     "listed",
     "reported_usage",

@@ -222,6 +222,7 @@ def completion_of(
         seconds=seconds,
         tool_calls=calls,
         raw_logprobs=dict(raw) if isinstance(raw, Mapping) else None,
+        apart=apart_of(reported_usage(body)),
     )
 
 
@@ -319,12 +320,12 @@ def _looks(data: bytes) -> str:
 
 
 def _count(value: object) -> int | None:
-    """A plausible token count, or None."""
+    """A count of tokens, or None; what is beyond all counts is the greatest."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if not math.isfinite(value) or not 0 <= value <= MAX_TOKENS or value != int(value):
+    if not math.isfinite(value) or value < 0 or value != int(value):
         return None
-    return int(value)
+    return min(int(value), MAX_TOKENS)
 
 
 def usage_of(value: object, text: str) -> Usage | None:
@@ -357,6 +358,17 @@ def usage_of(value: object, text: str) -> Usage | None:
         image=min(prompt, _count(details.get("image_tokens")) or 0),
         cached=min(prompt, next((n for n in map(_count, cached) if n is not None), 0)),
     )
+
+
+def apart_of(value: object) -> int:
+    """The output tokens in a reported usage that were hidden reasoning, as its server says."""
+    fields = _mapping(value)
+    details = _mapping(fields.get("completion_tokens_details"))
+    prompt, completion, total = (
+        _count(fields.get(name)) or 0
+        for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+    )
+    return max(_count(details.get("reasoning_tokens")) or 0, total - prompt - completion)
 
 
 def _logprob(value: object) -> float | None:
