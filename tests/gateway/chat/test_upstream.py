@@ -522,4 +522,4 @@ def test_an_upstream_that_is_down(tmp_path_factory: pytest.TempPathFactory) -> N
             failed = served.post(_question(ecoalign={"method": method}))
             assert failed.status_code == 502
             assert _error(failed)["code"] == "model_down"
-        assert served.get("/readyz").status_code == 200
+        assert served.get("/readyz").status_code == 503
