@@ -187,7 +187,7 @@ def test_a_usage_that_is_none_is_charged_at_the_bound(
 
 
 def test_base_passes_on_what_was_read_and_shows_the_text(gateway: Served, upstream: Moods) -> None:
-    said = completion("raw", vendor={"z": [1, None]}, usage={"prompt_tokens": 9})
+    said = completion('{"raw": 1}', vendor={"z": [1, None]}, usage={"prompt_tokens": 9})
     upstream.mood = lambda request: Reply(said)
     asked = _base(
         temperature=0.25,
@@ -201,7 +201,7 @@ def test_base_passes_on_what_was_read_and_shows_the_text(gateway: Served, upstre
         store=False,
     )
     shown = gateway.post(asked).json()
-    message = {"role": "assistant", "content": "raw", "refusal": None}
+    message = {"role": "assistant", "content": '{"raw": 1}', "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     assert shown["id"] != said["id"]
     assert {name: shown[name] for name in shown.keys() - {"id", "created"}} == {
@@ -522,4 +522,4 @@ def test_an_upstream_that_is_down(tmp_path_factory: pytest.TempPathFactory) -> N
             failed = served.post(_question(ecoalign={"method": method}))
             assert failed.status_code == 502
             assert _error(failed)["code"] == "model_down"
-        assert served.get("/readyz").status_code == 200
+        assert served.get("/readyz").status_code == 503
