@@ -159,10 +159,9 @@ def test_a_judge_that_cannot_be_read_lets_nothing_out(gateway: Served, upstream:
         return Reply(completion("All safe!")) if b'\\"safety\\": <0-' in request.body else reply
 
     upstream.mood = mood
-    done = gateway.post(_question()).json()
-    assert done["ecoalign"]["refused"]
-    assert done["ecoalign"]["stop_reason"] == "fail-closed"
-    assert "42" not in done["choices"][0]["message"]["content"]
+    failed = gateway.post(_question())
+    assert (failed.status_code, _error(failed)["code"]) == (502, "evaluator_unreadable")
+    assert "42" not in failed.text
 
 
 @pytest.mark.parametrize(
@@ -522,4 +521,4 @@ def test_an_upstream_that_is_down(tmp_path_factory: pytest.TempPathFactory) -> N
             failed = served.post(_question(ecoalign={"method": method}))
             assert failed.status_code == 502
             assert _error(failed)["code"] == "model_down"
-        assert served.get("/readyz").status_code == 200
+        assert served.get("/readyz").status_code == 503
