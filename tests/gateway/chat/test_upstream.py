@@ -159,10 +159,9 @@ def test_a_judge_that_cannot_be_read_lets_nothing_out(gateway: Served, upstream:
         return Reply(completion("All safe!")) if b'\\"safety\\": <0-' in request.body else reply
 
     upstream.mood = mood
-    done = gateway.post(_question()).json()
-    assert done["ecoalign"]["refused"]
-    assert done["ecoalign"]["stop_reason"] == "fail-closed"
-    assert "42" not in done["choices"][0]["message"]["content"]
+    failed = gateway.post(_question())
+    assert (failed.status_code, _error(failed)["code"]) == (502, "evaluator_unreadable")
+    assert "42" not in failed.text
 
 
 @pytest.mark.parametrize(
