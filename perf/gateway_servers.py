@@ -117,7 +117,7 @@ def gateway(upstream: str, *options: str, name: str = "ecoalign", key: str = "")
     port = free_port()
     command = [sys.executable, "-m", "ecoalign", "serve", "--model", "openai:mock"]
     command += ["--base-url", upstream, "--port", str(port), "--method", "base", *options]
-    if "--keys" not in options:
+    if "--keys" not in options and "--may-choose" not in options:
         command += ["--may-choose", "budget,method"]
     url = f"http://{HOST}:{port}/v1"
     return started(name, command, url, ready="/models", environment={}, key=key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 import time
@@ -14,8 +15,9 @@ from pathlib import Path
 import httpx2
 import pytest
 from asgi_running import running, told
+from command import SIGNS
 from hostile import HostileServer, Reply, completion
-from serving import WAIT, Served, asking, serving
+from serving import WAIT, Served, asking, serving, text
 from strangers import BODY, HEAD, strangers, unknown_key
 
 from ecoalign.gateway import GatewayConfig, create_app
@@ -201,7 +203,9 @@ def test_one_key_does_not_hold_the_memory_of_all(house: House) -> None:
     """Sixty-four bodies of 20 MiB under way with one key, as slow as can be."""
     with strangers(house.served.port, 64, house.keys["greedy"]):
         times = _times(house, "holder", 100)
-        large = asking("x" * 19_000_000)
+        padded = base64.b64encode(Path(SIGNS).read_bytes() + bytes(13_000_000)).decode()
+        image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{padded}"}}
+        large = asking(text("What is it?"), image)
         with httpx2.Client(timeout=WAIT) as client:
             reply = house.ask(client, "holder", large)
         assert reply.status_code == 200

@@ -15,7 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ecoalign.gateway._limits import BodyLimit, JsonError, parse_json
+from ecoalign.gateway._json import JsonError, Lengths, parse_json
+from ecoalign.gateway._limits import BodyLimit
+from ecoalign.gateway._room import Room
 from ecoalign.gateway._server import MOST_HEAD_BYTES, GuardedProtocol
 
 
@@ -106,7 +108,7 @@ class Held:
 async def test_all_bodies_together_are_bounded_and_let_go(as_chunks: bool) -> None:
     held = Held()
     more = post(chunked(b"x" * 600), CHUNKED) if as_chunks else post(b"x" * 600)
-    app = BodyLimit(held, max_bytes=1000, total_bytes=2000, patience=0.1)
+    app = BodyLimit(held, max_bytes=1000, room=Room(2000), patience=0.1)
     async with running(app) as port:
         first = [asyncio.create_task(told(port, post(b"x" * 800))) for _ in range(2)]
         for _ in first:
@@ -120,7 +122,7 @@ async def test_all_bodies_together_are_bounded_and_let_go(as_chunks: bool) -> No
 
 async def test_a_body_waits_for_its_room_and_is_read_then() -> None:
     held = Held()
-    async with running(BodyLimit(held, max_bytes=1000, total_bytes=2000, patience=20)) as port:
+    async with running(BodyLimit(held, max_bytes=1000, room=Room(2000), patience=20)) as port:
         first = [asyncio.create_task(told(port, post(b"x" * 1000))) for _ in range(2)]
         for _ in first:
             await held.inside.get()
@@ -142,7 +144,7 @@ async def test_a_body_waits_for_its_room_and_is_read_then() -> None:
 async def test_no_owner_holds_all_of_the_memory_nor_do_any_number() -> None:
     held = Held()
     limits = BodyLimit(
-        held, max_bytes=1000, total_bytes=8000, patience=0.05, owner=lambda scope: scope["path"]
+        held, max_bytes=1000, room=Room(8000), patience=0.05, owner=lambda scope: scope["path"]
     )
     async with running(limits) as port:
         inside: list[asyncio.Task[bytes]] = []
@@ -210,7 +212,7 @@ def test_limits_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="above 0"):
         BodyLimit(echo, seconds=0)
     with pytest.raises(ValueError, match="two of the largest"):
-        BodyLimit(echo, max_bytes=1000, total_bytes=1999)
+        BodyLimit(echo, max_bytes=1000, room=Room(1999))
 
 
 # Connections
@@ -333,9 +335,9 @@ def test_json_is_read_as_python_reads_it(value: object) -> None:
 @pytest.mark.parametrize("deep", [lambda n: b"[" * n + b"1" + b"]" * n])
 @pytest.mark.parametrize("depth", [1, 3, 64])
 def test_nesting_is_bounded(deep: Callable[[int], bytes], depth: int) -> None:
-    assert parse_json(deep(depth), depth=depth) is not None
+    assert parse_json(deep(depth), Lengths(depth=depth)) is not None
     with pytest.raises(JsonError, match="nested"):
-        parse_json(deep(depth + 1), depth=depth)
+        parse_json(deep(depth + 1), Lengths(depth=depth))
 
 
 @pytest.mark.parametrize(

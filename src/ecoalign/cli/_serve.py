@@ -117,7 +117,38 @@ def serve(
             min=1,
         ),
     ] = 160,
+    max_text: Annotated[
+        int,
+        Option(help="The most characters of a request, but for its images; 413 beyond.", min=1),
+    ] = 400_000,
     max_images: Annotated[int, Option(help="The most images in one request.", min=0)] = 16,
+    max_pixels: Annotated[
+        float, Option(help="The largest image, in megapixels.", min=0.01, max=64)
+    ] = 12,
+    request_pixels: Annotated[
+        float, Option(help="All images of one request, in megapixels.", min=0.01)
+    ] = 36,
+    all_pixels: Annotated[
+        float,
+        Option(
+            help="All images of all requests under way, in megapixels; at least twice those of "
+            "one. One key may hold half of it.",
+            min=0.02,
+        ),
+    ] = 96,
+    max_decoded: Annotated[
+        int,
+        Option(help="All images of one request without base64, in MiB; 413 beyond.", min=1),
+    ] = 20,
+    workers: Annotated[
+        int,
+        Option(
+            help="How many processes read large requests and decode large pictures; as many more "
+            "do the small ones.",
+            min=1,
+            max=64,
+        ),
+    ] = 1,
     image_urls: Annotated[
         bool,
         Option(
@@ -244,7 +275,13 @@ def serve(
         queue=queue,
         max_body=max_body * _MIB,
         body_memory=body_memory * _MIB,
+        max_text=max_text,
         max_images=max_images,
+        max_pixels=round(max_pixels * 1e6),
+        request_pixels=round(request_pixels * 1e6),
+        all_pixels=round(all_pixels * 1e6),
+        max_decoded=max_decoded * _MIB,
+        workers=workers,
         fetch=FetchPolicy(image_urls, hosts=frozenset(image_host or ())),
         passes=dict(map(parse_pass, passes or ())),
         trace_bytes=trace_memory * _MIB,

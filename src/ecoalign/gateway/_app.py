@@ -21,8 +21,11 @@ from ecoalign.errors import EcoAlignError
 from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._errors import SERVER, ApiError, ErrorResponse, invalid, of_error
 from ecoalign.gateway._guard import Guard, client_of, owner_of
+from ecoalign.gateway._intake import Intake
+from ecoalign.gateway._json import Lengths
 from ecoalign.gateway._limits import BodyLimit
 from ecoalign.gateway._names import listed, unknown_model
+from ecoalign.gateway._room import Room
 from ecoalign.gateway._state import AppState
 from ecoalign.gateway._usage import MOST_WINDOWS, KeyUsage, usage_of
 from ecoalign.gateway.chat._handler import answer_chat
@@ -104,11 +107,12 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
     for name in config.passes:
         check_pass(name)
     metrics = GatewayMetrics()
+    memory = Room(config.all_bodies)
     tracing = Tracing.open(config.otel, content=config.log_content)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state = await AppState.open(config, metrics)
+        state = await AppState.open(config, metrics, memory)
         app.state.state = state
         try:
             yield
@@ -145,9 +149,15 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
     app.add_middleware(DirectRoute, path=_RESPONSES, endpoint=responses)
     app.add_middleware(DirectRoute, path=_CHAT, endpoint=chat)
     app.add_middleware(
+        Intake,
+        paths=("/chat/completions", "/responses"),
+        lengths=Lengths(text=config.max_text),
+        state=lambda: state_of(app),
+    )
+    app.add_middleware(
         BodyLimit,
         max_bytes=config.max_body,
-        total_bytes=max(config.body_memory, 2 * config.max_body),
+        room=memory,
         owner=owner_of,
         on_refusal=metrics.turned_away,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from ecoalign._web import name_of, origin_of
 from ecoalign.budget import Budget
 from ecoalign.errors import InputError
+from ecoalign.gateway._json import MAX_TEXT
 from ecoalign.gateway.keys._policy import Choice, KeyPolicy
 from ecoalign.query import FetchPolicy
 from ecoalign.settings import Settings
@@ -42,8 +43,17 @@ class GatewayConfig:
         body_memory: memory for the bodies of all requests under way, in bytes, of which one key may
             hold half; where it is less than twice `max_body`, it is that.
         max_images: images of one request.
-        max_pixels: pixels of all images of one request, decoded.
-        all_pixels: pixels of all requests under way; a request that would exceed it gets 503.
+        max_pixels: pixels of one image. A baseline JPEG of up to four times as many is decoded at
+            half its sides.
+        request_pixels: pixels of all images of one request, decoded.
+        all_pixels: pixels of all requests under way, of which one key may hold half; at least
+            twice `request_pixels`. A request waits for its share of them, and then gets 503.
+        max_decoded: bytes of all images of one request, once base64 is undone.
+        max_text: characters of a request (messages, tools, schemas, names), but for its images.
+        workers: processes that read large requests and decode large pictures, and as many for
+            small ones.
+        worker_seconds: of processor time that one of them may take for one picture or request; by
+            the clock four times as many.
         fetch: images by URL; off by default.
         passes: further parameters that requests may have, by name, each with the tokens (>= 0) that
             it may cost a call beyond its cap. They are passed on unread.
@@ -75,8 +85,13 @@ class GatewayConfig:
     max_body: int = 20 * _MIB
     body_memory: int = 160 * _MIB
     max_images: int = 16
-    max_pixels: int = 64_000_000
-    all_pixels: int = 512_000_000
+    max_pixels: int = 12_000_000
+    request_pixels: int = 36_000_000
+    all_pixels: int = 96_000_000
+    max_decoded: int = 20 * _MIB
+    max_text: int = MAX_TEXT
+    workers: int = 1
+    worker_seconds: float = 15.0
     fetch: FetchPolicy = field(default_factory=FetchPolicy)
     passes: Mapping[str, int] = field(default_factory=dict)
     trace_bytes: int = 64 * _MIB
@@ -96,12 +111,18 @@ class GatewayConfig:
             ("body_memory", 0),
             ("max_images", 0),
             ("max_pixels", 1),
-            ("all_pixels", self.max_pixels),
+            ("request_pixels", self.max_pixels),
+            ("all_pixels", 2 * self.request_pixels),
+            ("max_decoded", 1024),
+            ("max_text", 1),
+            ("workers", 1),
             ("trace_bytes", 0),
             ("drain", 0),
         ):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be {least} or more, not {getattr(self, name)}")
+        if not 0.1 <= self.worker_seconds <= 3600:
+            raise InputError("worker_seconds goes from 0.1 to 3600 s")
         if not (0.01 <= self.keepalive <= 3600 and 0 <= self.progress <= 3600):
             raise InputError("keepalive goes from 0.01 to 3600 s and progress from 0 to 3600 s")
         if any(not name.strip() or len(name) > 256 for name in self.names):
@@ -118,6 +139,17 @@ class GatewayConfig:
             raise InputError("a host is allowed by its name alone, without scheme, port and path")
         object.__setattr__(self, "origins", origins)
         object.__setattr__(self, "hosts", hosts)
+
+    @property
+    def all_bodies(self) -> int:
+        """Bytes of memory for all bodies, and for images that are fetched."""
+        return max(self.body_memory, 2 * self.max_body)
+
+    @property
+    def worker_memory(self) -> int:
+        """Bytes that a worker may take: a body as it came, read, and its images; a picture as its
+        decoder holds it (a progressive JPEG or a WebP takes 24 bytes a pixel)."""
+        return 128 * _MIB + 32 * self.max_pixels + 5 * self.max_body
 
     @property
     def served(self) -> tuple[str, ...]:

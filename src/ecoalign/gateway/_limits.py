@@ -1,82 +1,20 @@
-"""Limits on the size of a request and its JSON, enforced before anything else sees it."""
+"""Limits on the size of a request, enforced before anything else sees it."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ecoalign.errors import InputError
 from ecoalign.gateway._errors import SERVER, ApiError
+from ecoalign.gateway._room import Room, Share
 
 MAX_BYTES = 20 * 1024 * 1024
 
 MAX_HEADER_BYTES = 32 * 1024
 
-MAX_DEPTH = 64
-
-MAX_COMMAS = 400_000
-"""Each value of a list or an object takes tens of bytes of memory for one or two of the body."""
-
-_SMALL = 256 * 1024
-
-
-class JsonError(InputError):
-    """The body of a request is not JSON, or exceeds the limits on it."""
-
-
-def parse_json(body: bytes, *, depth: int = MAX_DEPTH) -> object:
-    """The JSON in `body`.
-
-    Lists and objects may be nested `depth` deep (1 to 200) and hold 400,000 values or so in all.
-    NaN, infinities, numbers beyond the range of floats and halves of characters are refused.
-    Nothing of the body is in the messages.
-
-    Raises:
-        JsonError: the body is none.
-    """
-    from pydantic_core import from_json
-
-    if len(body) > _SMALL and _commas(body) > MAX_COMMAS:
-        raise JsonError("the body of the request holds too many values")
-    try:
-        value: object = from_json(body, allow_inf_nan=False, cache_strings="keys")
-    except ValueError as error:
-        # The parser names the place, and only what it had expected there.
-        raise JsonError(f"the body of the request is not JSON: {error}") from None
-    _check(value, depth)
-    return value
-
-
-def _commas(body: bytes) -> int:
-    import numpy as np
-
-    return int(np.count_nonzero(np.frombuffer(body, dtype=np.uint8) == ord(",")))
-
-
-def _check(value: object, depth: int) -> None:
-    level = [value]
-    for _ in range(depth + 1):
-        below: list[object] = []
-        for item in level:
-            inner = _inner(item)
-            if inner:
-                below.extend(inner)
-            elif type(item) is float and not math.isfinite(item):
-                raise JsonError("the body of the request holds a number that is out of range")
-        if not below:
-            return
-        level = below
-    raise JsonError(f"the body of the request is nested more than {depth} levels deep")
-
-
-def _inner(item: object) -> Collection[object]:
-    if isinstance(item, dict):
-        return item.values()
-    return item if isinstance(item, list) else ()
+_ROOM = "ecoalign.room"
 
 
 def body_length(scope: Scope) -> int | None:
@@ -91,6 +29,12 @@ def body_length(scope: Scope) -> int | None:
         if name == b"content-length":
             length = int(value[:20]) if value.isdigit() else 10**20
     return length
+
+
+def body_room(scope: Scope) -> Share | None:
+    """What a request holds of the memory for all bodies; None where nobody counts it."""
+    share = scope.get("state", {}).get(_ROOM)
+    return share if isinstance(share, Share) else None
 
 
 class BodyLimit:
@@ -108,8 +52,8 @@ class BodyLimit:
         app: what runs behind it.
         max_bytes: largest body, in bytes; 413 beyond.
         seconds: for the body to come in; 408 beyond.
-        total_bytes: memory for all bodies; by default that of 8 of the largest. 503 where a body
-            finds no room.
+        room: memory for all bodies, in bytes; by default that of 8 of the largest. 503 where a
+            body finds none.
         patience: seconds that a body waits for room.
         owner: whose share a request uses; None for all of the memory.
         on_refusal: told the reason of a refusal, for the metrics.
@@ -124,13 +68,13 @@ class BodyLimit:
         *,
         max_bytes: int = MAX_BYTES,
         seconds: float = 60.0,
-        total_bytes: int | None = None,
+        room: Room | None = None,
         patience: float = 10.0,
         owner: Callable[[Scope], str | None] = lambda scope: None,
         on_refusal: Callable[[str], None] | None = None,
     ) -> None:
-        total = 8 * max_bytes if total_bytes is None else total_bytes
-        if min(max_bytes, seconds, patience) <= 0 or total < 2 * max_bytes:
+        self._room = room or Room(8 * max_bytes)
+        if min(max_bytes, seconds, patience) <= 0 or self._room.free < 2 * max_bytes:
             raise ValueError(
                 "the limits on the body of a request must be above 0, and all bodies have the "
                 "memory of two of the largest or more"
@@ -140,7 +84,6 @@ class BodyLimit:
         self._seconds = seconds
         self._patience = patience
         self._owner = owner
-        self._memory = _Memory(total)
         self._on_refusal = on_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,7 +92,7 @@ class BodyLimit:
         if length == 0:
             await self._app(scope, receive, send)
             return
-        share = _Share(self._memory, self._owner(scope))
+        share = Share(self._room, self._owner(scope))
         try:
             try:
                 read = await self._read(receive, length, share)
@@ -161,6 +104,8 @@ class BodyLimit:
             if read is None:  # The client has disconnected: there is nobody to answer.
                 return
             waiting = [read]
+            del read  # What is behind may let go of it before the request ends.
+            scope.setdefault("state", {})[_ROOM] = share
 
             async def replay() -> Message:
                 return waiting.pop() if waiting else await receive()
@@ -169,7 +114,7 @@ class BodyLimit:
         finally:
             share.release()
 
-    async def _read(self, receive: Receive, length: int | None, share: _Share) -> Message | None:
+    async def _read(self, receive: Receive, length: int | None, share: Share) -> Message | None:
         """The whole body as one message; None where the client has disconnected.
 
         Raises:
@@ -200,84 +145,6 @@ class BodyLimit:
             raise _too_slow() from None
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return {"type": "http.request", "body": body, "more_body": False}
-
-
-@dataclass(slots=True)
-class _Memory:
-    """What the bodies of all requests may take, in bytes.
-
-    Attributes:
-        free: what nobody holds.
-        held: by owner.
-        waiting: who wants how much, the first come first.
-    """
-
-    free: int
-    held: dict[str, int] = field(default_factory=dict)
-    waiting: list[tuple[asyncio.Future[None], _Share, int]] = field(default_factory=list)
-
-    def has_room(self, owner: str | None, size: int) -> bool:
-        """Whether `size` bytes more may be held."""
-        left = self.free - size
-        return left >= 0 if owner is None else self.held.get(owner, 0) + size <= left
-
-    def change(self, owner: str | None, size: int) -> None:
-        """Hold `size` bytes more, or less; then those who wait get what is free."""
-        self.free -= size
-        if owner is not None:
-            now = self.held.pop(owner, 0) + size
-            if now:
-                self.held[owner] = now
-        if size < 0:
-            for one in tuple(self.waiting):
-                turn, share, wanted = one
-                if not turn.done() and share.take(wanted):
-                    turn.set_result(None)
-
-
-@dataclass(slots=True)
-class _Share:
-    """What one request holds of the memory."""
-
-    memory: _Memory
-    owner: str | None
-    held: int = 0
-
-    def take(self, size: int) -> bool:
-        """Hold so many bytes more, if there is room."""
-        if not self.memory.has_room(self.owner, size):
-            return False
-        self.held += size
-        self.memory.change(self.owner, size)
-        return True
-
-    async def wait(self, size: int, seconds: float) -> bool:
-        """The same, with some time for others to end; whether there was room."""
-        if self.take(size):
-            return True
-        if len(self.memory.waiting) >= _MOST_WAITING:
-            return False
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = turn, self, size
-        self.memory.waiting.append(place)
-        try:
-            async with asyncio.timeout(seconds):
-                await turn
-        except TimeoutError:
-            # It may have had its turn in the same moment.
-            return self.held > 0
-        finally:
-            self.memory.waiting.remove(place)
-        return True
-
-    def release(self) -> None:
-        """The request is over."""
-        size, self.held = self.held, 0
-        self.memory.change(self.owner, -size)
-
-
-_MOST_WAITING = 256
-"""Requests that wait for room; more are refused at once."""
 
 
 async def send_error(send: Send, error: ApiError, *, close: bool = False) -> None:

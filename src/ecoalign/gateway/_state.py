@@ -22,10 +22,12 @@ from ecoalign.gateway._config import GatewayConfig
 from ecoalign.gateway._deadline import Deadline
 from ecoalign.gateway._errors import SERVER, ApiError, Cut, Kind, crowded
 from ecoalign.gateway._forward import Forwarder
-from ecoalign.gateway._images import Fetch, ImageLoader
+from ecoalign.gateway._images import Fetch, ImageLoader, PictureLimits
 from ecoalign.gateway._readiness import Readiness
+from ecoalign.gateway._room import Room
 from ecoalign.gateway._service import ChatService
 from ecoalign.gateway._traces import TraceStore
+from ecoalign.gateway._workers import WorkerPool
 from ecoalign.gateway.keys import KeyStore, open_store
 from ecoalign.gateway.keys._policy import (
     Grant,
@@ -123,8 +125,15 @@ class AppState:
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @classmethod
-    async def open(cls, config: GatewayConfig, metrics: GatewayMetrics) -> AppState:
+    async def open(
+        cls, config: GatewayConfig, metrics: GatewayMetrics, memory: Room | None = None
+    ) -> AppState:
         """Open everything, in the event loop where it will be used.
+
+        Args:
+            config: of the gateway.
+            metrics: of the gateway.
+            memory: for the bodies of all requests, and for what is fetched for them.
 
         Raises:
             InputError: a setting does not fit.
@@ -141,7 +150,19 @@ class AppState:
             store=store,
             forwarder=_forwarder(service, config),
             fetcher=fetcher,
-            images=ImageLoader(_counted(fetcher, metrics), config.max_pixels, config.all_pixels),
+            images=ImageLoader(
+                _counted(fetcher, metrics),
+                PictureLimits(
+                    config.max_pixels,
+                    config.request_pixels,
+                    config.all_pixels,
+                    config.max_images,
+                    config.max_decoded,
+                    config.fetch.max_bytes,
+                ),
+                WorkerPool(config.workers, config.worker_memory, config.worker_seconds),
+                memory or Room(config.all_bodies),
+            ),
             admission=admission,
             rates=RateLimiter(),
             strangers=Admission(_LOOKUPS, _MOST_LOOKUPS),

@@ -22,6 +22,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Hashable, Mapping
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from ecoalign.errors import InputError
@@ -254,11 +255,14 @@ def _json_bytes(value: object) -> int:
     return text_tokens(json.dumps(value, ensure_ascii=False, default=str))
 
 
-def _client_tokens(client: Mapping[str, object]) -> int:
-    """Upper bound of what a client's parameters can add to the prompt, however they are put."""
-    indented = (json.dumps(client, indent=4, ensure_ascii=ascii_) for ascii_ in (False, True))
+@lru_cache(maxsize=32)
+def _client_tokens(client: str) -> int:
+    """Upper bound of what a client's parameters, in JSON, can add to the prompt, however they are
+    put."""
+    read = json.loads(client)
+    indented = (json.dumps(read, indent=4, ensure_ascii=ascii_) for ascii_ in (False, True))
     text = max(map(text_tokens, indented))
-    return text + (PER_TOOLS if client.get("tools") else 0) + PER_SCHEMA
+    return text + (PER_TOOLS if read.get("tools") else 0) + PER_SCHEMA
 
 
 class Segment(NamedTuple):
@@ -298,18 +302,30 @@ def segments(
                 out.append(Segment(part, PER_PART + image_tokens(part, family, measured), part))
                 continue
             out.append(Segment("text", PER_PART))
-            *whole, last = part.text.split("\n")
+            *whole, last = _lines(part.text)
             out += [Segment(("line", line), text_tokens(line) + 1) for line in whole]
             out.append(Segment(("line", last), text_tokens(last)))
     if request.schema is not None:
         out.append(Segment(None, PER_SCHEMA + _json_bytes(request.schema)))
-    for name, value, most in (
-        ("extra", request.extra, _json_bytes),
-        ("client", request.client, _client_tokens),
-    ):
-        if value:
-            out.append(Segment((name, json.dumps(value, default=str)), most(value)))
+    if request.extra:
+        extra = json.dumps(request.extra, default=str)
+        out.append(Segment(("extra", extra), _json_bytes(request.extra)))
+    if request.client:
+        client = json.dumps(request.client, default=str)
+        out.append(Segment(("client", client), _client_tokens(client)))
     return out
+
+
+_MOST_LINES = 512
+"""Of one text that are told apart; of more, so many neighbours go together."""
+
+
+def _lines(text: str) -> list[str]:
+    lines = text.split("\n")
+    if len(lines) <= _MOST_LINES:
+        return lines
+    step = -(-len(lines) // _MOST_LINES)
+    return ["\n".join(lines[at : at + step]) for at in range(0, len(lines), step)]
 
 
 def bound(

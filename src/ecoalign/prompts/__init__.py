@@ -18,6 +18,7 @@ from ecoalign.prompts._quoting import (
 )
 from ecoalign.prompts._reading import excerpt, require_whole, token_mass, visible_text
 from ecoalign.prompts._scoring import SAMPLE_TEMPERATURE
+from ecoalign.prompts._turns import turn
 from ecoalign.prompts.requests import VERIFIED
 
 __all__ = [
@@ -35,5 +36,6 @@ __all__ = [
     "neutral",
     "require_whole",
     "token_mass",
+    "turn",
     "visible_text",
 ]

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable
 
 from ecoalign.graph import ROOT, Thought
@@ -31,10 +34,18 @@ _TEMPLATE_NAMES = (
     r"|start_of_turn|end_of_turn|start_of_image|end_of_image|score|confidence"
 )
 
-_CONTROL = re.compile(
-    rf"(?:<(?=[|｜])|(?<=[|｜])(?=>)|<(?=/?(?:{_TEMPLATE_NAMES})>)|\[(?=/?(?:INST|THINK)\])|<(?=</?SYS>>))",
-    re.IGNORECASE,
+# One pattern for each character that it begins with: the search goes from one of them to the next,
+# and what is put in is no function. A text of nothing else takes milliseconds for each megabyte.
+_CONTROL = tuple(
+    (re.compile(pattern, re.IGNORECASE), broken)
+    for pattern, broken in (
+        # That it may be a name is seen before all names are tried.
+        (rf"<(?=[|｜]|/?(?=[a-z:_]{{1,16}}>)(?:{_TEMPLATE_NAMES})>|</?SYS>>)", "< "),
+        (r"\[(?=/?(?:INST|THINK)\])", "[ "),
+    )
 )
+
+_CLOSING = (("|>", "| >"), ("｜>", "｜ >"))
 
 
 def check_fence(fence: str) -> str:
@@ -74,10 +85,46 @@ def neutral(text: str, fence: str | None = None) -> str:
     A control token gets a space inside, so that it stays readable and is one no more. Lone
     surrogates, which no server can be sent, become question marks.
     """
-    clean = text.encode("utf-8", "replace").decode("utf-8")
-    if fence:
+    clean = _broken(text.encode("utf-8", "replace").decode("utf-8"))
+    if fence and (not clean.isascii() or fence.lower() in clean.lower()):
         clean = re.sub(re.escape(fence), _REMOVED, clean, flags=re.IGNORECASE)
-    return _CONTROL.sub(lambda found: found.group() + " ", clean)
+    return clean
+
+
+_LONG = 4096
+
+_KEPT = 16 * 1024 * 1024
+
+_kept: OrderedDict[str, str] = OrderedDict()
+
+_keeping = threading.Lock()
+
+
+def _broken(text: str) -> str:
+    """`text` with a space in its control tokens; of long ones the last few are kept, as every call
+    of a run quotes the same request."""
+    if len(text) < _LONG:
+        return _search(text)
+    with _keeping:
+        broken = _kept.get(text)
+        if broken is not None:
+            _kept.move_to_end(text)
+            return broken
+    broken = _search(text)
+    with _keeping:
+        _kept[text] = broken
+        size = sum(map(sys.getsizeof, _kept.values()))
+        while size > _KEPT:
+            size -= sys.getsizeof(_kept.popitem(last=False)[1])
+    return broken
+
+
+def _search(text: str) -> str:
+    for pattern, broken in _CONTROL:
+        text = pattern.sub(broken, text)
+    for token, broken in _CLOSING:
+        text = text.replace(token, broken)
+    return text
 
 
 def fenced(label: str, text: str, fence: str) -> str:

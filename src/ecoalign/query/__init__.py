@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ecoalign.query._decoding import read_header
+from ecoalign.query._decoding import Header, Pixels, headers, read_header, reading
 from ecoalign.query._pictures import FULL_PIXELS, LOW_DETAIL_SIDE, ImageSource, Picture
 from ecoalign.query._query import Images, Query
-from ecoalign.query._sources import MAX_BYTES, AllowUrls, is_plain_uri, read_source
+from ecoalign.query._sources import MAX_BYTES, AllowUrls, read_source
 from ecoalign.query._urls import FetchPolicy, ImageUrlError, kind_of
 
 if TYPE_CHECKING:
@@ -19,16 +19,19 @@ __all__ = [
     "MAX_BYTES",
     "AllowUrls",
     "FetchPolicy",
+    "Header",
     "ImageFetcher",
     "ImageSource",
     "ImageUrlError",
     "Images",
     "Picture",
+    "Pixels",
     "Query",
-    "is_plain_uri",
+    "headers",
     "kind_of",
     "read_header",
     "read_source",
+    "reading",
 ]
 
 

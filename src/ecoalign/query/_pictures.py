@@ -253,7 +253,7 @@ class Picture:
     def _resized(self, box: Box, size: Size) -> Image.Image:
         from PIL import Image
 
-        cut = self.image.crop(box)
+        cut = self.image if box == (0, 0, self.width, self.height) else self.image.crop(box)
         if size == cut.size:
             return cut
         return cut.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)

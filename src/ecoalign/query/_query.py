@@ -38,6 +38,11 @@ class Query:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     instructions: str = ""
 
+    @property
+    def length(self) -> int:
+        """Characters of all its texts."""
+        return len(self.question) + len(self.instructions) + sum(map(len, self.context))
+
     @classmethod
     def of(
         cls,

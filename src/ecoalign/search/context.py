@@ -35,7 +35,7 @@ from ecoalign.models import (
     profile_of,
     request_key,
 )
-from ecoalign.prompts import TokenLimits
+from ecoalign.prompts import TokenLimits, turn
 from ecoalign.prompts.dialect import Dialect, dialect_of
 from ecoalign.prompts.requests import (
     AnswerRequest,
@@ -371,6 +371,7 @@ class RunContext:
         Raises:
             BudgetExceeded, ModelError, InputError: see `MeteredClient.complete`.
         """
+        await turn(self.query.length)
         call = call or self.render(request, temperature=temperature, variant=variant)
         judging = call.stage in _VERDICTS
         if stage:
@@ -500,6 +501,7 @@ class RunContext:
             VerdictError, ModelError, BudgetExceeded: it has no score, so it is unsafe.
         """
         assert self.evaluator is not None  # noqa: S101 - who scores has one
+        await turn(self.query.length)
         try:
             result = await scored(self.evaluator, request, self.metered, fund=fund)
         except (ModelError, VerdictError) as error:

@@ -18,7 +18,9 @@ from PIL import Image
 from serving import ANY_METHOD, JSON, WAIT, Served, asking, picture, serving, text
 
 from ecoalign.gateway._errors import ApiError
-from ecoalign.gateway._images import ImageLoader, ImageRef
+from ecoalign.gateway._images import ImageLoader, ImageRef, PictureLimits
+from ecoalign.gateway._room import Room
+from ecoalign.gateway._workers import WorkerPool
 
 PIXELS = 2_000_000
 
@@ -287,7 +289,9 @@ def test_many_pixels_are_counted_together() -> None:
         raise AssertionError(url)
 
     async def load(most: int, total: int) -> list[int]:
-        loader = ImageLoader(nowhere, most, total)
+        limits = PictureLimits(most, most, total, 16, 10**6, 10**6, patience=0.05)
+        workers = WorkerPool(1, 2**29, WAIT)
+        loader = ImageLoader(nowhere, limits, workers, Room(10**7))
         try:
             with loader.open() as first, loader.open() as second:
                 await first.load(images)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
-from ecoalign.gateway._images import ImageRef
+from ecoalign.gateway._images import Held
 from ecoalign.gateway._state import AppState
 from ecoalign.gateway.chat._passthrough import _prompt
 from ecoalign.models import Profile
@@ -27,6 +27,7 @@ def test_images_are_bounded_in_the_dearest_detail(detail: str | None) -> None:
     state = cast("AppState", SimpleNamespace(service=SimpleNamespace(model=model)))
     part = {"type": "image_url", "image_url": {"url": url, "detail": "high"}}
     body = {"messages": [{"role": "user", "content": [part]}]}
-    bounded = _prompt(state, body, [ImageRef(url, "messages[0].content[0].image_url.url")])
+    about = {"type": "image/png", "width": 1024, "height": 768}
+    bounded = _prompt(state, body, [Held(data.getvalue(), about, lambda size: None, url)])
     assert bounded.image == 85 + 4 * 170
     assert bounded.prompt > bounded.image

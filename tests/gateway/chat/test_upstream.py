@@ -186,7 +186,7 @@ def test_a_usage_that_is_none_is_charged_at_the_bound(
 
 
 def test_base_passes_on_what_was_read_and_shows_the_text(gateway: Served, upstream: Moods) -> None:
-    said = completion("raw", vendor={"z": [1, None]}, usage={"prompt_tokens": 9})
+    said = completion('{"raw": 1}', vendor={"z": [1, None]}, usage={"prompt_tokens": 9})
     upstream.mood = lambda request: Reply(said)
     asked = _base(
         temperature=0.25,
@@ -200,7 +200,7 @@ def test_base_passes_on_what_was_read_and_shows_the_text(gateway: Served, upstre
         store=False,
     )
     shown = gateway.post(asked).json()
-    message = {"role": "assistant", "content": "raw", "refusal": None}
+    message = {"role": "assistant", "content": '{"raw": 1}', "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     assert shown["id"] != said["id"]
     assert {name: shown[name] for name in shown.keys() - {"id", "created"}} == {

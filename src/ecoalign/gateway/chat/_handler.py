@@ -40,6 +40,7 @@ from ecoalign.gateway.chat._response import (
 from ecoalign.gateway.observe._requests import RequestRecord
 from ecoalign.methods import DIRECT, Method
 from ecoalign.models import SamplingParams
+from ecoalign.prompts import turn
 from ecoalign.query import Query
 from ecoalign.search.synthesizer import FIXED_REFUSAL
 from ecoalign.trace import Alignment
@@ -223,7 +224,7 @@ class _Run:
         self.record.span.asked(self.conversation.question)
         async with state.admitted(self.client):
             try:
-                with state.images.open() as opened:
+                with state.images.open(self.client.id) as opened:
                     self._doing = "its images"
                     pictures = await opened.load(self.conversation.images)
                     query = Query.of(
@@ -233,6 +234,7 @@ class _Run:
                         self.sampling,
                         self.conversation.instructions,
                     )
+                    await turn(query.length)
                     self._result = result = await self._paid(query)
             except EcoAlignError as error:
                 if error.trace is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Hashable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     aclosing,
@@ -37,7 +37,8 @@ from ecoalign.errors import BudgetTooSmall, EcoAlignError, InputError, ModelErro
 from ecoalign.gateway._deadline import GRACE, Deadline
 from ecoalign.gateway._errors import SERVER, ApiError, of_error
 from ecoalign.gateway._forward import Forwarded, Forwarder, UpstreamError
-from ecoalign.gateway._images import ImageRef
+from ecoalign.gateway._images import Held, full
+from ecoalign.gateway._limits import body_room
 from ecoalign.gateway._state import Allowance, AppState, Client
 from ecoalign.gateway.chat._form import Form
 from ecoalign.gateway.chat._parameters import CAPS, ChatParameters
@@ -63,7 +64,6 @@ from ecoalign.models import (
 )
 from ecoalign.models import bound as bound_of
 from ecoalign.models.openai import apart_of, unknown_name, usage_of
-from ecoalign.query import is_plain_uri, read_header, read_source
 
 USUAL_CAP = 4096
 """Tokens of an answer where a bound is needed and the client gave none."""
@@ -104,14 +104,14 @@ class PassthroughBudget:
         client: Client,
         parameters: ChatParameters,
         body: Mapping[str, object],
-        images: Sequence[ImageRef],
+        images: Sequence[Held],
     ) -> PassthroughBudget:
         """The budget of a request.
 
         Raises:
             BudgetTooSmall: the budget holds no answer.
-            InputError: an image cannot be read, the price of the model is not known, or a budget
-                for hidden reasoning leaves no room for an answer.
+            InputError: the price of the model is not known, or a budget for hidden reasoning leaves
+                no room for an answer.
         """
         policy, passes = client.policy, state.config.passes
         budget, cap = budget_of(state, client, parameters, len(images)), parameters.cap
@@ -246,13 +246,11 @@ def _is_small(body: Mapping[str, object]) -> bool:
     )
 
 
-def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[ImageRef]) -> Usage:
+def _prompt(state: AppState, body: Mapping[str, object], images: Sequence[Held]) -> Usage:
     """The bound of the prompt: every byte of the request but the images may be a token."""
-    parts = []
-    for image in images:
-        header = read_header(read_source(image.url)[0], "the image")
-        parts.append(ImagePart(b"", header.media_type, header.width, header.height, "high"))
-    size = len(to_json(body)) - sum(len(to_json(image.url)) for image in images)
+    headers = [image.header for image in images]
+    parts = [ImagePart(b"", one.media_type, one.width, one.height, "high") for one in headers]
+    size = len(to_json(body))
     model = state.service.model
     if parts or size > _SMALL or not isinstance(model, Hashable):
         return _bound(model, size, *parts)
@@ -341,6 +339,7 @@ class Passthrough:
     _doing: str = "its images"
     _asked: bool = False
     """Whether the upstream was."""
+    _images: list[Held] = field(default_factory=list)
     _own: set[str] = field(default_factory=set)
     """Parameters in `body` that the client did not set."""
 
@@ -358,15 +357,16 @@ class Passthrough:
         budget = budget_of(self.state, self.client, self.parameters, len(images))
         self.deadline = Deadline(self.record.arrived, None if budget is None else budget.seconds)
         async with self._in_time(), cancelled_on_disconnect(request.receive):
-            with self.state.images.open() as loaded:
-                for index, image in enumerate(images):
-                    if not await asyncio.to_thread(is_plain_uri, image.url):
-                        uri = await loaded.data_uri(image)
-                        _replace(self.body, image.param, uri)
-                        images[index] = ImageRef(uri, image.param)
+            with self.state.images.open(self.client.id) as loaded:
+                for image in images:
+                    self._images.append(await loaded.held(image))
+                    _replace(self.body, image.param, self._images[-1].name)
+            share, size = body_room(request.scope), sum(held.size for held in self._images)
+            if share is not None and not await share.wait(size, self.state.images.limits.patience):
+                raise full()
             if self.parameters.stream:
-                return await self._stream(images)
-            return Response(await self._post(images), media_type="application/json")
+                return await self._stream(self._images)
+            return Response(await self._post(self._images), media_type="application/json")
 
     def _in_time(self) -> AbstractAsyncContextManager[None]:
         """A block that ends with the request's time."""
@@ -389,7 +389,7 @@ class Passthrough:
         """Whether the model may begin inside its thoughts."""
         return profile_of(self.state.service.model).thinking > 0 or self.forwarder.begins_inside
 
-    async def _post(self, images: Sequence[ImageRef]) -> bytes:
+    async def _post(self, images: Sequence[Held]) -> bytes:
         async with self._paid(images) as budget:
             answer = await self._posted()
             shown, usage = self.answered.whole(answer.body)
@@ -397,7 +397,7 @@ class Passthrough:
         self._passed()
         return shown
 
-    async def _stream(self, images: Sequence[ImageRef]) -> Response:
+    async def _stream(self, images: Sequence[Held]) -> Response:
         pieces = self._pieces(images)
         first = await anext(pieces, None)
         if first is None:
@@ -408,7 +408,7 @@ class Passthrough:
         # Also where the client reads nothing of it.
         return EventStream(_after(first, pieces), limit=None if left is None else left + GRACE)
 
-    async def _pieces(self, images: Sequence[ImageRef]) -> AsyncGenerator[bytes, None]:
+    async def _pieces(self, images: Sequence[Held]) -> AsyncGenerator[bytes, None]:
         """The events as they come; an error after the first is one of them."""
         begun, quiet = False, self.state.config.keepalive
         now = asyncio.get_running_loop().time
@@ -459,7 +459,7 @@ class Passthrough:
         """The answer; parameters of our own that the server rejects are given up first."""
         while True:
             try:
-                return await self.forwarder.post(to_json(self.body))
+                return await self.forwarder.post(await self._sent())
             except UpstreamError as error:
                 if not self._gives_up(error):
                     raise
@@ -469,7 +469,7 @@ class Passthrough:
         begun = False
         while True:
             try:
-                async with aclosing(self.forwarder.stream(to_json(self.body))) as pieces:
+                async with aclosing(self.forwarder.stream(await self._sent())) as pieces:
                     async for piece in pieces:
                         begun = True
                         yield piece
@@ -477,6 +477,11 @@ class Passthrough:
             except UpstreamError as error:
                 if not self._gives_up(error) or begun:
                     raise
+
+    async def _sent(self) -> bytes:
+        """The body as it is sent: with the images where their names are."""
+        body = to_json(self.body)
+        return await asyncio.to_thread(_with_images, body, self._images) if self._images else body
 
     def _gives_up(self, error: UpstreamError) -> bool:
         """Whether the request is worth sending again, without what was rejected and is our own.
@@ -516,7 +521,7 @@ class Passthrough:
         self.body["stream_options"] = {"include_usage": True}
 
     @asynccontextmanager
-    async def _paid(self, images: Sequence[ImageRef]) -> AsyncGenerator[PassthroughBudget, None]:
+    async def _paid(self, images: Sequence[Held]) -> AsyncGenerator[PassthroughBudget, None]:
         """A place, and the budget of the one call; settled when it ends.
 
         Raises:
@@ -582,8 +587,16 @@ async def _after(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenera
             yield piece
 
 
-def _replace(body: dict[str, object], param: str, uri: str) -> None:
-    """Put the data of an image where its address was; `param` is "messages[0].content[1]..."."""
+def _with_images(body: bytes, images: Iterable[Held]) -> bytes:
+    pieces = []
+    for image in images:
+        before, quoted, body = body.partition(to_json(image.name))
+        pieces += [before, quoted[:1], *image.uri(), quoted[-1:]]
+    return b"".join((*pieces, body))
+
+
+def _replace(body: dict[str, object], param: str, name: str) -> None:
+    """Put the name of an image where its address was; `param` is "messages[0].content[1]..."."""
     message, part = (int(text.partition("]")[0]) for text in param.split("[")[1:])
     messages = body["messages"]
     if isinstance(messages, list):
@@ -592,4 +605,4 @@ def _replace(body: dict[str, object], param: str, uri: str) -> None:
         detail = (
             {"detail": given["detail"]} if isinstance(given, dict) and "detail" in given else {}
         )
-        content[part] = {"type": "image_url", "image_url": {"url": uri, **detail}}
+        content[part] = {"type": "image_url", "image_url": {"url": name, **detail}}

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from ecoalign.gateway._errors import invalid
 from ecoalign.gateway._images import ImageRef
-from ecoalign.gateway._limits import JsonError, parse_json
+from ecoalign.gateway._json import JsonError, parse_json
 from ecoalign.gateway.chat._parameters import CAPS, PARAMETERS, ChatParameters, why_refused
 from ecoalign.gateway.chat._protocol import (
     MESSAGES,

@@ -8,6 +8,7 @@ can have spent of a lease is held for it in the store.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import threading
 from collections import deque
@@ -60,6 +61,7 @@ class Lease:
         confirmed: when the store was last seen, on a clock that never runs backwards.
         used: when something was last granted of it, on that clock.
         granted: all that was held by grants since that look; `largest`: by one of them.
+        turn: reports of it are made one after the other.
     """
 
     id: GrantId
@@ -84,6 +86,7 @@ class Lease:
     told_open: int = 0
     new: bool = True
     stopping: bool = False
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def free(self) -> Sum:
@@ -366,8 +369,8 @@ class Accounts:
     def lose(self, lease: Lease) -> None:
         """The store knows nothing of it any more."""
         self.stop_lease(lease)
-        self.leases.pop(lease.id, None)
-        if self.book is not None and not lease.open:
+        known = self.leases.pop(lease.id, None)
+        if known is not None and self.book is not None and not lease.open:
             self.book.give(lease.slot)
 
     def stop_lease(self, lease: Lease) -> None:

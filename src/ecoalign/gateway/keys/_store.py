@@ -78,10 +78,11 @@ class _Known:
 
     def is_shown(self, secret: str, now: float) -> bool:
         """Whether this is its secret, or the one before it in its time of grace."""
-        # Both are compared, always: how long it takes says nothing.
-        new = matches(secret, self.digest)
-        old = matches(secret, self.old_digest or _NO_DIGEST)
-        return new or (old and now < self.old_until)
+        if self.old_digest is None or now >= self.old_until:
+            return matches(secret, self.digest)
+        # Both are compared, always: how long it takes does not say which it was.
+        new, old = matches(secret, self.digest), matches(secret, self.old_digest)
+        return new or old
 
 
 class KeyStore(ABC):
@@ -152,7 +153,6 @@ class KeyStore(ABC):
             found = await self._run(lambda: statements.find(key_id), write=False)
             if found is None:
                 self._known.pop(key_id, None)
-                matches(secret, _NO_DIGEST)
                 matches(secret, _NO_DIGEST)
                 return None
             known = _Known(
@@ -503,6 +503,11 @@ class KeyStore(ABC):
                 _log.warning("the store of the keys does not answer: %s", error)
 
     async def _sync(self, lease: Lease, *, all_of_it: bool = False) -> None:
+        async with lease.turn:
+            if lease.id in self._accounts.leases:
+                await self._reported(lease, all_of_it=all_of_it)
+
+    async def _reported(self, lease: Lease, *, all_of_it: bool) -> None:
         accounts = self._accounts
         now, clock = self._clock(), time.monotonic()
         report = accounts.report(lease, now, clock, all_of_it=all_of_it)
