@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from ecoalign.gateway._errors import ApiError
 from ecoalign.gateway._images import ImageLoader, ImageRef, PictureLimits
 from ecoalign.gateway._json import JsonError, Lengths, parse_json
 from ecoalign.gateway._room import Room
-from ecoalign.gateway._workers import WorkerPool
+from ecoalign.gateway._workers import Worker, WorkerPool
 from ecoalign.models import ChatRequest, Message, TextPart
 from ecoalign.models._tokens import segments
 from ecoalign.prompts import neutral
@@ -195,6 +196,24 @@ async def test_a_worker_that_is_killed_fails_its_own_request_only() -> None:
         assert (await innocent)[0].width == 8
         assert (await load(loader, encoded("PNG", "L", (1200, 1000))))[0].width == 1200
         assert large not in loader.workers.pids
+
+
+def test_who_comes_to_a_worker_that_is_not_free_waits() -> None:
+    """The pool starts its workers while requests come in already."""
+    worker = Worker(2**29, 30.0)
+    data = encoded("PNG", "L", (64, 64)) + bytes(2**20)
+
+    def described(_: int) -> int:
+        head = {"job": "describe", "size": len(data), "pixels": 10**6}
+        width: int = worker.do(head, [data], lambda said, _: said)["width"]
+        return width
+
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            threads.submit(worker.start)
+            assert list(threads.map(described, range(12))) == [64] * 12
+    finally:
+        worker.kill(close=True)
 
 
 async def test_nobody_waits_for_a_picture_whose_client_has_left() -> None:

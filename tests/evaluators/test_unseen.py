@@ -55,10 +55,10 @@ async def test_harm_that_only_the_images_show_is_seen_in_the_caption(draft: bool
 async def test_without_a_caption_nothing_comes_out(draft: bool) -> None:
     model = Script(caption="").model()
     evaluator, heard = blind(model)
-    result = await align(model, evaluator=evaluator, draft=draft)
-    assert result.answer in FIXED_REFUSALS
+    with pytest.raises(VerdictError) as caught:
+        await align(model, evaluator=evaluator, draft=draft)
     assert heard == []
-    failed = [event for event in result.trace if isinstance(event, ActionFailed)]
+    failed = [event for event in caught.value.trace if isinstance(event, ActionFailed)]
     assert {event.cause for event in failed} <= {"VerdictError"}
     # And of a question without images it needs none.
     free = await align(model, evaluator=evaluator, query=asking(0), draft=draft)
@@ -70,8 +70,8 @@ async def test_best_of_n_describes_no_images_so_a_blind_guard_lets_nothing_out()
     model = FakeModel(lambda request: "a sample")
     guard = GuardEvaluator(FakeModel(lambda request: "safe", name="guard"), images=False)
     method = BestOfN("best-of-2", Settings.load(env={}, retries=0), 2, guard)
-    result = await method.answer(asking(), model, Ledger(Budget(tokens=100_000)))
-    assert (result.refused, result.detail["scored"]) == (True, 0)
+    with pytest.raises(VerdictError):
+        await method.answer(asking(), model, Ledger(Budget(tokens=100_000)))
 
 
 @dataclass

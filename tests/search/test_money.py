@@ -17,7 +17,7 @@ from scripted import Prompt, Script, action, actions, align, asking
 
 from ecoalign.aligner import Aligner
 from ecoalign.budget import Budget, Ledger
-from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError
+from ecoalign.errors import BudgetTooSmall, ModelError, UnpricedModelError, VerdictError
 from ecoalign.evaluators import SelfEvaluator
 from ecoalign.models import ChatRequest, Profile
 from ecoalign.models.fake import FakeModel
@@ -144,8 +144,8 @@ def test_any_run_ends_within_its_budget_with_a_scored_answer_or_a_clear_error(
     try:
         result: Alignment | None = asyncio.run(wild_run(wild, budget, settings_given, ledgers))
         events = None if result is None else result.trace
-    except (ModelError, BudgetTooSmall) as error:
-        result, events, outage = None, error.trace, isinstance(error, ModelError)
+    except (ModelError, VerdictError, BudgetTooSmall) as error:
+        result, events, outage = None, error.trace, not isinstance(error, BudgetTooSmall)
     check_money(budget, ledgers[0])
     assert events is not None
     if result is None:

@@ -49,9 +49,13 @@ class Line:
 
     async def asked(self) -> Asked:
         """The next request; asyncio.IncompleteReadError if the client goes away instead."""
-        head = (await self._reader.readuntil(b"\r\n\r\n"))[:-4].decode()
-        length = re.search(r"(?im)^content-length: (\d+)", head)
-        body = await self._reader.readexactly(int(length[1]) if length else 0)
+        try:
+            head = (await self._reader.readuntil(b"\r\n\r\n"))[:-4].decode()
+            length = re.search(r"(?im)^content-length: (\d+)", head)
+            body = await self._reader.readexactly(int(length[1]) if length else 0)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            self.gone.set()
+            raise
         return Asked(head, body)
 
     async def say(self, data: bytes) -> None:

@@ -64,6 +64,8 @@ class Worker:
         self._memory = memory
         self._seconds = seconds
         self._lock = threading.Lock()
+        # One at a time works with its lines, the one who waits for its start included.
+        self._turn = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._busy = False
         self._closed = False
@@ -126,6 +128,11 @@ class Worker:
 
     @contextmanager
     def _started(self) -> Iterator[subprocess.Popen[bytes]]:
+        with self._turn, self._alone() as process:
+            yield process
+
+    @contextmanager
+    def _alone(self) -> Iterator[subprocess.Popen[bytes]]:
         with self._lock:
             if self._closed:
                 raise OSError("the pool of workers is closed")

@@ -159,10 +159,9 @@ def test_a_judge_that_cannot_be_read_lets_nothing_out(gateway: Served, upstream:
         return Reply(completion("All safe!")) if b'\\"safety\\": <0-' in request.body else reply
 
     upstream.mood = mood
-    done = gateway.post(_question()).json()
-    assert done["ecoalign"]["refused"]
-    assert done["ecoalign"]["stop_reason"] == "fail-closed"
-    assert "42" not in done["choices"][0]["message"]["content"]
+    failed = gateway.post(_question())
+    assert (failed.status_code, _error(failed)["code"]) == (502, "evaluator_unreadable")
+    assert "42" not in failed.text
 
 
 @pytest.mark.parametrize(
@@ -187,7 +186,7 @@ def test_a_usage_that_is_none_is_charged_at_the_bound(
 
 
 def test_base_passes_on_what_was_read_and_shows_the_text(gateway: Served, upstream: Moods) -> None:
-    said = completion("raw", vendor={"z": [1, None]}, usage={"prompt_tokens": 9})
+    said = completion('{"raw": 1}', vendor={"z": [1, None]}, usage={"prompt_tokens": 9})
     upstream.mood = lambda request: Reply(said)
     asked = _base(
         temperature=0.25,
@@ -201,7 +200,7 @@ def test_base_passes_on_what_was_read_and_shows_the_text(gateway: Served, upstre
         store=False,
     )
     shown = gateway.post(asked).json()
-    message = {"role": "assistant", "content": "raw", "refusal": None}
+    message = {"role": "assistant", "content": '{"raw": 1}', "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     assert shown["id"] != said["id"]
     assert {name: shown[name] for name in shown.keys() - {"id", "created"}} == {
@@ -522,4 +521,4 @@ def test_an_upstream_that_is_down(tmp_path_factory: pytest.TempPathFactory) -> N
             failed = served.post(_question(ecoalign={"method": method}))
             assert failed.status_code == 502
             assert _error(failed)["code"] == "model_down"
-        assert served.get("/readyz").status_code == 200
+        assert served.get("/readyz").status_code == 503

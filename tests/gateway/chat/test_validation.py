@@ -32,7 +32,11 @@ WHERE = "messages[1].content[0]"
         (_parts(7), f"{WHERE}.type", "unsupported_value"),
         (_parts(_image(None)), f"{WHERE}.image_url.url", None),
         (_parts(_image({"url": 5})), f"{WHERE}.image_url.url", None),
-        (_parts(_image({"url": "http://x/" + "a" * 5000})), f"{WHERE}.image_url.url", None),
+        (
+            _parts(_image({"url": "http://x/" + "a" * 5000})),
+            f"{WHERE}.image_url.url",
+            "invalid_image_url",
+        ),
         (_parts(_image({"url": URL, "detail": "x"})), f"{WHERE}.image_url.detail", None),
         # The keys are like the names that a union gives to its types.
         ([{"role": "user", "content": {"str": 1}}], "messages[0].content", None),
