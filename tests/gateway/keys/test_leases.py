@@ -79,7 +79,8 @@ async def test_most_requests_of_a_busy_key_need_no_commit(tmp_path: Path) -> Non
     before = (await store.usage(key.id))[0]
     for _ in range(2000):
         await store.settle(await store.grant(key, Budget(10)), used(7))
-    assert commits < 100
+        await asyncio.sleep(0)
+    assert commits < 400
     window = (await store.usage(key.id))[0]
     # And all of them show at once, in every process.
     other = SqliteStore(tmp_path / "k.sqlite3")

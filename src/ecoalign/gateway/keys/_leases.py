@@ -33,7 +33,10 @@ _WITHIN = 1.0
 _AHEAD = 2
 """A lease is to hold what was granted since the last look at the store, so many times."""
 
-_LARGEST = 16
+_LOW = 4
+"""With less than this part of it left, a lease asks for more at once."""
+
+_LARGEST = 64
 """And at least so many of the largest grants."""
 
 _MOST_SPENT = Sum(4 * MOST_COST.tokens, 4 * MOST_COST.nano)
@@ -53,6 +56,7 @@ class Lease:
         policy, window, pace: as of the last look at the store; the window's `held` includes
             `kept`.
         kept: what the store holds for it, beyond what is booked.
+        size: what was free then.
         booked: of `spent`, as of that look; likewise `told` of `requests`, and `told_open`.
         costs: of each grant settled since, and the seconds that it was open.
         spent, held, exposed, requests, open: see `Entry`.
@@ -76,6 +80,7 @@ class Lease:
     pace: PacingState = field(default_factory=PacingState)
     costs: list[tuple[Sum, float]] = field(default_factory=list)
     kept: Sum = field(default_factory=Sum)
+    size: Sum = field(default_factory=Sum)
     booked: Sum = field(default_factory=Sum)
     spent: Sum = field(default_factory=Sum)
     held: Sum = field(default_factory=Sum)
@@ -309,8 +314,8 @@ class Accounts:
         lease = self._current.get(key)
         if lease is None or lease.stopping or lease.new:
             return False
-        twice = lease.largest + lease.largest
-        return twice.beyond(lease.free) != NOTHING
+        free, size = lease.free, lease.size
+        return size.tokens > _LOW * free.tokens or size.nano > _LOW * free.nano
 
     def stop(self, key: KeyId) -> Lease | None:
         """Grant nothing more of the key's lease; it is given back with the next report."""
@@ -356,7 +361,7 @@ class Accounts:
             lease.policy, lease.window = found.policy, found.window
             lease.pace = found.pace
             del lease.costs[: len(report.costs)]
-            lease.confirmed = clock
+            lease.confirmed, lease.size = clock, lease.free
             lease.granted = NOTHING
         if found.stop:
             self.stop_lease(lease)
