@@ -3,7 +3,6 @@
     python perf/gateway_load.py                     # our gateway against the bare upstream
     python perf/gateway_load.py --peers FOLDER      # its_hub and litellm as well (2 GB)
     python perf/gateway_load.py --best-of           # several calls at once, 50 ms upstream
-    python perf/gateway_load.py --soak 60           # memory; fails where it grows
 
 Upstream, load generator and every server are processes of their own. The pass-through path
 (method `base`) is measured with one connection and with 32; every figure is the median over the
@@ -28,7 +27,6 @@ from typing import TYPE_CHECKING
 
 import gateway_peers
 from gateway_servers import Running, drive, gateway, key_store, mock
-from gateway_soak import soak
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,7 +168,7 @@ def machine() -> str:
 
 
 def main() -> int:
-    """The command line; 1 where the soak found memory that grows."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each single measurement")
@@ -189,24 +187,15 @@ def main() -> int:
         default=0.0,
         help="of the upstream, for verdicts, with --best-of",
     )
-    parser.add_argument("--soak", type=float, metavar="SECONDS", help="memory instead")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     given = parser.parse_args()
     if not (1 <= given.repeats <= 100 and 0.1 <= given.seconds <= 60):
         parser.error("repeats go from 1 to 100, seconds from 0.1 to 60")
     found: dict[str, object] = {"machine": machine()}
     text: list[str] = [machine()]
-    fine = True
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if given.soak:
-            result = soak(min(given.soak, 3600.0), folder)
-            found["soak"], fine = result, bool(result["flat"])
-            text.append(
-                f"soak: {result['requests']:,} requests, {result['early_mb']:.1f} MB early, "
-                f"{result['late_mb']:.1f} MB late: {'flat' if fine else 'IT GROWS'}"
-            )
-        elif given.best_of:
+        if given.best_of:
             rows = fan_out(given.repeats, given.seconds, given.peers, given.verdict_ms)
             found["best_of"] = rows
             text += [
@@ -221,7 +210,7 @@ def main() -> int:
             found["passes"] = table
             text.append(shown(table))
     print(json.dumps(found) if given.json else "\n".join(text))
-    return 0 if fine else 1
+    return 0
 
 
 if __name__ == "__main__":
