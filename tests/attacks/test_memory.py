@@ -413,11 +413,7 @@ def test_a_hostile_request_is_an_error_of_the_client_and_others_go_on(
             slowest = max(slowest, time.monotonic() - began)
     innocent = gateway.post(asking(text("?"), picture(), ecoalign={"method": "base"}))
     assert innocent.status_code == 200
-    if name == "a bomb" and method == "base":
-        # Nothing is decoded where a request is passed on.
-        assert {reply.status_code for reply in replies} == {200}
-    else:
-        assert {reply.status_code for reply in replies} <= {400, 413}
+    assert {reply.status_code for reply in replies} <= {400, 413}
     print(f"slowest /healthz: {1000 * slowest:.0f} ms")
     assert slowest < LONGEST
 

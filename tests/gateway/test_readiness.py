@@ -206,6 +206,21 @@ def test_no_client_makes_a_replica_red_by_what_it_asks(tmp_path: Path) -> None:
             becomes(served, 200)
 
 
+@pytest.mark.parametrize("listing", [403, 500])
+def test_a_list_that_a_key_may_not_have_tells_nothing(listing: int, tmp_path: Path) -> None:
+    """The upstream answers, and rejects what clients ask for."""
+    with flaky() as upstream:
+        upstream.up()
+        upstream.answering, upstream.listing = 400, listing
+        with serving(
+            tmp_path, "--model", "m", "--base-url", upstream.url, "--set", "retries=0", *ANY_METHOD
+        ) as served:
+            assert ready(served)[0] == 200
+            for _ in range(2 * SUSPECT):
+                assert ask(served, method="base") == "model_rejected"
+            assert ready(served)[0] == 200
+
+
 def _until(served: Served, word: str) -> str:
     end = time.monotonic() + WAIT
     while time.monotonic() < end:

@@ -223,10 +223,23 @@ class RequestImages:
         Raises:
             ApiError: an image cannot be used (400), or it does not fit in memory now (503).
         """
+        found = await self.held(images)
+        pixels = sum(held.about["pixels"] for held in found)
+        if pixels and not await self.pixels.wait(pixels, self.loader.limits.patience):
+            raise full()
+        pairs = zip(found, images, strict=True)
+        return tuple([await self._decoded(held, image) for held, image in pairs])
+
+    async def held(self, images: Sequence[ImageRef]) -> list[Held]:
+        """Fetch, and do not decode.
+
+        Raises:
+            ApiError: see `load`.
+        """
         limits = self.loader.limits
         found, pixels = list[Held](), 0
         for image in images:
-            held = await self.held(image)
+            held = await self._held(image)
             size = held.about["pixels"]
             if size > limits.pixels:
                 raise invalid(
@@ -243,17 +256,9 @@ class RequestImages:
                     "images_too_large",
                 )
             found.append(held)
-        if pixels and not await self.pixels.wait(pixels, limits.patience):
-            raise full()
-        pairs = zip(found, images, strict=True)
-        return tuple([await self._decoded(held, image) for held, image in pairs])
+        return found
 
-    async def held(self, image: ImageRef) -> Held:
-        """An image, not decoded.
-
-        Raises:
-            ApiError: it cannot be used (400), or does not fit in memory now (503).
-        """
+    async def _held(self, image: ImageRef) -> Held:
         held = self.loader.held.get(image.url)
         if held is None:
             inside = image.url[:5].lower() == "data:"

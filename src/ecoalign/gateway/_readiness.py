@@ -4,8 +4,9 @@ Nothing here waits for traffic, as a load balancer sends none to a replica that 
 looked at anew when it is asked about, at most every `AGAIN` seconds however often that is.
 
 An upstream is suspected before its first call, and after `SUSPECT` calls in a row that failed as if
-nobody were there. It is red only if it is not there: asked for the list of its models, which costs
-nothing, it gives no answer, or refuses the key, or (after calls that failed) says 5xx. So no client
+nobody were there, or that it rejected. It is red only if it is not there: asked for the list of its
+models, which costs nothing, it gives no answer, or does not know the key (401), or (after calls
+that failed) says 5xx. A key may have no right to the list (403): that tells nothing. So no client
 can make a replica red by what it asks, and an upstream that has come back is green at the next
 look.
 """
@@ -40,8 +41,8 @@ PATIENCE: Final = 3.0
 _TO_LIST: Final = 2.5
 """Seconds for the list of an upstream's models: less, so that what is wrong with it is told."""
 
-_SUSPICIOUS: Final = frozenset({"down", "timeout", "server", "rejected"})
-"""Faults of an upstream that is not there; also of requests that it does not take."""
+_SUSPICIOUS: Final = frozenset({"down", "timeout", "server"})
+"""Faults of an upstream that is not there."""
 
 Look = Callable[[], Awaitable[str | None]]
 """Why a part does not work, in words that strangers may read; None if it does."""
@@ -83,20 +84,23 @@ class Upstream:
 
     Attributes:
         failed: how many calls in a row failed; None before the first call or look.
+        rejected: how many in a row it rejected: for what was asked, or for a key that is no more.
     """
 
     role: str
     endpoint: Endpoint
     failed: int | None = None
+    rejected: int = 0
 
     def called(self, fault: str | None) -> None:
         """A call has ended: with this fault, or None if it was answered."""
         self.failed = (self.failed or 0) + 1 if fault in _SUSPICIOUS else 0
+        self.rejected = self.rejected + 1 if fault == "rejected" else 0
 
     async def look(self) -> str | None:
         """Why it cannot be asked; None if it can, or is not suspected."""
-        fresh = self.failed is None
-        if self.failed is not None and self.failed < SUSPECT:
+        failed = self.failed
+        if failed is not None and max(failed, self.rejected) < SUSPECT:
             return None
         who = f"the {self.role}'s upstream cannot be used"
         answer = await listed(self.endpoint, _TO_LIST)
@@ -104,11 +108,11 @@ class Upstream:
             return f"{who}: {answer.public}"
         key = bool(self.endpoint.key or self.endpoint.has_user)
         cause = cause_of_answer(answer.status, "", page=False, key=key)
-        if cause in {"key", "no-key", "proxy-password"}:
+        if cause in {"key", "no-key", "proxy-password"} and answer.status != 403:
             return f"{who}: {Failure(cause, self.endpoint).public}"
-        if answer.status >= 500 and answer.status != 501 and not fresh:
+        if answer.status >= 500 and answer.status != 501 and (failed or 0) >= SUSPECT:
             return f"{who}: it answers with HTTP {answer.status}"
-        self.failed = 0
+        self.failed = self.rejected = 0
         return None
 
 

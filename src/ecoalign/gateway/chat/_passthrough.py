@@ -358,9 +358,9 @@ class Passthrough:
         self.deadline = Deadline(self.record.arrived, None if budget is None else budget.seconds)
         async with self._in_time(), cancelled_on_disconnect(request.receive):
             with self.state.images.open(self.client.id) as loaded:
-                for image in images:
-                    self._images.append(await loaded.held(image))
-                    _replace(self.body, image.param, self._images[-1].name)
+                self._images = await loaded.held(images)
+                for image, held in zip(images, self._images, strict=True):
+                    _replace(self.body, image.param, held.name)
             share, size = body_room(request.scope), sum(held.size for held in self._images)
             if share is not None and not await share.wait(size, self.state.images.limits.patience):
                 raise full()
