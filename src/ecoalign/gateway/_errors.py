@@ -152,6 +152,12 @@ def out_of_time(limit: str, doing: str, *, spent: bool) -> ApiError:
     )
 
 
+def shutting_down() -> ApiError:
+    """The server ends before the request does."""
+    message = "the server is shutting down"
+    return ApiError(503, message, SERVER, code="shutting_down", retry_after=1)
+
+
 def internal_error() -> ApiError:
     """An error that was not foreseen: 500."""
     return ApiError(500, "internal error; see the server log", SERVER, code="internal_error")

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ecoalign.budget import Spending
-from ecoalign.gateway._errors import internal_error
+from ecoalign.gateway._errors import internal_error, shutting_down
 from ecoalign.gateway._limits import send_error
 from ecoalign.gateway.observe._logs import current_request, log_fields, request_id, word
 from ecoalign.gateway.observe._metrics import GatewayMetrics
@@ -256,6 +256,10 @@ class _Exchange:
         except ClientDisconnect:
             self._gone = True
         except asyncio.CancelledError:
+            if not self._status and not self._gone:
+                # The server ends: whoever waits is told so, in the words of the API.
+                self._record.failed("shutting_down")
+                await send_error(watched_send, shutting_down())
             self._gone = True
             raise
         except Exception as error:
