@@ -26,9 +26,9 @@ def fetching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def requests(served: Served) -> list[dict[str, object]]:
-    """The lines of the log that are about requests."""
+    """The lines of the log for requests, one each; what failed in one has lines of its own."""
     found = [json.loads(line) for line in served.said if line.startswith("{")]
-    return [line for line in found if line["logger"] == "ecoalign.request"]
+    return [line for line in found if line["message"] == "request"]
 
 
 def url(address: str) -> dict[str, object]:
