@@ -178,7 +178,7 @@ def _after_reading(then: bytes) -> Script:
 
 
 def _status(status: str, body: bytes = b"", *headers: str) -> Script:
-    return repeating(*[answer(body, *headers, status=status)] * 8)
+    return repeating(*[answer(body, *headers, status=status)] * 200)
 
 
 def _error(message: str) -> bytes:

@@ -127,6 +127,7 @@ def create_app(config: GatewayConfig | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
 
     def answering(answer: Answer) -> Endpoint:
