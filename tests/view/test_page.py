@@ -603,6 +603,7 @@ def test_fingers_move_and_enlarge_it(
         grown_to, was = (float(scale.findall(t)[0]) for t in (at.page.evaluate(place), moved))
         assert grown_to > was
         at.page.get_by_role("button", name="Fit").tap()
+        settle(at)
         at.page.locator("[data-id=t0]").tap()
         assert at.page.locator(".eco-panel").is_visible()
 
