@@ -19,6 +19,7 @@ from PIL import Image
 from ecoalign.errors import InputError
 from ecoalign.graph import Region
 from ecoalign.query import MAX_BYTES, Picture
+from ecoalign.query._pictures import CACHED_PARTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -510,3 +511,12 @@ def test_detail_makes_a_view_larger_and_goes_with_it() -> None:
     assert low.view(700).detail == "low"
     small = Picture.load(Image.new("RGB", (40, 30))).seen_in("high").view(512)
     assert (small.width, small.height, small.detail) == (40, 30, "high")
+
+
+def test_the_parts_that_were_made_last_are_kept() -> None:
+    picture = Picture.load(Image.new("RGB", (400, 300), "red"))
+    cells = [Region(x / 50, 0.0, (x + 1) / 50, 0.5) for x in range(CACHED_PARTS + 8)]
+    made = [picture.crop(cell, 32) for cell in cells]
+    again = [picture.crop(cell, 32) for cell in reversed(cells)]
+    kept = [one is other for one, other in zip(made, reversed(again), strict=True)]
+    assert kept == [False] * 8 + [True] * CACHED_PARTS

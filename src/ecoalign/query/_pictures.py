@@ -245,9 +245,10 @@ class Picture:
         key = (box, size, crop)
         part = self._parts.get(key)
         if part is None:
-            part = _encode(self._resized(box, size), crop=crop)
-            if len(self._parts) < CACHED_PARTS:
-                self._parts[key] = part
+            part = self._parts[key] = _encode(self._resized(box, size), crop=crop)
+            # The oldest goes: what was made last is asked for next. (Threads make parts, too.)
+            for old in tuple(self._parts)[:-CACHED_PARTS]:
+                self._parts.pop(old, None)
         return part
 
     def _resized(self, box: Box, size: Size) -> Image.Image:

@@ -98,6 +98,7 @@ async def search(ctx: RunContext, similarity: Similarity = text_similarity) -> F
     if seen.plan:
         await _add_plan(ctx, state, seen.plan)
     elif seen.grid:
+        await ctx.encode_crops(seen.grid)
         ctx.recorder.emit(state.enqueue(ROOT, [_cell_look(region) for region in seen.grid]))
     stop = await _grow(ctx, state, reserve)
     reserve.learn()
