@@ -96,6 +96,7 @@ HOW = [
     # Models that cannot be reached from here.
     How(r"ecoalign ask .*hf:", "options", "tests/models/hf asks local models"),
     How(rf"ecoalign ask .*{_LOCAL}", "asks"),
+    How(r"ecoalign ask .*scoring=word", "asks", "our server has no log-probabilities", 3),
     How(r"ecoalign ask .*--base-url", "asks"),
     How(r"ecoalign ask .*openai:", "asks"),
     How(r"ecoalign (ask|probe) .*(gemini|dashscope):", "options", "its key goes there only"),
