@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CHROMIUM = Path(os.environ.get("ECOALIGN_CHROMIUM", "/usr/bin/chromium"))
 
-SHOTS = os.environ.get("ECOALIGN_SCREENSHOTS")
+SHOTS = os.environ.get("SCREENSHOTS")
 """The folder in which screenshots are kept; without it none are made."""
 
 _REACHABLE = ("file://", "data:", "blob:", "about:", "http://127.0.0.1:", "http://localhost:")

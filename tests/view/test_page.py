@@ -602,8 +602,12 @@ def test_fingers_move_and_enlarge_it(
         scale = re.compile(r"scale\(([\d.]+)\)")
         grown_to, was = (float(scale.findall(t)[0]) for t in (at.page.evaluate(place), moved))
         assert grown_to > was
-        at.page.get_by_role("button", name="Fit").tap()
-        settle(at)
+        enlarged = at.page.evaluate(place)
+        for _ in range(5):  # Chromium may take a tap just after two fingers for a part of that.
+            at.page.get_by_role("button", name="Fit").tap()
+            settle(at)
+            if at.page.evaluate(place) != enlarged:
+                break
         at.page.locator("[data-id=t0]").tap()
         assert at.page.locator(".eco-panel").is_visible()
 
