@@ -48,6 +48,9 @@ P99_MS, MOST_MS = 100.0, 500.0
 """What /healthz may take."""
 TREE_BYTES = 1 << 30
 """What the processes of the gateway may hold together, under load."""
+LONG_SECONDS = 300.0
+SHORT_ROOM_BYTES, SHORT_ROOM_FILES = 64e6, 24
+"""What memory and descriptors may grow by in a campaign that is shorter."""
 ROOM_BYTES, ROOM_SHARE = 12e6, 0.06
 """How much more memory at rest the last third may have than the middle one: the greater of both."""
 ROOM_FILES = 4
@@ -432,10 +435,13 @@ def judged(found: Found, busy: bool) -> list[str]:
     third = max(1, len(found.rounds) // 3)
     middle, last = found.rounds[third : 2 * third], found.rounds[-third:]
     early, late = _rest(middle, "bytes"), _rest(last, "bytes")
-    if late - early > max(ROOM_BYTES, ROOM_SHARE * early):
+    # In a minute, a worker that was started anew and clients that have just left are much of it.
+    long = found.rounds[-1].at >= LONG_SECONDS
+    room, files = (ROOM_BYTES, ROOM_FILES) if long else (SHORT_ROOM_BYTES, SHORT_ROOM_FILES)
+    if late - early > max(room, ROOM_SHARE * early):
         faults.append(f"memory grows: {early / 1e6:.1f} MB, then {late / 1e6:.1f} MB at rest")
     for name in ("files", "threads", "processes"):
-        if _rest(last, name) - _rest(middle, name) > ROOM_FILES:
+        if _rest(last, name) - _rest(middle, name) > files:
             faults.append(f"{name} grow: {_rest(middle, name)}, then {_rest(last, name)} at rest")
     if not busy:
         p99, most = found.quantile(0.99), max(found.probe_ms)
