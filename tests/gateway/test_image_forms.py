@@ -13,16 +13,9 @@ import httpx2
 import pytest
 from hostile import HostileServer, Received, Reply
 from PIL import Image
-from routes import Route, ask
+from routes import ROUTES, Route, ask
 from served import in_events, well_behaved
 from serving import ANY_METHOD, WAIT, Served, serving
-
-ROUTES = [
-    Route(path, stream, method)
-    for path in ("chat", "responses")
-    for stream in (False, True)
-    for method in ("ecoalign", "base")
-]
 
 EACH = pytest.mark.parametrize("route", ROUTES, ids=str)
 

@@ -6,20 +6,13 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from canaries import ANSWER, Planted, spilled
-from hostile import HostileServer, Received, Reply
-from routes import Answer, Route, ask
+from canaries import ANSWER, Planted, Upstream, spilled
+from hostile import HostileServer
+from routes import ROUTES, Answer, Route, ask
 from serving import ANY_METHOD, WAIT, Served, serving
 
 from ecoalign.models import ENDINGS, Ending
 from ecoalign.models._speech import _PAIRS
-
-ROUTES = [
-    Route(path, stream, method)
-    for path in ("chat", "responses")
-    for stream in (False, True)
-    for method in ("ecoalign", "base")
-]
 
 EACH = pytest.mark.parametrize("route", ROUTES, ids=str)
 
@@ -46,16 +39,6 @@ SHOWN: dict[Ending, str] = {
 }
 """What a client is told of an end, where no tool was called; of words after which a server has
 given up, nothing is shown at all."""
-
-
-class Upstream:
-    """An upstream that each test plants anew."""
-
-    def __init__(self) -> None:
-        self.planted = Planted()
-
-    def __call__(self, request: Received) -> Reply:
-        return self.planted(request)
 
 
 @pytest.fixture(scope="module")

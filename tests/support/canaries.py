@@ -120,6 +120,16 @@ class Planted:
         return said, True
 
 
+class Upstream:
+    """An upstream that each test plants anew."""
+
+    def __init__(self) -> None:
+        self.planted = Planted()
+
+    def __call__(self, request: Received) -> Reply:
+        return self.planted(request)
+
+
 def _texts(content: object) -> Iterator[str]:
     if isinstance(content, str):
         yield content

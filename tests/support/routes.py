@@ -32,6 +32,15 @@ class Route:
         )
 
 
+ROUTES = [
+    Route(path, stream, method)
+    for path in ("chat", "responses")
+    for stream in (False, True)
+    for method in ("ecoalign", "base")
+]
+"""Search and pass-through, chat and responses, whole and streamed."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """A call in an answer."""

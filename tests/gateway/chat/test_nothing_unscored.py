@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import httpx2
 import pytest
-from canaries import ANSWER, CANARY, Planted, spilled
+from canaries import ANSWER, CANARY, Planted, Upstream, spilled
 from command import both, run
-from hostile import HostileServer, Received, Reply
+from hostile import HostileServer, Reply
 from routes import Answer, Route, body_of, read
 from serving import ANY_METHOD, WAIT, Served, asking, picture, serving, text
 
@@ -22,16 +22,6 @@ TOOLS = [
     {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
     for name in ("look", "read")
 ]
-
-
-class Upstream:
-    """An upstream that each test plants anew."""
-
-    def __init__(self) -> None:
-        self.planted = Planted()
-
-    def __call__(self, request: Received) -> Reply:
-        return self.planted(request)
 
 
 @pytest.fixture(scope="module")
